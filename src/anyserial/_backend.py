@@ -193,6 +193,7 @@ async def open_in_thread(opener: Callable[[], _OpenedT]) -> _OpenedT:
     except BaseException:
         with lock:
             abandoned = True
-        if opened is not None:
-            opened.close()
+            late = opened
+        if late is not None:
+            late.close()
         raise
