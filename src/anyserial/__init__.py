@@ -1,0 +1,1 @@
+"""Serial ports for asyncio, uvloop and trio."""

@@ -1,0 +1,1 @@
+"""Test kit for drivers of serial devices."""
