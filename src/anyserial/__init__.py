@@ -1,1 +1,63 @@
-"""Serial ports for asyncio, uvloop and trio."""
+"""Serial ports for Python's async world: one API on asyncio, uvloop and trio."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from ._buffers import BytesLike
+from ._values import CommEvent, ControlLines, LineErrors, ModemLines, PortInfo, SerialStats
+from .capabilities import Capability, SerialCapabilities, SerialStreamAttribute, UnsupportedPolicy
+from .config import ByteSize, FlowControl, Parity, RS485Config, SerialConfig, StopBits
+from .exceptions import (
+    ConfigurationError,
+    PortBusyError,
+    PortNotFoundError,
+    PortPermissionError,
+    SerialClosedError,
+    SerialDisconnectedError,
+    SerialError,
+    UnsupportedAsyncBackendError,
+    UnsupportedConfigurationError,
+    UnsupportedFeatureError,
+    UnsupportedPlatformError,
+    UnsupportedSettingError,
+)
+from .stream import SerialConnectable, SerialPort, open_serial_port
+
+__all__ = [
+    "ByteSize",
+    "BytesLike",
+    "Capability",
+    "CommEvent",
+    "ConfigurationError",
+    "ControlLines",
+    "FlowControl",
+    "LineErrors",
+    "ModemLines",
+    "Parity",
+    "PortBusyError",
+    "PortInfo",
+    "PortNotFoundError",
+    "PortPermissionError",
+    "RS485Config",
+    "SerialCapabilities",
+    "SerialClosedError",
+    "SerialConfig",
+    "SerialConnectable",
+    "SerialDisconnectedError",
+    "SerialError",
+    "SerialPort",
+    "SerialStats",
+    "SerialStreamAttribute",
+    "StopBits",
+    "UnsupportedAsyncBackendError",
+    "UnsupportedConfigurationError",
+    "UnsupportedFeatureError",
+    "UnsupportedPlatformError",
+    "UnsupportedPolicy",
+    "UnsupportedSettingError",
+    "__version__",
+    "open_serial_port",
+]
+
+__version__ = version("anyserial")

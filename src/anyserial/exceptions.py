@@ -29,6 +29,14 @@ __all__ = [
     "errno_to_exception",
 ]
 
+try:
+    import termios
+
+    #: What a system call can raise: `termios.error` is not an `OSError`.
+    OS_ERRORS: Final[tuple[type[Exception], ...]] = (OSError, termios.error)
+except ImportError:
+    OS_ERRORS = (OSError,)  # type: ignore[misc]
+
 ErrorContext: TypeAlias = Literal["open", "lock", "configure", "ioctl", "io"]
 
 
@@ -113,9 +121,7 @@ def _class_for(code: int | None, context: ErrorContext) -> type[SerialError]:
     return SerialError
 
 
-def errno_to_exception(
-    exc: BaseException, *, context: ErrorContext, path: str | None = None
-) -> SerialError:
+def errno_to_exception(exc: BaseException, *, context: ErrorContext, path: str | None = None) -> SerialError:
     """Translate an operating system error; the result is returned, not raised.
 
     Args:

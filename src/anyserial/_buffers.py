@@ -1,0 +1,39 @@
+"""Buffers as flat views of bytes."""
+
+from __future__ import annotations
+
+import sys
+from typing import TypeAlias
+
+if sys.version_info >= (3, 12):
+    from collections.abc import Buffer
+else:
+    from typing_extensions import Buffer
+
+BytesLike: TypeAlias = Buffer
+
+
+def readable_bytes(data: BytesLike) -> memoryview:
+    """The raw bytes of `data`; copied only where they do not lie in one piece."""
+    view = memoryview(data)
+    if view.c_contiguous:
+        # A view with an empty dimension cannot be cast.
+        return view.cast("B") if view.nbytes else memoryview(b"")
+    return memoryview(view.tobytes())
+
+
+def writable_bytes(buffer: bytearray | memoryview) -> memoryview:
+    """The caller's buffer, to be filled from its start.
+
+    Raises:
+        TypeError: It is read-only, or does not lie in one piece.
+        ValueError: It is empty.
+    """
+    view = memoryview(buffer)
+    if view.readonly:
+        raise TypeError(f"buffer must be writable, not a read-only {type(buffer).__name__}")
+    if view.nbytes == 0:
+        raise ValueError("buffer must be non-empty")
+    if not view.c_contiguous:
+        raise TypeError("buffer must be contiguous")
+    return view.cast("B")

@@ -1,0 +1,148 @@
+"""Bytes over a non-blocking descriptor: one read loop, one write loop, one close.
+
+The system calls are the two callables given at construction; everything above them is the same for a tty, a pty and
+the in-memory mock. A transfer is tried first and the loop is asked to wait only when the kernel has nothing to give.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+
+from . import _readiness
+from ._backend import Counters
+
+
+class FdBackend:
+    """The byte path of every backend that has a descriptor.
+
+    Args:
+        fd: A non-blocking descriptor; owned from here on.
+        path: What the user called the device.
+        read: `read(view) -> count`; 0 is end of file, `BlockingIOError` and `InterruptedError` mean try again.
+        write: `write(view) -> count`, likewise.
+
+    The callables must not refer to the backend: a port that is dropped has to be collectable at once.
+    """
+
+    def __init__(
+        self, fd: int, path: str, read: Callable[[memoryview], int], write: Callable[[memoryview], int]
+    ) -> None:
+        self.path = path
+        self.counters = Counters()
+        self._fd = fd
+        self._read = read
+        self._write = write
+        # Bytes read when a native cancellation landed; they come before everything in the kernel's queue.
+        self._held = bytearray()
+
+    def fileno(self) -> int:
+        """The descriptor, -1 once closed."""
+        return self._fd
+
+    def read_nowait(self, view: memoryview) -> int:
+        """One read without waiting; `BlockingIOError` when nothing is queued."""
+        if self._held:
+            return self._take_held(view)
+        counters = self.counters
+        while True:
+            self._require_open()
+            counters.read_calls += 1
+            try:
+                count = self._read(view)
+            except InterruptedError:
+                continue
+            except BlockingIOError:
+                counters.read_eagain += 1
+                raise
+            counters.bytes_received += count
+            return count
+
+    def write_nowait(self, view: memoryview) -> int:
+        """One write without waiting; `BlockingIOError` when there is no room."""
+        counters = self.counters
+        while True:
+            self._require_open()
+            counters.write_calls += 1
+            try:
+                count = self._write(view)
+            except InterruptedError:
+                continue
+            except BlockingIOError:
+                counters.write_eagain += 1
+                raise
+            counters.bytes_sent += count
+            return count
+
+    async def read_some(self, view: memoryview) -> int:
+        """Move 1..`len(view)` bytes, waiting for the first; 0 at end of file."""
+        try:
+            count = self.read_nowait(view)
+        except BlockingIOError:
+            # Nothing is awaited between the read that succeeds and the return.
+            while True:
+                await self.wait_readable()
+                try:
+                    return self.read_nowait(view)
+                except BlockingIOError:
+                    continue
+        try:
+            await _readiness.give_way()
+        except BaseException:
+            self._held[:0] = view[:count]
+            raise
+        return count
+
+    async def write_some(self, view: memoryview) -> int:
+        """Move 1..`len(view)` bytes, waiting for room for the first."""
+        try:
+            count = self.write_nowait(view)
+        except BlockingIOError:
+            while True:
+                await self.wait_writable()
+                try:
+                    return self.write_nowait(view)
+                except BlockingIOError:
+                    continue
+        await _readiness.give_way()
+        return count
+
+    async def wait_readable(self) -> None:
+        """Return when a read is worth trying; may be early."""
+        if not self._held:
+            await _readiness.wait_readable(self._require_open())
+
+    async def wait_writable(self) -> None:
+        """Return when a write is worth trying; may be early."""
+        await _readiness.wait_writable(self._require_open())
+
+    def held(self) -> int:
+        """Bytes taken from the kernel and not yet delivered."""
+        return len(self._held)
+
+    def drop_held(self) -> None:
+        """Forget them."""
+        self._held.clear()
+
+    def wake(self) -> None:
+        """Make parked calls look again."""
+        if self._fd >= 0:
+            _readiness.wake(self._fd)
+
+    def detach(self) -> int:
+        """Take the descriptor away from the port; every waiter is woken first. -1 if it is gone already."""
+        self.wake()
+        fd, self._fd = self._fd, -1
+        return fd
+
+    def _require_open(self) -> int:
+        if self._fd < 0:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        return self._fd
+
+    def _take_held(self, view: memoryview) -> int:
+        count = min(len(view), len(self._held))
+        view[:count] = self._held[:count]
+        del self._held[:count]
+        return count

@@ -1,0 +1,472 @@
+"""The port: manners around an open backend.
+
+A `SerialPort` adds to a backend what no backend should have to repeat: one reader and one writer at a time, the closed
+state, one translation of errors, checkpoints, drain and break timing, typed attributes. Close flips the state and
+releases the device before anything is awaited, so a cancelled scope cannot leak a descriptor.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+
+import anyio
+from anyio.abc import ByteStream, ByteStreamConnectable
+from anyio.streams.file import FileStreamAttribute
+
+from ._backend import Backend, Counters, Guard, ReadinessBackend
+from ._buffers import BytesLike, readable_bytes, writable_bytes
+from ._platform import open_backend
+from ._readiness import checkpoint, checkpoint_if_cancelled, scope_is_cancelled
+from ._values import ControlLines, LineErrors, ModemLines, PortInfo, SerialStats
+from .capabilities import SerialCapabilities, SerialStreamAttribute
+from .config import Parity, SerialConfig, StopBits
+from .exceptions import (
+    OS_ERRORS,
+    ErrorContext,
+    SerialClosedError,
+    SerialDisconnectedError,
+    SerialError,
+    errno_to_exception,
+)
+
+__all__ = ["SerialConnectable", "SerialPort", "open_serial_port"]
+
+_T = TypeVar("_T")
+
+_log_open = logging.getLogger("anyserial.open")
+_log_io = logging.getLogger("anyserial.io")
+_log_close = logging.getLogger("anyserial.close")
+
+#: One receive moves at most this much. A Linux tty never gives more than 4 KiB per read.
+_MAX_TRANSFER: Final = 65_536
+
+_STOP_BIT_TIMES: Final = {StopBits.ONE: 1.0, StopBits.ONE_POINT_FIVE: 1.5, StopBits.TWO: 2.0}
+
+
+class _State:
+    """What the port and its translators share; apart from the port, so that no reference cycle arises."""
+
+    __slots__ = ("closed", "disconnected", "path")
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.closed = False
+        self.disconnected = False
+
+    def closed_error(self) -> SerialClosedError:
+        return SerialClosedError(errno.EBADF, "serial port is closed", self.path)
+
+
+class _Translating:
+    """The one way around a backend call: refuses a closed port, turns OS errors into ours."""
+
+    __slots__ = ("_context", "_state")
+
+    def __init__(self, state: _State, context: ErrorContext) -> None:
+        self._state = state
+        self._context: ErrorContext = context
+
+    def __enter__(self) -> None:
+        if self._state.closed:
+            raise self._state.closed_error()
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if exc is None or not isinstance(exc, OS_ERRORS):
+            return
+        state = self._state
+        if state.closed and not isinstance(exc, SerialError):
+            raise state.closed_error() from exc
+        error = errno_to_exception(exc, context=self._context, path=state.path)
+        if isinstance(error, SerialDisconnectedError) and not state.disconnected:
+            state.disconnected = True
+            _log_io.debug("%s: disconnected: %s", state.path, error)
+        if error is not exc:
+            raise error from exc
+
+
+class SerialPort(ByteStream):
+    """An open serial device.
+
+    One task may receive while another sends; a second one in the same direction gets `anyio.BusyResourceError`. Every
+    coroutine is a checkpoint. Cancelling any of them leaves the port open and usable and loses no received byte. A port
+    belongs to the event loop it is used on.
+
+    Args:
+        backend: An open device. `SerialPort.open` and `open_serial_port` make one from a path.
+        config: The config the backend was opened with.
+        port_info: What discovery knows about the device.
+
+    Raises:
+        TypeError: `backend` is not a backend.
+    """
+
+    def __init__(self, backend: Backend, config: SerialConfig, *, port_info: PortInfo | None = None) -> None:
+        if not isinstance(backend, Backend):
+            raise TypeError(f"backend must satisfy the Backend protocol, not {type(backend).__name__}")
+        self._backend = backend
+        self._nowait = backend if isinstance(backend, ReadinessBackend) else None
+        self._config = config
+        self._port_info = port_info
+        own = getattr(backend, "counters", None)
+        # A backend without counters is counted here, by transfer.
+        self._count_transfers = own is None
+        self._counters: Counters = Counters() if own is None else own
+        self._reading = Guard("receiving from")
+        self._writing = Guard("sending to")
+        self._scratch: memoryview | None = None
+        self._break_on = False
+        state = _State(backend.path)
+        self._io = _Translating(state, "io")
+        self._ioctl = _Translating(state, "ioctl")
+        self._settings = _Translating(state, "configure")
+        self._state = state
+
+    @classmethod
+    async def open(cls, path: str, /, config: SerialConfig | None = None, **config_fields: Any) -> Self:
+        """Open `path` with a config, or with the fields of one.
+
+        Raises:
+            ValueError: Both a config and fields were given.
+            TypeError: A field does not exist.
+            ConfigurationError: A field's value is wrong.
+            SerialError: One of its subclasses, when the device cannot be opened or set up.
+        """
+        if config is not None and config_fields:
+            raise ValueError("give either a config or config fields, not both")
+        settings = SerialConfig(**config_fields) if config is None else config
+        backend = await open_backend(path, settings)
+        _log_open.debug("%s: open at %d baud", path, settings.baudrate)
+        return cls(backend, settings)
+
+    # Properties
+
+    @property
+    def path(self) -> str:
+        """The path as given at open."""
+        return self._state.path
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the port has not been closed on this side; a vanished device does not close it."""
+        return not self._state.closed
+
+    @property
+    def config(self) -> SerialConfig:
+        """The config last applied."""
+        return self._config
+
+    @property
+    def capabilities(self) -> SerialCapabilities:
+        """What the probe at open found; also readable after close."""
+        return self._backend.capabilities
+
+    @property
+    def port_info(self) -> PortInfo | None:
+        """What discovery knows about the device, or `None`."""
+        return self._port_info
+
+    @property
+    def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
+        """Typed attributes for `port.extra(...)`."""
+        attributes: dict[Any, Callable[[], Any]] = {
+            FileStreamAttribute.path: lambda: Path(self.path),
+            SerialStreamAttribute.capabilities: lambda: self.capabilities,
+            SerialStreamAttribute.config: lambda: self._config,
+        }
+        if self._nowait is not None and self.is_open:
+            attributes[FileStreamAttribute.fileno] = self._nowait.fileno
+        if self._port_info is not None:
+            attributes[SerialStreamAttribute.port_info] = lambda: self._port_info
+        return attributes
+
+    # Receiving
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        """Return 1..`max_bytes` bytes as soon as any are there (at most 64 KiB in one call); never `b""`.
+
+        Raises:
+            ValueError: `max_bytes` is not positive.
+            SerialDisconnectedError: The device is gone. The port stays open until it is closed.
+            SerialClosedError: The port is, or during the call was, closed.
+            anyio.BusyResourceError: Another task is receiving.
+        """
+        if max_bytes <= 0:
+            raise ValueError(f"max_bytes must be positive, not {max_bytes}")
+        with self._io, self._reading:
+            await checkpoint_if_cancelled()
+            view = self._transfer_buffer()[:max_bytes]
+            return view[: await self._read(view)].tobytes()
+
+    async def receive_into(self, buffer: bytearray | memoryview) -> int:
+        """Fill `buffer` from its start with 1..`len(buffer)` bytes and return how many; otherwise as `receive`.
+
+        Raises:
+            ValueError: `buffer` is empty.
+            TypeError: `buffer` is read-only.
+        """
+        with writable_bytes(buffer) as view, self._io, self._reading:
+            await checkpoint_if_cancelled()
+            return await self._read(view)
+
+    async def receive_available(self, *, limit: int | None = None) -> bytes:
+        """Return everything queued, at most `limit`, waiting if there is nothing; one read of the device.
+
+        Raises:
+            ValueError: `limit` is not positive.
+        """
+        if limit is not None and limit <= 0:
+            raise ValueError(f"limit must be positive, not {limit}")
+        with self._io, self._reading:
+            await checkpoint_if_cancelled()
+            depth = self._backend.input_waiting()
+            if depth == 0 and self._nowait is not None:
+                await self._nowait.wait_readable()
+                depth = self._backend.input_waiting()
+            size = depth or self._config.read_chunk_size
+            view = memoryview(bytearray(size if limit is None else min(size, limit)))
+            return view[: await self._read(view)].tobytes()
+
+    async def _read(self, view: memoryview) -> int:
+        """The one way in for bytes; the caller holds the guard."""
+        count = await self._backend.read_some(view)
+        if self._count_transfers:
+            self._counters.read_calls += 1
+            self._counters.bytes_received += count
+        if count == 0:
+            raise SerialDisconnectedError(errno.EIO, "end of file: the device is gone", self.path)
+        return count
+
+    def _transfer_buffer(self) -> memoryview:
+        if self._scratch is None:
+            self._scratch = memoryview(bytearray(_MAX_TRANSFER))
+        return self._scratch
+
+    # Sending
+
+    async def send(self, item: bytes) -> None:
+        """Hand all of `item` to the device.
+
+        Returns when the kernel has taken the last byte, which is before it is on the wire; see `drain`. When cancelled,
+        what the kernel took is on its way: it is the growth of `stats().bytes_sent`.
+
+        Raises:
+            SerialDisconnectedError: The device is gone.
+            SerialClosedError: The port is, or during the call was, closed.
+            anyio.BusyResourceError: Another task is sending, draining or sending a break.
+        """
+        await self.send_buffer(item)
+
+    async def send_buffer(self, data: BytesLike) -> None:
+        """As `send`, for any buffer; contiguous data is not copied, items of several bytes go out as raw bytes."""
+        with readable_bytes(data) as view, self._io, self._writing:
+            if not view:
+                await checkpoint()
+                return
+            await checkpoint_if_cancelled()
+            sent = 0
+            while sent < len(view):
+                count = await self._backend.write_some(view[sent:])
+                sent += count
+                if self._count_transfers:
+                    self._counters.write_calls += 1
+                    self._counters.bytes_sent += count
+
+    async def send_eof(self) -> None:
+        """Wait until everything was sent; a serial line has no end of file, both directions stay usable."""
+        if not self.is_open:
+            await checkpoint()
+            return
+        await self.drain()
+
+    async def drain(self) -> None:
+        """Wait until the output queue is empty; a few bytes may still be in the hardware.
+
+        A line stopped by flow control keeps this waiting.
+        """
+        with self._ioctl, self._writing:
+            await checkpoint()
+            while pending := self._output_waiting():
+                estimate = pending * self._bits_per_frame() / self._config.baudrate
+                await anyio.sleep(min(max(estimate, 0.001), 0.05))
+
+    def _bits_per_frame(self) -> float:
+        config = self._config
+        parity = 0 if config.parity is Parity.NONE else 1
+        return 1 + int(config.byte_size) + parity + _STOP_BIT_TIMES[config.stop_bits]
+
+    # Settings and lines
+
+    async def configure(self, config: SerialConfig) -> None:
+        """Apply `config` completely or not at all; receivers and senders in flight go on.
+
+        Rate changes take effect at once: `drain()` first if the bytes on their way matter.
+
+        Raises:
+            UnsupportedConfigurationError: The driver refused a setting; everything is as before.
+            UnsupportedFeatureError: An optional feature is missing and the policy says raise.
+        """
+        # The apply step has no await, so calls cannot overlap and a cancelled one either happened or did not.
+        with self._settings:
+            await checkpoint()
+            self._require_open()
+            if config.exclusive is not self._config.exclusive:
+                config = config.with_changes(exclusive=self._config.exclusive)
+            self._backend.configure(config)
+            self._config = config
+
+    async def reset_input_buffer(self) -> None:
+        """Drop unread input."""
+        await self._control(self._backend.discard_input)
+
+    async def reset_output_buffer(self) -> None:
+        """Drop unsent output."""
+        await self._control(self._backend.discard_output)
+
+    async def send_break(self, duration: float = 0.25) -> None:
+        """Hold the line in the break condition for `duration` seconds; it ends in every case.
+
+        Raises:
+            ValueError: `duration` is negative or not finite.
+            UnsupportedFeatureError: The device cannot send a break.
+        """
+        if not (math.isfinite(duration) and duration >= 0):
+            raise ValueError(f"duration must be a finite, non-negative number of seconds, not {duration!r}")
+        with self._ioctl, self._writing:
+            await checkpoint_if_cancelled()
+            self._backend.set_break(True)
+            self._break_on = True
+            try:
+                await anyio.sleep(duration)
+            except BaseException:
+                self._end_break()
+                raise
+            # A port closed meanwhile has ended the break in its teardown.
+            if self.is_open:
+                self._break_on = False
+                self._backend.set_break(False)
+
+    async def modem_lines(self) -> ModemLines:
+        """The input lines CTS, DSR, RI, CD."""
+        return await self._control(self._backend.modem_lines)
+
+    async def control_lines(self) -> ControlLines:
+        """The output lines RTS, DTR as this side drives them."""
+        return await self._control(self._backend.control_lines)
+
+    async def set_control_lines(self, *, rts: bool | None = None, dtr: bool | None = None) -> None:
+        """Drive RTS or DTR; `None` leaves a line as it is."""
+        if rts is None and dtr is None:
+            await self._control(lambda: None)
+        else:
+            await self._control(lambda: self._backend.set_control_lines(rts=rts, dtr=dtr))
+
+    async def line_errors(self) -> LineErrors:
+        """Parity, framing, overrun and break events since the port was opened."""
+        return await self._control(self._backend.line_errors)
+
+    def input_waiting(self) -> int:
+        """Bytes a receive would find now."""
+        with self._ioctl:
+            return self._backend.input_waiting()
+
+    def output_waiting(self) -> int:
+        """Bytes accepted and not yet sent."""
+        return self._output_waiting()
+
+    def stats(self) -> SerialStats:
+        """Totals since the port was made; free of system calls, also after close."""
+        return self._counters.snapshot()
+
+    async def _control(self, operation: Callable[[], _T]) -> _T:
+        with self._ioctl:
+            await checkpoint()
+            self._require_open()
+            return operation()
+
+    def _output_waiting(self) -> int:
+        with self._ioctl:
+            return self._backend.output_waiting()
+
+    def _require_open(self) -> None:
+        """For use after a checkpoint, during which another task may have closed the port."""
+        if self._state.closed:
+            raise self._state.closed_error()
+
+    # Closing
+
+    async def aclose(self) -> None:
+        """Close the port; the device is released before this first waits, whatever happens to the caller.
+
+        Parked calls raise `SerialClosedError`. Output that the kernel took is still sent, by a helper thread if need
+        be, unless the close is forced: in a cancelled scope, or after a disconnect, pending output is discarded.
+        Closing twice is fine.
+        """
+        if self.is_open:
+            self._teardown(forced=scope_is_cancelled())
+        await checkpoint()
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if self.is_open and isinstance(exc, anyio.get_cancelled_exc_class()):
+            self._teardown(forced=True)
+        await self.aclose()
+
+    def __del__(self) -> None:
+        # A constructor that refused its backend left no state behind.
+        state: _State | None = getattr(self, "_state", None)
+        if state is None or state.closed:
+            return
+        try:
+            warnings.warn(f"unclosed serial port {state.path}", ResourceWarning, source=self, stacklevel=2)
+        finally:
+            self._teardown(forced=True)
+
+    def _teardown(self, *, forced: bool) -> None:
+        state = self._state
+        state.closed = True
+        self._end_break()
+        if forced or state.disconnected:
+            self._best_effort("discard output", self._backend.discard_output)
+        self._best_effort("close", self._backend.close)
+        _log_close.debug("%s: closed%s", state.path, ", output discarded" if forced else "")
+
+    def _end_break(self) -> None:
+        if self._break_on:
+            self._break_on = False
+            self._best_effort("end break", lambda: self._backend.set_break(False))
+
+    def _best_effort(self, what: str, operation: Callable[[], None]) -> None:
+        """Teardown goes on whatever a vanished device answers; the log keeps it."""
+        try:
+            operation()
+        except OS_ERRORS as exc:
+            _log_close.debug("%s: %s: %s", self.path, what, exc)
+
+
+class SerialConnectable(ByteStreamConnectable):
+    """A path and a config that can be connected, each time as a new port; construction does no I/O."""
+
+    __slots__ = ("config", "path")
+
+    def __init__(self, *, path: str, config: SerialConfig | None = None) -> None:
+        self.path = path
+        self.config = config
+
+    async def connect(self) -> SerialPort:
+        """Open the port."""
+        return await open_serial_port(self.path, self.config)
+
+
+async def open_serial_port(path: str, config: SerialConfig | None = None) -> SerialPort:
+    """Open `path`; the same as `SerialPort.open(path, config)`."""
+    return await SerialPort.open(path, config)

@@ -1,0 +1,32 @@
+"""For tests of code that talks to a serial port: connected ports without hardware, and the conformance suite."""
+
+from __future__ import annotations
+
+from ._conformance import check_port_pair
+from ._mock import FaultPlan, MockBackend
+from ._pty import PtyPair, pty_pair
+from .config import SerialConfig
+from .stream import SerialPort
+
+__all__ = ["FaultPlan", "MockBackend", "PtyPair", "check_port_pair", "pty_pair", "serial_port_pair"]
+
+
+def serial_port_pair(
+    *,
+    config_a: SerialConfig | None = None,
+    config_b: SerialConfig | None = None,
+    path_a: str = "/dev/mockA",
+    path_b: str = "/dev/mockB",
+) -> tuple[SerialPort, SerialPort]:
+    """Two open ports joined by an in-memory null-modem cable.
+
+    A plain function: it needs no event loop, and each port belongs to the loop it is first used on. To inject faults
+    keep the backends: `MockBackend.pair()` and `SerialPort(backend, config)`.
+    """
+    backends = MockBackend.pair(path_a=path_a, path_b=path_b)
+    ports: list[SerialPort] = []
+    for backend, given in zip(backends, (config_a, config_b), strict=True):
+        config = SerialConfig() if given is None else given
+        backend.open(backend.path, config)
+        ports.append(SerialPort(backend, config))
+    return ports[0], ports[1]
