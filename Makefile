@@ -1,0 +1,89 @@
+# make demo      the example driver's tests on every link and event loop (needs git, make and Python 3.11+)
+# make test      this project's tests on one Python
+# make check     the whole gate, as CI runs it: lint, types, coverage, other Pythons, oldest dependencies
+# make lint | types | coverage | python-3.12 | oldest      one part of the gate
+# make format    let ruff rewrite what it can
+# make clean     remove environments and caches
+#
+# Environments are rebuilt when the files named in PINS change, and otherwise used without a network.
+
+VERSIONS := 3.11 3.12 3.13
+EXAMPLE  := docs/examples/modbus_meter
+PINS     := pyproject.toml $(EXAMPLE)/pyproject.toml .ci/constraints.txt .ci/venv Makefile
+
+DEMO  := -e '.[pytest]' -e '$(EXAMPLE)[test]'
+TESTS := $(DEMO) hypothesis pytest-asyncio pytest-randomly pytest-repeat pytest-timeout pytest-trio pytest-xdist
+TOOLS := coverage mypy 'pyright[nodejs]' ruff
+
+DEV    := .venvs/dev/bin
+PYTEST := -m pytest --timeout 120
+
+# pyright fetches its own program on first use; this keeps it in the environment.
+export PYRIGHT_PYTHON_CACHE_DIR := $(CURDIR)/.venvs/dev/pyright
+export npm_config_cache := $(CURDIR)/.venvs/dev/npm
+
+.PHONY: demo test check lint types coverage pythons oldest format clean
+
+demo: .venv/stamp
+	cd $(EXAMPLE) && $(CURDIR)/.venv/bin/python -m pytest -v --serial-links=mock,pty
+
+test: .venvs/dev/stamp
+	$(DEV)/python $(PYTEST)
+
+check: lint types coverage pythons oldest demo
+
+lint: .venvs/dev/tools.stamp
+	$(DEV)/ruff check .
+	$(DEV)/ruff format --check .
+
+types: .venvs/dev/tools.stamp
+	for platform in linux darwin win32; do \
+	    $(DEV)/mypy --platform $$platform --cache-dir .mypy_cache/$$platform || exit; done
+	for platform in Linux Darwin Windows; do \
+	    $(DEV)/pyright --pythonpath $(DEV)/python --pythonplatform $$platform || exit; done
+
+coverage: .venvs/dev/tools.stamp
+	$(DEV)/coverage erase
+	$(DEV)/coverage run $(PYTEST)
+	$(DEV)/coverage combine --quiet
+	$(DEV)/coverage report
+
+pythons:
+	for version in $(VERSIONS); do \
+	    if .ci/python $$version; then $(MAKE) --no-print-directory python-$$version || exit; \
+	    else echo "NOT TESTED on Python $$version"; fi; done
+
+python-%: .venvs/%/stamp
+	.venvs/$*/bin/python $(PYTEST) -n 2
+
+oldest: .venvs/oldest/stamp
+	.venvs/oldest/bin/python $(PYTEST) -n 2
+
+format: .venvs/dev/tools.stamp
+	$(DEV)/ruff check --fix .
+	$(DEV)/ruff format .
+
+clean:
+	rm -rf .venv .venvs .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
+
+.PRECIOUS: .venvs/%/stamp
+
+.venv/stamp: $(PINS)
+	.ci/venv .venv any .ci/constraints.txt $(DEMO)
+	touch $@
+
+.venvs/dev/stamp: $(PINS)
+	.ci/venv .venvs/dev any .ci/constraints.txt $(TESTS)
+	touch $@
+
+.venvs/dev/tools.stamp: .venvs/dev/stamp
+	.ci/venv .venvs/dev any .ci/constraints.txt $(TOOLS)
+	touch $@
+
+.venvs/oldest/stamp: $(PINS) .ci/oldest.txt
+	.ci/venv .venvs/oldest 3.11 .ci/oldest.txt $(TESTS)
+	touch $@
+
+.venvs/%/stamp: $(PINS)
+	.ci/venv .venvs/$* $* .ci/constraints.txt $(TESTS)
+	touch $@
