@@ -169,7 +169,7 @@ async def _payloads(port: SerialPort, peer: SerialPort) -> None:
 
 @_check("L-63, L-65")
 async def _drain(port: SerialPort, peer: SerialPort) -> None:
-    """drain and send_eof wait for the queue and leave both directions usable."""
+    """Draining waits for the queue and leaves both directions usable."""
     await port.send(b"x" * 100)
     await port.drain()
     assert port.output_waiting() == 0
@@ -182,7 +182,7 @@ async def _drain(port: SerialPort, peer: SerialPort) -> None:
 
 @_check("L-64")
 async def _stats(port: SerialPort, peer: SerialPort) -> None:
-    """stats counts every byte once, also after close."""
+    """The totals count every byte once, also after close."""
     before = port.stats().bytes_sent, peer.stats().bytes_received
     await port.send(b"12345")
     await _receive_exactly(peer, 5)

@@ -85,6 +85,8 @@ class FaultPlan:
         "short_write_max",
     )
 
+    _changed: Callable[[], None] | None
+
     _COUNTS: Final = frozenset({"eagain_reads", "eagain_writes", "eintr_reads", "eintr_writes", "parity_errors"})
     _FLAGS: Final = frozenset({"disconnected", "raise_eio_on_read"})
 
@@ -118,9 +120,8 @@ class FaultPlan:
     def __setattr__(self, name: str, value: object) -> None:
         self._check(name, value)
         object.__setattr__(self, name, value)
-        changed: Callable[[], None] | None = self._changed
-        if changed is not None:
-            changed()
+        if self._changed is not None:
+            self._changed()
 
     def __repr__(self) -> str:
         fields = (name for name in self.__slots__ if name != "_changed" and getattr(self, name))

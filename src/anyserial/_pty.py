@@ -10,11 +10,14 @@ import contextlib
 import os
 import select
 import shutil
+import sys
 import tempfile
 import threading
 import tty
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Final
+
+assert sys.platform != "win32" or not TYPE_CHECKING
 
 _CHUNK: Final = 4096
 
@@ -82,7 +85,9 @@ class _Relay:
         with self._lock:
             self._wires.append(wire)
             if self._thread is None:
-                self._bell = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+                self._bell = os.pipe()
+                for end in self._bell:
+                    os.set_blocking(end, False)
                 self._thread = threading.Thread(
                     target=self._run, args=(self._bell[0],), name="anyserial pty relay", daemon=True
                 )
@@ -147,11 +152,8 @@ class _Relay:
 _relay: Final = _Relay()
 
 
-class PtyPair:
-    """Both ends of the cable by their stable paths. Made by `pty_pair()`.
-
-    Any program can open an end, any number of times one after the other; closing it does not end the pair.
-    """
+class _PtyPair:
+    """Both ends of the cable by their stable paths."""
 
     def __init__(self, folder: str) -> None:
         self._paths = (os.path.join(folder, "a"), os.path.join(folder, "b"))
@@ -160,12 +162,10 @@ class PtyPair:
 
     @property
     def path_a(self) -> str:
-        """One end; a symbolic link, dangling-free while unplugged."""
         return self._paths[0]
 
     @property
     def path_b(self) -> str:
-        """The other end."""
         return self._paths[1]
 
     def unplug(self) -> None:
@@ -192,11 +192,11 @@ class PtyPair:
 
 
 @contextlib.contextmanager
-def pty_pair() -> Iterator[PtyPair]:
+def pty_pair() -> Generator[_PtyPair, None, None]:
     """A fresh pair of joined ptys for the length of a `with` block; for sync and async code."""
     folder = tempfile.mkdtemp(prefix="anyserial-")
     try:
-        pair = PtyPair(folder)
+        pair = _PtyPair(folder)
         try:
             yield pair
         finally:

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import sys
 import termios
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+assert sys.platform != "win32" or not TYPE_CHECKING
 
 from .config import ByteSize, Parity, SerialConfig, StopBits
 from .exceptions import UnsupportedConfigurationError, UnsupportedSettingError

@@ -7,9 +7,12 @@ import errno
 import logging
 import os
 import struct
+import sys
 import termios
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+assert sys.platform != "win32" or not TYPE_CHECKING
 
 from . import _closing
 from ._backend import open_in_thread
@@ -20,7 +23,6 @@ from ._values import ControlLines, LineErrors, ModemLines
 from .capabilities import Capability, SerialCapabilities
 from .config import Parity, SerialConfig
 from .exceptions import (
-    OS_ERRORS,
     SerialError,
     UnsupportedFeatureError,
     UnsupportedSettingError,
@@ -30,6 +32,9 @@ from .exceptions import (
 _log = logging.getLogger("anyserial.config")
 
 _OPEN_FLAGS: Final = os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC
+
+#: `termios.error` is no `OSError`.
+_OS_ERRORS: Final = (OSError, termios.error)
 
 _INT: Final = struct.Struct("i")
 
@@ -79,7 +84,7 @@ def _open(path: str, config: SerialConfig, facts: TtyFacts, warn: Callable[[str]
     except SerialError:
         os.close(fd)
         raise
-    except OS_ERRORS as exc:
+    except _OS_ERRORS as exc:
         os.close(fd)
         raise errno_to_exception(exc, context="configure", path=path) from exc
     except BaseException:
@@ -185,7 +190,7 @@ class TtyBackend(FdBackend):
         _log.debug("%s: rolling back after: %s", self.path, failure)
         try:
             self._facts.set_line(self._fd, before)
-        except OS_ERRORS as exc:
+        except _OS_ERRORS as exc:
             failure.add_note(f"{self.path}: the previous settings could not be put back: {exc}")
 
     def _control_lines_or_none(self) -> ControlLines | None:
@@ -291,5 +296,5 @@ class TtyBackend(FdBackend):
     def _quietly(self, step: Callable[[], None]) -> None:
         try:
             step()
-        except OS_ERRORS as exc:
+        except _OS_ERRORS as exc:
             _log.debug("%s: at close: %s", self.path, exc)

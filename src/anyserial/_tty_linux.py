@@ -12,9 +12,12 @@ import fcntl
 import os
 import platform
 import struct
+import sys
 import termios
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+assert sys.platform != "win32" or not TYPE_CHECKING
 
 from ._termios import STANDARD_RATES, Bits, Line
 from .capabilities import Capability, SerialCapabilities
@@ -98,12 +101,11 @@ class LinuxFacts:
         machine: As `platform.machine()` says it.
     """
 
-    bits: Final = Bits(hardware_flow=termios.CRTSCTS, stick_parity=0x40000000)  # CMSPAR
-    #: Capabilities that no device of this platform has, judged before it is opened.
-    never: Final = frozenset({"dtr_dsr", "one_point_five_stop_bits"})
-
     def __init__(self, *, ioctl: Callable[..., Any] = fcntl.ioctl, machine: str = platform.machine()) -> None:
         self.ioctl = ioctl
+        self.bits = Bits(hardware_flow=termios.CRTSCTS, stick_parity=0x40000000)  # CMSPAR
+        #: Capabilities that no device of this platform has, judged before it is opened.
+        self.never = frozenset({"dtr_dsr", "one_point_five_stop_bits"})
         self._machine = machine_facts(machine)
 
     def capabilities(self, device: int) -> SerialCapabilities:
@@ -195,9 +197,5 @@ def _plain_set_line(fd: int, line: Line) -> None:
         raise UnsupportedConfigurationError(
             errno.EINVAL, f"{line.rate} baud is not possible on this machine; known rates: {known}"
         )
-    characters: list[bytes | int] = [bytes([c]) for c in line.control_chars]
-    termios.tcsetattr(
-        fd,
-        termios.TCSANOW,
-        [line.iflag, line.oflag, line.cflag, line.lflag, speed, speed, characters],
-    )
+    flags: list[int | list[bytes | int]] = [line.iflag, line.oflag, line.cflag, line.lflag, speed, speed]
+    termios.tcsetattr(fd, termios.TCSANOW, [*flags, list[bytes | int](line.control_chars)])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 import anyio
@@ -28,14 +29,6 @@ __all__ = [
     "UnsupportedSettingError",
     "errno_to_exception",
 ]
-
-try:
-    import termios
-
-    #: What a system call can raise: `termios.error` is not an `OSError`.
-    OS_ERRORS: Final[tuple[type[Exception], ...]] = (OSError, termios.error)
-except ImportError:
-    OS_ERRORS = (OSError,)  # type: ignore[misc]
 
 ErrorContext: TypeAlias = Literal["open", "lock", "configure", "ioctl", "io"]
 
@@ -172,11 +165,8 @@ def _permission_advice(path: str | None) -> str:
     if path is None:
         return other
     try:
-        # Unix only, and needed only once something already went wrong.
-        import grp
-
-        group = grp.getgrgid(os.stat(path).st_gid).gr_name
-    except (ImportError, KeyError, OSError):
+        group = Path(path).group()
+    except (NotImplementedError, KeyError, OSError):
         return f"{other}; on Linux serial devices belong to group 'dialout' or 'uucp'"
     return (
         f"{path} belongs to group '{group}': join it with `sudo usermod -aG {group} \"$USER\"`"

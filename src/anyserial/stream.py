@@ -22,13 +22,12 @@ from anyio.streams.file import FileStreamAttribute
 
 from ._backend import Backend, Counters, Guard, ReadinessBackend
 from ._buffers import BytesLike, readable_bytes, writable_bytes
-from ._platform import open_backend
+from ._platform import OS_ERRORS, open_backend
 from ._readiness import checkpoint, checkpoint_if_cancelled, scope_is_cancelled
 from ._values import ControlLines, LineErrors, ModemLines, PortInfo, SerialStats
 from .capabilities import SerialCapabilities, SerialStreamAttribute
 from .config import Parity, SerialConfig, StopBits
 from .exceptions import (
-    OS_ERRORS,
     ErrorContext,
     SerialClosedError,
     SerialDisconnectedError,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ._conformance import check_port_pair
 from ._mock import FaultPlan, MockBackend
-from ._pty import PtyPair, pty_pair
+from ._platform import PtyPair, pty_pair
 from .config import SerialConfig
 from .stream import SerialPort
 
