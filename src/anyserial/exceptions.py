@@ -8,9 +8,9 @@ becomes one of the classes below. Each class is also the builtin or AnyIO class 
 from __future__ import annotations
 
 import errno
+import importlib
 import os
-from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import anyio
 
@@ -165,8 +165,10 @@ def _permission_advice(path: str | None) -> str:
     if path is None:
         return other
     try:
-        group = Path(path).group()
-    except (NotImplementedError, KeyError, OSError):
+        # Unix only, and needed only once something already went wrong.
+        groups: Any = importlib.import_module("grp")
+        group: str = groups.getgrgid(os.stat(path).st_gid).gr_name
+    except (ImportError, KeyError, OSError):
         return f"{other}; on Linux serial devices belong to group 'dialout' or 'uucp'"
     return (
         f"{path} belongs to group '{group}': join it with `sudo usermod -aG {group} \"$USER\"`"
