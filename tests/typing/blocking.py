@@ -1,0 +1,50 @@
+"""What type checkers make of the blocking API and of the helpers for tests; never run."""
+
+from typing import assert_type
+
+import anyserial
+from anyserial import ModemLines, PortInfo, SerialConfig, SerialStats
+from anyserial.sync import SerialConnectable, SerialPort, configure_portal, open_serial_port
+from anyserial.testing import FaultPlan, MockBackend, PtyPair, pty_pair, serial_port_pair
+
+
+class MeterPort(SerialPort):
+    """A subclass keeps its type through `open` and `with`."""
+
+
+def opening() -> None:
+    configure_portal(backend="asyncio", backend_options={"use_uvloop": True})
+    assert_type(open_serial_port("/dev/ttyUSB0", SerialConfig(), timeout=1.0), SerialPort)
+    assert_type(SerialConnectable(path="/dev/ttyUSB0").connect(timeout=1.0), SerialPort)
+    assert_type(MeterPort.open("/dev/ttyUSB0", baudrate=9600, timeout=1.0), MeterPort)
+    with MeterPort.open("/dev/ttyUSB0") as port:
+        assert_type(port, MeterPort)
+
+
+def using(port: SerialPort) -> None:
+    assert_type(port.receive(64, timeout=1.0), bytes)
+    assert_type(port.receive_into(bytearray(64), timeout=0), int)
+    assert_type(port.modem_lines(timeout=1.0), ModemLines)
+    assert_type(port.input_waiting(), int)
+    assert_type(port.stats(), SerialStats)
+    assert_type(port.config, SerialConfig)
+    assert_type(port.port_info, PortInfo | None)
+    port.send(b"x", timeout=None)
+    port.close(timeout=1.0)
+
+    port.send(b"x", 1.0)  # type: ignore[call-arg]
+    port.stats(timeout=1.0)  # type: ignore[call-arg]
+    port.aclose()  # type: ignore[attr-defined]
+
+
+def helpers() -> None:
+    assert_type(serial_port_pair(), tuple[anyserial.SerialPort, anyserial.SerialPort])
+    first, second = MockBackend.pair(path_a="/dev/mockA")
+    assert_type(first, MockBackend)
+    assert_type(second.faults, FaultPlan)
+    anyserial.SerialPort(first, SerialConfig())
+    with pty_pair() as pair:
+        assert_type(pair, PtyPair)
+        assert_type(pair.path_a, str)
+
+    anyserial.SerialPort(object(), SerialConfig())  # type: ignore[arg-type]
