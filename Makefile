@@ -18,9 +18,8 @@ TOOLS := coverage mypy 'pyright[nodejs]' ruff
 DEV    := .venvs/dev/bin
 PYTEST := -m pytest --timeout 120
 
-# pyright fetches its own program on first use; this keeps it in the environment.
-export PYRIGHT_PYTHON_CACHE_DIR := $(CURDIR)/.venvs/dev/pyright
-export npm_config_cache := $(CURDIR)/.venvs/dev/npm
+# pyright runs on the pinned node, not on what the machine may have.
+export PYRIGHT_PYTHON_GLOBAL_NODE := 0
 
 .PHONY: demo test check lint types coverage pythons oldest format clean
 
