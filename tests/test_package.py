@@ -158,7 +158,7 @@ def test_public_objects_have_a_docstring():
         assert loaded.__doc__
         for name in loaded.__all__:
             value = getattr(loaded, name)
-            if isinstance(value, type) or callable(value):
+            if getattr(value, "__module__", "").startswith("anyserial"):
                 assert value.__doc__, f"{module}.{name} has no docstring"
 
 
