@@ -92,5 +92,5 @@ def test_examples_that_are_files_pass(pytester: pytest.Pytester) -> None:
         (pytester.path / name).write_text(code, "utf-8")
     tests = sum(len(re.findall(r"^async def test_", code, re.MULTILINE)) for _, code in files)
     pytester.syspathinsert()
-    result = pytester.runpytest_inprocess("--serial-links=mock,pty")
+    result = pytester.runpytest_subprocess("--serial-links=mock,pty")
     result.assert_outcomes(passed=tests * 2 * 3)
