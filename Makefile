@@ -24,7 +24,7 @@ export PYRIGHT_PYTHON_GLOBAL_NODE := 0
 .PHONY: demo test check lint types coverage pythons oldest format clean
 
 demo: .venv/stamp
-	cd $(EXAMPLE) && $(CURDIR)/.venv/bin/python -m pytest -v --serial-links=mock,pty
+	cd $(EXAMPLE) && "$(CURDIR)/.venv/bin/python" -m pytest -v --serial-links=mock,pty
 
 test: .venvs/dev/stamp
 	$(DEV)/python $(PYTEST)
