@@ -7,7 +7,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable, Collection
-from typing import Final
+from typing import Final, Protocol
 
 from .capabilities import UnsupportedPolicy
 from .config import Parity, SerialConfig, StopBits
@@ -64,6 +64,32 @@ CONTROL_LINES: Final = Feature(
 _FEATURES: Final = (RS485, LOW_LATENCY, DTR_DSR, MARK_SPACE, ONE_POINT_FIVE, CONTROL_LINES)
 
 
+class DeviceFeature(Protocol):
+    """An optional feature of one open device, such as RS-485."""
+
+    @property
+    def feature(self) -> Feature:
+        """What the policy calls it."""
+        ...
+
+    @property
+    def restore_after_output(self) -> bool:
+        """Whether restoring it would disturb output that has not left."""
+        ...
+
+    def apply(self, config: SerialConfig, policy: Policy) -> None:
+        """Bring the device to what `config` asks; `OSError` when the driver refuses."""
+        ...
+
+    def snapshot(self) -> Callable[[], None]:
+        """A callable that brings back the present state."""
+        ...
+
+    def restore(self) -> None:
+        """Bring back what was found at open."""
+        ...
+
+
 class Policy:
     """The decision for one open or one configure.
 
@@ -90,6 +116,12 @@ class Policy:
         _log.debug("%s: going on without %s: it %s", self._path, feature.label, reason)
         if self._policy is UnsupportedPolicy.WARN:
             self._warn(f"{self._path}: {text}; going on without it")
+
+    def adjusted(self, text: str) -> None:
+        """Warn, unless the policy is to ignore, that the driver took a feature in a form of its own."""
+        _log.debug("%s: %s", self._path, text)
+        if self._policy is not UnsupportedPolicy.IGNORE:
+            self._warn(f"{self._path}: {text}")
 
     def settle(self, config: SerialConfig, unsupported: Collection[str]) -> SerialConfig:
         """`config` without the features whose capability is in `unsupported`."""

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
+import fcntl
 import logging
 import os
-import struct
 import sys
 import termios
+import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
 
 assert sys.platform != "win32" or not TYPE_CHECKING
 
-from . import _closing
+from . import _closing, _readiness
 from ._backend import open_in_thread
 from ._fd import FdBackend
-from ._policy import CONTROL_LINES, MARK_SPACE, Policy, warn_caller
-from ._termios import Bits, Line, build, check
-from ._values import ControlLines, LineErrors, ModemLines
+from ._policy import CONTROL_LINES, Policy, warn_caller
+from ._settings import OS_ERRORS, Settings, TtyFacts, control_lines, get_int, modem_status, set_control_lines
+from ._values import ControlLines, LineErrors, ModemLines, PortInfo
 from .capabilities import Capability, SerialCapabilities
-from .config import Parity, SerialConfig
+from .config import SerialConfig
 from .exceptions import (
+    ErrorContext,
     SerialError,
     UnsupportedFeatureError,
     UnsupportedSettingError,
@@ -30,34 +35,37 @@ from .exceptions import (
 )
 
 _log = logging.getLogger("anyserial.config")
+_log_open = logging.getLogger("anyserial.open")
+_log_close = logging.getLogger("anyserial.close")
 
 _OPEN_FLAGS: Final = os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC
 
-#: `termios.error` is no `OSError`.
-_OS_ERRORS: Final = (OSError, termios.error)
+_NO_SUCH_CALL: Final = frozenset({errno.ENOTTY, errno.EINVAL})
 
-_INT: Final = struct.Struct("i")
-
-
-class TtyFacts(Protocol):
-    """What one operating system exports; `_tty_linux`, `_tty_darwin` and `_tty_bsd` say the same things."""
-
-    @property
-    def bits(self) -> Bits: ...
-    @property
-    def never(self) -> frozenset[str]: ...
-    @property
-    def ioctl(self) -> Callable[..., Any]: ...
-    def capabilities(self, device: int) -> SerialCapabilities: ...
-    def get_line(self, fd: int) -> Line: ...
-    def set_line(self, fd: int, line: Line) -> None: ...
-    def set_break(self, fd: int, on: bool) -> None: ...
+_U32: Final = 2**32
 
 
-async def open_tty(path: str, config: SerialConfig, facts: TtyFacts) -> TtyBackend:
-    """Open `path` and apply `config`; the blocking part runs in a worker thread."""
+async def open_tty(
+    path: str,
+    config: SerialConfig,
+    facts: TtyFacts,
+    lookup: Callable[[str], PortInfo | None] = lambda _path: None,
+) -> TtyBackend:
+    """Open `path` and apply `config`; the blocking part runs in a worker thread.
+
+    `lookup` finds the device's metadata; whatever it raises is logged and leaves none.
+    """
     warnings: list[str] = []
-    backend = await open_in_thread(lambda: _open(path, config, facts, warnings.append))
+
+    def work() -> TtyBackend:
+        backend = _open(path, config, facts, warnings.append)
+        try:
+            backend.port_info = lookup(path)
+        except Exception as exc:
+            _log_open.debug("%s: no metadata: %r", path, exc)
+        return backend
+
+    backend = await open_in_thread(work)
     try:
         for text in warnings:
             warn_caller(text)
@@ -76,21 +84,29 @@ def _open(path: str, config: SerialConfig, facts: TtyFacts, warn: Callable[[str]
         raise UnsupportedSettingError(exc.errno, "not a serial device (it is a directory)", path) from exc
     except OSError as exc:
         raise errno_to_exception(exc, context="open", path=path) from exc
-    try:
+    with contextlib.ExitStack() as undo:
+        undo.callback(os.close, fd)
         device = _device_number(fd, path)
         _closing.wait_for(device)
-        backend = TtyBackend(fd, path, device, facts)
-        backend.set_up(config, policy)
-    except SerialError:
-        os.close(fd)
-        raise
-    except _OS_ERRORS as exc:
-        os.close(fd)
-        raise errno_to_exception(exc, context="configure", path=path) from exc
-    except BaseException:
-        os.close(fd)
-        raise
+        with _translating("lock", path):
+            if config.exclusive:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with _translating("configure", path):
+            backend = TtyBackend(fd, path, device, facts)
+            undo.callback(backend.restore)
+            backend.set_up(config, policy)
+        undo.pop_all()
     return backend
+
+
+@contextlib.contextmanager
+def _translating(context: ErrorContext, path: str) -> Any:
+    try:
+        yield
+    except SerialError:
+        raise
+    except OS_ERRORS as exc:
+        raise errno_to_exception(exc, context=context, path=path) from exc
 
 
 def _device_number(fd: int, path: str) -> int:
@@ -108,9 +124,13 @@ class TtyBackend(FdBackend):
 
     def __init__(self, fd: int, path: str, device: int, facts: TtyFacts) -> None:
         super().__init__(fd, path, read=lambda view: os.readv(fd, (view,)), write=lambda view: os.write(fd, view))
+        self.port_info: PortInfo | None = None
         self._device = device
         self._facts = facts
-        self._break_on = False
+        self._settings = Settings(fd, path, facts, facts.features(fd, device))
+        self._exclusive = False
+        self._draining = 0
+        self._errors_at_open: LineErrors | None = None
         self.capabilities = self._probe(facts.capabilities(device))
 
     def _probe(self, base: SerialCapabilities) -> SerialCapabilities:
@@ -119,21 +139,28 @@ class TtyBackend(FdBackend):
             base = dataclasses.replace(base, modem_lines=self._answers(termios.TIOCMGET))
         if base.output_waiting is Capability.UNKNOWN:
             base = dataclasses.replace(base, output_waiting=self._answers(termios.TIOCOUTQ))
-        return base
+        return self._facts.refine(base, self._fd, self._device)
 
     def _answers(self, request: int) -> Capability:
         try:
             self._get_int(request)
         except OSError as exc:
-            return Capability.UNSUPPORTED if exc.errno in (errno.ENOTTY, errno.EINVAL) else Capability.UNKNOWN
+            return Capability.UNSUPPORTED if exc.errno in _NO_SUCH_CALL else Capability.UNKNOWN
         return Capability.SUPPORTED
 
     # Settings
 
     def set_up(self, config: SerialConfig, policy: Policy) -> None:
-        """The steps of an open that follow the open call itself."""
+        """The steps of an open that follow the lock."""
+        if config.exclusive:
+            # The lock alone stands where the driver refuses this.
+            with contextlib.suppress(OSError):
+                self._facts.ioctl(self._fd, termios.TIOCEXCL, 0)
+                self._exclusive = True
+        with contextlib.suppress(OSError):
+            self._errors_at_open = self._facts.error_counts(self._fd)
         config = self._without_missing(config, policy)
-        self._apply(config, policy)
+        self._settings.apply(config, policy)
         if config.dtr_on_open is not None or config.rts_on_open is not None:
             try:
                 self.set_control_lines(rts=config.rts_on_open, dtr=config.dtr_on_open)
@@ -149,7 +176,7 @@ class TtyBackend(FdBackend):
         # These two act at open only.
         config = config.with_changes(dtr_on_open=None, rts_on_open=None)
         config = policy.settle(config, self._facts.never)
-        self._apply(self._without_missing(config, policy), policy)
+        self._settings.apply(self._without_missing(config, policy), policy)
 
     def _without_missing(self, config: SerialConfig, policy: Policy) -> SerialConfig:
         missing = {
@@ -157,56 +184,9 @@ class TtyBackend(FdBackend):
             for field in dataclasses.fields(self.capabilities)
             if getattr(self.capabilities, field.name) is Capability.UNSUPPORTED
         }
-        if config.exclusive and "exclusive_access" in missing:
-            raise UnsupportedFeatureError(errno.ENOTSUP, "exclusive access is not supported", self.path)
         return policy.settle(config, missing)
 
-    def _apply(self, config: SerialConfig, policy: Policy) -> None:
-        facts, fd = self._facts, self._fd
-        before = facts.get_line(fd)
-        lines = self._control_lines_or_none()
-        try:
-            self._apply_line(before, config, policy)
-            if lines is not None and not config.flow_control.rts_cts:
-                self._keep_control_lines(lines)
-        except BaseException as exc:
-            self._roll_back(before, exc)
-            raise
-        _log.debug("%s: settings applied: %s", self.path, config)
-
-    def _apply_line(self, before: Line, config: SerialConfig, policy: Policy) -> None:
-        facts, fd = self._facts, self._fd
-        wanted = build(before, config, facts.bits)
-        facts.set_line(fd, wanted)
-        try:
-            check(wanted, facts.get_line(fd), facts.bits, self.path)
-        except UnsupportedSettingError as exc:
-            if config.parity not in (Parity.MARK, Parity.SPACE):
-                raise
-            policy.left_out(MARK_SPACE, exc)
-            self._apply_line(before, MARK_SPACE.without(config), policy)
-
-    def _roll_back(self, before: Line, failure: BaseException) -> None:
-        _log.debug("%s: rolling back after: %s", self.path, failure)
-        try:
-            self._facts.set_line(self._fd, before)
-        except _OS_ERRORS as exc:
-            failure.add_note(f"{self.path}: the previous settings could not be put back: {exc}")
-
-    def _control_lines_or_none(self) -> ControlLines | None:
-        if self.capabilities.modem_lines is Capability.UNSUPPORTED:
-            return None
-        try:
-            return self.control_lines()
-        except OSError:
-            return None
-
-    def _keep_control_lines(self, lines: ControlLines) -> None:
-        """Some drivers raise or drop a line when the settings change."""
-        if self.control_lines() != lines:
-            self.set_control_lines(rts=lines.rts, dtr=lines.dtr)
-
-    # Lines, queues
+    # Queues, break, lines, counters
 
     def input_waiting(self) -> int:
         """Bytes a read would find."""
@@ -226,7 +206,43 @@ class TtyBackend(FdBackend):
         termios.tcflush(self._require_open(), termios.TCOFLUSH)
 
     async def drain_hardware(self) -> None:
-        """The output queue is all that can be seen."""
+        """Wait for the transmitter's own register where there is one, else for the blocking call in a thread."""
+        try:
+            while not self._facts.transmitter_is_empty(self._require_open()):
+                await anyio.sleep(0.001)
+        except OSError as exc:
+            if exc.errno not in _NO_SUCH_CALL:
+                raise
+            await self._drain_in_thread()
+
+    async def _drain_in_thread(self) -> None:
+        """`tcdrain` on a duplicate, in a daemon thread of its own, so that nobody ever has to wait for it.
+
+        It cannot be interrupted; a caller that is cancelled leaves it behind, and a close then discards the output.
+        """
+        failures: list[BaseException] = []
+        duplicate = os.dup(self._require_open())
+        done, finished = os.pipe()
+
+        def work() -> None:
+            try:
+                termios.tcdrain(duplicate)
+            except OS_ERRORS as exc:
+                failures.append(exc)
+            finally:
+                os.close(duplicate)
+                self._draining -= 1
+                os.close(finished)
+
+        self._draining += 1
+        threading.Thread(target=work, name=f"anyserial drain {self.path}", daemon=True).start()
+        try:
+            # The end of the pipe that the thread closes makes this one readable.
+            await _readiness.wait_readable(done)
+        finally:
+            os.close(done)
+        if failures:
+            raise failures[0]
 
     def set_break(self, on: bool) -> None:
         """Assert or end the break condition."""
@@ -234,11 +250,10 @@ class TtyBackend(FdBackend):
         if self.capabilities.break_signal is Capability.UNSUPPORTED:
             raise UnsupportedFeatureError(errno.ENOTTY, "this device cannot send a break", self.path)
         self._facts.set_break(self._require_open(), on)
-        self._break_on = on
 
     def modem_lines(self) -> ModemLines:
         """CTS, DSR, RI, CD."""
-        status = self._get_int(termios.TIOCMGET)
+        status = modem_status(self._require_open(), self._facts.ioctl)
         return ModemLines(
             cts=bool(status & termios.TIOCM_CTS),
             dsr=bool(status & termios.TIOCM_DSR),
@@ -248,53 +263,71 @@ class TtyBackend(FdBackend):
 
     def control_lines(self) -> ControlLines:
         """RTS, DTR."""
-        status = self._get_int(termios.TIOCMGET)
-        return ControlLines(rts=bool(status & termios.TIOCM_RTS), dtr=bool(status & termios.TIOCM_DTR))
+        return control_lines(modem_status(self._require_open(), self._facts.ioctl))
 
     def set_control_lines(self, *, rts: bool | None = None, dtr: bool | None = None) -> None:
         """Drive RTS, DTR."""
-        for request, level in ((termios.TIOCMBIS, True), (termios.TIOCMBIC, False)):
-            mask = (termios.TIOCM_RTS if rts is level else 0) | (termios.TIOCM_DTR if dtr is level else 0)
-            if mask:
-                self._facts.ioctl(self._require_open(), request, _INT.pack(mask))
+        set_control_lines(self._require_open(), self._facts.ioctl, rts=rts, dtr=dtr)
 
     def line_errors(self) -> LineErrors:
-        """No counters yet."""
-        raise UnsupportedFeatureError(errno.ENOTTY, "this device has no error counters", self.path)
+        """The driver's counters less what they were at open."""
+        now = self._facts.error_counts(self._require_open())
+        base = self._errors_at_open or LineErrors()
+        return LineErrors(
+            **{
+                field.name: (getattr(now, field.name) - getattr(base, field.name)) % _U32
+                for field in dataclasses.fields(LineErrors)
+            }
+        )
 
     def _get_int(self, request: int) -> int:
-        value: int = _INT.unpack(self._facts.ioctl(self._require_open(), request, bytes(_INT.size)))[0]
-        return value
+        return get_int(self._require_open(), self._facts.ioctl, request)
 
     # Closing
 
     def close(self) -> None:
-        """Release the device; with output pending a helper thread does the last step."""
+        """Put back what was changed and release the device; with output pending a helper thread does the last part."""
         if self._fd < 0:
             return
-        pending = self._pending_output()
-        if self._break_on:
-            self._quietly(lambda: self.set_break(False))
-        fd = self.detach()
-        if pending:
-            facts = self._facts
+        if self._draining:
+            self._quietly(self.discard_output)
+        if not self._has_pending_output():
+            self.restore()
+            os.close(self.detach())
+            return
+        self._settings.restore(after_output=False)
+        fd, facts = self.detach(), self._facts
 
-            def is_sent() -> bool:
-                count: int = _INT.unpack(facts.ioctl(fd, termios.TIOCOUTQ, bytes(_INT.size)))[0]
-                return count == 0
+        def is_sent() -> bool:
+            return get_int(fd, facts.ioctl, termios.TIOCOUTQ) == 0
 
-            _closing.finish_later(self._device, is_sent, lambda: os.close(fd))
-        else:
+        def release() -> None:
+            self._settings.restore(after_output=True)
+            self._end_exclusive(fd)
             os.close(fd)
 
-    def _pending_output(self) -> bool:
+        _closing.finish_later(self._device, is_sent, release)
+
+    def restore(self) -> None:
+        """Put back the optional features and the exclusive flag; best effort."""
+        self._settings.restore(after_output=False)
+        self._settings.restore(after_output=True)
+        self._end_exclusive(self._fd)
+
+    def _end_exclusive(self, fd: int) -> None:
+        if self._exclusive:
+            self._exclusive = False
+            self._quietly(lambda: self._facts.ioctl(fd, termios.TIOCNXCL, 0))
+
+    def _has_pending_output(self) -> bool:
         try:
             return self.output_waiting() > 0
         except OSError:
             return False
 
-    def _quietly(self, step: Callable[[], None]) -> None:
+    def _quietly(self, step: Callable[[], object]) -> None:
+        """A vanished device answers every step with EIO; the rest is done all the same."""
         try:
             step()
-        except _OS_ERRORS as exc:
-            _log.debug("%s: at close: %s", self.path, exc)
+        except OS_ERRORS as exc:
+            _log_close.debug("%s: at close: %s", self.path, exc)

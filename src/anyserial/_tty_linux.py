@@ -1,4 +1,4 @@
-"""Linux facts: ioctl numbers, `struct termios2`, what the platform can never do.
+"""Linux facts: ioctl numbers per machine, `struct termios2`, the optional features and their probes.
 
 Numbers that Python's `termios` exports are taken from there; the rest comes from a table per machine, because the
 kernel numbers its ioctls differently on a few of them.
@@ -7,7 +7,6 @@ kernel numbers its ioctls differently on a few of them.
 from __future__ import annotations
 
 import dataclasses
-import errno
 import fcntl
 import os
 import platform
@@ -15,13 +14,18 @@ import struct
 import sys
 import termios
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-assert sys.platform != "win32" or not TYPE_CHECKING
+assert sys.platform == "linux" or not TYPE_CHECKING
 
+from ._linux_low_latency import LowLatency, latency_timer, probe_low_latency
+from ._linux_rs485 import RS485Control, answers
+from ._policy import DeviceFeature
 from ._termios import STANDARD_RATES, Bits, Line
+from ._tty_posix import PosixFacts
+from ._values import LineErrors
 from .capabilities import Capability, SerialCapabilities
-from .exceptions import UnsupportedConfigurationError
 
 _S: Final = Capability.SUPPORTED
 _N: Final = Capability.UNSUPPORTED
@@ -80,6 +84,8 @@ class Machine:
     speed: SpeedCalls
     set_break: int = 0x5427  # TIOCSBRK
     clear_break: int = 0x5428  # TIOCCBRK
+    get_rs485: int = 0x542E  # TIOCGRS485
+    set_rs485: int = 0x542F  # TIOCSRS485
 
 
 def machine_facts(machine: str) -> Machine | None:
@@ -89,24 +95,36 @@ def machine_facts(machine: str) -> Machine | None:
     if machine.startswith("ppc"):
         return Machine(speed=_POWERPC)
     if machine.startswith("mips"):
-        return Machine(speed=_MIPS)
+        return Machine(speed=_MIPS, get_rs485=0x4020542E, set_rs485=0xC020542F)
     return None
 
 
-class LinuxFacts:
+# struct serial_icounter_struct: cts, dsr, rng, dcd, rx, tx, frame, overrun, parity, brk, buf_overrun, 9 reserved.
+_ICOUNT: Final = struct.Struct("=20I")
+_INT: Final = struct.Struct("i")
+
+
+class LinuxFacts(PosixFacts):
     """What `_tty` needs to know about Linux.
 
     Args:
         ioctl: The system call; a parameter so that what no machine here has can be recorded in tests.
         machine: As `platform.machine()` says it.
+        sysfs: Where sysfs is mounted.
     """
 
-    def __init__(self, *, ioctl: Callable[..., Any] = fcntl.ioctl, machine: str = platform.machine()) -> None:
-        self.ioctl = ioctl
-        self.bits = Bits(hardware_flow=termios.CRTSCTS, stick_parity=0x40000000)  # CMSPAR
-        #: Capabilities that no device of this platform has, judged before it is opened.
-        self.never = frozenset({"dtr_dsr", "one_point_five_stop_bits"})
+    def __init__(
+        self,
+        *,
+        ioctl: Callable[..., Any] = fcntl.ioctl,
+        machine: str = platform.machine(),
+        sysfs: Path = Path("/sys"),
+    ) -> None:
+        super().__init__(name="linux", ioctl=ioctl)
         self._machine = machine_facts(machine)
+        self._sysfs = sysfs
+        self.bits = Bits(hardware_flow=termios.CRTSCTS, stick_parity=0x40000000)  # CMSPAR
+        self.never = frozenset({"dtr_dsr", "one_point_five_stop_bits"})
 
     def capabilities(self, device: int) -> SerialCapabilities:
         """What any device of this number could do, before it is asked. `device` is `st_rdev`."""
@@ -123,18 +141,34 @@ class LinuxFacts:
             dtr_dsr=_N,
             modem_lines=_N if pty else _U,
             break_signal=_N if pty else known,
-            exclusive_access=_N,
-            low_latency=_N,
-            rs485=_N,
+            exclusive_access=_S,
+            low_latency=_N if pty else _U,
+            rs485=_N if pty or self._machine is None else _U,
             input_waiting=_S,
             output_waiting=_S,
-            port_discovery=_N,
+            port_discovery=_S,
         )
+
+    def refine(self, base: SerialCapabilities, fd: int, device: int) -> SerialCapabilities:
+        """Ask the driver, without side effects."""
+        if base.low_latency is _U:
+            base = dataclasses.replace(base, low_latency=probe_low_latency(fd, self.ioctl, self._folder(device)))
+        if base.rs485 is _U and self._machine is not None and not answers(fd, self.ioctl, self._machine.get_rs485):
+            base = dataclasses.replace(base, rs485=_N)
+        return base
+
+    def features(self, fd: int, device: int) -> tuple[DeviceFeature, ...]:
+        """The optional features of one open device, in the order they are applied."""
+        low_latency = LowLatency(fd, self.ioctl, latency_timer(self._folder(device)))
+        if self._machine is None:
+            return (low_latency,)
+        numbers = self._machine
+        return (low_latency, RS485Control(fd, self.ioctl, get=numbers.get_rs485, set=numbers.set_rs485))
 
     def get_line(self, fd: int) -> Line:
         """The attributes as the driver has them now."""
         if self._machine is None:
-            return _plain_get_line(fd)
+            return super().get_line(fd)
         calls = self._machine.speed
         data = bytes(self.ioctl(fd, calls.get, bytes(calls.struct.size)))
         iflag, oflag, cflag, lflag, fifth, sixth, _, ospeed = calls.struct.unpack(data)
@@ -152,11 +186,11 @@ class LinuxFacts:
     def set_line(self, fd: int, line: Line) -> None:
         """Apply at once, without waiting for output to leave."""
         if self._machine is None:
-            _plain_set_line(fd, line)
+            super().set_line(fd, line)
             return
         calls = self._machine.speed
-        # A rate with a constant keeps it, so that `stty` and tcgetattr name it; an input rate slot of 0 means
-        # "as output".
+        # A rate with a constant keeps it, so that stty and tcgetattr can name it. The input rate's slot stays 0: as
+        # the output rate.
         speed = STANDARD_RATES.get(line.rate, calls.bother)
         discipline, characters = line.discipline or 0, bytes(line.control_chars)
         fifth, sixth = (discipline, characters) if calls.line_first else (characters, discipline)
@@ -170,32 +204,22 @@ class LinuxFacts:
         assert self._machine is not None
         self.ioctl(fd, self._machine.set_break if on else self._machine.clear_break, 0)
 
+    def error_counts(self, fd: int) -> LineErrors:
+        """The driver's counters since it was loaded."""
+        counts = _ICOUNT.unpack(self.ioctl(fd, termios.TIOCGICOUNT, bytes(_ICOUNT.size)))
+        framing, overrun, parity, breaks, buffer_overrun = counts[6:11]
+        return LineErrors(parity=parity, framing=framing, overrun=overrun, breaks=breaks, buffer_overrun=buffer_overrun)
+
+    def transmitter_is_empty(self, fd: int) -> bool:
+        """Whether the last bit has left the UART, its FIFO included."""
+        status: int = _INT.unpack(self.ioctl(fd, termios.TIOCSERGETLSR, bytes(_INT.size)))[0]
+        return bool(status & termios.TIOCSER_TEMT)
+
+    def _folder(self, device: int) -> Path:
+        """The device's folder in sysfs, as in /sys/class/tty."""
+        return self._sysfs / "dev" / "char" / f"{os.major(device)}:{os.minor(device)}"
+
 
 def is_pty(device: int) -> bool:
     """Whether a device number is a pseudo terminal: character majors 136 to 143."""
     return 136 <= os.major(device) <= 143
-
-
-def _plain_get_line(fd: int) -> Line:
-    """By tcgetattr, for machines whose numbers are not known: rates with a constant only."""
-    iflag, oflag, cflag, lflag, _, ospeed, characters = termios.tcgetattr(fd)
-    rates = {constant: rate for rate, constant in STANDARD_RATES.items()}
-    return Line(
-        iflag=iflag,
-        oflag=oflag,
-        cflag=cflag,
-        lflag=lflag,
-        control_chars=tuple(c if isinstance(c, int) else c[0] for c in characters),
-        rate=rates.get(ospeed, 0),
-    )
-
-
-def _plain_set_line(fd: int, line: Line) -> None:
-    speed = STANDARD_RATES.get(line.rate)
-    if speed is None:
-        known = ", ".join(map(str, sorted(STANDARD_RATES)))
-        raise UnsupportedConfigurationError(
-            errno.EINVAL, f"{line.rate} baud is not possible on this machine; known rates: {known}"
-        )
-    flags: list[int | list[bytes | int]] = [line.iflag, line.oflag, line.cflag, line.lflag, speed, speed]
-    termios.tcsetattr(fd, termios.TCSANOW, [*flags, list[bytes | int](line.control_chars)])

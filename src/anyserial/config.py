@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import math
 from collections.abc import Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from .exceptions import ConfigurationError
 
@@ -174,7 +173,7 @@ class SerialConfig:
             object.__setattr__(self, name, value)
         object.__setattr__(self, "unsupported_policy", policy)
 
-    def with_changes(self, **changes: Any) -> SerialConfig:
+    def with_changes(self, **changes: Any) -> Self:
         """A new config with these fields replaced, checked as a whole.
 
         Raises:
@@ -185,7 +184,12 @@ class SerialConfig:
 
 
 def _invalid(field: str, value: object, expected: str) -> ConfigurationError:
-    return ConfigurationError(f"{field} must be {expected}, not {value!r}")
+    try:
+        shown = repr(value)
+    except ValueError:
+        # Python refuses to print integers of thousands of digits.
+        shown = f"a number of {value.__sizeof__()} bytes"
+    return ConfigurationError(f"{field} must be {expected}, not {shown}")
 
 
 def _require_int(field: str, value: object, low: int, high: int) -> None:
@@ -208,9 +212,8 @@ def _delay(field: str, value: object) -> float:
     if (
         isinstance(value, bool)
         or not isinstance(value, int | float)
-        or not math.isfinite(value)
-        or value < 0
-        or round(value * 1000) > _MAX_U32
+        # False for NaN as well.
+        or not 0 <= value <= _MAX_U32 / 1000
     ):
         raise _invalid(field, value, f"a finite number of seconds from 0 to {_MAX_U32 // 1000}")
     return float(value)

@@ -156,7 +156,8 @@ def _facts(exc: BaseException) -> tuple[int | None, str, str | None]:
     number = code if isinstance(code, int) else None
     if not isinstance(text, str) or not text:
         text = os.strerror(number) if number is not None else (str(exc) or type(exc).__name__)
-    return number, text, None if name is None else os.fsdecode(name)
+    # `os.stat(3)` puts the descriptor's number there.
+    return number, text, os.fsdecode(name) if isinstance(name, str | bytes) else None
 
 
 def _permission_advice(path: str | None) -> str:
@@ -168,7 +169,7 @@ def _permission_advice(path: str | None) -> str:
         # Unix only, and needed only once something already went wrong.
         groups: Any = importlib.import_module("grp")
         group: str = groups.getgrgid(os.stat(path).st_gid).gr_name
-    except (ImportError, KeyError, OSError):
+    except (ImportError, KeyError, OSError, ValueError):
         return f"{other}; on Linux serial devices belong to group 'dialout' or 'uucp'"
     return (
         f"{path} belongs to group '{group}': join it with `sudo usermod -aG {group} \"$USER\"`"

@@ -1,1 +1,171 @@
-"""Test kit for drivers of serial devices."""
+"""The pytest plugin: its options, marker, fixtures and hooks.
+
+This module is loaded in every run of pytest where the package is installed, so it imports pytest and the standard
+library only. What does the work is imported by the first test that uses a fixture of ours.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ._fixtures import (
+    GUARD,
+    NAMES,
+    _serial_line,
+    serial_config,
+    serial_link,
+    serial_pair,
+    serial_path,
+    serial_peer,
+    serial_peer_path,
+    serial_port,
+    serial_script,
+    serial_transcript,
+)
+
+if TYPE_CHECKING:
+    from ._dialogue import SerialExpectation
+    from ._fixtures import SerialPair
+    from ._link import SerialLink
+    from ._script import SerialScript
+    from ._transcript import SerialTranscript, TranscriptEvent
+
+__all__ = [
+    "SerialExpectation",
+    "SerialLink",
+    "SerialPair",
+    "SerialScript",
+    "SerialTranscript",
+    "TranscriptEvent",
+    "_serial_line",
+    "serial_config",
+    "serial_link",
+    "serial_pair",
+    "serial_path",
+    "serial_peer",
+    "serial_peer_path",
+    "serial_port",
+    "serial_script",
+    "serial_transcript",
+]
+
+_TYPES = {
+    "SerialExpectation": "_dialogue",
+    "SerialLink": "_link",
+    "SerialPair": "_fixtures",
+    "SerialScript": "_script",
+    "SerialTranscript": "_transcript",
+    "TranscriptEvent": "_transcript",
+}
+
+_MARKER = """\
+anyserial(requires=[...], link=..., wires=[...], min_baudrate=..., device=..., links=[...], config=..., \
+script_strict=True): what a test that uses a serial fixture needs from its link. \
+requires: facts such as "break_signal", "modem_lines", "path", "unplug"; link: the wiring, such as "null-modem"; \
+wires: such as "rts-cts"; min_baudrate: a rate the link must reach; device: the device under test behind it; \
+links: run on these links only; config: the SerialConfig both ends are opened with; \
+script_strict=False: serial_script lets pass what it does not expect. Marks of module, class and function are merged. \
+A test runs once on every selected link that has what it needs, and is skipped with the reason when there is none."""
+
+#: The plugin that runs our async tests and fixtures: the name of its entry point, the name of its module.
+ANYIO = ("anyio", "anyio.pytest_plugin")
+
+#: The errors of all markers, shown at once when collection is over.
+USAGE_ERRORS = pytest.StashKey[dict[str, str]]()
+
+
+def __getattr__(name: str) -> Any:
+    if name in _TYPES:
+        return getattr(importlib.import_module(f".{_TYPES[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("anyserial", "serial ports (anyserial)")
+    group.addoption(
+        "--serial-links",
+        metavar="NAMES",
+        help="Links that tests with serial fixtures run on, separated by commas: mock (in memory), "
+        "pty (two joined pseudo terminals). Default: mock.",
+    )
+    group.addoption(
+        "--serial-loops",
+        metavar="NAMES",
+        help="Event loops that they run on, separated by commas: asyncio, uvloop, trio. Default: all three.",
+    )
+    parser.addini("anyserial_links", "Links that tests with serial fixtures run on; see --serial-links.", default="")
+    parser.addini("anyserial_loops", "Event loops that they run on; see --serial-loops.", default="")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", _MARKER)
+    if config.getoption("serial_links") or config.getini("anyserial_links"):
+        from . import _names
+
+        _names.chosen_links(config)
+    if config.getoption("serial_loops") or config.getini("anyserial_loops"):
+        from . import _loops
+
+        _loops.chosen(config)
+    plugins = config.pluginmanager
+    if not any(map(plugins.has_plugin, ANYIO)) and not any(map(plugins.is_blocked, ANYIO)):
+        # Only where entry points are switched off.
+        plugins.import_plugin(ANYIO[1])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if NAMES.isdisjoint(metafunc.fixturenames) and metafunc.definition.get_closest_marker("anyserial") is None:
+        return
+    from . import _matrix
+
+    try:
+        _matrix.generate(metafunc)
+    except pytest.UsageError as exc:
+        if hasattr(metafunc.config, "workerinput"):
+            # A worker of pytest-xdist has no terminal; a collection error is what it can report.
+            pytest.fail(f"{metafunc.definition.nodeid}: {exc}", pytrace=False)
+        metafunc.config.stash.setdefault(USAGE_ERRORS, {}).setdefault(str(exc), metafunc.definition.nodeid)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config) -> None:
+    errors = config.stash.get(USAGE_ERRORS, {})
+    if errors:
+        raise pytest.UsageError(*(f"{nodeid}: {error}" for error, nodeid in errors.items()))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if "serial_link" not in getattr(getattr(item, "callspec", None), "params", ()):
+        return
+    from . import _guard
+
+    assert isinstance(item, pytest.Function)
+    item.stash[GUARD] = _guard.Guard(item)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    guard = item.stash.get(GUARD, None)
+    if guard is None:
+        return (yield)
+    with guard:
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    guard = item.stash.get(GUARD, None)
+    if guard is not None and report.failed:
+        report.sections.extend(guard.evidence())
+    if guard is not None and report.when == "teardown":
+        del item.stash[GUARD]
+    return report
