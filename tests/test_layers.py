@@ -22,7 +22,8 @@ LEVELS = (
     "config",
     "capabilities",
     "_backend _policy _pty _readiness _termios",
-    "_fd _closing _tty_linux _tty_darwin _tty_bsd _tty_posix _iocp _win32",
+    "_fd _closing _tty_posix _linux_low_latency _linux_rs485 _settings _iocp _win32",
+    "_tty_linux _tty_darwin _tty_bsd",
     "_tty _windows _mock _discovery_linux _discovery_darwin _discovery_bsd _discovery_windows",
     "_platform",
     "stream discovery",
@@ -34,7 +35,7 @@ LEVEL = {module: number for number, row in enumerate(LEVELS) for module in row.s
 
 OUTSIDE = ("src/pytest_anyserial", "hil", "docs/examples")
 # How a module that lives on one side of the divide narrows itself for type checkers; true at run time.
-HINTS = tuple(f"assert sys.platform {relation} 'win32' or not TYPE_CHECKING" for relation in ("==", "!="))
+HINTS = tuple(f"assert sys.platform {home} or not TYPE_CHECKING" for home in ("== 'win32'", "!= 'win32'", "== 'linux'"))
 PLATFORM_QUESTIONS = {("sys", "platform"), ("os", "name"), ("platform", "system")}
 
 

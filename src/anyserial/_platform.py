@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from contextlib import AbstractContextManager
-from typing import Final, Protocol
+from importlib.util import find_spec
+from typing import Protocol
 
 from ._backend import Backend
 from .config import SerialConfig
@@ -36,24 +37,11 @@ class PtyPair(Protocol):
         ...
 
 
-if sys.platform == "linux":
-    import termios
+#: What a system call can raise; `termios.error` is no `OSError`.
+os_errors: tuple[type[Exception], ...]
 
-    from ._pty import pty_pair as pty_pair
-    from ._tty import open_tty
-    from ._tty_linux import LinuxFacts
-
-    #: What a system call can raise: `termios.error` is no `OSError`.
-    OS_ERRORS: Final[tuple[type[Exception], ...]] = (OSError, termios.error)
-
-    _FACTS = LinuxFacts()
-
-    async def open_backend(path: str, config: SerialConfig) -> Backend:
-        """Open the device at `path` and apply `config`."""
-        return await open_tty(path, config, _FACTS)
-
-else:
-    OS_ERRORS: Final[tuple[type[Exception], ...]] = (OSError,)
+if sys.platform == "win32" or find_spec("termios") is None:
+    os_errors = (OSError,)
 
     async def open_backend(path: str, config: SerialConfig) -> Backend:
         """Open the device at `path` and apply `config`."""
@@ -63,5 +51,34 @@ else:
     def pty_pair() -> AbstractContextManager[PtyPair]:
         """A fresh pair of joined ptys for the length of a `with` block; for sync and async code."""
         raise UnsupportedPlatformError(
-            f"pty_pair needs a platform with pseudo terminals, not {sys.platform!r}; use serial_port_pair"
+            f"pty_pair needs pseudo terminals, which platform {sys.platform!r} lacks; use serial_port_pair"
         )
+
+else:
+    from ._pty import pty_pair as pty_pair
+    from ._settings import OS_ERRORS, TtyFacts
+    from ._tty import open_tty
+
+    os_errors = OS_ERRORS
+    _facts: TtyFacts
+
+    if sys.platform == "linux":
+        from ._tty_linux import LinuxFacts
+
+        _facts = LinuxFacts()
+    elif sys.platform == "darwin":
+        from ._tty_darwin import DarwinFacts
+
+        _facts = DarwinFacts()
+    elif "bsd" in sys.platform or sys.platform.startswith("dragonfly"):
+        from ._tty_bsd import BsdFacts
+
+        _facts = BsdFacts()
+    else:
+        from ._tty_posix import PosixFacts
+
+        _facts = PosixFacts(name=sys.platform)
+
+    async def open_backend(path: str, config: SerialConfig) -> Backend:
+        """Open the device at `path` and apply `config`."""
+        return await open_tty(path, config, _facts)

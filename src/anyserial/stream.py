@@ -22,7 +22,7 @@ from anyio.streams.file import FileStreamAttribute
 
 from ._backend import Backend, Counters, Guard, ReadinessBackend
 from ._buffers import BytesLike, readable_bytes, writable_bytes
-from ._platform import OS_ERRORS, open_backend
+from ._platform import open_backend, os_errors
 from ._readiness import checkpoint, checkpoint_if_cancelled, scope_is_cancelled
 from ._values import ControlLines, LineErrors, ModemLines, PortInfo, SerialStats
 from .capabilities import SerialCapabilities, SerialStreamAttribute
@@ -79,7 +79,7 @@ class _Translating:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        if exc is None or not isinstance(exc, OS_ERRORS):
+        if exc is None or not isinstance(exc, os_errors):
             return
         state = self._state
         if state.closed and not isinstance(exc, SerialError):
@@ -448,7 +448,7 @@ class SerialPort(ByteStream):
         """Teardown goes on whatever a vanished device answers; the log keeps it."""
         try:
             operation()
-        except OS_ERRORS as exc:
+        except os_errors as exc:
             _log_close.debug("%s: %s: %s", self.path, what, exc)
 
 

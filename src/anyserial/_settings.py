@@ -1,0 +1,153 @@
+"""All settings of one open terminal: applied together or not at all, and put back at close."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import struct
+import sys
+import termios
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+assert sys.platform != "win32" or not TYPE_CHECKING
+
+from ._policy import MARK_SPACE, DeviceFeature, Policy
+from ._termios import Bits, Line, build, check
+from ._values import ControlLines, LineErrors
+from .capabilities import SerialCapabilities
+from .config import Parity, SerialConfig
+from .exceptions import SerialError, UnsupportedSettingError
+
+_log = logging.getLogger("anyserial.config")
+_log_close = logging.getLogger("anyserial.close")
+
+#: What a system call can raise: `termios.error` is no `OSError`.
+OS_ERRORS: Final = (OSError, termios.error)
+
+_INT: Final = struct.Struct("i")
+
+
+class TtyFacts(Protocol):
+    """What one operating system says of itself; `_tty_posix` is the base, the others add to it."""
+
+    @property
+    def bits(self) -> Bits: ...
+    @property
+    def never(self) -> frozenset[str]: ...
+    @property
+    def reads_rate(self) -> bool: ...
+    @property
+    def ioctl(self) -> Callable[..., Any]: ...
+    def capabilities(self, device: int) -> SerialCapabilities: ...
+    def refine(self, base: SerialCapabilities, fd: int, device: int) -> SerialCapabilities: ...
+    def features(self, fd: int, device: int) -> tuple[DeviceFeature, ...]: ...
+    def get_line(self, fd: int) -> Line: ...
+    def set_line(self, fd: int, line: Line) -> None: ...
+    def set_break(self, fd: int, on: bool) -> None: ...
+    def error_counts(self, fd: int) -> LineErrors: ...
+    def transmitter_is_empty(self, fd: int) -> bool: ...
+
+
+class Settings:
+    """The line attributes and optional features of one device, as a transaction."""
+
+    def __init__(self, fd: int, path: str, facts: TtyFacts, features: tuple[DeviceFeature, ...]) -> None:
+        self._fd = fd
+        self._path = path
+        self._facts = facts
+        self._features = features
+        # The rate last applied, for systems that cannot tell it.
+        self._rate: int | None = None
+
+    def apply(self, config: SerialConfig, policy: Policy) -> None:
+        """Apply all of `config`, or put everything back and raise the first error."""
+        undo: list[Callable[[], None]] = []
+        try:
+            self._apply_all(config, policy, undo)
+        except BaseException as failure:
+            _log.debug("%s: rolling back after: %s", self._path, failure)
+            for step in reversed(undo):
+                try:
+                    step()
+                except OS_ERRORS as exc:
+                    failure.add_note(f"{self._path}: the previous settings could not be put back completely: {exc}")
+            raise
+        self._rate = config.baudrate
+        _log.debug("%s: settings applied: %s", self._path, config)
+
+    def _apply_all(self, config: SerialConfig, policy: Policy, undo: list[Callable[[], None]]) -> None:
+        facts, fd = self._facts, self._fd
+        before = facts.get_line(fd)
+        if not facts.reads_rate and self._rate is not None:
+            before = dataclasses.replace(before, rate=self._rate)
+        lines = self._control_lines()
+        undo.append(lambda: facts.set_line(fd, before))
+        self._apply_line(before, config, policy)
+        for item in self._features:
+            undo.append(item.snapshot())
+            try:
+                item.apply(config, policy)
+            except OSError as exc:
+                if isinstance(exc, SerialError) or not item.feature.wanted(config):
+                    raise
+                undo[-1]()
+                policy.left_out(item.feature, exc)
+        # Some drivers raise or drop a line when the settings change.
+        if lines is not None and not config.flow_control.rts_cts and self._control_lines() != lines:
+            undo.append(lambda: set_control_lines(fd, facts.ioctl, rts=lines.rts, dtr=lines.dtr))
+            undo[-1]()
+
+    def _apply_line(self, before: Line, config: SerialConfig, policy: Policy) -> None:
+        facts, fd = self._facts, self._fd
+        wanted = build(before, config, facts.bits)
+        facts.set_line(fd, wanted)
+        actual = facts.get_line(fd)
+        if not facts.reads_rate:
+            actual = dataclasses.replace(actual, rate=wanted.rate)
+        try:
+            check(wanted, actual, facts.bits, self._path)
+        except UnsupportedSettingError as exc:
+            if config.parity not in (Parity.MARK, Parity.SPACE):
+                raise
+            policy.left_out(MARK_SPACE, exc)
+            self._apply_line(before, MARK_SPACE.without(config), policy)
+
+    def _control_lines(self) -> ControlLines | None:
+        try:
+            return control_lines(modem_status(self._fd, self._facts.ioctl))
+        except OSError:
+            return None
+
+    def restore(self, *, after_output: bool) -> None:
+        """Put back the features that may be restored before, or only after, the last output has left; best effort."""
+        for item in self._features:
+            if item.restore_after_output is after_output:
+                try:
+                    item.restore()
+                except OS_ERRORS as exc:
+                    _log_close.debug("%s: %s not restored: %s", self._path, item.feature.label, exc)
+
+
+def modem_status(fd: int, ioctl: Callable[..., Any]) -> int:
+    """The TIOCM_* bits."""
+    return get_int(fd, ioctl, termios.TIOCMGET)
+
+
+def control_lines(status: int) -> ControlLines:
+    """RTS and DTR of a modem status."""
+    return ControlLines(rts=bool(status & termios.TIOCM_RTS), dtr=bool(status & termios.TIOCM_DTR))
+
+
+def set_control_lines(fd: int, ioctl: Callable[..., Any], *, rts: bool | None, dtr: bool | None) -> None:
+    """Raise or drop lines; `None` leaves one alone."""
+    for request, level in ((termios.TIOCMBIS, True), (termios.TIOCMBIC, False)):
+        mask = (termios.TIOCM_RTS if rts is level else 0) | (termios.TIOCM_DTR if dtr is level else 0)
+        if mask:
+            ioctl(fd, request, _INT.pack(mask))
+
+
+def get_int(fd: int, ioctl: Callable[..., Any], request: int) -> int:
+    """The answer of an ioctl that fills in one int."""
+    value: int = _INT.unpack(ioctl(fd, request, bytes(_INT.size)))[0]
+    return value
