@@ -1,0 +1,84 @@
+"""Every async test runs on the three loops, in at most twenty seconds; `ports` runs it on a mock and on a pty link."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import inspect
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import anyio
+import pytest
+
+from anyserial import SerialPort
+from anyserial.testing import PtyPair, pty_pair
+
+from .support import open_pair
+
+_needs_uvloop = pytest.mark.skipif(importlib.util.find_spec("uvloop") is None, reason="uvloop is not installed")
+_needs_trio = pytest.mark.skipif(importlib.util.find_spec("trio") is None, reason="trio is not installed")
+_LOOPS = [
+    pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
+    pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop", marks=_needs_uvloop),
+    pytest.param(("trio", {}), id="trio", marks=_needs_trio),
+]
+_BOUND = 20.0
+
+
+# Not function scoped, so that Hypothesis accepts it: nothing in it changes from example to example.
+@pytest.fixture(params=_LOOPS, scope="session")
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    """The event loop under the test: asyncio, uvloop or trio."""
+    backend: tuple[str, dict[str, Any]] = request.param
+    return backend
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """A test that hangs fails where it waits, instead of hanging the run."""
+    if not isinstance(item, pytest.Function) or item.get_closest_marker("anyio") is None:
+        return
+    # Hypothesis calls the inner test once per example, and the bound is for one of them.
+    hypothesis = getattr(item.obj, "hypothesis", None)
+    test = item.obj if hypothesis is None else hypothesis.inner_test
+    if not inspect.iscoroutinefunction(test) or hasattr(test, "_bounded"):
+        return
+
+    @functools.wraps(test)
+    async def bounded(*args: Any, **kwargs: Any) -> None:
+        with anyio.fail_after(_BOUND):
+            await test(*args, **kwargs)
+
+    bounded._bounded = True  # type: ignore[attr-defined]
+    if hypothesis is None:
+        item.obj = bounded
+    else:
+        hypothesis.inner_test = bounded
+
+
+@pytest.fixture(params=["mock", "pty"])
+async def ports(request: pytest.FixtureRequest, anyio_backend: object) -> AsyncIterator[tuple[SerialPort, SerialPort]]:
+    """Two open ports that face each other, once in memory and once on pseudo terminals."""
+    async with open_pair(request.param) as pair:
+        yield pair
+
+
+@pytest.fixture
+async def mock_ports(anyio_backend: object) -> AsyncIterator[tuple[SerialPort, SerialPort]]:
+    """Two open mock ports that face each other."""
+    async with open_pair("mock") as pair:
+        yield pair
+
+
+@pytest.fixture
+async def pty_ports(anyio_backend: object) -> AsyncIterator[tuple[SerialPort, SerialPort]]:
+    """Two open ports on a pair of pseudo terminals."""
+    async with open_pair("pty") as pair:
+        yield pair
+
+
+@pytest.fixture
+def ptys() -> Iterator[PtyPair]:
+    """A pair of joined pseudo terminals that nobody has opened yet."""
+    with pty_pair() as pair:
+        yield pair

@@ -1,0 +1,335 @@
+"""Cancellation: wherever it lands, no byte is lost, the port stays as it was, and nobody swallows it."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import anyio
+import pytest
+from anyio.lowlevel import checkpoint
+from anyio.streams.file import FileStreamAttribute
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from anyserial import SerialPort
+
+from .support import (
+    AWAITABLES,
+    MORE_THAN_A_LINK_HOLDS,
+    RECEIVERS,
+    on_trio,
+    open_pair,
+    parked,
+    take,
+    until,
+    until_stuck,
+)
+
+pytestmark = pytest.mark.anyio
+
+Ports = tuple[SerialPort, SerialPort]
+
+
+@pytest.mark.parametrize("name", RECEIVERS)
+async def test_a_parked_receive_can_be_cancelled(ports: Ports, name: str) -> None:
+    """L-101, L-104, L-106, B6, C25, E2, E10, E12, E15: cut, noticed, and everything is as before."""
+    port, peer = ports
+    fd = port.extra(FileStreamAttribute.fileno)
+    with anyio.move_on_after(0.02) as scope:
+        await AWAITABLES[name](port)
+    assert scope.cancelled_caught
+    assert port.is_open
+    assert port.extra(FileStreamAttribute.fileno) == fd
+    await peer.send(b"x")
+    assert await take(port, 1) == b"x"
+
+
+@pytest.mark.parametrize("name", RECEIVERS)
+async def test_fail_after_raises_a_timeout(ports: Ports, name: str) -> None:
+    """A10, B4, E11, E12: builtin `TimeoutError`, and the port works on."""
+    port, peer = ports
+    with pytest.raises(TimeoutError):
+        with anyio.fail_after(0.02):
+            await AWAITABLES[name](port)
+    await peer.send(b"x")
+    assert await take(port, 1) == b"x"
+
+
+@pytest.mark.parametrize("name", ["send", "send_buffer"])
+async def test_a_parked_send_can_be_cancelled(ports: Ports, name: str) -> None:
+    """L-62, L-104, E3: the guard is free, and both directions work."""
+    port, peer = ports
+    with anyio.CancelScope() as scope:
+        async with anyio.create_task_group() as tg:
+            tg.start_soon(getattr(port, name), MORE_THAN_A_LINK_HOLDS)
+            await until_stuck(port)
+            scope.cancel()
+    assert scope.cancelled_caught
+    accepted = port.stats().bytes_sent
+    await take(peer, accepted)
+    await port.send(b"x")
+    assert await take(peer, 1) == b"x"
+
+
+async def test_the_task_sees_the_cancellation_class(ports: Ports) -> None:
+    """L-106, E17: the very exception of the loop, not one of ours."""
+    port, _ = ports
+    seen: list[BaseException] = []
+
+    async def read() -> None:
+        try:
+            await port.receive()
+        except BaseException as exc:
+            seen.append(exc)
+            raise
+
+    async with anyio.create_task_group() as tg:
+        tg.start_soon(read)
+        await anyio.wait_all_tasks_blocked()
+        tg.cancel_scope.cancel()
+    assert type(seen[0]) is anyio.get_cancelled_exc_class()
+
+
+async def test_everything_works_after_a_cancellation(mock_ports: Ports) -> None:
+    """L-104, E18: every method, one after the other."""
+    port, peer = mock_ports
+    with anyio.move_on_after(0.01):
+        await port.receive()
+    with anyio.move_on_after(0.05):
+        await port.send(MORE_THAN_A_LINK_HOLDS)
+    await take(peer, port.stats().bytes_sent)
+    for call in AWAITABLES.values():
+        await peer.send(b"x") if peer.is_open else None
+        await call(port)
+    assert not port.is_open
+
+
+async def test_a_shielded_call_completes(ports: Ports) -> None:
+    """L-107, B7: the outer cancellation waits for it."""
+    port, peer = ports
+    received: list[bytes] = []
+    with anyio.CancelScope() as outer:
+        async with anyio.create_task_group() as tg:
+
+            async def read() -> None:
+                with anyio.CancelScope(shield=True):
+                    received.append(await port.receive())
+                    await port.send(b"y")
+                await checkpoint()
+
+            tg.start_soon(read)
+            await anyio.wait_all_tasks_blocked()
+            outer.cancel()
+            with anyio.CancelScope(shield=True):
+                await peer.send(b"x")
+    assert outer.cancelled_caught
+    assert received == [b"x"]
+    assert await take(peer, 1) == b"y"
+
+
+async def test_an_inner_timeout_leaves_the_outer_scope_alone(ports: Ports) -> None:
+    """B5: only the innermost scope that expired is left."""
+    port, peer = ports
+    with anyio.move_on_after(10) as outer:
+        with pytest.raises(TimeoutError):
+            with anyio.fail_after(0.01):
+                await port.receive()
+        await peer.send(b"x")
+        assert await port.receive() == b"x"
+    assert not outer.cancelled_caught
+
+
+async def test_a_parked_read_ends_at_once(ports: Ports) -> None:
+    """L-105, E13: cancelled is cancelled now; the bound is for machines under load."""
+    port, _ = ports
+    took = []
+    for _ in range(5):
+        async with anyio.create_task_group() as tg:
+            await parked(port.receive, tg)
+            started = time.perf_counter()
+            tg.cancel_scope.cancel()
+        took.append(time.perf_counter() - started)
+    assert min(took) < 0.05
+
+
+async def cut_short(
+    call: Callable[[], Coroutine[object, object, None]],
+    *,
+    native: bool,
+    turns: tuple[int, int],
+    meanwhile: Callable[[], Awaitable[None]],
+) -> None:
+    """Run `call` in a task, and cancel that after some turns of the loop, `meanwhile`, and some more turns."""
+
+    async def wait() -> None:
+        for _ in range(turns[0]):
+            await checkpoint()
+        await meanwhile()
+        for _ in range(turns[1]):
+            await checkpoint()
+
+    if native:
+        task = asyncio.create_task(call())
+        await wait()
+        task.cancel()
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.result()
+        return
+    async with anyio.create_task_group() as tg:
+        tg.start_soon(call)
+        await wait()
+        tg.cancel_scope.cancel()
+
+
+def skip_native_on_trio(native: bool) -> None:
+    if native and on_trio():
+        pytest.skip("trio has no native cancellation besides its scopes")
+
+
+_TURNS = st.tuples(st.integers(0, 4), st.integers(0, 4))
+_READS = st.lists(
+    st.tuples(
+        st.sampled_from(RECEIVERS), st.integers(1, 50), st.binary(max_size=60), _TURNS, st.booleans(), st.booleans()
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+@pytest.mark.parametrize("native", [False, True], ids=["scope", "native"])
+@pytest.mark.parametrize("kind", ["mock", "pty"])
+@settings(max_examples=60)
+@given(reads=_READS)
+async def test_no_received_byte_is_lost(anyio_backend: object, kind: str, native: bool, reads: Any) -> None:
+    """L-102, L-106, A12, D11, E19: whatever is cut and whenever, the bytes come out once and in order."""
+    skip_native_on_trio(native)
+    async with open_pair(kind) as (port, peer):
+        sent, got = bytearray(), bytearray()
+        for name, limit, data, turns, arrives_early, arrives in reads:
+
+            async def read(name: str = name, limit: int = limit) -> None:
+                if name == "receive":
+                    got.extend(await port.receive(limit))
+                elif name == "receive_available":
+                    got.extend(await port.receive_available(limit=limit))
+                else:
+                    buffer = bytearray(limit)
+                    count = await port.receive_into(buffer)
+                    got.extend(buffer[:count])
+
+            async def write(data: bytes = data, arrives: bool = arrives) -> None:
+                await peer.send(data)
+                sent.extend(data)
+                while arrives and port.stats().bytes_received + port.input_waiting() < len(sent):
+                    await checkpoint()
+
+            if arrives_early:
+                await write(b"early", True)
+            await cut_short(read, native=native, turns=turns, meanwhile=write)
+        assert got == sent[: len(got)]
+        got += await take(port, len(sent) - len(got))
+        assert got == sent
+        assert port.stats().bytes_received == len(sent)
+        assert port.input_waiting() == 0
+
+
+_WRITES = st.lists(st.tuples(st.integers(0, 30_000), _TURNS, st.integers(0, 30_000)), min_size=1, max_size=8)
+
+
+@pytest.mark.parametrize("native", [False, True], ids=["scope", "native"])
+@pytest.mark.parametrize("kind", ["mock", "pty"])
+@settings(max_examples=30)
+@given(writes=_WRITES)
+async def test_every_sent_byte_is_counted(anyio_backend: object, kind: str, native: bool, writes: Any) -> None:
+    """L-62, L-104, D11: the growth of `bytes_sent` tells what a cut send left on its way."""
+    skip_native_on_trio(native)
+    pattern = bytes(range(251)) * 120
+    async with open_pair(kind) as (port, peer):
+        expected, got = bytearray(), bytearray()
+        for size, turns, reading in writes:
+
+            async def read(reading: int = reading) -> None:
+                with anyio.move_on_after(0):
+                    got.extend(await peer.receive(reading + 1))
+
+            before = port.stats().bytes_sent
+            await cut_short(functools.partial(port.send, pattern[:size]), native=native, turns=turns, meanwhile=read)
+            expected += pattern[: port.stats().bytes_sent - before]
+        got += await take(peer, len(expected) - len(got))
+        assert got == expected
+        assert peer.input_waiting() == 0
+
+
+@pytest.mark.parametrize("name", RECEIVERS)
+async def test_bytes_held_after_a_native_cancellation(ports: Ports, name: str) -> None:
+    """L-51, L-102, D11: counted as input, handed out first and alone, without a second read."""
+    skip_native_on_trio(native=True)
+    port, peer = ports
+    await peer.send(b"first")
+    await until(lambda: port.input_waiting() == 5)
+    await cut_once_read(port, lambda: port.receive(5))
+    await peer.send(b"second")
+    await until(lambda: port.input_waiting() == 11)
+    stats = port.stats()
+    if name == "receive_into":
+        buffer = bytearray(64)
+        assert await port.receive_into(buffer) == 5
+        assert buffer[:5] == b"first"
+    else:
+        assert await getattr(port, name)() == b"first"
+    assert port.stats() == stats
+    assert await take(port, 6) == b"second"
+
+
+async def cut_once_read(port: SerialPort, call: Callable[[], Coroutine[object, object, object]]) -> None:
+    """Cancel `call` natively in the very turn in which it has taken bytes from the kernel."""
+    received = port.stats().bytes_received
+    task = asyncio.create_task(call())
+    while port.stats().bytes_received == received:
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled(), "no yield after the read: nothing to hold, and this test shows nothing"
+
+
+async def test_held_bytes_can_be_dropped(ports: Ports) -> None:
+    """L-102, L-84: `reset_input_buffer` drops them with the rest."""
+    skip_native_on_trio(native=True)
+    port, peer = ports
+    await peer.send(b"old")
+    await until(lambda: port.input_waiting() == 3)
+    await cut_once_read(port, lambda: port.receive(3))
+    assert port.input_waiting() == 3
+    await port.reset_input_buffer()
+    assert port.input_waiting() == 0
+    await peer.send(b"new")
+    assert await take(port, 3) == b"new"
+
+
+async def test_held_bytes_come_in_the_portions_asked_for(ports: Ports) -> None:
+    """L-47, L-102: a limit smaller than what is held leaves the rest held."""
+    skip_native_on_trio(native=True)
+    port, peer = ports
+    await peer.send(b"abcdef")
+    await until(lambda: port.input_waiting() == 6)
+    await cut_once_read(port, lambda: port.receive(6))
+    assert await port.receive(2) == b"ab"
+    assert port.input_waiting() == 4
+    assert await port.receive_available(limit=3) == b"cde"
+    await cut_once_held(port)
+    assert await port.receive() == b"f"
+
+
+async def cut_once_held(port: SerialPort) -> None:
+    """Cancel a receive of held bytes natively, in its first turn."""
+    task = asyncio.create_task(port.receive())
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    if not task.cancelled():
+        pytest.fail(f"held bytes came without a yield: {task.result()!r}")
