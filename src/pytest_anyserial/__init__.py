@@ -134,8 +134,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config) -> None:
-    errors = config.stash.get(USAGE_ERRORS, {})
-    if errors:
+    if USAGE_ERRORS in config.stash:
+        errors = config.stash[USAGE_ERRORS]
         raise pytest.UsageError(*(f"{nodeid}: {error}" for error, nodeid in errors.items()))
 
 
@@ -160,7 +160,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
+    item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     guard = item.stash.get(GUARD, None)

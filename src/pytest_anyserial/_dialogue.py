@@ -1,0 +1,333 @@
+"""The script of a far end, without I/O: bytes go in, things to say come out, or a mismatch.
+
+What it does depends on the bytes alone, never on how they were cut into chunks: a request is recognised at the first
+byte that completes it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, Self
+
+from ._text import count, cut, hex_lines
+
+#: With `script_strict=False`, a request is looked for in this many of the last bytes.
+_WINDOW: Final = 4096
+#: Bytes of one request that a message shows.
+_SHOWN: Final = 256
+
+
+class Reply:
+    """One answer: bytes or a function of the request, after a pause, in pieces."""
+
+    __slots__ = ("after", "chunks", "data")
+
+    def __init__(self, data: bytes | Callable[[bytes], bytes], after: float, chunks: int) -> None:
+        self.data = data
+        self.after = after
+        self.chunks = chunks
+
+
+class SerialExpectation:
+    """A request that the script expects, and what it gets. Made by `serial_script.on(...)`; its methods chain."""
+
+    def __init__(self, request: bytes | re.Pattern[bytes], place: str) -> None:
+        self._request = request
+        self._place = place
+        self._replies: list[Reply] = []
+        self._wanted = 1
+        self._seen = 0
+        self._optional = False
+
+    def __repr__(self) -> str:
+        return f"<SerialExpectation {describe(self._request)} at {self._place}>"
+
+    def reply(self, data: bytes | Callable[[bytes], bytes], /, *, after: float = 0.0, chunks: int = 1) -> Self:
+        """Answer the request. Several replies are sent one after the other, each time the request comes.
+
+        Args:
+            data: The bytes, or a function that makes them from the request.
+            after: Seconds to wait before.
+            chunks: How many pieces to send it in, a moment apart.
+        """
+        if not (callable(data) or isinstance(data, bytes | bytearray | memoryview)):
+            raise TypeError(f"a reply must be bytes or a function that returns bytes, not {data!r}")
+        if isinstance(chunks, bool) or not isinstance(chunks, int) or chunks < 1:
+            raise ValueError(f"chunks must be a positive integer, not {chunks!r}")
+        self._replies.append(Reply(data if callable(data) else bytes(data), seconds("after", after), chunks))
+        return self
+
+    def times(self, number: int, /) -> Self:
+        """Expect the request this many times in a row."""
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            raise ValueError(f"times() takes a positive integer, not {number!r}")
+        self._wanted = number
+        return self
+
+    def optional(self) -> Self:
+        """The request may also come less often, or not at all."""
+        self._optional = True
+        return self
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether it has come as often as it may."""
+        return self._seen >= self._wanted
+
+    @property
+    def is_satisfied(self) -> bool:
+        """Whether it has come as often as it must."""
+        return self._optional or self.is_used_up
+
+    @property
+    def replies(self) -> Sequence[Reply]:
+        """The answers, in order."""
+        return self._replies
+
+    @property
+    def where(self) -> str:
+        """`b'PING', come 1 of 2 times (test_meter.py:12)`."""
+        times = f", came {self._seen} of {self._wanted} times" if self._wanted > 1 else ""
+        return f"{describe(self._request)}{times} ({self._place})"
+
+    def take(self) -> None:
+        """The request came."""
+        self._seen += 1
+
+    def length_in(self, data: bytes | bytearray) -> int | None:
+        """Bytes of the request that `data` begins with: 0 if more could complete it, None if nothing can."""
+        request = self._request
+        if isinstance(request, bytes):
+            if data.startswith(request):
+                return len(request)
+            return 0 if request.startswith(data) else None
+        # Python's `re` cannot tell whether more bytes would help, so an expression may always still match.
+        ends = (end for end in range(1, len(data) + 1) if request.fullmatch(data, 0, end))
+        return next(ends, 0)
+
+    def start_before(self, data: bytes | bytearray, end: int) -> int | None:
+        """Where a request begins that `data` holds up to `end`."""
+        request = self._request
+        if isinstance(request, bytes):
+            return end - len(request) if data.endswith(request, 0, end) else None
+        return next((start for start in range(end) if request.fullmatch(data, start, end)), None)
+
+    def matched(self, data: bytes) -> bytes | None:
+        """The part of `data` that is as expected; None if an expression is expected."""
+        if isinstance(self._request, re.Pattern):
+            return None
+        pairs = enumerate(zip(data, self._request, strict=False))
+        wrong = next((at for at, (came, expected) in pairs if came != expected), len(self._request))
+        return data[:wrong]
+
+    def expected_lines(self) -> Iterator[str]:
+        """The request for a message: printable, then hex."""
+        yield self.where
+        if isinstance(self._request, bytes):
+            yield from hex_lines(cut(self._request, _SHOWN)[0])
+
+
+class Announcement:
+    """Bytes that the far end sends unasked."""
+
+    __slots__ = ("after", "data")
+
+    def __init__(self, data: bytes, after: float) -> None:
+        self.data = data
+        self.after = after
+
+
+class Silence:
+    """A time in which nothing may come; over when the far end says so."""
+
+    __slots__ = ("over", "seconds")
+
+    def __init__(self, length: float) -> None:
+        self.seconds = length
+        self.over = False
+
+
+class Answer:
+    """An expectation's replies to one request that came."""
+
+    __slots__ = ("expectation", "request")
+
+    def __init__(self, expectation: SerialExpectation, request: bytes) -> None:
+        self.expectation = expectation
+        self.request = request
+
+
+class Dialogue:
+    """Steps in order, the bytes not yet understood, and what is to be said next.
+
+    Attributes:
+        outbox: What the far end has to do, in order: `Answer`, `Announcement` or `Silence`.
+        mismatch: What went wrong, as a text for people; nothing is understood or answered after it.
+        any_order: Whether expectations may be met in any order.
+    """
+
+    def __init__(self, *, strict: bool = True) -> None:
+        self.outbox: deque[Answer | Announcement | Silence] = deque()
+        self.mismatch: str | None = None
+        self.any_order = False
+        self._strict = strict
+        self._steps: list[SerialExpectation | Announcement | Silence] = []
+        self._position = 0
+        self._begun: set[int] = set()
+        self._unread = bytearray()
+
+    def add(self, step: SerialExpectation | Announcement | Silence) -> None:
+        """Append a step."""
+        self._steps.append(step)
+        if not isinstance(step, SerialExpectation):
+            self.advance()
+
+    def feed(self, data: bytes) -> None:
+        """Bytes came from the other end."""
+        if self.mismatch is None:
+            self._unread += data
+            self.advance()
+
+    def advance(self) -> None:
+        """Do what can be done now: begin steps that are reached, understand bytes."""
+        candidates = self._candidates()
+        while self._unread and self.mismatch is None:
+            found = self._first(candidates) if self._strict else self._somewhere(candidates)
+            if found is None:
+                return
+            step, start, end = found
+            request = bytes(self._unread[start:end])
+            del self._unread[:end]
+            step.take()
+            if not self.any_order:
+                self._position = self._steps.index(step)
+            self.outbox.append(Answer(step, request))
+            candidates = self._candidates()
+
+    def left_over(self) -> list[SerialExpectation]:
+        """The expectations that were not met."""
+        if not self._strict:
+            return []
+        # Earlier steps were met, or optional and passed over.
+        return [step for step in self._steps if isinstance(step, SerialExpectation) and not step.is_satisfied]
+
+    @property
+    def silence_left(self) -> float:
+        """Seconds of asserted silence that are not over."""
+        return sum(step.seconds for step in self._steps if isinstance(step, Silence) and not step.over)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is nothing more to expect or to say."""
+        silent = all(step.over for step in self._steps if isinstance(step, Silence))
+        return silent and not (self.left_over() or self.outbox or (self._strict and self._unread))
+
+    def verdict(self) -> str | None:
+        """What is wrong, now that nothing more will come; None if all is well."""
+        if self.mismatch is not None:
+            return self.mismatch
+        if self._strict and self._unread:
+            return self._describe_mismatch("a request that nothing completed", self._candidates())
+        left = self.left_over()
+        if not left:
+            return None
+        lines = [f"{count(len(left), 'expectation')} left over, no such request came:"]
+        for step in left:
+            lines += _indented("  expected  ", step.expected_lines())
+        return "\n".join(lines)
+
+    def _candidates(self) -> list[SerialExpectation]:
+        """The expectations that the next request may meet. Steps in between that are reached now go to the outbox."""
+        candidates: list[SerialExpectation] = []
+        for number in range(self._position, len(self._steps)):
+            step = self._steps[number]
+            if isinstance(step, SerialExpectation):
+                if not step.is_used_up:
+                    candidates.append(step)
+                if not (step.is_satisfied or self.any_order):
+                    break
+                continue
+            if number not in self._begun:
+                self._begun.add(number)
+                self.outbox.append(step)
+            if isinstance(step, Silence) and not step.over:
+                break
+        return candidates
+
+    def _first(self, candidates: Sequence[SerialExpectation]) -> tuple[SerialExpectation, int, int] | None:
+        """The candidate that the unread bytes begin with: the shortest, then the first. Notes a mismatch."""
+        lengths = [(step.length_in(self._unread), step) for step in candidates]
+        complete = [(length, step) for length, step in lengths if length]
+        if complete:
+            length, step = min(complete, key=lambda pair: pair[0])
+            return step, 0, length
+        if all(length is None for length, _ in lengths):
+            self.mismatch = self._describe_mismatch("an unexpected request", candidates)
+        return None
+
+    def _somewhere(self, candidates: Sequence[SerialExpectation]) -> tuple[SerialExpectation, int, int] | None:
+        """The candidate that ends first anywhere in the unread bytes; what is before it is of no interest."""
+        for end in range(1, len(self._unread) + 1):
+            for step in candidates:
+                start = step.start_before(self._unread, end)
+                if start is not None:
+                    return step, start, end
+        del self._unread[:-_WINDOW]
+        return None
+
+    def more(self, data: bytes) -> None:
+        """Bytes that came with a mismatch, for its text."""
+        if self.mismatch is not None:
+            self._unread += data
+            self.mismatch = self._describe_mismatch("an unexpected request", self._candidates())
+
+    def _describe_mismatch(self, what: str, candidates: Sequence[SerialExpectation]) -> str:
+        came = bytes(self._unread)
+        shown, rest = cut(came, _SHOWN)
+        lines = [f"{what}:"]
+        lines += _indented("  came      ", filter(None, [repr(shown), *hex_lines(shown), rest]))
+        for step in candidates:
+            lines += _indented("  expected  ", step.expected_lines())
+            matched = step.matched(came)
+            if matched is not None:
+                lines.append(f"  matched   {cut(matched, _SHOWN)[0]!r} ({count(len(matched), 'byte')})")
+        if not candidates:
+            lines.append(f"  expected  {self._expected_instead()}")
+        return "\n".join(lines)
+
+    def _expected_instead(self) -> str:
+        for step in self._steps[self._position :]:
+            if isinstance(step, Silence) and not step.over:
+                return f"silence for {step.seconds:g} s"
+        return "nothing more" if self._steps else "nothing: the script has no expectations yet"
+
+
+def describe(request: bytes | re.Pattern[bytes]) -> str:
+    """A request for a message."""
+    if isinstance(request, bytes):
+        shown, rest = cut(request, _SHOWN)
+        return f"{shown!r}{rest and f' {rest}'}"
+    return f"re.compile({request.pattern!r})"
+
+
+def seconds(name: str, value: float) -> float:
+    """`value`, a finite number of seconds that is not negative."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+        raise ValueError(f"{name} must be a finite, non-negative number of seconds, not {value!r}")
+    return float(value)
+
+
+def caller(depth: int) -> str:
+    """`test_meter.py:12` of the frame this many calls up."""
+    frame = sys._getframe(depth + 1)
+    return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
+
+
+def _indented(label: str, lines: Iterator[str]) -> Iterator[str]:
+    for line in lines:
+        yield f"{label}{line}"
+        label = " " * len(label)

@@ -1,0 +1,127 @@
+"""The test body under watch: on the loop that its id names, and where the scripted far end can end it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from inspect import iscoroutinefunction
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from . import _loops, _matrix
+from ._fixtures import ASYNC
+from ._marker import needs_of
+
+if TYPE_CHECKING:
+    from ._link import SerialLink
+    from ._script import SerialScript
+
+
+class Guard:
+    """Watches one test that uses a serial fixture; as a context manager it surrounds the call of the body.
+
+    Attributes:
+        needs: What the test's marks ask for.
+        passed: Whether the body has returned without raising anything.
+        link: The link under the test, once it is set up.
+        script: The scripted far end, if the test has one.
+    """
+
+    def __init__(self, item: pytest.Function) -> None:
+        self.passed = False
+        self.link: SerialLink | None = None
+        self.script: SerialScript | None = None
+        self.needs = needs_of(item)
+        self._item = item
+        self._scope: anyio.CancelScope | None = None
+        self._on_its_loop: Callable[[Callable[[], object]], object] | None = None
+        fixtures = _matrix.used(item)
+        other_plugin = _loops.taken_over(item)
+        _refuse_impossible(item, fixtures, other_plugin)
+        self._watches = iscoroutinefunction(item.obj) and not other_plugin
+        if self._watches and "anyio_backend" not in item.fixturenames:
+            # pytest keeps only fixtures that it finds on the way from the test's arguments. That way ends at an
+            # override of ours (before pytest 9.1), and `serial_path` alone does not lead to a loop.
+            item.fixturenames.insert(0, "anyio_backend")
+
+    def __enter__(self) -> None:
+        self._body = self._item.obj
+        if self._watches:
+            self._item.obj = self._watched(self._body)
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self._item.obj = self._body
+        self.passed = exc is None
+        if self._scope is not None and self._on_its_loop is not None:
+            # A timeout tore pytest out of the loop, and the body still waits in there. AnyIO tears fixtures down in
+            # the task that runs the body, so they would wait for it for ever.
+            self._on_its_loop(self._scope.cancel)
+
+    def _watched(self, body: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(body)
+        async def watched(**kwargs: Any) -> None:
+            __tracebackhide__ = True
+            _loops.check(self._item.funcargs["anyio_backend"], self._item)
+            self._on_its_loop = _loops.scheduler()
+            try:
+                with anyio.CancelScope() as self._scope:
+                    await body(**kwargs)
+            finally:
+                self._scope = None
+            if self.script is not None:
+                self.script.raise_failure()
+
+        return watched
+
+    def interrupt(self) -> None:
+        """End the body, whose outcome is settled; to be called on its loop."""
+        if self._scope is not None:
+            self._scope.cancel()
+
+    def evidence(self) -> list[tuple[str, str]]:
+        """Titles and texts for the report of a failure."""
+        sections = [] if self.link is None else self.link.transcript.sections()
+        if self.script is not None:
+            sections.extend(self.script.sections())
+        return sections
+
+
+def _refuse_impossible(item: pytest.Function, fixtures: frozenset[str], other_plugin: str | None) -> None:
+    """Fail a test whose fixtures cannot do what it asks for, before any of them is set up."""
+    if other_plugin is not None and fixtures & ASYNC:
+        pytest.fail(
+            f"{item.nodeid} uses {_listed(fixtures & ASYNC)}, which AnyIO's plugin runs on the loop that the test id "
+            f"names, but the test itself is run by {other_plugin}.",
+            pytrace=False,
+        )
+    for definitions in item._fixtureinfo.name2fixturedefs.values():
+        definition = definitions[-1]
+        asked = fixtures.intersection(definition.argnames)
+        if asked and definition.scope != "function":
+            pytest.fail(
+                f"fixture {definition.argname!r} has {definition.scope} scope and asks for {_listed(asked)}, which is "
+                "made for each test anew, on that test's event loop and link. "
+                f"Give {definition.argname!r} function scope.",
+                pytrace=False,
+            )
+    if "serial_script" in fixtures and "serial_peer" in fixtures:
+        pytest.fail(
+            f"{item.nodeid} uses serial_script, which plays the far end, and serial_peer, which hands it to the test. "
+            "Use one of them.",
+            pytrace=False,
+        )
+    if "serial_script" in fixtures and not _matrix.is_async(item):
+        pytest.fail(
+            f"{item.nodeid} uses serial_script, which answers on the test's event loop, so the test must be "
+            "`async def`.",
+            pytrace=False,
+        )
+
+
+def _listed(names: frozenset[str]) -> str:
+    return " and ".join(sorted(names))

@@ -1,0 +1,118 @@
+"""What a test needs from its link: the `anyserial` marks of module, class and function as one checked value."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, cast
+
+import pytest
+
+from anyserial import SerialCapabilities, SerialConfig
+
+from ._names import LINKS, unknown
+
+#: What a device can do, as probed when it is opened.
+CAPABILITIES = tuple(
+    field.name for field in dataclasses.fields(SerialCapabilities) if field.name not in ("platform", "backend")
+)
+#: What a test may require: the capabilities, and facts about the link as a whole.
+FACTS = (*CAPABILITIES, "line_errors", "framing", "path", "unplug", "pacing", "control_lines")
+#: Kinds of wiring.
+KINDS = ("null-modem", "loopback", "rs485", "device")
+#: Wires, named by the lines they join.
+WIRES = ("tx-rx", "rts-cts", "dtr-dsr")
+
+DEFAULT_CONFIG = SerialConfig()
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Needs:
+    """The keywords of the marker; an empty value asks for nothing."""
+
+    requires: tuple[str, ...] = ()
+    link: str | None = None
+    wires: tuple[str, ...] = ()
+    min_baudrate: int | None = None
+    device: str | None = None
+    links: tuple[str, ...] = ()
+    config: SerialConfig | None = None
+    script_strict: bool = True
+
+
+def needs_of(node: pytest.Item) -> Needs:
+    """The merged needs of a test: `requires` and `wires` add up, of the others the closest to the test counts.
+
+    Raises:
+        pytest.UsageError: A mark is wrong.
+    """
+    merged: dict[str, Any] = {}
+    for mark in reversed(list(node.iter_markers("anyserial"))):
+        if mark.args:
+            raise pytest.UsageError(f"the mark 'anyserial' takes keywords only, not {mark.args[0]!r}")
+        for keyword, value in mark.kwargs.items():
+            if keyword not in _CHECKS:
+                raise pytest.UsageError(f"mark 'anyserial': {unknown('keyword', keyword, tuple(_CHECKS))}")
+            checked = _CHECKS[keyword](keyword, value)
+            if keyword in ("requires", "wires"):
+                checked = tuple(dict.fromkeys((*merged.get(keyword, ()), *checked)))
+            merged[keyword] = checked
+    return Needs(**merged)
+
+
+def _wrong(keyword: str, expected: str, value: object) -> pytest.UsageError:
+    return pytest.UsageError(f"mark 'anyserial': {keyword} must be {expected}, not {value!r}")
+
+
+def _words(known: tuple[str, ...]) -> Callable[[str, object], tuple[str, ...]]:
+    def check(keyword: str, value: object) -> tuple[str, ...]:
+        if isinstance(value, str) or not isinstance(value, Iterable):
+            raise _wrong(keyword, "a list of names", value)
+        return tuple(_word(known)(keyword, name) for name in cast("Iterable[object]", value))
+
+    return check
+
+
+def _word(known: tuple[str, ...]) -> Callable[[str, object], str]:
+    def check(keyword: str, value: object) -> str:
+        if not isinstance(value, str) or value not in known:
+            raise pytest.UsageError(f"mark 'anyserial': {keyword}: {unknown('name', value, known)}")
+        return value
+
+    return check
+
+
+def _rate(keyword: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise _wrong(keyword, "a positive integer", value)
+    return value
+
+
+def _name(keyword: str, value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise _wrong(keyword, "a name", value)
+    return value
+
+
+def _config(keyword: str, value: object) -> SerialConfig:
+    if not isinstance(value, SerialConfig):
+        raise _wrong(keyword, "a SerialConfig", value)
+    return value
+
+
+def _flag(keyword: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise _wrong(keyword, "True or False", value)
+    return value
+
+
+_CHECKS: Mapping[str, Callable[[str, object], Any]] = {
+    "requires": _words(FACTS),
+    "link": _word(KINDS),
+    "wires": _words(WIRES),
+    "min_baudrate": _rate,
+    "device": _name,
+    "links": _words(LINKS),
+    "config": _config,
+    "script_strict": _flag,
+}

@@ -1,0 +1,130 @@
+"""A port that writes down what it does, through the public methods of `anyserial.SerialPort` and nothing else."""
+
+from __future__ import annotations
+
+import time
+
+from anyserial import BytesLike, SerialConfig, SerialPort
+
+from ._transcript import PortLog
+
+
+class RecordedPort(SerialPort):
+    """An ordinary port; `record` gives it the log to write to before it is handed out."""
+
+    _log: PortLog
+    _bytes_logged = 0
+    _close_logged = False
+
+    def record(self, log: PortLog) -> None:
+        """From now on, write to `log`."""
+        self._log = log
+        log.add("opened", describe(self.config))
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        try:
+            data = await super().receive(max_bytes)
+        except OSError as exc:
+            self._fail("receive", exc)
+            raise
+        self._log.add("received", data)
+        return data
+
+    async def receive_into(self, buffer: bytearray | memoryview) -> int:
+        try:
+            size = await super().receive_into(buffer)
+        except OSError as exc:
+            self._fail("receive", exc)
+            raise
+        self._log.add("received", bytes(memoryview(buffer).cast("B")[:size]))
+        return size
+
+    async def receive_available(self, *, limit: int | None = None) -> bytes:
+        try:
+            data = await super().receive_available(limit=limit)
+        except OSError as exc:
+            self._fail("receive", exc)
+            raise
+        self._log.add("received", data)
+        return data
+
+    async def send(self, item: bytes) -> None:
+        began = time.monotonic()
+        try:
+            await super().send(item)
+        except OSError as exc:
+            self._fail("send", exc)
+            raise
+        finally:
+            self._log_sent(item, began)
+
+    async def send_buffer(self, data: BytesLike) -> None:
+        began = time.monotonic()
+        try:
+            await super().send_buffer(data)
+        except OSError as exc:
+            self._fail("send", exc)
+            raise
+        finally:
+            self._log_sent(data, began)
+
+    def _log_sent(self, data: BytesLike, began: float) -> None:
+        """What the device took of `data`: the growth of its own count, so that a cancelled send is told as it was."""
+        total = self.stats().bytes_sent
+        taken, self._bytes_logged = total - self._bytes_logged, total
+        if taken:
+            self._log.add("sent", memoryview(data).tobytes()[:taken], began)
+
+    async def configure(self, config: SerialConfig) -> None:
+        try:
+            await super().configure(config)
+        except OSError as exc:
+            self._fail(f"configure {describe(config)}", exc)
+            raise
+        self._log.add("configured", describe(config))
+
+    async def set_control_lines(self, *, rts: bool | None = None, dtr: bool | None = None) -> None:
+        await super().set_control_lines(rts=rts, dtr=dtr)
+        levels = {"RTS": rts, "DTR": dtr}
+        self._log.add(
+            "lines", ", ".join(f"{name} {'on' if on else 'off'}" for name, on in levels.items() if on is not None)
+        )
+
+    async def send_break(self, duration: float = 0.25) -> None:
+        self._log.add("break", f"{duration:g} s")
+        await super().send_break(duration)
+
+    async def reset_input_buffer(self) -> None:
+        await super().reset_input_buffer()
+        self._log.add("input dropped")
+
+    async def reset_output_buffer(self) -> None:
+        await super().reset_output_buffer()
+        self._log.add("output dropped")
+
+    async def aclose(self) -> None:
+        if not self._close_logged:
+            self._close_logged = True
+            self._log.add("closed")
+        await super().aclose()
+
+    def _fail(self, what: str, exc: OSError) -> None:
+        self._log.add("failed", f"{what}: {type(exc).__name__}: {exc}")
+
+
+def describe(config: SerialConfig) -> str:
+    """`115200 8N1`, and what else is not as usual."""
+    extras = [
+        name
+        for name, present in (
+            ("XON/XOFF", config.flow_control.xon_xoff),
+            ("RTS/CTS", config.flow_control.rts_cts),
+            ("DTR/DSR", config.flow_control.dtr_dsr),
+            ("RS-485", config.rs485 is not None),
+            ("exclusive", config.exclusive),
+            ("low latency", config.low_latency),
+        )
+        if present
+    ]
+    frame = f"{config.baudrate} {config.byte_size}{config.parity[0].upper()}{config.stop_bits}"
+    return ", ".join([frame, *extras])

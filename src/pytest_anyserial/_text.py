@@ -1,0 +1,26 @@
+"""Bytes for people: plain ASCII, nothing that could disturb a terminal or an XML report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+_WIDTH = 16
+
+
+def hex_lines(data: bytes) -> Iterator[str]:
+    """`4d 45 41 53                                      |MEAS|`, sixteen bytes to the line."""
+    for start in range(0, len(data), _WIDTH):
+        row = data[start : start + _WIDTH]
+        yield f"{row.hex(' '):<{3 * _WIDTH - 1}}  |{''.join(chr(b) if 0x20 <= b < 0x7F else '.' for b in row)}|"
+
+
+def count(number: int, noun: str) -> str:
+    """`1 byte`, `2 bytes`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def cut(data: bytes, limit: int | None) -> tuple[bytes, str]:
+    """`data` up to `limit`, and a note of how much that leaves out."""
+    if limit is None or len(data) <= limit:
+        return data, ""
+    return data[:limit], f"... {count(len(data) - limit, 'more byte')}"
