@@ -27,7 +27,8 @@ LEVELS = (
     "_tty _windows _mock _discovery_linux _discovery_darwin _discovery_bsd _discovery_windows",
     "_platform",
     "stream discovery",
-    "sync _conformance",
+    "_blocking _portal _conformance",
+    "sync",
     "testing",
     "__init__",
 )

@@ -8,6 +8,7 @@ from ._buffers import BytesLike
 from ._values import CommEvent, ControlLines, LineErrors, ModemLines, PortInfo, SerialStats
 from .capabilities import Capability, SerialCapabilities, SerialStreamAttribute, UnsupportedPolicy
 from .config import ByteSize, FlowControl, Parity, RS485Config, SerialConfig, StopBits
+from .discovery import DiscoveryBackend, find_serial_port, list_serial_ports
 from .exceptions import (
     ConfigurationError,
     PortBusyError,
@@ -31,6 +32,7 @@ __all__ = [
     "CommEvent",
     "ConfigurationError",
     "ControlLines",
+    "DiscoveryBackend",
     "FlowControl",
     "LineErrors",
     "ModemLines",
@@ -57,6 +59,8 @@ __all__ = [
     "UnsupportedPolicy",
     "UnsupportedSettingError",
     "__version__",
+    "find_serial_port",
+    "list_serial_ports",
     "open_serial_port",
 ]
 

@@ -13,6 +13,16 @@ else:
 BytesLike: TypeAlias = Buffer
 
 
+def require_positive(name: str, value: int) -> None:
+    """Refuse a limit that asks for nothing.
+
+    Raises:
+        ValueError: It is zero or negative.
+    """
+    if value <= 0:
+        raise ValueError(f"{name} must be positive, not {value}")
+
+
 def readable_bytes(data: BytesLike) -> memoryview:
     """The raw bytes of `data`; copied only where they do not lie in one piece."""
     view = memoryview(data)

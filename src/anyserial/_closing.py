@@ -18,51 +18,78 @@ CLOSING_WAIT: Final = 30.0
 
 _POLL: Final = 0.02
 
-_helpers: dict[Hashable, list[threading.Thread]] = {}
+_closers: dict[Hashable, list[Closer]] = {}
 _lock = threading.Lock()
 
 
-def finish_later(device: Hashable, is_sent: Callable[[], bool], release: Callable[[], None]) -> None:
-    """Call `release` in a helper thread once `is_sent()` is true, or after `CLOSING_WAIT`.
+class Closer:
+    """One close that is being finished in the background; starts at once.
 
     Args:
         device: Identifies the device for `wait_for`, such as its device number.
         is_sent: Whether all output has left; an `OSError` means that waiting is pointless.
-        release: Restores what the close restores, and releases the device.
+        discard: Drops the output that is left.
+        release: Restores what the close restores, and releases the device. Called in every case.
     """
 
-    def run() -> None:
+    def __init__(
+        self,
+        device: Hashable,
+        *,
+        is_sent: Callable[[], bool],
+        discard: Callable[[], None],
+        release: Callable[[], None],
+    ) -> None:
+        self._device = device
+        self._is_sent = is_sent
+        self._discard = discard
+        self._release = release
+        self._hurry = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"anyserial close {device}", daemon=True)
+        with _lock:
+            _closers.setdefault(device, []).append(self)
+        self._thread.start()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until the device is released; false when `timeout` seconds have passed before."""
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def hurry(self) -> None:
+        """Discard what has not been sent, and release the device now."""
+        self._hurry.set()
+
+    def _run(self) -> None:
         deadline = time.monotonic() + CLOSING_WAIT
         try:
-            while not is_sent() and time.monotonic() < deadline:
-                time.sleep(_POLL)
+            while not self._is_sent():
+                # A close(2) with output left would wait once more.
+                if self._hurry.wait(_POLL) or time.monotonic() >= deadline:
+                    self._discard()
+                    break
         except OSError:
+            # The device has vanished, and its output with it.
             pass
         finally:
-            release()
+            self._release()
             with _lock:
-                _helpers[device].remove(thread)
-                if not _helpers[device]:
-                    del _helpers[device]
-
-    thread = threading.Thread(target=run, name=f"anyserial close {device}", daemon=True)
-    with _lock:
-        _helpers.setdefault(device, []).append(thread)
-    thread.start()
+                _closers[self._device].remove(self)
+                if not _closers[self._device]:
+                    del _closers[self._device]
 
 
 def wait_for(device: Hashable) -> None:
-    """Return when no helper of `device` is at work; blocks, for worker threads."""
+    """Return when nobody is closing `device` in the background; blocks, for worker threads."""
     with _lock:
-        threads = list(_helpers.get(device, ()))
-    for thread in threads:
-        thread.join()
+        closers = list(_closers.get(device, ()))
+    for closer in closers:
+        closer.wait()
 
 
 @atexit.register
 def _finish_all() -> None:
     deadline = time.monotonic() + CLOSING_WAIT
     with _lock:
-        threads = [thread for group in _helpers.values() for thread in group]
-    for thread in threads:
-        thread.join(max(0.0, deadline - time.monotonic()))
+        closers = [closer for group in _closers.values() for closer in group]
+    for closer in closers:
+        closer.wait(max(0.0, deadline - time.monotonic()))

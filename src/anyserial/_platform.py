@@ -1,4 +1,4 @@
-"""What this operating system has: the backend, pseudo terminals. The only reader of `sys.platform`."""
+"""What this operating system has: backend, port enumerator, pseudo terminals. The only reader of `sys.platform`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from typing import Protocol
 
 from ._backend import Backend
+from ._values import PortInfo
 from .config import SerialConfig
 from .exceptions import UnsupportedPlatformError
 
@@ -48,6 +49,10 @@ if sys.platform == "win32" or find_spec("termios") is None:
         del config
         raise UnsupportedPlatformError(f"{path}: no serial backend for platform {sys.platform!r}")
 
+    def native_ports() -> list[PortInfo]:
+        """List the ports this system knows; blocks."""
+        raise UnsupportedPlatformError(f"no port discovery for platform {sys.platform!r}")
+
     def pty_pair() -> AbstractContextManager[PtyPair]:
         """A fresh pair of joined ptys for the length of a `with` block; for sync and async code."""
         raise UnsupportedPlatformError(
@@ -63,22 +68,54 @@ else:
     _facts: TtyFacts
 
     if sys.platform == "linux":
+        from ._discovery_linux import lookup_port
+        from ._discovery_linux import native_ports as native_ports
         from ._tty_linux import LinuxFacts
 
         _facts = LinuxFacts()
     elif sys.platform == "darwin":
+        from ._discovery_darwin import lookup_port
+        from ._discovery_darwin import native_ports as native_ports
         from ._tty_darwin import DarwinFacts
 
         _facts = DarwinFacts()
     elif "bsd" in sys.platform or sys.platform.startswith("dragonfly"):
+        from . import _discovery_bsd
         from ._tty_bsd import BsdFacts
 
         _facts = BsdFacts()
+
+        def native_ports() -> list[PortInfo]:
+            """List the ports this system knows; blocks."""
+            return _discovery_bsd.native_ports(sys.platform)
+
+        def lookup_port(path: str) -> PortInfo | None:
+            """What discovery knows about an opened path."""
+            return _discovery_bsd.lookup_port(path, sys.platform)
+
     else:
         from ._tty_posix import PosixFacts
 
         _facts = PosixFacts(name=sys.platform)
 
+        def native_ports() -> list[PortInfo]:
+            """List the ports this system knows; blocks."""
+            raise UnsupportedPlatformError(f"no port discovery for platform {sys.platform!r}")
+
+        def lookup_port(path: str) -> PortInfo | None:
+            """What discovery knows about an opened path: nothing here."""
+            del path
+            return None
+
     async def open_backend(path: str, config: SerialConfig) -> Backend:
         """Open the device at `path` and apply `config`."""
-        return await open_tty(path, config, _facts)
+        return await open_tty(path, config, _facts, lookup_port)
+
+
+if sys.platform == "linux":
+    from ._discovery_udev import udev_ports as udev_ports
+else:
+
+    def udev_ports() -> list[PortInfo]:
+        """List the ports udev knows; blocks."""
+        raise UnsupportedPlatformError(f"pyudev is for Linux, not for platform {sys.platform!r}")

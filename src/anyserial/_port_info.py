@@ -1,11 +1,6 @@
-"""What all enumerators do alike: how a port is described, and how its node is recognised."""
+"""How a port is described: what every enumerator does alike."""
 
 from __future__ import annotations
-
-import os
-import stat
-import sys
-from typing import TYPE_CHECKING
 
 from ._values import PortInfo
 
@@ -55,16 +50,3 @@ def number(text: str | None, base: int) -> int | None:
         return None if text is None else int(text, base)
     except ValueError:
         return None
-
-
-def device_number(path: str | os.PathLike[str]) -> int | None:
-    """Which character device a node stands for, symbolic links followed; `None` for anything else.
-
-    Two names are the same device exactly if they have the same number. The device is not opened.
-    """
-    assert sys.platform != "win32" or not TYPE_CHECKING
-    try:
-        node = os.stat(path)
-    except OSError:
-        return None
-    return node.st_rdev if stat.S_ISCHR(node.st_mode) else None

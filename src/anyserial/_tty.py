@@ -125,6 +125,7 @@ class TtyBackend(FdBackend):
     def __init__(self, fd: int, path: str, device: int, facts: TtyFacts) -> None:
         super().__init__(fd, path, read=lambda view: os.readv(fd, (view,)), write=lambda view: os.write(fd, view))
         self.port_info: PortInfo | None = None
+        self.closer: _closing.Closer | None = None
         self._device = device
         self._facts = facts
         self._settings = Settings(fd, path, facts, facts.features(fd, device))
@@ -306,7 +307,10 @@ class TtyBackend(FdBackend):
             self._end_exclusive(fd)
             os.close(fd)
 
-        _closing.finish_later(self._device, is_sent, release)
+        def discard() -> None:
+            self._quietly(lambda: termios.tcflush(fd, termios.TCOFLUSH))
+
+        self.closer = _closing.Closer(self._device, is_sent=is_sent, discard=discard, release=release)
 
     def restore(self) -> None:
         """Put back the optional features and the exclusive flag; best effort."""

@@ -21,7 +21,8 @@ from anyio.abc import ByteStream, ByteStreamConnectable
 from anyio.streams.file import FileStreamAttribute
 
 from ._backend import Backend, Counters, Guard, ReadinessBackend
-from ._buffers import BytesLike, readable_bytes, writable_bytes
+from ._buffers import BytesLike, readable_bytes, require_positive, writable_bytes
+from ._closing import Closer
 from ._platform import open_backend, os_errors
 from ._readiness import checkpoint, checkpoint_if_cancelled, scope_is_cancelled
 from ._values import ControlLines, LineErrors, ModemLines, PortInfo, SerialStats
@@ -112,7 +113,7 @@ class SerialPort(ByteStream):
         if not isinstance(backend, Backend):
             raise TypeError(f"backend must satisfy the Backend protocol, not {type(backend).__name__}")
         self._backend = backend
-        self._nowait = backend if isinstance(backend, ReadinessBackend) else None
+        self._readiness = backend if isinstance(backend, ReadinessBackend) else None
         self._config = config
         self._port_info = port_info
         own = getattr(backend, "counters", None)
@@ -144,7 +145,7 @@ class SerialPort(ByteStream):
         settings = SerialConfig(**config_fields) if config is None else config
         backend = await open_backend(path, settings)
         _log_open.debug("%s: open at %d baud", path, settings.baudrate)
-        return cls(backend, settings)
+        return cls(backend, settings, port_info=getattr(backend, "port_info", None))
 
     # Properties
 
@@ -181,8 +182,8 @@ class SerialPort(ByteStream):
             SerialStreamAttribute.capabilities: lambda: self.capabilities,
             SerialStreamAttribute.config: lambda: self._config,
         }
-        if self._nowait is not None and self.is_open:
-            attributes[FileStreamAttribute.fileno] = self._nowait.fileno
+        if self._readiness is not None and self.is_open:
+            attributes[FileStreamAttribute.fileno] = self._readiness.fileno
         if self._port_info is not None:
             attributes[SerialStreamAttribute.port_info] = lambda: self._port_info
         return attributes
@@ -198,8 +199,7 @@ class SerialPort(ByteStream):
             SerialClosedError: The port is, or during the call was, closed.
             anyio.BusyResourceError: Another task is receiving.
         """
-        if max_bytes <= 0:
-            raise ValueError(f"max_bytes must be positive, not {max_bytes}")
+        require_positive("max_bytes", max_bytes)
         with self._io, self._reading:
             await checkpoint_if_cancelled()
             view = self._transfer_buffer()[:max_bytes]
@@ -222,16 +222,15 @@ class SerialPort(ByteStream):
         Raises:
             ValueError: `limit` is not positive.
         """
-        if limit is not None and limit <= 0:
-            raise ValueError(f"limit must be positive, not {limit}")
+        if limit is not None:
+            require_positive("limit", limit)
         with self._io, self._reading:
             await checkpoint_if_cancelled()
             depth = self._backend.input_waiting()
-            if depth == 0 and self._nowait is not None:
-                await self._nowait.wait_readable()
+            if depth == 0 and self._readiness is not None:
+                await self._readiness.wait_readable()
                 depth = self._backend.input_waiting()
-            size = depth or self._config.read_chunk_size
-            view = memoryview(bytearray(size if limit is None else min(size, limit)))
+            view = self._sized_buffer(depth, limit)
             return view[: await self._read(view)].tobytes()
 
     async def _read(self, view: memoryview) -> int:
@@ -240,9 +239,17 @@ class SerialPort(ByteStream):
         if self._count_transfers:
             self._counters.read_calls += 1
             self._counters.bytes_received += count
+        return self._require_data(count)
+
+    def _require_data(self, count: int) -> int:
         if count == 0:
             raise SerialDisconnectedError(errno.EIO, "end of file: the device is gone", self.path)
         return count
+
+    def _sized_buffer(self, depth: int, limit: int | None) -> memoryview:
+        """Room for `depth` bytes, or for a chunk when nobody knows how many there are."""
+        size = depth or self._config.read_chunk_size
+        return memoryview(bytearray(size if limit is None else min(size, limit)))
 
     def _transfer_buffer(self) -> memoryview:
         if self._scratch is None:
@@ -293,9 +300,24 @@ class SerialPort(ByteStream):
         """
         with self._ioctl, self._writing:
             await checkpoint()
-            while pending := self._output_waiting():
-                estimate = pending * self._bits_per_frame() / self._config.baudrate
-                await anyio.sleep(min(max(estimate, 0.001), 0.05))
+            await self._wait_for_queue()
+
+    async def _wait_for_queue(self) -> None:
+        while pending := self._output_waiting():
+            estimate = pending * self._bits_per_frame() / self._config.baudrate
+            await anyio.sleep(min(max(estimate, 0.001), 0.05))
+
+    async def drain_exact(self) -> None:
+        """Wait until the last bit has left the transmitter, its FIFO included, as closely as the device can tell.
+
+        Where only a blocking call can tell, a thread makes it; cancelling this leaves the thread behind, and a close
+        then discards what is left so that it ends.
+        """
+        with self._ioctl, self._writing:
+            await checkpoint()
+            await self._wait_for_queue()
+            self._require_open()
+            await self._backend.drain_hardware()
 
     def _bits_per_frame(self) -> float:
         config = self._config
@@ -429,6 +451,13 @@ class SerialPort(ByteStream):
             warnings.warn(f"unclosed serial port {state.path}", ResourceWarning, source=self, stacklevel=2)
         finally:
             self._teardown(forced=True)
+
+    def _finish_closing(self, timeout: float | None) -> None:
+        """Block until a background close has released the device; after `timeout` it discards its output."""
+        closer: Closer | None = getattr(self._backend, "closer", None)
+        if closer is not None and not closer.wait(timeout):
+            closer.hurry()
+            closer.wait()
 
     def _teardown(self, *, forced: bool) -> None:
         state = self._state

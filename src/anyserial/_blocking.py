@@ -1,0 +1,179 @@
+"""Bytes on the calling thread: the port's own system calls, then `poll`. No event loop is involved."""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Final
+
+from ._backend import ReadinessBackend
+from ._buffers import BytesLike, readable_bytes, require_positive, writable_bytes
+from .stream import SerialPort
+
+_EXPIRED: Final = -1
+
+# Windows has no poll, and no descriptors either.
+_poll: Final[Callable[[], Any] | None] = getattr(select, "poll", None)
+_POLLIN: Final[int] = getattr(select, "POLLIN", 0x1)
+_POLLOUT: Final[int] = getattr(select, "POLLOUT", 0x4)
+
+
+class BlockingTransfers:
+    """The receiving and sending half of a blocking port, over an async port that has a descriptor.
+
+    Guards, closed state, error translation and counters are the async port's, so both see the same port.
+    """
+
+    def __init__(self, port: SerialPort, backend: ReadinessBackend) -> None:
+        self._port = port
+        self._backend = backend
+        self._stopped = False
+        self._left = threading.Event()
+        # Closing the write end makes the other readable for good: it wakes both directions, whenever they look.
+        self._bell: int | None
+        bell, self._bell = os.pipe()
+        self._reader = _Side(self, backend.fileno(), _POLLIN, bell)
+        self._writer = _Side(self, backend.fileno(), _POLLOUT, bell)
+        self._bell_to_close = bell
+
+    @classmethod
+    def over(cls, port: SerialPort) -> BlockingTransfers | None:
+        """For `port`, if its backend has a descriptor that `poll` understands."""
+        backend = port._readiness
+        return None if backend is None or _poll is None else cls(port, backend)
+
+    def receive(self, max_bytes: int, timeout: float | None) -> bytes:
+        """As `SerialPort.receive`."""
+        require_positive("max_bytes", max_bytes)
+        port = self._port
+        with port._io, port._reading, self._reader:
+            view = port._transfer_buffer()[:max_bytes]
+            count = self._read(view, timeout)
+            if count != _EXPIRED:
+                return view[:count].tobytes()
+        raise self._expired("received", timeout)
+
+    def receive_into(self, buffer: bytearray | memoryview, timeout: float | None) -> int:
+        """As `SerialPort.receive_into`."""
+        port = self._port
+        with writable_bytes(buffer) as view, port._io, port._reading, self._reader:
+            count = self._read(view, timeout)
+            if count != _EXPIRED:
+                return count
+        raise self._expired("received", timeout)
+
+    def receive_available(self, limit: int | None, timeout: float | None) -> bytes:
+        """As `SerialPort.receive_available`."""
+        if limit is not None:
+            require_positive("limit", limit)
+        port, backend = self._port, self._backend
+        deadline = _deadline(timeout)
+        with port._io, port._reading, self._reader:
+            while True:
+                depth = backend.input_waiting()
+                if depth or self._reader.wait(deadline):
+                    view = port._sized_buffer(depth or backend.input_waiting(), limit)
+                    try:
+                        return view[: port._require_data(backend.read_nowait(view))].tobytes()
+                    except BlockingIOError:
+                        continue
+                break
+        raise self._expired("received", timeout)
+
+    def send(self, data: BytesLike, timeout: float | None) -> None:
+        """As `SerialPort.send_buffer`."""
+        port, write = self._port, self._backend.write_nowait
+        sent = 0
+        with readable_bytes(data) as view, port._io, port._writing, self._writer:
+            deadline = None
+            while sent < len(view):
+                try:
+                    sent += write(view[sent:] if sent else view)
+                except BlockingIOError:
+                    deadline = deadline or _deadline(timeout)
+                    if not self._writer.wait(deadline):
+                        break
+            else:
+                return
+        raise self._expired(f"sent beyond {sent} bytes", timeout)
+
+    def _read(self, view: memoryview, timeout: float | None) -> int:
+        read = self._backend.read_nowait
+        try:
+            return self._port._require_data(read(view))
+        except BlockingIOError:
+            deadline = _deadline(timeout)
+        while self._reader.wait(deadline):
+            try:
+                return self._port._require_data(read(view))
+            except BlockingIOError:
+                continue
+        return _EXPIRED
+
+    def _expired(self, what: str, timeout: float | None) -> TimeoutError:
+        return TimeoutError(f"{self._port.path}: nothing {what} within {timeout} s")
+
+    def stop(self) -> None:
+        """Make calls of other threads end with `SerialClosedError`; return when they have left the descriptor."""
+        bell, self._bell = self._bell, None
+        if bell is None:
+            return
+        self._stopped = True
+        os.close(bell)
+        while self._reader.is_elsewhere() or self._writer.is_elsewhere():
+            self._left.wait(0.05)
+        if not (self._reader.thread or self._writer.thread):
+            os.close(self._bell_to_close)
+
+
+class _Side:
+    """One direction: marks the thread that is inside, and waits for the descriptor or the bell."""
+
+    def __init__(self, transfers: BlockingTransfers, fd: int, events: int, bell: int) -> None:
+        self._transfers = transfers
+        self._fd = fd
+        self._events = events
+        self._bell = bell
+        self._poll: Any = None
+        self.thread = 0
+
+    def __enter__(self) -> None:
+        # First the mark, then the look: a closer does it the other way round, so one of the two sees the other.
+        self.thread = threading.get_ident()
+        if self._transfers._stopped:
+            self._leave()
+            raise self._transfers._port._state.closed_error()
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
+        self.thread = 0
+        if self._transfers._stopped:
+            self._transfers._left.set()
+
+    def is_elsewhere(self) -> bool:
+        """Whether another thread is inside; a signal handler may close the port under its own thread's call."""
+        return self.thread not in (0, threading.get_ident())
+
+    def wait(self, deadline: float | None) -> bool:
+        """Wait until a transfer is worth trying; false when `deadline` has passed."""
+        if self._poll is None:
+            assert _poll is not None
+            self._poll = _poll()
+            self._poll.register(self._fd, self._events)
+            self._poll.register(self._bell, _POLLIN)
+        ready = self._poll.poll(None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000)
+        if self._transfers._stopped:
+            raise self._transfers._port._state.closed_error()
+        return bool(ready)
+
+
+def _deadline(timeout: float | None) -> float | None:
+    return None if timeout is None else time.monotonic() + timeout

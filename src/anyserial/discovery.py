@@ -1,0 +1,141 @@
+"""Which serial ports there are. Nothing is opened, nothing is remembered between calls."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+from collections.abc import Callable
+from typing import Any, Final, Literal, TypeAlias
+
+from anyio import to_thread
+
+from ._platform import native_ports, udev_ports
+from ._values import PortInfo
+from .exceptions import SerialError
+
+__all__ = ["DiscoveryBackend", "PortInfo", "find_serial_port", "list_serial_ports"]
+
+DiscoveryBackend: TypeAlias = Literal["native", "pyudev", "pyserial"]
+
+_log = logging.getLogger("anyserial.discovery")
+
+
+async def list_serial_ports(*, backend: DiscoveryBackend = "native") -> list[PortInfo]:
+    """List the serial ports of this machine, freshly each time, without opening any.
+
+    Args:
+        backend: Who is asked: the operating system itself, or the package `pyudev` (Linux) or `pyserial`. Ports come
+            sorted by `device`, those of pyserial in its own order.
+
+    Raises:
+        ValueError: There is no such backend.
+        UnsupportedPlatformError: This operating system does not have it.
+        ImportError: Its package is not installed.
+    """
+    enumerate_ports = _enumerator(backend)
+    return await to_thread.run_sync(lambda: _list(backend, enumerate_ports), abandon_on_cancel=True)
+
+
+async def find_serial_port(
+    *,
+    vid: int | None = None,
+    pid: int | None = None,
+    serial_number: str | None = None,
+    device: str | None = None,
+    backend: DiscoveryBackend = "native",
+) -> PortInfo | None:
+    """Find the first port that has all the given properties; `None` if there is none.
+
+    Args:
+        vid: USB vendor id.
+        pid: USB product id.
+        serial_number: The whole serial number of the adapter.
+        device: Path of the device, or of a symbolic link to it, as in `/dev/serial/by-id`.
+        backend: As for `list_serial_ports`.
+
+    Raises:
+        ValueError: There is no such backend.
+        UnsupportedPlatformError: This operating system does not have it.
+        ImportError: Its package is not installed.
+    """
+    wanted = {
+        key: value
+        for key, value in {"vid": vid, "pid": pid, "serial_number": serial_number}.items()
+        if value is not None
+    }
+    enumerate_ports = _enumerator(backend)
+
+    def find() -> PortInfo | None:
+        node = None if device is None else _resolved(device)
+        for port in _list(backend, enumerate_ports):
+            if all(getattr(port, key) == value for key, value in wanted.items()) and (
+                node is None or _resolved(port.device) == node
+            ):
+                return port
+        return None
+
+    return await to_thread.run_sync(find, abandon_on_cancel=True)
+
+
+def _pyserial_ports() -> list[PortInfo]:
+    try:
+        # Optional, so imported when first needed.
+        list_ports: Any = importlib.import_module("serial.tools.list_ports")
+    except ModuleNotFoundError as exc:
+        raise ImportError(
+            "discovery with backend='pyserial' needs pyserial: pip install 'anyserial[discovery-pyserial]'",
+            name=exc.name,
+        ) from exc
+    return [_from_pyserial(port) for port in list_ports.comports()]
+
+
+def _from_pyserial(port: Any) -> PortInfo:
+    def text(value: str | None) -> str | None:
+        # pyserial's word for what it does not know.
+        return None if value in ("", "n/a") else value
+
+    usb = port.vid is not None and port.pid is not None
+    return PortInfo(
+        device=port.device,
+        name=text(port.name),
+        description=text(port.description),
+        hwid=text(port.hwid),
+        vid=port.vid if usb else None,
+        pid=port.pid if usb else None,
+        serial_number=text(port.serial_number),
+        manufacturer=text(port.manufacturer),
+        product=text(port.product),
+        location=text(port.location),
+        interface=text(port.interface),
+    )
+
+
+_ENUMERATORS: Final[dict[str, Callable[[], list[PortInfo]]]] = {
+    "native": native_ports,
+    "pyudev": udev_ports,
+    "pyserial": _pyserial_ports,
+}
+
+
+def _enumerator(backend: str) -> Callable[[], list[PortInfo]]:
+    if backend not in _ENUMERATORS:
+        raise ValueError(f"backend must be one of {', '.join(map(repr, _ENUMERATORS))}, not {backend!r}")
+    return _ENUMERATORS[backend]
+
+
+def _list(backend: str, enumerate_ports: Callable[[], list[PortInfo]]) -> list[PortInfo]:
+    try:
+        ports = enumerate_ports()
+    except SerialError:
+        raise
+    except OSError as exc:
+        text = f"cannot list serial ports with backend={backend!r}: {exc.strerror or exc}"
+        raise SerialError(exc.errno, text, exc.filename) from exc
+    _log.debug("%s: %d ports", backend, len(ports))
+    return ports
+
+
+def _resolved(path: str) -> str:
+    # Following links would open a COM port on Windows, whose names do not begin with a slash.
+    return os.path.realpath(path) if path.startswith("/") else path

@@ -1,0 +1,288 @@
+"""The blocking port, for scripts: every method of the async port, each with a `timeout`.
+
+There is one implementation of a port. Where the device has a descriptor, bytes move on the calling thread: the same
+non-blocking system calls, then `poll`. Everything else runs on one background event loop that all blocking ports share.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import warnings
+from collections.abc import Callable, Coroutine, Mapping
+from types import TracebackType
+from typing import Any, Self, TypeVar, overload
+
+from anyio.from_thread import BlockingPortal, BlockingPortalProvider
+
+from . import stream
+from ._blocking import BlockingTransfers
+from ._buffers import BytesLike
+from ._portal import PortalLease, check_timeout, configure_portal
+from ._values import ControlLines, LineErrors, ModemLines, PortInfo, SerialStats
+from .capabilities import SerialCapabilities
+from .config import SerialConfig
+
+__all__ = ["SerialConnectable", "SerialPort", "configure_portal", "open_serial_port"]
+
+_T = TypeVar("_T")
+
+
+class SerialPort:
+    """An open serial device, for blocking code; the methods are those of `anyserial.SerialPort`.
+
+    `timeout` bounds the whole call in seconds: when it expires the call raises `TimeoutError`, the port stays usable
+    and nothing received is lost. `None` waits for ever; 0 does what can be done at once. One thread may receive while
+    another sends; `close` may be called from any thread and wakes both.
+
+    Args:
+        async_port: The port behind it, made on the portal's loop.
+        portal: The running portal.
+        provider: Where the portal comes from; entered once by the caller, left once by `close`.
+    """
+
+    def __init__(
+        self, async_port: stream.SerialPort, *, portal: BlockingPortal, provider: BlockingPortalProvider
+    ) -> None:
+        self._attach(async_port, PortalLease(portal, provider, counted=False))
+
+    def _attach(self, async_port: stream.SerialPort, lease: PortalLease) -> None:
+        self._lease = lease
+        self._transfers = BlockingTransfers.over(async_port)
+        self._close_lock = threading.Lock()
+        self._closed = False
+        self._port = async_port
+
+    @classmethod
+    def open(
+        cls, path: str, /, config: SerialConfig | None = None, *, timeout: float | None = None, **config_fields: Any
+    ) -> Self:
+        """Open `path` with a config, or with the fields of one; see `anyserial.SerialPort.open`."""
+        check_timeout(timeout)
+        lease = PortalLease.take()
+        try:
+            port = lease.call(lambda: stream.SerialPort.open(path, config, **config_fields), timeout)
+        except BaseException:
+            lease.release()
+            raise
+        self = cls.__new__(cls)
+        self._attach(port, lease)
+        return self
+
+    # Properties
+
+    @property
+    def path(self) -> str:
+        """The path as given at open."""
+        return self._port.path
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the port has not been closed on this side."""
+        return not self._closed and self._port.is_open
+
+    @property
+    def config(self) -> SerialConfig:
+        """The config last applied."""
+        return self._port.config
+
+    @property
+    def capabilities(self) -> SerialCapabilities:
+        """What the probe at open found; also readable after close."""
+        return self._port.capabilities
+
+    @property
+    def port_info(self) -> PortInfo | None:
+        """What discovery knows about the device, or `None`."""
+        return self._port.port_info
+
+    @property
+    def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
+        """Typed attributes for `port.extra(...)`."""
+        return self._port.extra_attributes
+
+    @overload
+    def extra(self, attribute: Any) -> Any: ...
+    @overload
+    def extra(self, attribute: Any, default: _T) -> Any | _T: ...
+    def extra(self, attribute: Any, default: object = ...) -> Any:
+        """The value of a typed attribute, or `default`."""
+        return self._port.extra(attribute) if default is ... else self._port.extra(attribute, default)
+
+    # Bytes
+
+    def receive(self, max_bytes: int = 65536, *, timeout: float | None = None) -> bytes:
+        """Return 1..`max_bytes` bytes as soon as any are there; never `b""`."""
+        check_timeout(timeout)
+        if self._transfers is None:
+            return self._call(lambda: self._port.receive(max_bytes), timeout)
+        return self._transfers.receive(max_bytes, timeout)
+
+    def receive_into(self, buffer: bytearray | memoryview, *, timeout: float | None = None) -> int:
+        """Fill `buffer` from its start with 1..`len(buffer)` bytes and return how many."""
+        check_timeout(timeout)
+        if self._transfers is None:
+            return self._call(lambda: self._port.receive_into(buffer), timeout)
+        return self._transfers.receive_into(buffer, timeout)
+
+    def receive_available(self, *, limit: int | None = None, timeout: float | None = None) -> bytes:
+        """Return everything queued, at most `limit`, waiting if there is nothing; one read of the device."""
+        check_timeout(timeout)
+        if self._transfers is None:
+            return self._call(lambda: self._port.receive_available(limit=limit), timeout)
+        return self._transfers.receive_available(limit, timeout)
+
+    def send(self, item: bytes, *, timeout: float | None = None) -> None:
+        """Hand all of `item` to the device; after a timeout, `stats().bytes_sent` tells how much it took."""
+        self.send_buffer(item, timeout=timeout)
+
+    def send_buffer(self, data: BytesLike, *, timeout: float | None = None) -> None:
+        """As `send`, for any buffer."""
+        check_timeout(timeout)
+        if self._transfers is None:
+            self._call(lambda: self._port.send_buffer(data), timeout)
+        else:
+            self._transfers.send(data, timeout)
+
+    def send_eof(self, *, timeout: float | None = None) -> None:
+        """Wait until everything was sent; silent on a closed port."""
+        if self._port.is_open:
+            self._call(self._port.send_eof, timeout)
+
+    def drain(self, *, timeout: float | None = None) -> None:
+        """Wait until the output queue is empty."""
+        self._call(self._port.drain, timeout)
+
+    def drain_exact(self, *, timeout: float | None = None) -> None:
+        """Wait until the last bit has left the transmitter."""
+        self._call(self._port.drain_exact, timeout)
+
+    # Settings and lines
+
+    def configure(self, config: SerialConfig, *, timeout: float | None = None) -> None:
+        """Apply `config` completely or not at all."""
+        self._call(lambda: self._port.configure(config), timeout)
+
+    def reset_input_buffer(self, *, timeout: float | None = None) -> None:
+        """Drop unread input."""
+        self._call(self._port.reset_input_buffer, timeout)
+
+    def reset_output_buffer(self, *, timeout: float | None = None) -> None:
+        """Drop unsent output."""
+        self._call(self._port.reset_output_buffer, timeout)
+
+    def send_break(self, duration: float = 0.25, *, timeout: float | None = None) -> None:
+        """Hold the line in the break condition for `duration` seconds."""
+        self._call(lambda: self._port.send_break(duration), timeout)
+
+    def modem_lines(self, *, timeout: float | None = None) -> ModemLines:
+        """The input lines CTS, DSR, RI, CD."""
+        return self._call(self._port.modem_lines, timeout)
+
+    def control_lines(self, *, timeout: float | None = None) -> ControlLines:
+        """The output lines RTS, DTR as this side drives them."""
+        return self._call(self._port.control_lines, timeout)
+
+    def set_control_lines(
+        self, *, rts: bool | None = None, dtr: bool | None = None, timeout: float | None = None
+    ) -> None:
+        """Drive RTS or DTR; `None` leaves a line as it is."""
+        self._call(lambda: self._port.set_control_lines(rts=rts, dtr=dtr), timeout)
+
+    def line_errors(self, *, timeout: float | None = None) -> LineErrors:
+        """Parity, framing, overrun and break events since the port was opened."""
+        return self._call(self._port.line_errors, timeout)
+
+    def input_waiting(self) -> int:
+        """Bytes a receive would find now."""
+        return self._port.input_waiting()
+
+    def output_waiting(self) -> int:
+        """Bytes accepted and not yet sent."""
+        return self._port.output_waiting()
+
+    def stats(self) -> SerialStats:
+        """Totals since the port was made; also after close."""
+        return self._port.stats()
+
+    def _call(self, func: Callable[[], Coroutine[Any, Any, _T]], timeout: float | None) -> _T:
+        check_timeout(timeout)
+        if not self._port.is_open:
+            # The portal may be gone; a closed port answers without waiting for anything.
+            return _first_step(func())
+        return self._lease.call(func, timeout)
+
+    # Closing
+
+    def close(self, *, timeout: float | None = None) -> None:
+        """Close the port from any thread; blocked calls of other threads raise `SerialClosedError`.
+
+        Output that the kernel took is still sent; this waits for it, at most `timeout` seconds, and then discards it.
+        The device is released in every case. Closing twice is fine.
+        """
+        check_timeout(timeout)
+        with self._close_lock:
+            if self._closed:
+                return
+            self._closed = True
+        deadline = None if timeout is None else time.monotonic() + timeout
+        if self._transfers is not None:
+            self._transfers.stop()
+        try:
+            if not self._lease.is_inherited:
+                self._lease.call(self._port.aclose, None)
+                self._port._finish_closing(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        finally:
+            self._lease.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_port", None) is None or self._closed:
+            return
+        self._closed = True
+        try:
+            warnings.warn(f"unclosed sync serial port {self.path}", ResourceWarning, source=self, stacklevel=2)
+        finally:
+            if self._transfers is not None:
+                self._transfers.stop()
+            self._port._teardown(forced=True)
+            # Collection can happen on the portal's own thread, which must not wait for itself.
+            threading.Thread(target=self._lease.release, name="anyserial close", daemon=True).start()
+
+
+class SerialConnectable:
+    """A path and a config that can be connected, each time as a new port; construction does no I/O."""
+
+    __slots__ = ("config", "path")
+
+    def __init__(self, *, path: str, config: SerialConfig | None = None) -> None:
+        self.path = path
+        self.config = config
+
+    def connect(self, *, timeout: float | None = None) -> SerialPort:
+        """Open the port."""
+        return open_serial_port(self.path, self.config, timeout=timeout)
+
+
+def open_serial_port(path: str, config: SerialConfig | None = None, *, timeout: float | None = None) -> SerialPort:
+    """Open `path`; the same as `SerialPort.open(path, config)`."""
+    return SerialPort.open(path, config, timeout=timeout)
+
+
+def _first_step(coroutine: Coroutine[Any, Any, _T]) -> _T:
+    """Run a coroutine that raises, or returns, before it first waits."""
+    try:
+        coroutine.send(None)
+    except StopIteration as result:
+        value: _T = result.value
+        return value
+    finally:
+        coroutine.close()
+    raise RuntimeError("a closed port was asked to wait")
