@@ -84,6 +84,11 @@ def descriptors() -> set[tuple[int, str]]:
     return found
 
 
+def leaked(before: set[tuple[int, str]]) -> set[tuple[int, str]]:
+    """The descriptors that were not open `before`; what older tests left behind may close at any time."""
+    return descriptors() - before
+
+
 @contextlib.contextmanager
 def raw_fd(path: str) -> Iterator[int]:
     """A plain non-blocking descriptor on a tty, as another program would have."""

@@ -17,7 +17,7 @@ import pytest
 
 from anyserial.testing import PtyPair, pty_pair
 
-from .support import descriptors, raw_fd
+from .support import descriptors, leaked, raw_fd
 
 
 def read_exactly(fd: int, count: int, seconds: float = 10.0) -> bytes:
@@ -97,7 +97,7 @@ def test_nothing_is_left_afterwards() -> None:
             raise KeyError
         assert not os.path.lexists(pair.path_a)
         assert not os.path.lexists(os.path.dirname(pair.path_a))
-    assert descriptors() == before
+    assert not leaked(before)
     assert threading.active_count() == threads
 
 
