@@ -11,6 +11,4 @@ HOLDING = [SimData(0x10, values=5, datatype=DataType.REGISTERS)]
 INPUT = [SimData(0, values=[2307, 0, 1, 0x86A0], datatype=DataType.REGISTERS)]
 METER = SimDevice(id=1, simdata=(DISCRETE, DISCRETE, HOLDING, INPUT))
 
-asyncio.run(
-    StartAsyncSerialServer(METER, port=sys.argv[1], baudrate=115_200, bytesize=8, parity="N", stopbits=1)
-)
+asyncio.run(StartAsyncSerialServer(METER, port=sys.argv[1], baudrate=115_200, bytesize=8, parity="N", stopbits=1))

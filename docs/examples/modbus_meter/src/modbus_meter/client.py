@@ -32,9 +32,7 @@ class ModbusClient:
 
     async def read_holding(self, unit: int, address: int, count: int = 1) -> list[int]:
         """Return ``count`` holding registers from ``address`` on."""
-        return await self._ask(
-            Request(unit=unit, function=Function.READ_HOLDING, address=address, value=count)
-        )
+        return await self._ask(Request(unit=unit, function=Function.READ_HOLDING, address=address, value=count))
 
     async def read_input(self, unit: int, address: int, count: int = 1) -> list[int]:
         """Return ``count`` input registers from ``address`` on."""
