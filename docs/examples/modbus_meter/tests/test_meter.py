@@ -81,6 +81,7 @@ async def test_the_reply_to_a_cancelled_call_is_not_taken_for_the_next_answer(me
         tasks.cancel_scope.cancel()
 
     async def answer_late() -> None:
+        await anyio.sleep(0.1)
         await device.send(VOLTAGE_230_7)
         assert await device.receive_exactly(8) == ASK_VOLTAGE
         await device.send(VOLTAGE_231_4)
