@@ -12,7 +12,7 @@ import ctypes
 import functools
 import os
 import sys
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Final
 
 assert sys.platform != "win32" or not TYPE_CHECKING
@@ -78,7 +78,7 @@ class Frameworks:
         self._io = iokit
         self._cf = core_foundation
 
-    def services(self, class_name: bytes) -> Iterator[int]:
+    def services(self, class_name: bytes) -> Generator[int, None, None]:
         """The services of a class; each is released when the next one is asked for."""
         iterator = _Object()
         # The matching dictionary is consumed by the call that gets it, also when that fails.
