@@ -256,14 +256,6 @@ print("fine")
     assert output == "fine\n"
 
 
-def test_windows_modules_import_anywhere():
-    """L-204: a module that names win32-only symbols can be imported on any system."""
-    hint = 'assert sys.platform == "win32" or not TYPE_CHECKING'
-    windows = [f"anyserial.{file.stem}" for file in PACKAGE.glob("*.py") if hint in file.read_text(encoding="utf-8")]
-    assert windows
-    run("import importlib\nfor name in sys.argv[1:]: importlib.import_module(name)", *windows)
-
-
 def test_the_source_is_python_3_11():
     """L-01: no syntax of a later version, no `type` statement, no type parameters."""
     for source in PACKAGE.parent.glob("*/*.py"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from contextlib import AbstractContextManager
-from importlib.util import find_spec
 from typing import Protocol
 
 from ._backend import Backend
@@ -38,10 +37,18 @@ class PtyPair(Protocol):
         ...
 
 
+def _has_termios() -> bool:
+    try:
+        import termios
+    except ImportError:
+        return False
+    return bool(termios)
+
+
 #: What a system call can raise; `termios.error` is no `OSError`.
 os_errors: tuple[type[Exception], ...]
 
-if sys.platform == "win32" or find_spec("termios") is None:
+if sys.platform == "win32" or not _has_termios():
     os_errors = (OSError,)
 
     async def open_backend(path: str, config: SerialConfig) -> Backend:

@@ -247,10 +247,10 @@ class TtyBackend(FdBackend):
 
     def set_break(self, on: bool) -> None:
         """Assert or end the break condition."""
+        self._facts.set_break(self._require_open(), on)
         # A pty answers the call and does nothing; say so instead.
         if self.capabilities.break_signal is Capability.UNSUPPORTED:
             raise UnsupportedFeatureError(errno.ENOTTY, "this device cannot send a break", self.path)
-        self._facts.set_break(self._require_open(), on)
 
     def modem_lines(self) -> ModemLines:
         """CTS, DSR, RI, CD."""
