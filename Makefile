@@ -27,7 +27,7 @@ demo: .venv/stamp
 	cd $(EXAMPLE) && "$(CURDIR)/.venv/bin/python" -m pytest -v --serial-links=mock,pty
 
 test: .venvs/dev/stamp
-	$(DEV)/python $(PYTEST)
+	$(DEV)/python $(PYTEST) -n 2
 
 check: lint types coverage pythons oldest demo
 

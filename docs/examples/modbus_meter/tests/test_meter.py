@@ -15,6 +15,7 @@ BACKLIGHT_5 = bytes.fromhex("01 03 02 00 05 78 47")
 SET_BACKLIGHT_7 = bytes.fromhex("01 06 00 10 00 07 c9 cd")
 NO_SUCH_INPUT = bytes.fromhex("01 84 02 c2 c1")
 BROKEN = bytes.fromhex("01 04 02 09 03 ff 60")
+FROM_ANOTHER_UNIT = bytes.fromhex("02 04 02 09 03 bb 61")
 
 
 async def test_values_come_in_their_units(meter, serial_script):
@@ -42,8 +43,9 @@ async def test_a_reply_may_come_in_pieces(meter, serial_script):
     assert await meter.energy() == 100_000
 
 
-async def test_a_broken_reply_is_asked_for_again(meter, serial_script):
-    serial_script.on(ASK_VOLTAGE).reply(BROKEN)
+@pytest.mark.parametrize("reply", [BROKEN, FROM_ANOTHER_UNIT], ids=["broken", "foreign"])
+async def test_a_reply_that_is_no_answer_is_asked_for_again(meter, serial_script, reply):
+    serial_script.on(ASK_VOLTAGE).reply(reply)
     serial_script.on(ASK_VOLTAGE).reply(VOLTAGE_230_7)
     assert await meter.voltage() == 230.7
 
