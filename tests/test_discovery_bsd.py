@@ -73,6 +73,7 @@ def test_a_name_alone_makes_no_port(plugged: Path, tmp_path_factory: pytest.Temp
     """L-139: the device number decides, so a pseudo terminal or a file of the same name elsewhere is none."""
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     (elsewhere / "cuaU0").touch()
+    (plugged / "cuaU2").touch()
     controller, worker = os.openpty()
     try:
         paths = (f"{elsewhere}/cuaU0", f"{elsewhere}/gone", os.ttyname(worker))
