@@ -205,7 +205,7 @@ async def test_a_tty_without_wires(pty_ports: Ports, name: str) -> None:
 async def test_no_refusal_is_a_bare_os_error(
     anyio_backend: object, name: str, code: int, expected: type[SerialError]
 ) -> None:
-    """L-85, L-117, L-118, L-119, L-120, L-121, L-122, L-169: every control call translates; type, errno and path are set."""
+    """L-85, L-117, L-118, L-119, L-120, L-121, L-122, L-169: every control call translates, with errno and path."""
     async with faulty_pair() as (port, _, backend):
         backend.faults.ioctl_errno = code
         with pytest.raises(expected, match=port.path) as caught:
