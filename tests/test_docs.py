@@ -53,6 +53,14 @@ def test_a_broken_link_is_found(tmp_path: Path) -> None:
     assert broken_links(page) == ["#b", "gone.md"]
 
 
+def test_every_page_is_listed() -> None:
+    """The page list names every page, or the folder it is in."""
+    index = ROOT / "docs" / "index.md"
+    listed = {(index.parent / link).resolve() for link in LINK.findall(prose(index))}
+    pages = {page for page in PAGES if index.parent in page.parents and page != index}
+    assert [page for page in pages if not listed & {page, page.parent}] == []
+
+
 @by_page
 def test_snippets_are_up_to_date(page: Path) -> None:
     """L-218, E46, A28, B13: snippets compile, select no loop policy and use no outdated name."""
