@@ -10,8 +10,9 @@ import errno
 import os
 from collections.abc import Callable
 
-from . import _readiness
 from ._backend import Counters
+from ._readiness import WOKEN, Watch, running_loop
+from ._readiness import watch as make_watch
 
 
 class FdBackend:
@@ -34,6 +35,7 @@ class FdBackend:
         self._fd = fd
         self._read = read
         self._write = write
+        self._watch: Watch | None = None
         # Bytes read when a native cancellation landed; they come before everything in the kernel's queue.
         self._held = bytearray()
 
@@ -77,45 +79,38 @@ class FdBackend:
 
     async def read_some(self, view: memoryview) -> int:
         """Move 1..`len(view)` bytes, waiting for the first; 0 at end of file."""
+        watch = self._current_watch()
         try:
             count = self.read_nowait(view)
         except BlockingIOError:
-            # Nothing is awaited between the read that succeeds and the return.
-            while True:
-                await self.wait_readable()
-                try:
-                    return self.read_nowait(view)
-                except BlockingIOError:
-                    continue
+            while (count := await watch.read(self.read_nowait, view, self._hold)) == WOKEN:
+                self._require_open()
+            return count
         try:
-            await _readiness.give_way()
+            await watch.give_way()
         except BaseException:
-            self._held[:0] = view[:count]
+            self._hold(view[:count])
             raise
         return count
 
     async def write_some(self, view: memoryview) -> int:
         """Move 1..`len(view)` bytes, waiting for room for the first."""
+        watch = self._current_watch()
         try:
             count = self.write_nowait(view)
         except BlockingIOError:
-            while True:
-                await self.wait_writable()
-                try:
-                    return self.write_nowait(view)
-                except BlockingIOError:
-                    continue
-        await _readiness.give_way()
+            while (count := await watch.write(self.write_nowait, view)) == WOKEN:
+                self._require_open()
+            return count
+        # After a write the answer often arrives while the loop runs once.
+        await watch.give_way()
         return count
 
     async def wait_readable(self) -> None:
         """Return when a read is worth trying; may be early."""
         if not self._held:
-            await _readiness.wait_readable(self._require_open())
-
-    async def wait_writable(self) -> None:
-        """Return when a write is worth trying; may be early."""
-        await _readiness.wait_writable(self._require_open())
+            await self._current_watch().readable()
+            self._require_open()
 
     def held(self) -> int:
         """Bytes taken from the kernel and not yet delivered."""
@@ -127,19 +122,36 @@ class FdBackend:
 
     def wake(self) -> None:
         """Make parked calls look again."""
-        if self._fd >= 0:
-            _readiness.wake(self._fd)
+        if self._watch is not None:
+            self._watch.wake()
 
     def detach(self) -> int:
-        """Take the descriptor away from the port; every waiter is woken first. -1 if it is gone already."""
-        self.wake()
+        """Take the descriptor away from the port and return it for closing; every waiter is woken first.
+
+        -1 if it is gone already.
+        """
         fd, self._fd = self._fd, -1
-        return fd
+        if self._watch is None or fd < 0:
+            return fd
+        watch, self._watch = self._watch, None
+        return watch.detach()
+
+    def _current_watch(self) -> Watch:
+        watch = self._watch
+        # A port belongs to one loop, but a mock pair may outlive one.
+        if watch is None or watch.loop is not running_loop():
+            if watch is not None:
+                watch.forget()
+            watch = self._watch = make_watch(self._require_open())
+        return watch
 
     def _require_open(self) -> int:
         if self._fd < 0:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         return self._fd
+
+    def _hold(self, data: memoryview) -> None:
+        self._held[:0] = data
 
     def _take_held(self, view: memoryview) -> int:
         count = min(len(view), len(self._held))

@@ -1,47 +1,106 @@
-"""How to wait for a descriptor, and how to give way, on each event loop. The only module that knows about loops."""
+"""How to wait for a descriptor, and how to give way, on each event loop. The only module that knows about loops.
+
+On the asyncio family a registration outlives the call that made it, because adding and removing one costs two system
+calls and a few objects per wait. Its callback makes the transfer itself: a level-triggered loop would report the same
+data once more before the waiting task gets its turn.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import math
+import os
+import sys
+import threading
+import types
+import weakref
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any, Final, Protocol, TypeAlias
 
 import anyio
 from anyio import lowlevel
 
+from .exceptions import UnsupportedAsyncBackendError
+
 checkpoint = lowlevel.checkpoint
 checkpoint_if_cancelled = lowlevel.checkpoint_if_cancelled
 
+#: The running asyncio loop of this thread; None under trio.
+running_loop: Final[Callable[[], asyncio.AbstractEventLoop | None]] = asyncio._get_running_loop
 
-async def wait_readable(fd: int) -> None:
-    """Return when a read of `fd` is worth trying, or when `wake(fd)` was called."""
-    try:
-        await anyio.wait_readable(fd)
-    except anyio.ClosedResourceError:
-        return
+#: What a wait returns when `wake` ended it.
+WOKEN: Final = -1
 
+_Attempt: TypeAlias = Callable[[memoryview], int]
+_Keep: TypeAlias = Callable[[memoryview], None]
 
-async def wait_writable(fd: int) -> None:
-    """Return when a write to `fd` is worth trying, or when `wake(fd)` was called."""
-    try:
-        await anyio.wait_writable(fd)
-    except anyio.ClosedResourceError:
-        return
+# A registration that reports what nobody waits for is dropped after so many times. A few are normal in a dialogue: the
+# answer arrives while its reader is on its way.
+_PATIENCE: Final = 3
 
 
-def wake(fd: int) -> None:
-    """Make every wait on `fd` in the running loop return; call it before the descriptor is released."""
-    try:
-        anyio.notify_closing(fd)
-    except RuntimeError:
-        # No loop runs in this thread (garbage collection after the loop ended): nobody can be waiting in it.
-        return
+class Watch(Protocol):
+    """The waits on one descriptor, on one event loop."""
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """What `running_loop()` said when it was made."""
+        ...
+
+    @property
+    def give_way(self) -> Callable[[], Awaitable[None]]:
+        """Let the loop run once. Cancellation of a scope is not delivered on trio; on asyncio it can be."""
+        ...
+
+    async def read(self, attempt: _Attempt, view: memoryview, keep: _Keep) -> int:
+        """Wait until `attempt(view)` does not raise `BlockingIOError`; return its result, or `WOKEN`.
+
+        If the wait is cancelled although the attempt was made, `keep` gets what it put into `view`.
+        """
+        ...
+
+    async def write(self, attempt: _Attempt, view: memoryview) -> int:
+        """Likewise, for a transfer out of `view`."""
+        ...
+
+    async def readable(self) -> None:
+        """Wait until a read is worth trying; may be early."""
+        ...
+
+    def wake(self) -> None:
+        """Make the waits return."""
+        ...
+
+    def detach(self) -> int:
+        """Wake, and forget the descriptor.
+
+        Returns the one to close: itself, or a duplicate while a loop of another thread still has to forget it.
+        """
+        ...
+
+    def forget(self) -> None:
+        """Drop what the loop still holds, when the port has moved on to another one."""
+        ...
 
 
-async def give_way() -> None:
-    """Let the loop run once, after a transfer; AnyIO and trio cancellation is not delivered here.
+def watch(fd: int) -> Watch:
+    """For `fd`, on the loop that runs here.
 
-    A native asyncio cancellation is, because nothing can shield from it: the caller must keep what it holds.
+    Raises:
+        UnsupportedAsyncBackendError: None that this package knows is running.
     """
-    await lowlevel.cancel_shielded_checkpoint()
+    loop = running_loop()
+    # In trio's guest mode an asyncio loop runs too, but the task is trio's.
+    if loop is not None and asyncio.current_task() is not None:
+        # The proactor loop of Windows has no readers; AnyIO brings a thread for it.
+        if hasattr(loop, "_proactor"):
+            return _AnyioWatch(fd, loop, lowlevel.cancel_shielded_checkpoint)
+        return _AsyncioWatch(fd, loop)
+    trio = sys.modules.get("trio")
+    if trio is None:
+        raise UnsupportedAsyncBackendError("anyserial needs a task of asyncio or trio, and none is running here")
+    return _AnyioWatch(fd, loop, trio.lowlevel.cancel_shielded_checkpoint)
 
 
 def scope_is_cancelled() -> bool:
@@ -50,3 +109,245 @@ def scope_is_cancelled() -> bool:
         return anyio.current_effective_deadline() == -math.inf
     except RuntimeError:
         return False
+
+
+@types.coroutine
+def _yield_once() -> Generator[None, None, None]:
+    # What asyncio.sleep(0) does, without the questions it asks first.
+    yield
+
+
+class _AsyncioWatch:
+    """For asyncio's selector loops and uvloop."""
+
+    def __init__(self, fd: int, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.give_way = _yield_once
+        self._fd = fd
+        self._thread = threading.get_ident()
+        self._reads = _Interest()
+        self._writes = _Interest()
+
+    async def read(self, attempt: _Attempt, view: memoryview, keep: _Keep) -> int:
+        interest = self._reads
+        if not interest.is_registered():
+            interest.register(self._fd, self.loop.add_reader, self.loop.remove_reader)
+        return await interest.wait(self.loop.create_future(), attempt, view, keep)
+
+    async def write(self, attempt: _Attempt, view: memoryview) -> int:
+        interest = self._writes
+        if not interest.is_registered():
+            interest.register(self._fd, self.loop.add_writer, self.loop.remove_writer)
+        return await interest.wait(self.loop.create_future(), attempt, view, None)
+
+    async def readable(self) -> None:
+        await self.read(_nothing, memoryview(b""), _forget)
+
+    def wake(self) -> None:
+        self._reads.wake()
+        self._writes.wake()
+
+    def detach(self) -> int:
+        self.wake()
+        if threading.get_ident() == self._thread:
+            _notify_others(self._fd)
+        elif self._reads.was_registered or self._writes.was_registered:
+            # Garbage collection can happen on any thread, but only its own may touch the loop. The number stays taken
+            # until the loop has forgotten it: a reused number with a stale registration would hang.
+            duplicate, number = os.dup(self._fd), _Descriptor(self._fd)
+            try:
+                self.loop.call_soon_threadsafe(self._forget_later, number)
+            except RuntimeError:
+                os.close(duplicate)
+                return number.take()
+            return duplicate
+        self.forget()
+        return self._fd
+
+    def forget(self) -> None:
+        # On a closed loop the registration has gone with it.
+        with contextlib.suppress(RuntimeError):
+            self._unregister()
+
+    def _forget_later(self, descriptor: _Descriptor) -> None:
+        self._unregister()
+        descriptor.close()
+
+    def _unregister(self) -> None:
+        # Also what seems gone: after an error uvloop drops the callback and keeps a dead handle under the number.
+        if self._reads.was_registered:
+            self.loop.remove_reader(self._fd)
+        if self._writes.was_registered:
+            self.loop.remove_writer(self._fd)
+
+
+class _Interest:
+    """One direction: the waiting call, and whether the loop has a registration.
+
+    Only the loop holds the callback, and drops it with the registration, whoever removes that: a dead reference says
+    that it has to be made anew. The callback refers to this object weakly, so a dropped port goes at once.
+    """
+
+    __slots__ = ("__weakref__", "_attempt", "_callback", "_future", "_idle_reports", "_view", "was_registered")
+
+    def __init__(self) -> None:
+        self.was_registered = False
+        self._callback: Callable[[], _Callback | None] = _no_callback
+        self._future: asyncio.Future[int] | None = None
+        self._attempt: _Attempt = _nothing
+        self._view = memoryview(b"")
+        self._idle_reports = 0
+
+    def is_registered(self) -> bool:
+        return self._callback() is not None
+
+    def register(self, fd: int, add: Callable[[int, _Callback], Any], remove: Callable[[int], Any]) -> None:
+        if self.was_registered:
+            remove(fd)
+        self.was_registered = True
+        callback = _Callback(self, fd, remove)
+        add(fd, callback)
+        self._callback = weakref.ref(callback)
+
+    async def wait(self, future: asyncio.Future[int], attempt: _Attempt, view: memoryview, keep: _Keep | None) -> int:
+        self._attempt = attempt
+        self._view = view
+        self._idle_reports = 0
+        self._future = future
+        try:
+            return await future
+        except BaseException:
+            # A native cancellation can come between the transfer and this task's turn.
+            if future.done() and not future.cancelled() and future.exception() is None:
+                count = future.result()
+                if keep is not None and count > 0:
+                    keep(view[:count])
+            raise
+        finally:
+            self._future = None
+            self._attempt = _nothing
+            self._view = memoryview(b"")
+
+    def report(self) -> bool:
+        """The loop says ready; false when the registration is not worth keeping."""
+        future = self._future
+        if future is None or future.done():
+            self._idle_reports += 1
+            return self._idle_reports < _PATIENCE
+        try:
+            count = self._attempt(self._view)
+        except BlockingIOError:
+            return True
+        except Exception as exc:
+            # It belongs to the waiting call.
+            future.set_exception(exc)
+        else:
+            future.set_result(count)
+        return True
+
+    def wake(self) -> None:
+        if self._future is not None and not self._future.done():
+            self._future.set_result(WOKEN)
+
+
+class _Callback:
+    """What the loop calls; alive exactly as long as the registration."""
+
+    __slots__ = ("__weakref__", "_fd", "_interest", "_remove")
+
+    def __init__(self, interest: _Interest, fd: int, remove: Callable[[int], Any]) -> None:
+        self._interest = weakref.ref(interest)
+        self._fd = fd
+        self._remove = remove
+
+    def __call__(self) -> None:
+        interest = self._interest()
+        if interest is None or not interest.report():
+            self._remove(self._fd)
+
+
+class _Descriptor:
+    """Owns a descriptor, so that it is closed even if the loop that was to do it never runs again."""
+
+    __slots__ = ("_fd",)
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def take(self) -> int:
+        fd, self._fd = self._fd, -1
+        return fd
+
+    def close(self) -> None:
+        fd = self.take()
+        if fd >= 0:
+            os.close(fd)
+
+    __del__ = close
+
+
+class _AnyioWatch:
+    """By AnyIO's own waits: for trio, and for loops without readers."""
+
+    def __init__(
+        self, fd: int, loop: asyncio.AbstractEventLoop | None, give_way: Callable[[], Awaitable[None]]
+    ) -> None:
+        self.loop = loop
+        self.give_way = give_way
+        self._fd = fd
+
+    async def _wait(self, wait: Callable[[int], Awaitable[None]]) -> bool:
+        try:
+            await wait(self._fd)
+        except anyio.ClosedResourceError:
+            return False
+        return True
+
+    async def _transfer(self, wait: Callable[[int], Awaitable[None]], attempt: _Attempt, view: memoryview) -> int:
+        # Nothing is awaited between the attempt that succeeds and the return.
+        while await self._wait(wait):
+            try:
+                return attempt(view)
+            except BlockingIOError:
+                continue
+        return WOKEN
+
+    async def read(self, attempt: _Attempt, view: memoryview, keep: _Keep) -> int:
+        del keep
+        return await self._transfer(anyio.wait_readable, attempt, view)
+
+    async def write(self, attempt: _Attempt, view: memoryview) -> int:
+        return await self._transfer(anyio.wait_writable, attempt, view)
+
+    async def readable(self) -> None:
+        await self._wait(anyio.wait_readable)
+
+    def wake(self) -> None:
+        _notify_others(self._fd)
+
+    def detach(self) -> int:
+        self.wake()
+        return self._fd
+
+    def forget(self) -> None:
+        """Nothing outlives a call."""
+
+
+def _notify_others(fd: int) -> None:
+    """Wake waits made through AnyIO: a user may have waited on the port's descriptor."""
+    # RuntimeError: no loop runs in this thread, so nobody waits in it.
+    with contextlib.suppress(RuntimeError):
+        anyio.notify_closing(fd)
+
+
+def _no_callback() -> None:
+    return None
+
+
+def _nothing(view: memoryview) -> int:
+    del view
+    return 0
+
+
+def _forget(view: memoryview) -> None:
+    del view
