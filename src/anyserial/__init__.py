@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from importlib.metadata import version
 
 from ._buffers import BytesLike
@@ -65,3 +66,5 @@ __all__ = [
 ]
 
 __version__ = version("anyserial")
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())

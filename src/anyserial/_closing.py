@@ -8,10 +8,13 @@ process, and leaving the interpreter, wait for it.
 from __future__ import annotations
 
 import atexit
+import logging
 import threading
 import time
 from collections.abc import Callable, Hashable
 from typing import Final
+
+_log = logging.getLogger("anyserial.close")
 
 #: Seconds the drivers wait by default before they give up on unsent output.
 CLOSING_WAIT: Final = 30.0
@@ -67,15 +70,16 @@ class Closer:
                 if self._hurry.wait(_POLL) or time.monotonic() >= deadline:
                     self._discard()
                     break
-        except OSError:
-            # The device has vanished, and its output with it.
-            pass
+        except OSError as exc:
+            _log.debug("%s: the output is lost: %s", self._thread.name, exc)
         finally:
-            self._release()
-            with _lock:
-                _closers[self._device].remove(self)
-                if not _closers[self._device]:
-                    del _closers[self._device]
+            try:
+                self._release()
+            finally:
+                with _lock:
+                    _closers[self._device].remove(self)
+                    if not _closers[self._device]:
+                        del _closers[self._device]
 
 
 def wait_for(device: Hashable) -> None:

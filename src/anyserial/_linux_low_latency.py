@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 assert sys.platform == "linux" or not TYPE_CHECKING
 
-from ._policy import LOW_LATENCY, Policy
+from ._policy import LOW_LATENCY, Policy, probe
 from .capabilities import Capability
 from .config import SerialConfig
 
@@ -62,8 +62,8 @@ class LowLatency:
         """Bring back what was found at open, if it was changed."""
         if not self._on:
             return
-        self._on = False
         self._set_flag(False)
+        self._on = False
         if self._timer is not None and self._saved_timer is not None:
             # Only root may write the timer; then it was not changed either, beyond what the flag did.
             with contextlib.suppress(OSError):
@@ -102,12 +102,10 @@ class LowLatency:
 
 def probe_low_latency(fd: int, ioctl: Callable[..., Any], tty: Path) -> Capability:
     """Whether the flag would change anything; `tty` is the device's folder in sysfs."""
-    try:
-        ioctl(fd, termios.TIOCGSERIAL, bytes(_SIZE))
-    except OSError:
-        return Capability.UNSUPPORTED
+    found = probe(lambda: ioctl(fd, termios.TIOCGSERIAL, bytes(_SIZE)))
     # Several USB drivers accept the flag and ignore it.
-    return Capability.SUPPORTED if is_ftdi(tty) or not _is_usb(tty) else Capability.UNKNOWN
+    ignores = found is Capability.SUPPORTED and _is_usb(tty) and not is_ftdi(tty)
+    return Capability.UNKNOWN if ignores else found
 
 
 def is_ftdi(tty: Path) -> bool:

@@ -8,7 +8,8 @@ import struct
 from collections.abc import Callable
 from typing import Any, Final
 
-from ._policy import RS485, Policy
+from ._policy import RS485, Policy, probe
+from .capabilities import Capability
 from .config import RS485Config, SerialConfig
 
 # struct serial_rs485: u32 flags, delay before and after in ms, then address bytes and padding, 32 bytes in all.
@@ -67,23 +68,21 @@ class RS485Control:
 
     def snapshot(self) -> Callable[[], None]:
         """A callable that brings back the present state."""
-        original = self._original
-        present = None if original is None else self._read()
+        if self._original is None:
+            return self.restore
+        original, present = self._original, self._read()
 
         def bring_back() -> None:
-            if present is not None:
-                self._write(present)
-            elif self._original is not None:
-                self._write(self._original)
             self._original = original
+            self._write(present)
 
         return bring_back
 
     def restore(self) -> None:
         """Write the struct as it was before the first change."""
         if self._original is not None:
-            original, self._original = self._original, None
-            self._write(original)
+            self._write(self._original)
+            self._original = None
 
     def _read(self) -> bytes:
         return bytes(self._ioctl(self._fd, self._get, bytes(_SIZE)))
@@ -117,13 +116,11 @@ def adjustments(wanted: bytes, actual: bytes) -> list[str]:
         )
         if was_ms != is_ms
     ]
-    return changes
+    others = (flags ^ actual_flags) & ~_OWN_BITS
+    return [*changes, f"flags {others:#x} differ"] if others else changes
 
 
-def answers(fd: int, ioctl: Callable[..., Any], get: int) -> bool:
-    """Whether the getter works. It proves little: a plain 8250 answers zeros and refuses the setter."""
-    try:
-        ioctl(fd, get, bytes(_SIZE))
-    except OSError:
-        return False
-    return True
+def probe_rs485(fd: int, ioctl: Callable[..., Any], get: int) -> Capability:
+    """Never SUPPORTED: an answer proves little, a plain 8250 answers zeros and refuses the setter."""
+    found = probe(lambda: ioctl(fd, get, bytes(_SIZE)))
+    return Capability.UNKNOWN if found is Capability.SUPPORTED else found

@@ -1,19 +1,23 @@
-"""Optional features that are missing: one list of features, one decision, driven by the config's policy."""
+"""Optional features that are missing: one list of them, how a driver says no, and the policy that decides what then."""
 
 from __future__ import annotations
 
 import dataclasses
+import errno
 import logging
 import sys
 import warnings
 from collections.abc import Callable, Collection
 from typing import Final, Protocol
 
-from .capabilities import UnsupportedPolicy
+from .capabilities import Capability, UnsupportedPolicy
 from .config import Parity, SerialConfig, StopBits
 from .exceptions import UnsupportedFeatureError
 
 _log = logging.getLogger("anyserial.config")
+
+_NO_SUCH_CALL: Final = frozenset({errno.ENOTTY, errno.EINVAL})
+_GONE: Final = frozenset({errno.EIO, errno.ENXIO, errno.ENODEV})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -103,16 +107,18 @@ class Policy:
         self._warn = warn
 
     def left_out(self, feature: Feature, cause: OSError | None = None) -> None:
-        """Raise, warn or log that `feature` is missing; `cause` is the driver's refusal, if there was one."""
+        """Raise, warn or log that `feature` is missing; `cause` is the driver's refusal, if there was one.
+
+        A device that has vanished refuses nothing: that error is raised whatever the policy.
+        """
+        if cause is not None and cause.errno in _GONE:
+            raise cause
         reason = "is not supported by this device" if cause is None else f"was refused: {cause.strerror}"
         text = f"{feature.label} {reason}"
         if self._policy is UnsupportedPolicy.RAISE:
             advice = "set unsupported_policy to WARN or IGNORE to go on without it"
-            error = UnsupportedFeatureError(f"{self._path}: {text} ({advice})")
-            error.filename = self._path
-            if cause is not None:
-                error.errno = cause.errno
-            raise error from cause
+            code = None if cause is None else cause.errno
+            raise UnsupportedFeatureError(code, f"{text} ({advice})", self._path) from cause
         _log.debug("%s: going on without %s: it %s", self._path, feature.label, reason)
         if self._policy is UnsupportedPolicy.WARN:
             self._warn(f"{self._path}: {text}; going on without it")
@@ -130,6 +136,20 @@ class Policy:
                 self.left_out(feature)
                 config = feature.without(config)
         return config
+
+
+def probe(call: Callable[[], object]) -> Capability:
+    """Whether the driver answers `call`, which changes nothing; other errors than "no such call" prove nothing."""
+    try:
+        call()
+    except OSError as exc:
+        return Capability.UNSUPPORTED if lacks_call(exc) else Capability.UNKNOWN
+    return Capability.SUPPORTED
+
+
+def lacks_call(exc: OSError) -> bool:
+    """Whether the kernel or the driver says that it has no such call."""
+    return exc.errno in _NO_SUCH_CALL
 
 
 def warn_caller(text: str) -> None:

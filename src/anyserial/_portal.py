@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import threading
@@ -12,6 +13,8 @@ import anyio
 from anyio.from_thread import BlockingPortal, BlockingPortalProvider
 
 _T = TypeVar("_T")
+
+_log = logging.getLogger("anyserial.sync")
 
 #: A call through the loop that may not wait still has to get there and back.
 _LEAST_WAIT: Final = 0.001
@@ -74,11 +77,13 @@ class PortalLease:
             process.open_ports += 1
             provider = process.provider
         try:
-            return cls(provider.__enter__(), provider, counted=True)
+            lease = cls(provider.__enter__(), provider, counted=True)
         except BaseException:
             with process.lock:
                 process.open_ports -= 1
             raise
+        _log.debug("portal taken, %d blocking ports use it", process.open_ports)
+        return lease
 
     @property
     def is_inherited(self) -> bool:
@@ -96,6 +101,7 @@ class PortalLease:
             if self._process is not None:
                 with self._process.lock:
                     self._process.open_ports -= 1
+                _log.debug("portal given back, %d blocking ports use it", self._process.open_ports)
 
     def call(self, func: Callable[[], Coroutine[Any, Any, _T]], timeout: float | None) -> _T:
         """Run `func` on the portal's loop and return its result.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import functools
 import logging
 import struct
 import sys
@@ -16,8 +18,8 @@ from ._policy import MARK_SPACE, DeviceFeature, Policy
 from ._termios import Bits, Line, build, check
 from ._values import ControlLines, LineErrors
 from .capabilities import SerialCapabilities
-from .config import Parity, SerialConfig
-from .exceptions import SerialError, UnsupportedSettingError
+from .config import SerialConfig
+from .exceptions import errno_to_exception
 
 _log = logging.getLogger("anyserial.config")
 _log_close = logging.getLogger("anyserial.close")
@@ -47,6 +49,7 @@ class TtyFacts(Protocol):
     def set_break(self, fd: int, on: bool) -> None: ...
     def error_counts(self, fd: int) -> LineErrors: ...
     def transmitter_is_empty(self, fd: int) -> bool: ...
+    def drain(self, fd: int) -> None: ...
 
 
 class Settings:
@@ -57,61 +60,87 @@ class Settings:
         self._path = path
         self._facts = facts
         self._features = features
-        # The rate last applied, for systems that cannot tell it.
-        self._rate: int | None = None
+        # What was last applied, without the features that were left out.
+        self._applied: SerialConfig | None = None
 
-    def apply(self, config: SerialConfig, policy: Policy) -> None:
-        """Apply all of `config`, or put everything back and raise the first error."""
+    def apply(self, config: SerialConfig, policy: Policy) -> Callable[[BaseException], None]:
+        """Apply all of `config`, or put everything back and raise the first error.
+
+        Returns the way back, for a failure that comes later.
+        """
         undo: list[Callable[[], None]] = []
         try:
-            self._apply_all(config, policy, undo)
+            self._applied = self._apply_all(config, policy, undo)
+        except OS_ERRORS as exc:
+            # Translated here, so that the notes are on the error that the caller sees.
+            failure = errno_to_exception(exc, context="configure", path=self._path)
+            failure.filename = failure.filename or self._path
+            self._roll_back(undo, failure)
+            raise failure from failure.__cause__
         except BaseException as failure:
-            _log.debug("%s: rolling back after: %s", self._path, failure)
-            for step in reversed(undo):
-                try:
-                    step()
-                except OS_ERRORS as exc:
-                    failure.add_note(f"{self._path}: the previous settings could not be put back completely: {exc}")
+            self._roll_back(undo, failure)
             raise
-        self._rate = config.baudrate
         _log.debug("%s: settings applied: %s", self._path, config)
+        return functools.partial(self._roll_back, undo)
 
-    def _apply_all(self, config: SerialConfig, policy: Policy, undo: list[Callable[[], None]]) -> None:
-        facts, fd = self._facts, self._fd
-        before = facts.get_line(fd)
-        if not facts.reads_rate and self._rate is not None:
-            before = dataclasses.replace(before, rate=self._rate)
+    def _roll_back(self, undo: list[Callable[[], None]], failure: BaseException) -> None:
+        _log.debug("%s: rolling back after: %s", self._path, failure)
+        for step in reversed(undo):
+            try:
+                step()
+            except OS_ERRORS as exc:
+                failure.add_note(f"{self._path}: the previous settings could not be put back completely: {exc}")
+
+    def _apply_all(self, config: SerialConfig, policy: Policy, undo: list[Callable[[], None]]) -> SerialConfig:
+        """Apply `config` and return what was applied of it; `undo` takes the way back, in the order of the steps."""
+        facts, fd, previous = self._facts, self._fd, self._applied
         lines = self._control_lines()
+        before = facts.get_line(fd)
+        if previous is not None and not facts.reads_rate:
+            before = dataclasses.replace(before, rate=previous.baudrate)
+        # Some drivers raise or drop a line when the settings change, so the lines come last, there and back.
+        undo.append(lambda: self._keep(lines, previous))
         undo.append(lambda: facts.set_line(fd, before))
-        self._apply_line(before, config, policy)
+        config = self._apply_line(before, config, policy)
         for item in self._features:
-            undo.append(item.snapshot())
+            put_back = item.snapshot()
+            undo.append(put_back)
             try:
                 item.apply(config, policy)
             except OSError as exc:
-                if isinstance(exc, SerialError) or not item.feature.wanted(config):
+                if not item.feature.wanted(config):
                     raise
-                undo[-1]()
                 policy.left_out(item.feature, exc)
-        # Some drivers raise or drop a line when the settings change.
-        if lines is not None and not config.flow_control.rts_cts and self._control_lines() != lines:
-            undo.append(lambda: set_control_lines(fd, facts.ioctl, rts=lines.rts, dtr=lines.dtr))
-            undo[-1]()
+                put_back()
+                config = item.feature.without(config)
+        self._keep(lines, previous, config)
+        return config
 
-    def _apply_line(self, before: Line, config: SerialConfig, policy: Policy) -> None:
+    def _apply_line(self, before: Line, config: SerialConfig, policy: Policy) -> SerialConfig:
         facts, fd = self._facts, self._fd
         wanted = build(before, config, facts.bits)
         facts.set_line(fd, wanted)
         actual = facts.get_line(fd)
         if not facts.reads_rate:
             actual = dataclasses.replace(actual, rate=wanted.rate)
-        try:
-            check(wanted, actual, facts.bits, self._path)
-        except UnsupportedSettingError as exc:
-            if config.parity not in (Parity.MARK, Parity.SPACE):
-                raise
-            policy.left_out(MARK_SPACE, exc)
-            self._apply_line(before, MARK_SPACE.without(config), policy)
+        if MARK_SPACE.wanted(config) and (wanted.cflag ^ actual.cflag) & facts.bits.parity:
+            policy.left_out(MARK_SPACE, OSError(errno.EINVAL, "the driver did not take the parity"))
+            return self._apply_line(before, MARK_SPACE.without(config), policy)
+        check(wanted, actual, facts.bits, self._path)
+        return config
+
+    def _keep(self, lines: ControlLines | None, *configs: SerialConfig | None) -> None:
+        """Bring RTS and DTR back to `lines`, but leave RTS alone where one of `configs` has the driver move it."""
+        if lines is None:
+            return
+        now = control_lines(modem_status(self._fd, self._facts.ioctl))
+        own_rts = not any(_driver_moves_rts(config) for config in configs if config is not None)
+        set_control_lines(
+            self._fd,
+            self._facts.ioctl,
+            rts=lines.rts if own_rts and now.rts is not lines.rts else None,
+            dtr=lines.dtr if now.dtr is not lines.dtr else None,
+        )
 
     def _control_lines(self) -> ControlLines | None:
         try:
@@ -127,6 +156,10 @@ class Settings:
                     item.restore()
                 except OS_ERRORS as exc:
                     _log_close.debug("%s: %s not restored: %s", self._path, item.feature.label, exc)
+
+
+def _driver_moves_rts(config: SerialConfig) -> bool:
+    return config.flow_control.rts_cts or (config.rs485 is not None and config.rs485.enabled)
 
 
 def modem_status(fd: int, ioctl: Callable[..., Any]) -> int:

@@ -44,6 +44,11 @@ class Bits:
     hardware_flow: int
     stick_parity: int
 
+    @property
+    def parity(self) -> int:
+        """All bits that choose the parity."""
+        return termios.PARENB | termios.PARODD | self.stick_parity
+
 
 _SIZES: Final = {
     ByteSize.FIVE: termios.CS5,
@@ -106,10 +111,9 @@ def check(wanted: Line, actual: Line, bits: Bits, path: str) -> None:
         UnsupportedSettingError: Byte size, parity, stop bits or flow control did not stick.
         UnsupportedConfigurationError: The rate is off by more than 3 %.
     """
-    parity = termios.PARENB | termios.PARODD | bits.stick_parity
     for label, mask in (
         ("byte size", termios.CSIZE),
-        ("parity", parity),
+        ("parity", bits.parity),
         ("stop bits", termios.CSTOPB),
         ("RTS/CTS flow control", bits.hardware_flow),
     ):

@@ -18,10 +18,10 @@ import anyio
 
 assert sys.platform != "win32" or not TYPE_CHECKING
 
-from . import _closing, _readiness
+from . import _closing
 from ._backend import open_in_thread
 from ._fd import FdBackend
-from ._policy import CONTROL_LINES, Policy, warn_caller
+from ._policy import CONTROL_LINES, Policy, lacks_call, probe, warn_caller
 from ._settings import OS_ERRORS, Settings, TtyFacts, control_lines, get_int, modem_status, set_control_lines
 from ._values import ControlLines, LineErrors, ModemLines, PortInfo
 from .capabilities import Capability, SerialCapabilities
@@ -40,8 +40,6 @@ _log_close = logging.getLogger("anyserial.close")
 
 _OPEN_FLAGS: Final = os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC
 
-_NO_SUCH_CALL: Final = frozenset({errno.ENOTTY, errno.EINVAL})
-
 _U32: Final = 2**32
 
 
@@ -56,9 +54,12 @@ async def open_tty(
     `lookup` finds the device's metadata; whatever it raises is logged and leaves none.
     """
     warnings: list[str] = []
+    undo = contextlib.ExitStack()
 
     def work() -> TtyBackend:
-        backend = _open(path, config, facts, warnings.append)
+        with contextlib.ExitStack() as steps:
+            backend = _open(path, config, facts, warnings.append, steps)
+            undo.push(steps.pop_all())
         try:
             backend.port_info = lookup(path)
         except Exception as exc:
@@ -66,36 +67,36 @@ async def open_tty(
         return backend
 
     backend = await open_in_thread(work)
-    try:
+    with undo:
         for text in warnings:
             warn_caller(text)
-    except BaseException:
-        backend.close()
-        raise
+        undo.pop_all()
     return backend
 
 
-def _open(path: str, config: SerialConfig, facts: TtyFacts, warn: Callable[[str], None]) -> TtyBackend:
+def _open(
+    path: str, config: SerialConfig, facts: TtyFacts, warn: Callable[[str], None], undo: contextlib.ExitStack
+) -> TtyBackend:
+    """The blocking part; `undo` takes the way back, step by step."""
     policy = Policy(config.unsupported_policy, path, warn)
     config = policy.settle(config, facts.never)
+    # The kernel refuses an open while the one that is being closed still holds the exclusive flag.
+    with contextlib.suppress(OSError):
+        _closing.wait_for(os.stat(path).st_rdev)
     try:
         fd = os.open(path, _OPEN_FLAGS)
     except IsADirectoryError as exc:
         raise UnsupportedSettingError(exc.errno, "not a serial device (it is a directory)", path) from exc
     except OSError as exc:
         raise errno_to_exception(exc, context="open", path=path) from exc
-    with contextlib.ExitStack() as undo:
-        undo.callback(os.close, fd)
-        device = _device_number(fd, path)
-        _closing.wait_for(device)
+    undo.callback(os.close, fd)
+    backend = TtyBackend(fd, path, _device_number(fd, path), facts)
+    undo.callback(backend.restore)
+    if config.exclusive:
         with _translating("lock", path):
-            if config.exclusive:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        with _translating("configure", path):
-            backend = TtyBackend(fd, path, device, facts)
-            undo.callback(backend.restore)
-            backend.set_up(config, policy)
-        undo.pop_all()
+            backend.lock()
+    with _translating("configure", path):
+        backend.set_up(config, policy, undo)
     return backend
 
 
@@ -129,39 +130,44 @@ class TtyBackend(FdBackend):
         self._device = device
         self._facts = facts
         self._settings = Settings(fd, path, facts, facts.features(fd, device))
+        self._locked = False
         self._exclusive = False
-        self._draining = 0
-        self._errors_at_open: LineErrors | None = None
-        self.capabilities = self._probe(facts.capabilities(device))
+        self._drains: list[threading.Thread] = []
+        self._errors_at_open = LineErrors()
+        self.capabilities = facts.capabilities(device)
+
+    def lock(self) -> None:
+        """Take the exclusive lock, then ask the kernel to refuse further opens."""
+        fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._locked = True
+        # The lock alone stands where the driver refuses this.
+        with contextlib.suppress(OSError):
+            self._facts.ioctl(self._fd, termios.TIOCEXCL, 0)
+            self._exclusive = True
 
     def _probe(self, base: SerialCapabilities) -> SerialCapabilities:
         """Refine what the platform promises by asking, without side effects."""
         if base.modem_lines is Capability.UNKNOWN:
-            base = dataclasses.replace(base, modem_lines=self._answers(termios.TIOCMGET))
+            base = dataclasses.replace(base, modem_lines=probe(lambda: self._get_int(termios.TIOCMGET)))
         if base.output_waiting is Capability.UNKNOWN:
-            base = dataclasses.replace(base, output_waiting=self._answers(termios.TIOCOUTQ))
+            base = dataclasses.replace(base, output_waiting=probe(lambda: self._get_int(termios.TIOCOUTQ)))
         return self._facts.refine(base, self._fd, self._device)
-
-    def _answers(self, request: int) -> Capability:
-        try:
-            self._get_int(request)
-        except OSError as exc:
-            return Capability.UNSUPPORTED if exc.errno in _NO_SUCH_CALL else Capability.UNKNOWN
-        return Capability.SUPPORTED
 
     # Settings
 
-    def set_up(self, config: SerialConfig, policy: Policy) -> None:
-        """The steps of an open that follow the lock."""
-        if config.exclusive:
-            # The lock alone stands where the driver refuses this.
-            with contextlib.suppress(OSError):
-                self._facts.ioctl(self._fd, termios.TIOCEXCL, 0)
-                self._exclusive = True
+    def set_up(self, config: SerialConfig, policy: Policy, undo: contextlib.ExitStack) -> None:
+        """The steps of an open that follow the lock; `undo` takes the way back."""
+        self.capabilities = self._probe(self.capabilities)
         with contextlib.suppress(OSError):
             self._errors_at_open = self._facts.error_counts(self._fd)
         config = self._without_missing(config, policy)
-        self._settings.apply(config, policy)
+        way_back = self._settings.apply(config, policy)
+
+        def put_back(_: object, failure: BaseException | None, __: object) -> None:
+            if failure is not None:
+                way_back(failure)
+
+        undo.push(put_back)
         if config.dtr_on_open is not None or config.rts_on_open is not None:
             try:
                 self.set_control_lines(rts=config.rts_on_open, dtr=config.dtr_on_open)
@@ -209,10 +215,9 @@ class TtyBackend(FdBackend):
     async def drain_hardware(self) -> None:
         """Wait for the transmitter's own register where there is one, else for the blocking call in a thread."""
         try:
-            while not self._facts.transmitter_is_empty(self._require_open()):
-                await anyio.sleep(0.001)
+            await _until(lambda: self._facts.transmitter_is_empty(self._require_open()))
         except OSError as exc:
-            if exc.errno not in _NO_SUCH_CALL:
+            if not lacks_call(exc):
                 raise
             await self._drain_in_thread()
 
@@ -222,26 +227,28 @@ class TtyBackend(FdBackend):
         It cannot be interrupted; a caller that is cancelled leaves it behind, and a close then discards the output.
         """
         failures: list[BaseException] = []
-        duplicate = os.dup(self._require_open())
-        done, finished = os.pipe()
+        drain, duplicate = self._facts.drain, os.dup(self._require_open())
 
         def work() -> None:
             try:
-                termios.tcdrain(duplicate)
+                drain(duplicate)
             except OS_ERRORS as exc:
                 failures.append(exc)
             finally:
                 os.close(duplicate)
-                self._draining -= 1
-                os.close(finished)
 
-        self._draining += 1
-        threading.Thread(target=work, name=f"anyserial drain {self.path}", daemon=True).start()
+        def is_done() -> bool:
+            self._require_open()
+            return not thread.is_alive()
+
+        thread = threading.Thread(target=work, name=f"anyserial drain {self.path}", daemon=True)
         try:
-            # The end of the pipe that the thread closes makes this one readable.
-            await _readiness.wait_readable(done)
-        finally:
-            os.close(done)
+            thread.start()
+        except BaseException:
+            os.close(duplicate)
+            raise
+        self._drains = [*filter(threading.Thread.is_alive, self._drains), thread]
+        await _until(is_done)
         if failures:
             raise failures[0]
 
@@ -273,7 +280,7 @@ class TtyBackend(FdBackend):
     def line_errors(self) -> LineErrors:
         """The driver's counters less what they were at open."""
         now = self._facts.error_counts(self._require_open())
-        base = self._errors_at_open or LineErrors()
+        base = self._errors_at_open
         return LineErrors(
             **{
                 field.name: (getattr(now, field.name) - getattr(base, field.name)) % _U32
@@ -290,7 +297,7 @@ class TtyBackend(FdBackend):
         """Put back what was changed and release the device; with output pending a helper thread does the last part."""
         if self._fd < 0:
             return
-        if self._draining:
+        if any(thread.is_alive() for thread in self._drains):
             self._quietly(self.discard_output)
         if not self._has_pending_output():
             self.restore()
@@ -304,7 +311,7 @@ class TtyBackend(FdBackend):
 
         def release() -> None:
             self._settings.restore(after_output=True)
-            self._end_exclusive(fd)
+            self._unlock(fd)
             os.close(fd)
 
         def discard() -> None:
@@ -316,12 +323,16 @@ class TtyBackend(FdBackend):
         """Put back the optional features and the exclusive flag; best effort."""
         self._settings.restore(after_output=False)
         self._settings.restore(after_output=True)
-        self._end_exclusive(self._fd)
+        self._unlock(self._fd)
 
-    def _end_exclusive(self, fd: int) -> None:
+    def _unlock(self, fd: int) -> None:
         if self._exclusive:
             self._exclusive = False
             self._quietly(lambda: self._facts.ioctl(fd, termios.TIOCNXCL, 0))
+        if self._locked:
+            self._locked = False
+            # Closing would not end it while an abandoned drain or a forked child holds a duplicate.
+            self._quietly(lambda: fcntl.flock(fd, fcntl.LOCK_UN))
 
     def _has_pending_output(self) -> bool:
         try:
@@ -335,3 +346,11 @@ class TtyBackend(FdBackend):
             step()
         except OS_ERRORS as exc:
             _log_close.debug("%s: at close: %s", self.path, exc)
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    """Look until `condition` holds, less and less often: the overshoot is a fraction of the time waited."""
+    pause = 0.001
+    while not condition():
+        await anyio.sleep(pause)
+        pause = min(pause * 1.2, 0.05)

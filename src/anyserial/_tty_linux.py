@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 assert sys.platform == "linux" or not TYPE_CHECKING
 
 from ._linux_low_latency import LowLatency, latency_timer, probe_low_latency
-from ._linux_rs485 import RS485Control, answers
+from ._linux_rs485 import RS485Control, probe_rs485
 from ._policy import DeviceFeature
 from ._termios import STANDARD_RATES, Bits, Line
 from ._tty_posix import PosixFacts
@@ -153,8 +153,8 @@ class LinuxFacts(PosixFacts):
         """Ask the driver, without side effects."""
         if base.low_latency is _U:
             base = dataclasses.replace(base, low_latency=probe_low_latency(fd, self.ioctl, self._folder(device)))
-        if base.rs485 is _U and self._machine is not None and not answers(fd, self.ioctl, self._machine.get_rs485):
-            base = dataclasses.replace(base, rs485=_N)
+        if base.rs485 is _U and self._machine is not None:
+            base = dataclasses.replace(base, rs485=probe_rs485(fd, self.ioctl, self._machine.get_rs485))
         return base
 
     def features(self, fd: int, device: int) -> tuple[DeviceFeature, ...]:
@@ -201,7 +201,9 @@ class LinuxFacts(PosixFacts):
 
     def set_break(self, fd: int, on: bool) -> None:
         """Assert or end the break condition."""
-        assert self._machine is not None
+        if self._machine is None:
+            super().set_break(fd, on)
+            return
         self.ioctl(fd, self._machine.set_break if on else self._machine.clear_break, 0)
 
     def error_counts(self, fd: int) -> LineErrors:

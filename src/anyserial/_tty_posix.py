@@ -129,8 +129,10 @@ class PosixFacts:
 
     def set_break(self, fd: int, on: bool) -> None:
         """Assert or end the break condition."""
-        name = "TIOCSBRK" if on else "TIOCCBRK"
-        self.ioctl(fd, getattr(termios, name), 0)
+        request: int | None = getattr(termios, "TIOCSBRK" if on else "TIOCCBRK", None)
+        if request is None:
+            raise _no_such_call()
+        self.ioctl(fd, request, 0)
 
     def error_counts(self, fd: int) -> LineErrors:
         """There are no counters; ENOTTY, as a driver without them says."""
@@ -141,6 +143,10 @@ class PosixFacts:
         """There is no register; ENOTTY."""
         del fd
         raise _no_such_call()
+
+    def drain(self, fd: int) -> None:
+        """Block until all output has left; nothing but output that is discarded cuts this short."""
+        termios.tcdrain(fd)
 
 
 def _no_such_call() -> OSError:
