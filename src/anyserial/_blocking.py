@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import threading
@@ -15,6 +16,9 @@ from ._buffers import BytesLike, readable_bytes, require_positive, writable_byte
 from .stream import SerialPort
 
 _EXPIRED: Final = -1
+
+#: Seconds that one poll waits at most: it counts milliseconds in a C int.
+_LONGEST_POLL: Final = 3600.0
 
 # Windows has no poll, and no descriptors either.
 _poll: Final[Callable[[], Any] | None] = getattr(select, "poll", None)
@@ -33,12 +37,11 @@ class BlockingTransfers:
         self._backend = backend
         self._stopped = False
         self._left = threading.Event()
-        # Closing the write end makes the other readable for good: it wakes both directions, whenever they look.
-        self._bell: int | None
-        bell, self._bell = os.pipe()
+        # Closing the rope makes the bell readable for good: it wakes both directions, whenever they look.
+        bell, self._rope = os.pipe()
+        self._bells = [bell]
         self._reader = _Side(self, backend.fileno(), _POLLIN, bell)
         self._writer = _Side(self, backend.fileno(), _POLLOUT, bell)
-        self._bell_to_close = bell
 
     @classmethod
     def over(cls, port: SerialPort) -> BlockingTransfers | None:
@@ -80,7 +83,8 @@ class BlockingTransfers:
                     try:
                         return view[: port._require_data(backend.read_nowait(view))].tobytes()
                     except BlockingIOError:
-                        continue
+                        if not _is_over(deadline):
+                            continue
                 break
         raise self._expired("received", timeout)
 
@@ -95,7 +99,7 @@ class BlockingTransfers:
                     sent += write(view[sent:] if sent else view)
                 except BlockingIOError:
                     deadline = deadline or _deadline(timeout)
-                    if not self._writer.wait(deadline):
+                    if _is_over(deadline) or not self._writer.wait(deadline):
                         break
             else:
                 return
@@ -107,7 +111,7 @@ class BlockingTransfers:
             return self._port._require_data(read(view))
         except BlockingIOError:
             deadline = _deadline(timeout)
-        while self._reader.wait(deadline):
+        while not _is_over(deadline) and self._reader.wait(deadline):
             try:
                 return self._port._require_data(read(view))
             except BlockingIOError:
@@ -119,15 +123,32 @@ class BlockingTransfers:
 
     def stop(self) -> None:
         """Make calls of other threads end with `SerialClosedError`; return when they have left the descriptor."""
-        bell, self._bell = self._bell, None
-        if bell is None:
+        if self._stopped:
             return
         self._stopped = True
-        os.close(bell)
+        os.close(self._rope)
         while self._reader.is_elsewhere() or self._writer.is_elsewhere():
             self._left.wait(0.05)
+            self._left.clear()
+        self._release_bell()
+
+    def disown(self) -> None:
+        """In a forked child: refuse every call, and let go of the parent's device without a word to it."""
+        if self._stopped:
+            return
+        self._stopped = True
+        # While a copy of the rope is open, the parent cannot ring.
+        for fd in (self._rope, *self._bells):
+            os.close(fd)
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, self._backend.fileno(), inheritable=False)
+        os.close(null)
+
+    def _release_bell(self) -> None:
         if not (self._reader.thread or self._writer.thread):
-            os.close(self._bell_to_close)
+            # Two may get here at once, and a descriptor is closed once.
+            with contextlib.suppress(IndexError):
+                os.close(self._bells.pop())
 
 
 class _Side:
@@ -157,6 +178,7 @@ class _Side:
         self.thread = 0
         if self._transfers._stopped:
             self._transfers._left.set()
+            self._transfers._release_bell()
 
     def is_elsewhere(self) -> bool:
         """Whether another thread is inside; a signal handler may close the port under its own thread's call."""
@@ -169,11 +191,18 @@ class _Side:
             self._poll = _poll()
             self._poll.register(self._fd, self._events)
             self._poll.register(self._bell, _POLLIN)
-        ready = self._poll.poll(None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000)
-        if self._transfers._stopped:
-            raise self._transfers._port._state.closed_error()
-        return bool(ready)
+        while True:
+            left = _LONGEST_POLL + 1 if deadline is None else max(0.0, deadline - time.monotonic())
+            ready = self._poll.poll(min(left, _LONGEST_POLL) * 1000)
+            if self._transfers._stopped:
+                raise self._transfers._port._state.closed_error()
+            if ready or left <= _LONGEST_POLL:
+                return bool(ready)
 
 
 def _deadline(timeout: float | None) -> float | None:
     return None if timeout is None else time.monotonic() + timeout
+
+
+def _is_over(deadline: float | None) -> bool:
+    return deadline is not None and time.monotonic() >= deadline

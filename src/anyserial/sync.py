@@ -6,22 +6,25 @@ non-blocking system calls, then `poll`. Everything else runs on one background e
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Coroutine, Mapping
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import Any, Final, Self, TypeVar, overload
 
 from anyio.from_thread import BlockingPortal, BlockingPortalProvider
 
 from . import stream
 from ._blocking import BlockingTransfers
 from ._buffers import BytesLike
-from ._portal import PortalLease, check_timeout, configure_portal
+from ._portal import PortalLease, check_timeout, configure_portal, in_forked_child
 from ._values import ControlLines, LineErrors, ModemLines, PortInfo, SerialStats
 from .capabilities import SerialCapabilities
 from .config import SerialConfig
+from .exceptions import errno_to_exception
 
 __all__ = ["SerialConnectable", "SerialPort", "configure_portal", "open_serial_port"]
 
@@ -44,29 +47,35 @@ class SerialPort:
     def __init__(
         self, async_port: stream.SerialPort, *, portal: BlockingPortal, provider: BlockingPortalProvider
     ) -> None:
-        self._attach(async_port, PortalLease(portal, provider, counted=False))
+        self._attach(async_port, PortalLease(portal, provider))
 
     def _attach(self, async_port: stream.SerialPort, lease: PortalLease) -> None:
         self._lease = lease
         self._transfers = BlockingTransfers.over(async_port)
-        self._close_lock = threading.Lock()
+        # Taken by the first `close` and kept: one step, which a signal handler cannot come between.
+        self._close_once = threading.Lock()
         self._closed = False
         self._port = async_port
+        _ports.add(self)
 
     @classmethod
     def open(
         cls, path: str, /, config: SerialConfig | None = None, *, timeout: float | None = None, **config_fields: Any
     ) -> Self:
         """Open `path` with a config, or with the fields of one; see `anyserial.SerialPort.open`."""
-        check_timeout(timeout)
+        timeout = check_timeout(timeout)
         lease = PortalLease.take()
         try:
-            port = lease.call(lambda: stream.SerialPort.open(path, config, **config_fields), timeout)
+            port = lease.call(lambda: stream.SerialPort.open(path, config, **config_fields), timeout, path)
+            self = cls.__new__(cls)
+            try:
+                self._attach(port, lease)
+            except OSError as exc:
+                port._teardown(forced=True)
+                raise errno_to_exception(exc, context="open", path=path) from exc
         except BaseException:
             lease.release()
             raise
-        self = cls.__new__(cls)
-        self._attach(port, lease)
         return self
 
     # Properties
@@ -113,21 +122,21 @@ class SerialPort:
 
     def receive(self, max_bytes: int = 65536, *, timeout: float | None = None) -> bytes:
         """Return 1..`max_bytes` bytes as soon as any are there; never `b""`."""
-        check_timeout(timeout)
+        timeout = check_timeout(timeout)
         if self._transfers is None:
             return self._call(lambda: self._port.receive(max_bytes), timeout)
         return self._transfers.receive(max_bytes, timeout)
 
     def receive_into(self, buffer: bytearray | memoryview, *, timeout: float | None = None) -> int:
         """Fill `buffer` from its start with 1..`len(buffer)` bytes and return how many."""
-        check_timeout(timeout)
+        timeout = check_timeout(timeout)
         if self._transfers is None:
             return self._call(lambda: self._port.receive_into(buffer), timeout)
         return self._transfers.receive_into(buffer, timeout)
 
     def receive_available(self, *, limit: int | None = None, timeout: float | None = None) -> bytes:
         """Return everything queued, at most `limit`, waiting if there is nothing; one read of the device."""
-        check_timeout(timeout)
+        timeout = check_timeout(timeout)
         if self._transfers is None:
             return self._call(lambda: self._port.receive_available(limit=limit), timeout)
         return self._transfers.receive_available(limit, timeout)
@@ -138,7 +147,7 @@ class SerialPort:
 
     def send_buffer(self, data: BytesLike, *, timeout: float | None = None) -> None:
         """As `send`, for any buffer."""
-        check_timeout(timeout)
+        timeout = check_timeout(timeout)
         if self._transfers is None:
             self._call(lambda: self._port.send_buffer(data), timeout)
         else:
@@ -146,8 +155,9 @@ class SerialPort:
 
     def send_eof(self, *, timeout: float | None = None) -> None:
         """Wait until everything was sent; silent on a closed port."""
+        timeout = check_timeout(timeout)
         if self._port.is_open:
-            self._call(self._port.send_eof, timeout)
+            self._call(self._port.drain, timeout)
 
     def drain(self, *, timeout: float | None = None) -> None:
         """Wait until the output queue is empty."""
@@ -206,11 +216,7 @@ class SerialPort:
         return self._port.stats()
 
     def _call(self, func: Callable[[], Coroutine[Any, Any, _T]], timeout: float | None) -> _T:
-        check_timeout(timeout)
-        if not self._port.is_open:
-            # The portal may be gone; a closed port answers without waiting for anything.
-            return _first_step(func())
-        return self._lease.call(func, timeout)
+        return self._lease.call(func, check_timeout(timeout), self._port.path)
 
     # Closing
 
@@ -220,19 +226,20 @@ class SerialPort:
         Output that the kernel took is still sent; this waits for it, at most `timeout` seconds, and then discards it.
         The device is released in every case. Closing twice is fine.
         """
-        check_timeout(timeout)
-        with self._close_lock:
-            if self._closed:
-                return
-            self._closed = True
+        timeout = check_timeout(timeout)
+        if self._closed or not self._close_once.acquire(blocking=False):
+            return
+        self._closed = True
         deadline = None if timeout is None else time.monotonic() + timeout
-        if self._transfers is not None:
-            self._transfers.stop()
         try:
-            if not self._lease.is_inherited:
-                self._lease.call(self._port.aclose, None)
-                self._port._finish_closing(None if deadline is None else max(0.0, deadline - time.monotonic()))
+            if self._transfers is not None:
+                self._transfers.stop()
+            self._lease.call(self._port.aclose, None, self._port.path)
+            self._port._finish_closing(None if deadline is None else max(0.0, deadline - time.monotonic()))
         finally:
+            # Ctrl-C came first.
+            if self._port.is_open:
+                self._port._teardown(forced=True)
             self._lease.release()
 
     def __enter__(self) -> Self:
@@ -253,8 +260,28 @@ class SerialPort:
             if self._transfers is not None:
                 self._transfers.stop()
             self._port._teardown(forced=True)
-            # Collection can happen on the portal's own thread, which must not wait for itself.
-            threading.Thread(target=self._lease.release, name="anyserial close", daemon=True).start()
+            # Collection can happen on the portal's own thread, which must not wait for itself. A thread that is started
+            # while the interpreter ends never runs.
+            if not sys.is_finalizing():
+                threading.Thread(target=self._lease.release, name="anyserial close", daemon=True).start()
+
+    def _disown(self) -> None:
+        """In a forked child: closed on this side; the device is the parent's."""
+        self._closed = True
+        self._port._state.closed = True
+        if self._transfers is not None:
+            self._transfers.disown()
+
+
+_ports: Final[weakref.WeakSet[SerialPort]] = weakref.WeakSet()
+
+
+def _disown_all() -> None:
+    for port in list(_ports):
+        port._disown()
+
+
+in_forked_child(_disown_all)
 
 
 class SerialConnectable:
@@ -274,15 +301,3 @@ class SerialConnectable:
 def open_serial_port(path: str, config: SerialConfig | None = None, *, timeout: float | None = None) -> SerialPort:
     """Open `path`; the same as `SerialPort.open(path, config)`."""
     return SerialPort.open(path, config, timeout=timeout)
-
-
-def _first_step(coroutine: Coroutine[Any, Any, _T]) -> _T:
-    """Run a coroutine that raises, or returns, before it first waits."""
-    try:
-        coroutine.send(None)
-    except StopIteration as result:
-        value: _T = result.value
-        return value
-    finally:
-        coroutine.close()
-    raise RuntimeError("a closed port was asked to wait")
