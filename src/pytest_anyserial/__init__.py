@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from . import _names
 from ._fixtures import (
     GUARD,
     NAMES,
@@ -71,7 +72,7 @@ links: run on these links only; config: the SerialConfig both ends are opened wi
 script_strict=False: serial_script lets pass what it does not expect. Marks of module, class and function are merged. \
 A test runs once on every selected link that has what it needs, and is skipped with the reason when there is none."""
 
-#: The plugin that runs our async tests and fixtures: the name of its entry point, the name of its module.
+#: The plugin that runs our async tests and fixtures: its entry point and its module.
 ANYIO = ("anyio", "anyio.pytest_plugin")
 
 #: The errors of all markers, shown at once when collection is over.
@@ -103,17 +104,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", _MARKER)
-    if config.getoption("serial_links") or config.getini("anyserial_links"):
-        from . import _names
-
-        _names.chosen_links(config)
-    if config.getoption("serial_loops") or config.getini("anyserial_loops"):
-        from . import _loops
-
-        _loops.chosen(config)
+    _names.chosen_links(config)
+    _names.chosen_loops(config)
     plugins = config.pluginmanager
-    if not any(map(plugins.has_plugin, ANYIO)) and not any(map(plugins.is_blocked, ANYIO)):
-        # Only where entry points are switched off.
+    # An entry point registers the module under its own name, `-p` and `pytest_plugins` under the module's.
+    if not any(plugins.has_plugin(name) or plugins.is_blocked(name) for name in ANYIO):
         plugins.import_plugin(ANYIO[1])
 
 

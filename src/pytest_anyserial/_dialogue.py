@@ -31,6 +31,24 @@ class Reply:
         self.after = after
         self.chunks = chunks
 
+    def made_for(self, answer: Answer) -> bytes:
+        """The bytes, for one request.
+
+        Raises:
+            TypeError: The function returned something else; what it raises gets a note.
+        """
+        if isinstance(self.data, bytes):
+            return self.data
+        where = f"in the reply to {answer.expectation.where}"
+        try:
+            data = self.data(answer.request)
+        except Exception as exc:
+            exc.add_note(f"serial_script: raised {where}")
+            raise
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise TypeError(f"serial_script: the function {where} must return bytes, not {data!r}")
+        return bytes(data)
+
 
 class SerialExpectation:
     """A request that the script expects, and what it gets. Made by `serial_script.on(...)`; its methods chain."""

@@ -75,7 +75,7 @@ async def _serial_line(
     if "serial_script" not in request.fixturenames:
         yield None
         return
-    async with _script.far_end(request.node.stash[GUARD], serial_link, serial_config) as script:
+    async with _script.scripted(request.node.stash[GUARD], serial_link, serial_config) as script:
         yield script
 
 

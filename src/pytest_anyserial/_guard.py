@@ -16,8 +16,8 @@ from ._fixtures import ASYNC
 from ._marker import needs_of
 
 if TYPE_CHECKING:
+    from ._far_end import FarEnd
     from ._link import SerialLink
-    from ._script import SerialScript
 
 
 class Guard:
@@ -27,16 +27,17 @@ class Guard:
         needs: What the test's marks ask for.
         passed: Whether the body has returned without raising anything.
         link: The link under the test, once it is set up.
-        script: The scripted far end, if the test has one.
+        far_end: The scripted far end, if the test has one.
     """
 
     def __init__(self, item: pytest.Function) -> None:
         self.passed = False
         self.link: SerialLink | None = None
-        self.script: SerialScript | None = None
+        self.far_end: FarEnd | None = None
         self.needs = needs_of(item)
         self._item = item
         self._scope: anyio.CancelScope | None = None
+        self._outcome: BaseException | None = None
         self._on_its_loop: Callable[[Callable[[], object]], object] | None = None
         fixtures = _matrix.used(item)
         other_plugin = _loops.taken_over(item)
@@ -69,14 +70,21 @@ class Guard:
             _loops.check(self._item.funcargs["anyio_backend"], self._item)
             self._on_its_loop = _loops.scheduler()
             try:
-                with anyio.CancelScope() as self._scope:
+                with _loops.outcomes_reach(self._end_with), anyio.CancelScope() as self._scope:
                     await body(**kwargs)
             finally:
                 self._scope = None
-            if self.script is not None:
-                self.script.raise_failure()
+            if self._outcome is not None:
+                raise self._outcome
+            if self.far_end is not None:
+                await self.far_end.catch_up()
+                self.far_end.raise_failure()
 
         return watched
+
+    def _end_with(self, outcome: BaseException) -> None:
+        self._outcome = outcome
+        self.interrupt()
 
     def interrupt(self) -> None:
         """End the body, whose outcome is settled; to be called on its loop."""
@@ -86,8 +94,8 @@ class Guard:
     def evidence(self) -> list[tuple[str, str]]:
         """Titles and texts for the report of a failure."""
         sections = [] if self.link is None else self.link.transcript.sections()
-        if self.script is not None:
-            sections.extend(self.script.sections())
+        if self.far_end is not None:
+            sections.extend(self.far_end.evidence())
         return sections
 
 

@@ -6,18 +6,18 @@ Loops are chosen through the value of AnyIO's `anyio_backend` fixture. What a te
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from inspect import isasyncgenfunction, iscoroutinefunction
 from typing import Any, NamedTuple
 
 import pytest
 
-from ._names import choice
+from ._names import LOOPS, chosen_loops, missing_loop
 
-#: Test id to value of `anyio_backend`.
-BACKENDS: dict[str, Any] = {
+#: Values of `anyio_backend`.
+_BACKENDS: dict[str, Any] = {
     "asyncio": "asyncio",
     "uvloop": ("asyncio", {"use_uvloop": True}),
     "trio": "trio",
@@ -32,34 +32,13 @@ class Loop(NamedTuple):
     implementation: str = ""
 
 
-def chosen(config: pytest.Config) -> tuple[str, ...]:
-    """The loops asked for, or none for "all that there are".
-
-    Raises:
-        pytest.UsageError: One is unknown or not installed.
-    """
-    names = choice(config, "loop", BACKENDS)
-    for name in names:
-        reason = missing(name)
-        if reason is not None:
-            raise pytest.UsageError(f"event loop {name!r} was asked for, but {reason}")
-    return names
-
-
-def missing(name: str) -> str | None:
-    """Why this loop cannot run here, and what to do; None when it can."""
-    if name == "asyncio" or importlib.util.find_spec(name) is not None:
-        return None
-    return f"{name} is not installed: pip install 'anyserial[{name}]'"
-
-
 def parameters(config: pytest.Config) -> list[Any]:
     """One pytest parameter per loop; a loop that is not installed is a visible skip."""
     marked: list[Any] = []
-    for name in chosen(config) or BACKENDS:
-        reason = missing(name)
+    for name in chosen_loops(config) or LOOPS:
+        reason = missing_loop(name)
         marks = () if reason is None else pytest.mark.skip(reason=reason)
-        marked.append(pytest.param(BACKENDS[name], id=name, marks=marks))
+        marked.append(pytest.param(_BACKENDS[name], id=name, marks=marks))
     return marked
 
 
@@ -77,7 +56,8 @@ def claimed(backend: Any) -> Loop:
 def running() -> Loop:
     """What runs the calling task."""
     # Trio as a guest runs inside another loop, so it is asked first.
-    if "trio" in sys.modules and sys.modules["trio"].lowlevel.in_trio_task():
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_task():
         return Loop("trio", "trio")
     kind = type(asyncio.get_running_loop())
     package = kind.__module__.partition(".")[0]
@@ -93,6 +73,35 @@ def scheduler() -> Callable[[Callable[[], object]], object]:
         )
         return scheduler
     return asyncio.get_running_loop().call_soon_threadsafe
+
+
+@contextmanager
+def outcomes_reach(end: Callable[[BaseException], None]) -> Generator[None]:
+    """Within the block, hand to `end` what a signal handler raised and the loop kept to itself.
+
+    uvloop gives every exception but KeyboardInterrupt to its exception handler, so the failure that pytest-timeout
+    raises from SIGALRM would be a line of log, and the test would go on waiting.
+    """
+    if running().library != "asyncio":
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    handler = loop.get_exception_handler()
+
+    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        exception = context.get("exception")
+        if isinstance(exception, pytest.fail.Exception):
+            end(exception)
+        elif handler is not None:
+            handler(loop, context)
+        else:
+            loop.default_exception_handler(context)
+
+    loop.set_exception_handler(handle)
+    try:
+        yield
+    finally:
+        loop.set_exception_handler(handler)
 
 
 def check(backend: Any, item: pytest.Item) -> None:
@@ -133,22 +142,20 @@ def _cause(item: pytest.Item) -> str:
 
 def taken_over(node: pytest.Function) -> str | None:
     """Which other plugin runs this test and what to do about it; None when AnyIO does."""
-    plugins, config = node.config.pluginmanager, node.config
-    if plugins.has_plugin("asyncio"):
+    config = node.config
+    if _is_active(config, "pytest_asyncio.plugin"):
+        if (config.getoption("asyncio_mode", None) or config.getini("asyncio_mode")) == "auto":
+            return "pytest-asyncio in auto mode. Set asyncio_mode = strict and mark the tests it is to run"
         if node.get_closest_marker("asyncio") is not None:
-            if _asyncio_auto(config):
-                return "pytest-asyncio in auto mode. Set asyncio_mode = strict and mark its own tests"
-            return "pytest-asyncio. Remove the mark 'asyncio' from this test"
-        if _asyncio_auto(config):
-            return "pytest-asyncio in auto mode. Set asyncio_mode = strict and mark its own tests"
-    if plugins.has_plugin("trio"):
+            return "pytest-asyncio. Remove the mark 'asyncio' from it"
+    if _is_active(config, "pytest_trio.plugin"):
         if config.getini("trio_mode"):
-            return "pytest-trio with trio_mode. Switch trio_mode off and mark its own tests with 'trio'"
+            return "pytest-trio with trio_mode. Switch trio_mode off and mark the tests it is to run"
         if node.get_closest_marker("trio") is not None:
-            return "pytest-trio. Remove the mark 'trio' from this test"
+            return "pytest-trio. Remove the mark 'trio' from it"
     return None
 
 
-def _asyncio_auto(config: pytest.Config) -> bool:
-    mode: object = config.getoption("asyncio_mode", None) or config.getini("asyncio_mode")
-    return mode == "auto"
+def _is_active(config: pytest.Config, module: str) -> bool:
+    """Whether a plugin is registered, under whatever name."""
+    return module in sys.modules and config.pluginmanager.is_registered(sys.modules[module])

@@ -11,6 +11,8 @@ import pytest
 
 #: The links that need no bench file.
 LINKS = ("mock", "pty")
+#: Event loops, as test ids name them.
+LOOPS = ("asyncio", "uvloop", "trio")
 
 
 def unknown(what: str, word: object, known: Collection[str]) -> str:
@@ -27,7 +29,7 @@ def choice(config: pytest.Config, what: str, known: Collection[str]) -> tuple[st
         pytest.UsageError: A name is not known.
     """
     option, ini = f"--serial-{what}s", f"anyserial_{what}s"
-    given, source = config.getoption(option), option
+    given, source = config.getoption(option, None), option
     if not given:
         given, source = config.getini(ini), f"ini option {ini}"
     names = tuple(dict.fromkeys(name for name in re.split(r"[,\s]+", given) if name))
@@ -47,3 +49,24 @@ def chosen_links(config: pytest.Config) -> tuple[str, ...]:
     if "pty" in names and importlib.util.find_spec("termios") is None:
         raise pytest.UsageError("link 'pty' needs pseudo terminals, which this platform does not have: use mock")
     return names or ("mock",)
+
+
+def chosen_loops(config: pytest.Config) -> tuple[str, ...]:
+    """The names of the loops asked for; empty means all that there are.
+
+    Raises:
+        pytest.UsageError: One is unknown, or is not installed.
+    """
+    names = choice(config, "loop", LOOPS)
+    for name in names:
+        reason = missing_loop(name)
+        if reason is not None:
+            raise pytest.UsageError(f"event loop {name!r} was asked for, but {reason}")
+    return names
+
+
+def missing_loop(name: str) -> str | None:
+    """Why a loop cannot run here, and what to do about it; None when it can."""
+    if name == "asyncio" or importlib.util.find_spec(name) is not None:
+        return None
+    return f"{name} is not installed: pip install 'anyserial[{name}]'"

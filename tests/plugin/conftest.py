@@ -1,0 +1,117 @@
+"""pytest inside pytest: a project with exactly the plugins that a test names."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import textwrap
+from collections.abc import Sequence
+
+import pytest
+
+# An inner run forgets the modules it imported. What is imported out here stays one and the same for all of them.
+for _module in (
+    "anyio._backends._asyncio",
+    "anyio._backends._trio",
+    "anyserial",
+    "anyserial.testing",
+    "pytest_anyserial._guard",
+    "pytest_anyserial._script",
+    "pytest_asyncio.plugin",
+    "pytest_trio.plugin",
+    "trio",
+    "uvloop",
+):
+    importlib.import_module(_module)
+
+BASE = ("anyio.pytest_plugin", "pytest_anyserial")
+PLUGINS = {"asyncio": "pytest_asyncio.plugin", "trio": "pytest_trio.plugin"}
+
+#: For test files: what runs the calling task, asked without the plugin's help.
+RUNNING = """
+    import asyncio, sys
+
+    def running():
+        if sys.modules["trio"].lowlevel.in_trio_task():
+            return "trio"
+        return "uvloop" if type(asyncio.get_running_loop()).__module__ == "uvloop" else "asyncio"
+"""
+
+
+@dataclasses.dataclass
+class Run:
+    """What an inner run did."""
+
+    result: pytest.RunResult
+    reports: Sequence[pytest.TestReport] = ()
+
+    def by_test(self) -> dict[str, list[pytest.TestReport]]:
+        """The reports of each test, by its id without the file."""
+        tests: dict[str, list[pytest.TestReport]] = {}
+        for report in self.reports:
+            tests.setdefault(report.nodeid.partition("::")[2], []).append(report)
+        return tests
+
+    def outcomes(self) -> dict[str, str]:
+        """`passed`, `failed`, `skipped`, or the phase in which it failed otherwise, for each test."""
+        return {name: _outcome(reports) for name, reports in self.by_test().items()}
+
+    def problem(self, test: str) -> str:
+        """What a test complains about."""
+        return "\n".join(report.longreprtext for report in self.by_test()[test] if report.outcome != "passed")
+
+    @property
+    def text(self) -> str:
+        """Everything it printed."""
+        return self.result.stdout.str() + self.result.stderr.str()
+
+
+def _outcome(reports: Sequence[pytest.TestReport]) -> str:
+    for report in reports:
+        if report.outcome == "failed":
+            return "failed" if report.when == "call" else f"error in {report.when}"
+        if report.outcome == "skipped":
+            return "xfailed" if hasattr(report, "wasxfail") else "skipped"
+    return "passed"
+
+
+class Project:
+    """A project in a temporary folder, without the plugins that happen to be installed out here."""
+
+    def __init__(self, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._pytester = pytester
+        self.path = pytester.path
+        monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+        monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+        self.ini("")
+
+    def ini(self, text: str) -> None:
+        """Settings of the project, beside `filterwarnings = error`."""
+        self.file("pytest.ini", f"[pytest]\nfilterwarnings = error\n{textwrap.dedent(text)}")
+
+    def file(self, name: str, *parts: str) -> None:
+        """Write a file; each part may be indented in its own way."""
+        (self.path / name).write_text("\n".join(map(textwrap.dedent, parts)), encoding="utf-8")
+
+    def run(self, *args: str, test: str | None = None, plugins: Sequence[str] = (), base: Sequence[str] = BASE) -> Run:
+        """Run pytest in this process, with the plugins of `base` and these."""
+        if test is not None:
+            self.file("test_it.py", test)
+        options = [option for name in (*base, *plugins) for option in ("-p", PLUGINS.get(name, name))]
+        recorder = _Recorder()
+        result = self._pytester.runpytest_inprocess("-p", "no:cacheprovider", *options, *args, plugins=[recorder])
+        return Run(result, recorder.reports)
+
+
+class _Recorder:
+    def __init__(self) -> None:
+        self.reports: list[pytest.TestReport] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.reports.append(report)
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """An empty project."""
+    return Project(pytester, monkeypatch)
