@@ -70,6 +70,8 @@ async def faulty_pair(
     """A mock port, its peer, and the port's backend, whose `faults` the test may set."""
     backend, far = MockBackend.pair(paced=True) if paced else MockBackend.pair()
     config = config or SerialConfig()
+    backend.open(backend.path, config)
+    far.open(far.path, config)
     async with SerialPort(backend, config) as port, SerialPort(far, config) as peer:
         yield port, peer, backend
 

@@ -69,8 +69,9 @@ async def test_close_in_a_cancelled_scope(ports: Ports) -> None:
 async def test_close_in_an_expired_scope(ptys: PtyPair) -> None:
     """L-90, A11, E8, E23: `async with` leaves no descriptor when its deadline has passed."""
     before = descriptors()
-    with anyio.move_on_after(0.01) as scope:
+    with anyio.CancelScope() as scope:
         async with await open_serial_port(ptys.path_a) as port:
+            scope.deadline = anyio.current_time() + 0.01
             await port.receive()
     assert scope.cancelled_caught
     assert not port.is_open

@@ -110,7 +110,7 @@ async def test_a_port_needs_a_backend() -> None:
 
 
 async def test_the_descriptor_neither_blocks_nor_is_inherited(ptys: PtyPair) -> None:
-    """L-31, E14: `O_RDWR`, `O_NONBLOCK` and close-on-exec."""
+    """L-31, L-108, E14: `O_RDWR`, `O_NONBLOCK` and close-on-exec."""
     async with await open_serial_port(ptys.path_a) as port:
         fd = port.extra(FileStreamAttribute.fileno)
         flags = fcntl.fcntl(fd, fcntl.F_GETFL)

@@ -76,7 +76,7 @@ async def test_an_empty_queue_needs_no_helper(ptys: PtyPair) -> None:
     port = await open_with(OutputQueue(0), ptys.path_a)
     threads = threading.active_count()
     await port.aclose()
-    assert threading.active_count() == threads
+    assert threading.active_count() <= threads
     assert not leaked(before)
 
 

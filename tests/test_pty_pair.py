@@ -82,7 +82,7 @@ def test_all_pairs_share_one_thread() -> None:
         stack.enter_context(pty_pair())
         threads = threading.active_count()
         pairs = [stack.enter_context(pty_pair()) for _ in range(9)]
-        assert threading.active_count() == threads
+        assert threading.active_count() <= threads
         for number, pair in enumerate(pairs):
             with raw_fd(pair.path_a) as a, raw_fd(pair.path_b) as b:
                 os.write(a, b"%d" % number)
@@ -98,7 +98,7 @@ def test_nothing_is_left_afterwards() -> None:
         assert not os.path.lexists(pair.path_a)
         assert not os.path.lexists(os.path.dirname(pair.path_a))
     assert not leaked(before)
-    assert threading.active_count() == threads
+    assert threading.active_count() <= threads
 
 
 def test_an_idle_pair_costs_nothing(ptys: PtyPair) -> None:

@@ -9,7 +9,7 @@ import tracemalloc
 import anyio
 import pytest
 
-from anyserial import SerialClosedError, SerialDisconnectedError, SerialPort
+from anyserial import SerialClosedError, SerialConfig, SerialDisconnectedError, SerialPort
 
 from .support import (
     AWAITABLES,
@@ -155,8 +155,8 @@ async def test_a_second_sender_is_refused(ports: Ports, name: str) -> None:
 @pytest.mark.parametrize("first", ["drain", "send_break"])
 async def test_whatever_waits_for_output_holds_the_guard(anyio_backend: object, first: str) -> None:
     """L-61: a send during a drain or a break is refused."""
-    async with faulty_pair(paced=True) as (port, _, _):
-        await port.send(bytes(4000))
+    async with faulty_pair(SerialConfig(baudrate=300), paced=True) as (port, _, _):
+        await port.send(bytes(1000))
         slow = {"drain": port.drain, "send_break": lambda: port.send_break(10)}[first]
         async with anyio.create_task_group() as tg:
             tg.start_soon(slow)
