@@ -123,7 +123,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     except pytest.UsageError as exc:
         if hasattr(metafunc.config, "workerinput"):
             # A worker of pytest-xdist has no terminal; a collection error is what it can report.
-            pytest.fail(f"{metafunc.definition.nodeid}: {exc}", pytrace=False)
+            raise pytest.Collector.CollectError(f"{metafunc.definition.nodeid}: {exc}") from None
         metafunc.config.stash.setdefault(USAGE_ERRORS, {}).setdefault(str(exc), metafunc.definition.nodeid)
 
 
