@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 
 from ._backend import Counters
-from ._readiness import WOKEN, Watch, running_loop
+from ._readiness import WOKEN, Watch, checkpoint_if_cancelled, running_loop, scope_is_cancelled
 from ._readiness import watch as make_watch
 
 
@@ -77,13 +77,23 @@ class FdBackend:
             counters.bytes_sent += count
             return count
 
+    def read_reported(self, view: memoryview) -> int:
+        """`read_nowait`, after the loop has reported the descriptor readable; it may have been a moment ago."""
+        return self.read_nowait(view)
+
+    def write_reported(self, view: memoryview) -> int:
+        """Likewise for a write."""
+        return self.write_nowait(view)
+
     async def read_some(self, view: memoryview) -> int:
         """Move 1..`len(view)` bytes, waiting for the first; 0 at end of file."""
         watch = self._current_watch()
+        if watch.is_shielded:
+            await checkpoint_if_cancelled()
         try:
             count = self.read_nowait(view)
         except BlockingIOError:
-            while (count := await watch.read(self.read_nowait, view, self._hold)) == WOKEN:
+            while (count := await watch.read(self.read_reported, view, self._hold)) == WOKEN:
                 self._require_open()
             return count
         try:
@@ -96,10 +106,12 @@ class FdBackend:
     async def write_some(self, view: memoryview) -> int:
         """Move 1..`len(view)` bytes, waiting for room for the first."""
         watch = self._current_watch()
+        if watch.is_shielded or scope_is_cancelled():
+            await checkpoint_if_cancelled()
         try:
             count = self.write_nowait(view)
         except BlockingIOError:
-            while (count := await watch.write(self.write_nowait, view)) == WOKEN:
+            while (count := await watch.write(self.write_reported, view)) == WOKEN:
                 self._require_open()
             return count
         # After a write the answer often arrives while the loop runs once.

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from ._clock import Clock
 from ._conformance import check_port_pair
-from ._mock import FaultPlan, MockBackend
+from ._fault_events import FaultAction, FaultEvent, FiredFault
+from ._fault_plan import FaultPlan
+from ._mock import MockBackend
 from ._platform import PtyPair, pty_pair
 from .config import SerialConfig
 from .stream import SerialPort
 
-__all__ = ["FaultPlan", "MockBackend", "PtyPair", "check_port_pair", "pty_pair", "serial_port_pair"]
+__all__ = [
+    "FaultAction",
+    "FaultEvent",
+    "FaultPlan",
+    "FiredFault",
+    "MockBackend",
+    "PtyPair",
+    "check_port_pair",
+    "pty_pair",
+    "serial_port_pair",
+]
 
 
 def serial_port_pair(
@@ -17,13 +30,15 @@ def serial_port_pair(
     config_b: SerialConfig | None = None,
     path_a: str = "/dev/mockA",
     path_b: str = "/dev/mockB",
+    paced: bool = False,
+    clock: Clock | None = None,
 ) -> tuple[SerialPort, SerialPort]:
     """Two open ports joined by an in-memory null-modem cable.
 
     A plain function: it needs no event loop, and each port belongs to the loop it is first used on. To inject faults
     keep the backends: `MockBackend.pair()` and `SerialPort(backend, config)`.
     """
-    backends = MockBackend.pair(path_a=path_a, path_b=path_b)
+    backends = MockBackend.pair(path_a=path_a, path_b=path_b, paced=paced, clock=clock)
     ports: list[SerialPort] = []
     for backend, given in zip(backends, (config_a, config_b), strict=True):
         config = SerialConfig() if given is None else given

@@ -1,0 +1,100 @@
+"""The output queue of one end: which bytes have left by which time. Pure: it is told the time and calls nobody."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import Final
+
+from .config import Parity, SerialConfig, StopBits
+
+#: Bytes that a paced or halted queue holds.
+QUEUE_SIZE: Final = 4096
+
+_STOP_BIT_TIMES: Final = {StopBits.ONE: 1.0, StopBits.ONE_POINT_FIVE: 1.5, StopBits.TWO: 2.0}
+
+# Adapters deliver in packets about this long, in seconds; so much is looked at together.
+_PACKET: Final = 0.001
+# Of one byte: what rounding may make a time fall short of the moment it was computed for.
+_ROUNDING: Final = 0.001
+
+
+def seconds_per_byte(config: SerialConfig, baudrate: int | None = None) -> float:
+    """The length of one frame, at `baudrate` instead of the configured rate if given."""
+    parity = 0 if config.parity is Parity.NONE else 1
+    bits = 1 + int(config.byte_size) + parity + _STOP_BIT_TIMES[config.stop_bits]
+    return bits / (baudrate or config.baudrate)
+
+
+class Wire:
+    """Bytes that were accepted and have not left."""
+
+    def __init__(self) -> None:
+        self._queue = bytearray()
+        self._frame = 0.0
+        self._halted = False
+        # The next byte starts at this time, or did.
+        self._start = 0.0
+        self._sent = 0
+        # Where in the stream the line rests, and for how long; in order.
+        self._rests: deque[tuple[int, float]] = deque()
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    @property
+    def slow(self) -> bool:
+        """Whether bytes stay a while."""
+        return bool(self._frame or self._queue or self._rests)
+
+    def rest(self, seconds: float) -> None:
+        """Hold back what is put from now on, until `seconds` after its turn has come."""
+        self._rests.append((self._sent + len(self._queue), seconds))
+
+    def put(self, data: bytes, now: float) -> None:
+        """Accept `data`, whether or not there is room."""
+        if not self._queue:
+            self._start = now
+        self._queue += data
+
+    def clear(self) -> None:
+        """Drop what has not left."""
+        self._queue.clear()
+        self._rests.clear()
+
+    def advance(self, now: float, *, frame: float, halted: bool) -> bytes:
+        """Return what has left by `now`. From now on one byte takes `frame` seconds, and none leaves while `halted`."""
+        left = self._leave(now)
+        if (frame, halted) != (self._frame, self._halted):
+            self._frame, self._halted = frame, halted
+            self._start = max(self._start, now)
+            left += self._leave(now)
+        return left
+
+    def due(self) -> float | None:
+        """When more will have left; `None` if nothing will."""
+        if self._halted or not self._queue:
+            return None
+        packet = max(1, math.ceil(_PACKET / self._frame)) if self._frame else 0
+        return self._start + min(self._run(), packet) * self._frame
+
+    def _leave(self, now: float) -> bytes:
+        left = bytearray()
+        while self._queue and not self._halted:
+            while self._rests and self._rests[0][0] <= self._sent:
+                self._start += self._rests.popleft()[1]
+            if self._frame:
+                count = min(self._run(), int((now - self._start) / self._frame + _ROUNDING))
+            else:
+                count = self._run() if self._start <= now else 0
+            if count <= 0:
+                break
+            left += self._queue[:count]
+            del self._queue[:count]
+            self._sent += count
+            self._start += count * self._frame
+        return bytes(left)
+
+    def _run(self) -> int:
+        """Bytes until the line rests, or the queue ends."""
+        return min(len(self._queue), self._rests[0][0] - self._sent) if self._rests else len(self._queue)
