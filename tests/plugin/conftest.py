@@ -25,6 +25,13 @@ for _module in (
     importlib.import_module(_module)
 
 BASE = ("anyio.pytest_plugin", "pytest_anyserial")
+SETTINGS = """
+    [pytest]
+    filterwarnings =
+        error
+        # The plugins of an inner run are the modules of the outer one.
+        ignore:Module already imported:pytest.PytestAssertRewriteWarning
+"""
 PLUGINS = {"asyncio": "pytest_asyncio.plugin", "trio": "pytest_trio.plugin"}
 
 #: For test files: what runs the calling task, asked without the plugin's help.
@@ -86,8 +93,8 @@ class Project:
         self.ini("")
 
     def ini(self, text: str) -> None:
-        """Settings of the project, beside `filterwarnings = error`."""
-        self.file("pytest.ini", f"[pytest]\nfilterwarnings = error\n{textwrap.dedent(text)}")
+        """Settings of the project, beside its warnings being errors."""
+        self.file("pytest.ini", SETTINGS, text)
 
     def file(self, name: str, *parts: str) -> None:
         """Write a file; each part may be indented in its own way."""
