@@ -43,7 +43,7 @@ class Guard:
         other_plugin = _loops.taken_over(item)
         _refuse_impossible(item, fixtures, other_plugin)
         self._watches = iscoroutinefunction(item.obj) and not other_plugin
-        if self._watches and "anyio_backend" not in item.fixturenames:
+        if _matrix.is_async(item) and not other_plugin and "anyio_backend" not in item.fixturenames:
             # pytest keeps only fixtures that it finds on the way from the test's arguments. That way ends at an
             # override of ours (before pytest 9.1), and `serial_path` alone does not lead to a loop.
             item.fixturenames.insert(0, "anyio_backend")

@@ -154,7 +154,10 @@ def test_a_loop_policy_is_found_out(project: Project) -> None:
             asyncio.set_event_loop_policy(old)
         """,
     )
-    run = project.run("--serial-loops=asyncio", test="async def test_it(serial_port): pass")
+    # Python 3.14 deprecates policies.
+    run = project.run(
+        "--serial-loops=asyncio", "-Wignore::DeprecationWarning", test="async def test_it(serial_port): pass"
+    )
     problem = run.problem("test_it[mock-asyncio]")
     assert "test_it[mock-asyncio] stands for asyncio, but runs on uvloop (uvloop.Loop)" in problem
     assert "Another plugin or a loop policy has chosen the loop" in problem
