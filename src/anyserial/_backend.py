@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from types import TracebackType
-from typing import Final, Protocol, TypeVar, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
-import anyio
 from anyio import to_thread
 
 from ._values import ControlLines, LineErrors, ModemLines, SerialStats
@@ -142,26 +140,6 @@ class Counters:
 
     def snapshot(self) -> SerialStats:
         return SerialStats(**{name: getattr(self, name) for name in self.__slots__})
-
-
-class Guard:
-    """One user at a time: entering twice is a `BusyResourceError`, from whichever task or thread."""
-
-    __slots__ = ("_action", "_lock")
-
-    def __init__(self, action: str) -> None:
-        self._action: Final = action
-        # Acquiring without waiting is one atomic step, which a flag tested and set in Python is not.
-        self._lock: Final = threading.Lock()
-
-    def __enter__(self) -> None:
-        if not self._lock.acquire(blocking=False):
-            raise anyio.BusyResourceError(self._action)
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        self._lock.release()
 
 
 class _Closable(Protocol):

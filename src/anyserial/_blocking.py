@@ -53,8 +53,8 @@ class BlockingTransfers:
         """As `SerialPort.receive`."""
         require_positive("max_bytes", max_bytes)
         port = self._port
-        with port._io, port._reading, self._reader:
-            view = port._transfer_buffer()[:max_bytes]
+        with port._receiving, self._reader:
+            view = port._transfer_buffer(max_bytes)
             count = self._read(view, timeout)
             if count != _EXPIRED:
                 return view[:count].tobytes()
@@ -63,7 +63,7 @@ class BlockingTransfers:
     def receive_into(self, buffer: bytearray | memoryview, timeout: float | None) -> int:
         """As `SerialPort.receive_into`."""
         port = self._port
-        with writable_bytes(buffer) as view, port._io, port._reading, self._reader:
+        with writable_bytes(buffer) as view, port._receiving, self._reader:
             count = self._read(view, timeout)
             if count != _EXPIRED:
                 return count
@@ -75,7 +75,7 @@ class BlockingTransfers:
             require_positive("limit", limit)
         port, backend = self._port, self._backend
         deadline = _deadline(timeout)
-        with port._io, port._reading, self._reader:
+        with port._receiving, self._reader:
             while True:
                 depth = backend.input_waiting()
                 if depth or self._reader.wait(deadline):
@@ -92,7 +92,7 @@ class BlockingTransfers:
         """As `SerialPort.send_buffer`."""
         port, write = self._port, self._backend.write_nowait
         sent = 0
-        with readable_bytes(data) as view, port._io, port._writing, self._writer:
+        with readable_bytes(data) as view, port._sending, self._writer:
             deadline = None
             while sent < len(view):
                 try:

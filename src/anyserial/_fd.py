@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 
 from ._backend import Counters
-from ._readiness import WOKEN, Watch, checkpoint_if_cancelled, running_loop, scope_is_cancelled
+from ._readiness import WOKEN, Watch, running_loop
 from ._readiness import watch as make_watch
 
 
@@ -88,8 +88,6 @@ class FdBackend:
     async def read_some(self, view: memoryview) -> int:
         """Move 1..`len(view)` bytes, waiting for the first; 0 at end of file."""
         watch = self._current_watch()
-        if watch.is_shielded:
-            await checkpoint_if_cancelled()
         try:
             count = self.read_nowait(view)
         except BlockingIOError:
@@ -106,8 +104,6 @@ class FdBackend:
     async def write_some(self, view: memoryview) -> int:
         """Move 1..`len(view)` bytes, waiting for room for the first."""
         watch = self._current_watch()
-        if watch.is_shielded or scope_is_cancelled():
-            await checkpoint_if_cancelled()
         try:
             count = self.write_nowait(view)
         except BlockingIOError:

@@ -50,7 +50,7 @@ class Watch(Protocol):
 
     @property
     def give_way(self) -> Callable[[], Awaitable[None]]:
-        """Let the loop run once. Cancellation of a scope is not delivered on trio; on asyncio it can be."""
+        """Let the loop run once. On trio no cancellation is delivered here; on asyncio it can be."""
         ...
 
     async def read(self, attempt: _Attempt, view: memoryview, keep: _Keep) -> int:

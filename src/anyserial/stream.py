@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import logging
 import math
+import threading
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,77 +21,28 @@ import anyio
 from anyio.abc import ByteStream, ByteStreamConnectable
 from anyio.streams.file import FileStreamAttribute
 
-from ._backend import Backend, Counters, Guard, ReadinessBackend
+from ._backend import Backend, Counters, ReadinessBackend
 from ._buffers import BytesLike, readable_bytes, require_positive, writable_bytes
+from ._calls import Call, PortState
 from ._closing import Closer
 from ._platform import open_backend, os_errors
 from ._readiness import checkpoint, checkpoint_if_cancelled, scope_is_cancelled
 from ._values import ControlLines, LineErrors, ModemLines, PortInfo, SerialStats
 from .capabilities import SerialCapabilities, SerialStreamAttribute
 from .config import Parity, SerialConfig, StopBits
-from .exceptions import (
-    ErrorContext,
-    SerialClosedError,
-    SerialDisconnectedError,
-    SerialError,
-    errno_to_exception,
-)
+from .exceptions import SerialDisconnectedError
 
 __all__ = ["SerialConnectable", "SerialPort", "open_serial_port"]
 
 _T = TypeVar("_T")
 
 _log_open = logging.getLogger("anyserial.open")
-_log_io = logging.getLogger("anyserial.io")
 _log_close = logging.getLogger("anyserial.close")
 
 #: One receive moves at most this much. A Linux tty never gives more than 4 KiB per read.
 _MAX_TRANSFER: Final = 65_536
 
 _STOP_BIT_TIMES: Final = {StopBits.ONE: 1.0, StopBits.ONE_POINT_FIVE: 1.5, StopBits.TWO: 2.0}
-
-
-class _State:
-    """What the port and its translators share; apart from the port, so that no reference cycle arises."""
-
-    __slots__ = ("closed", "disconnected", "path")
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self.closed = False
-        self.disconnected = False
-
-    def closed_error(self) -> SerialClosedError:
-        return SerialClosedError(errno.EBADF, "serial port is closed", self.path)
-
-
-class _Translating:
-    """The one way around a backend call: refuses a closed port, turns OS errors into ours."""
-
-    __slots__ = ("_context", "_state")
-
-    def __init__(self, state: _State, context: ErrorContext) -> None:
-        self._state = state
-        self._context: ErrorContext = context
-
-    def __enter__(self) -> None:
-        if self._state.closed:
-            raise self._state.closed_error()
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        if exc is None or not isinstance(exc, os_errors):
-            return
-        state = self._state
-        if state.closed and not isinstance(exc, SerialError):
-            raise state.closed_error() from exc
-        error = errno_to_exception(exc, context=self._context, path=state.path)
-        if isinstance(error, SerialDisconnectedError) and not state.disconnected:
-            state.disconnected = True
-            _log_io.debug("%s: disconnected: %s", state.path, error)
-        if error is not exc:
-            raise error from exc
 
 
 class SerialPort(ByteStream):
@@ -120,14 +72,15 @@ class SerialPort(ByteStream):
         # A backend without counters is counted here, by transfer.
         self._count_transfers = own is None
         self._counters: Counters = Counters() if own is None else own
-        self._reading = Guard("receiving from")
-        self._writing = Guard("sending to")
         self._scratch: memoryview | None = None
         self._break_on = False
-        state = _State(backend.path)
-        self._io = _Translating(state, "io")
-        self._ioctl = _Translating(state, "ioctl")
-        self._settings = _Translating(state, "configure")
+        state = PortState(backend.path)
+        reading, writing = threading.Lock(), threading.Lock()
+        self._receiving = Call(state, "io", reading, "receiving from")
+        self._sending = Call(state, "io", writing, "sending to")
+        self._finishing = Call(state, "ioctl", writing, "sending to")
+        self._asking = Call(state, "ioctl")
+        self._setting = Call(state, "configure")
         self._state = state
 
     @classmethod
@@ -200,9 +153,10 @@ class SerialPort(ByteStream):
             anyio.BusyResourceError: Another task is receiving.
         """
         require_positive("max_bytes", max_bytes)
-        with self._io, self._reading:
-            await checkpoint_if_cancelled()
-            view = self._transfer_buffer()[:max_bytes]
+        with self._receiving:
+            if scope_is_cancelled():
+                await checkpoint_if_cancelled()
+            view = self._transfer_buffer(max_bytes)
             return view[: await self._read(view)].tobytes()
 
     async def receive_into(self, buffer: bytearray | memoryview) -> int:
@@ -212,8 +166,9 @@ class SerialPort(ByteStream):
             ValueError: `buffer` is empty.
             TypeError: `buffer` is read-only.
         """
-        with writable_bytes(buffer) as view, self._io, self._reading:
-            await checkpoint_if_cancelled()
+        with writable_bytes(buffer) as view, self._receiving:
+            if scope_is_cancelled():
+                await checkpoint_if_cancelled()
             return await self._read(view)
 
     async def receive_available(self, *, limit: int | None = None) -> bytes:
@@ -224,7 +179,7 @@ class SerialPort(ByteStream):
         """
         if limit is not None:
             require_positive("limit", limit)
-        with self._io, self._reading:
+        with self._receiving:
             await checkpoint_if_cancelled()
             depth = self._backend.input_waiting()
             if depth == 0 and self._readiness is not None:
@@ -251,10 +206,11 @@ class SerialPort(ByteStream):
         size = depth or self._config.read_chunk_size
         return memoryview(bytearray(size if limit is None else min(size, limit)))
 
-    def _transfer_buffer(self) -> memoryview:
+    def _transfer_buffer(self, size: int) -> memoryview:
+        """Room that is allocated once; the guard lets one reader use it at a time."""
         if self._scratch is None:
             self._scratch = memoryview(bytearray(_MAX_TRANSFER))
-        return self._scratch
+        return self._scratch if size >= _MAX_TRANSFER else self._scratch[:size]
 
     # Sending
 
@@ -273,14 +229,15 @@ class SerialPort(ByteStream):
 
     async def send_buffer(self, data: BytesLike) -> None:
         """As `send`, for any buffer; contiguous data is not copied, items of several bytes go out as raw bytes."""
-        with readable_bytes(data) as view, self._io, self._writing:
+        with readable_bytes(data) as view, self._sending:
             if not view:
                 await checkpoint()
                 return
-            await checkpoint_if_cancelled()
+            if scope_is_cancelled():
+                await checkpoint_if_cancelled()
             sent = 0
             while sent < len(view):
-                count = await self._backend.write_some(view[sent:])
+                count = await self._backend.write_some(view[sent:] if sent else view)
                 sent += count
                 if self._count_transfers:
                     self._counters.write_calls += 1
@@ -298,7 +255,7 @@ class SerialPort(ByteStream):
 
         A line stopped by flow control keeps this waiting.
         """
-        with self._ioctl, self._writing:
+        with self._finishing:
             await checkpoint()
             await self._wait_for_queue()
 
@@ -313,11 +270,13 @@ class SerialPort(ByteStream):
         Where only a blocking call can tell, a thread makes it; cancelling this leaves the thread behind, and a close
         then discards what is left so that it ends.
         """
-        with self._ioctl, self._writing:
+        with self._finishing:
             await checkpoint()
             await self._wait_for_queue()
-            self._require_open()
+            self._state.require_open()
             await self._backend.drain_hardware()
+            # A backend ends its wait when it is closed.
+            self._state.require_open()
 
     def _bits_per_frame(self) -> float:
         config = self._config
@@ -336,9 +295,9 @@ class SerialPort(ByteStream):
             UnsupportedFeatureError: An optional feature is missing and the policy says raise.
         """
         # The apply step has no await, so calls cannot overlap and a cancelled one either happened or did not.
-        with self._settings:
+        with self._setting:
             await checkpoint()
-            self._require_open()
+            self._state.require_open()
             if config.exclusive is not self._config.exclusive:
                 config = config.with_changes(exclusive=self._config.exclusive)
             self._backend.configure(config)
@@ -361,7 +320,7 @@ class SerialPort(ByteStream):
         """
         if not (math.isfinite(duration) and duration >= 0):
             raise ValueError(f"duration must be a finite, non-negative number of seconds, not {duration!r}")
-        with self._ioctl, self._writing:
+        with self._finishing:
             await checkpoint_if_cancelled()
             self._backend.set_break(True)
             self._break_on = True
@@ -396,7 +355,7 @@ class SerialPort(ByteStream):
 
     def input_waiting(self) -> int:
         """Bytes a receive would find now."""
-        with self._ioctl:
+        with self._asking:
             return self._backend.input_waiting()
 
     def output_waiting(self) -> int:
@@ -408,19 +367,14 @@ class SerialPort(ByteStream):
         return self._counters.snapshot()
 
     async def _control(self, operation: Callable[[], _T]) -> _T:
-        with self._ioctl:
+        with self._asking:
             await checkpoint()
-            self._require_open()
+            self._state.require_open()
             return operation()
 
     def _output_waiting(self) -> int:
-        with self._ioctl:
+        with self._asking:
             return self._backend.output_waiting()
-
-    def _require_open(self) -> None:
-        """For use after a checkpoint, during which another task may have closed the port."""
-        if self._state.closed:
-            raise self._state.closed_error()
 
     # Closing
 
@@ -444,7 +398,7 @@ class SerialPort(ByteStream):
 
     def __del__(self) -> None:
         # A constructor that refused its backend left no state behind.
-        state: _State | None = getattr(self, "_state", None)
+        state: PortState | None = getattr(self, "_state", None)
         if state is None or state.closed:
             return
         try:
