@@ -58,7 +58,7 @@ if sys.platform == "win32" or not _has_termios():
 
     def native_ports() -> list[PortInfo]:
         """List the ports this system knows; blocks."""
-        raise UnsupportedPlatformError(f"no port discovery for platform {sys.platform!r}")
+        raise UnsupportedPlatformError(f"no port discovery for platform {sys.platform!r}; try backend='pyserial'")
 
     def pty_pair() -> AbstractContextManager[PtyPair]:
         """A fresh pair of joined ptys for the length of a `with` block; for sync and async code."""
@@ -107,7 +107,7 @@ else:
 
         def native_ports() -> list[PortInfo]:
             """List the ports this system knows; blocks."""
-            raise UnsupportedPlatformError(f"no port discovery for platform {sys.platform!r}")
+            raise UnsupportedPlatformError(f"no port discovery for platform {sys.platform!r}; try backend='pyserial'")
 
         def lookup_port(path: str) -> PortInfo | None:
             """What discovery knows about an opened path: nothing here."""
@@ -125,4 +125,6 @@ else:
 
     def udev_ports() -> list[PortInfo]:
         """List the ports udev knows; blocks."""
-        raise UnsupportedPlatformError(f"pyudev is for Linux, not for platform {sys.platform!r}")
+        raise UnsupportedPlatformError(
+            f"pyudev is for Linux, not for platform {sys.platform!r}; use backend='native' or 'pyserial'"
+        )
