@@ -28,6 +28,7 @@ from anyserial import (
     UnsupportedFeatureError,
     UnsupportedSettingError,
     open_serial_port,
+    sync,
 )
 from anyserial._tty import open_tty
 from anyserial.testing import PtyPair
@@ -465,6 +466,18 @@ async def test_the_warning_at_configure_points_at_the_caller(ptys: PtyPair) -> N
         with pytest.warns(RuntimeWarning, match="low latency") as warned:
             await port.configure(config)
     assert blamed_lines(warned) == ["await port.configure(config)"]
+
+
+def test_the_warning_of_a_blocking_port_points_at_the_caller(ptys: PtyPair) -> None:
+    """L-129: although the work is done on the portal's thread."""
+    config = SerialConfig(low_latency=True, unsupported_policy="warn")
+    with pytest.warns(RuntimeWarning, match="low latency") as warned:
+        port = sync.open_serial_port(ptys.path_a, config)
+    assert blamed_lines(warned) == ["port = sync.open_serial_port(ptys.path_a, config)"]
+    with pytest.warns(RuntimeWarning, match="low latency") as warned:
+        port.configure(config)
+    assert blamed_lines(warned) == ["port.configure(config)"]
+    port.close()
 
 
 async def test_a_second_exclusive_open_is_busy(ptys: PtyPair) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import functools
 import logging
 import sys
 import warnings
 from collections.abc import Callable, Collection
+from contextvars import ContextVar
 from typing import Final, Protocol
 
 from .capabilities import Capability, UnsupportedPolicy
@@ -18,6 +20,9 @@ _log = logging.getLogger("anyserial.config")
 
 _NO_SUCH_CALL: Final = frozenset({errno.ENOTTY, errno.EINVAL})
 _GONE: Final = frozenset({errno.EIO, errno.ENXIO, errno.ENODEV})
+
+#: Set where the work of a call is done in another thread than the caller's: how to warn that caller.
+warn_from_elsewhere: Final[ContextVar[Callable[[str], None] | None]] = ContextVar("warn_from_elsewhere", default=None)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -153,11 +158,22 @@ def lacks_call(exc: OSError) -> bool:
 
 
 def warn_caller(text: str) -> None:
-    """A `RuntimeWarning` that points at the first frame outside this package."""
+    """A `RuntimeWarning` that points at the first frame outside this package, also from another thread's work."""
+    warn = warn_from_elsewhere.get() or warner()
+    warn(text)
+
+
+def warner() -> Callable[[str], None]:
+    """A function that warns as from the first frame outside this package that leads here now."""
     package = __name__.partition(".")[0] + "."
-    level = 1
     frame = sys._getframe(0)
     while frame.f_back is not None and f"{frame.f_globals.get('__name__', '')}.".startswith(package):
         frame = frame.f_back
-        level += 1
-    warnings.warn(text, RuntimeWarning, stacklevel=level)
+    return functools.partial(
+        warnings.warn_explicit,
+        category=RuntimeWarning,
+        filename=frame.f_code.co_filename,
+        lineno=frame.f_lineno,
+        module=frame.f_globals.get("__name__"),
+        registry=frame.f_globals.setdefault("__warningregistry__", {}),
+    )

@@ -13,6 +13,8 @@ from typing import Any, Final, Generic, TypeVar
 import anyio
 from anyio.from_thread import BlockingPortal, BlockingPortalProvider
 
+from ._policy import warn_from_elsewhere, warner
+
 _T = TypeVar("_T")
 
 _log = logging.getLogger("anyserial.sync")
@@ -150,6 +152,7 @@ class _Call(Generic[_T]):
         self._portal = portal
         self._func = func
         self._path = path
+        self._warn = warner()
         self._scope: anyio.CancelScope | None = None
         self._given_up = False
         self._ended = threading.Event()
@@ -171,6 +174,7 @@ class _Call(Generic[_T]):
             del future
 
     async def _run(self) -> _T:
+        warn_from_elsewhere.set(self._warn)
         try:
             with anyio.CancelScope() as self._scope:
                 if not self._given_up:

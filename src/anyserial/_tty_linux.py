@@ -123,8 +123,11 @@ class LinuxFacts(PosixFacts):
         super().__init__(name="linux", ioctl=ioctl)
         self._machine = machine_facts(machine)
         self._sysfs = sysfs
-        self.bits = Bits(hardware_flow=termios.CRTSCTS, stick_parity=0x40000000)  # CMSPAR
+        known = self._machine is not None
+        self.bits = Bits(hardware_flow=termios.CRTSCTS, stick_parity=0x40000000 if known else 0)  # CMSPAR
         self.never = frozenset({"dtr_dsr", "one_point_five_stop_bits"})
+        if not known:
+            self.never |= {"mark_space_parity", "rs485"}
 
     def capabilities(self, device: int) -> SerialCapabilities:
         """What any device of this number could do, before it is asked. `device` is `st_rdev`."""
@@ -134,7 +137,7 @@ class LinuxFacts(PosixFacts):
             platform="linux",
             backend="linux",
             custom_baudrate=known,
-            mark_space_parity=_N if pty else _S,
+            mark_space_parity=_N if pty else known,
             one_point_five_stop_bits=_N,
             xon_xoff=_S,
             rts_cts=_S,
