@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -109,6 +110,14 @@ class PortalLease:
     def release(self) -> None:
         """Give it back; the last one stops the portal and waits for its thread."""
         self._leave(_PORT)
+
+    def disown(self) -> None:
+        """In a forked child, where the portal has no thread: ended, without waiting for anything."""
+        self._lock = threading.RLock()
+        self._users.clear()
+        # Else its own end, when it is collected, would wait for ever.
+        with contextlib.suppress(RuntimeError):
+            _first_step(self._portal.stop())
 
     def call(self, func: Callable[[], Coroutine[Any, Any, _T]], timeout: float | None, path: str) -> _T:
         """Run `func` on the portal's loop and return its result.

@@ -269,6 +269,7 @@ class SerialPort:
         """In a forked child: closed on this side; the device is the parent's."""
         self._closed = True
         self._port._state.closed = True
+        self._lease.disown()
         if self._transfers is not None:
             self._transfers.disown()
 

@@ -1,0 +1,237 @@
+"""What the tests of the blocking port share: pairs on every path, calls in threads of their own, signals, leaks."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import textwrap
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+from anyio.from_thread import BlockingPortalProvider
+
+from anyserial import SerialConfig, sync
+from anyserial._tty import open_tty
+from anyserial._tty_linux import LinuxFacts
+from anyserial.stream import SerialPort as AsyncSerialPort
+from anyserial.testing import MockBackend, pty_pair
+
+#: The mock and the pty move bytes on the calling thread, the mock without a descriptor through the loop.
+KINDS = ["mock", "loop", "pty"]
+
+_PATIENCE = 20.0
+
+_METHODS = """
+    read_some write_some drain_hardware close configure input_waiting output_waiting discard_input discard_output
+    set_break modem_lines control_lines set_control_lines line_errors
+"""
+
+
+class WithoutDescriptor:
+    """A backend like those of Windows: no descriptor, so every call of a blocking port goes through the loop."""
+
+    def __init__(self, backend: MockBackend) -> None:
+        self.path = backend.path
+        self.capabilities = backend.capabilities
+        self.counters = backend.counters
+        for name in _METHODS.split():
+            setattr(self, name, getattr(backend, name))
+
+
+@contextlib.contextmanager
+def provider(backend: str = "asyncio", options: dict[str, Any] | None = None) -> Iterator[BlockingPortalProvider]:
+    """A portal for ports that are made by the constructor; everyone has left it in the end."""
+    made = BlockingPortalProvider(backend, options)
+    yield made
+    assert made._leases == 0
+
+
+def over(backend: Any, portals: BlockingPortalProvider) -> sync.SerialPort:
+    """A blocking port over `backend`."""
+    return sync.SerialPort(AsyncSerialPort(backend, SerialConfig()), portal=portals.__enter__(), provider=portals)
+
+
+@contextlib.contextmanager
+def faulty_pair(
+    kind: str = "mock", backend: str = "asyncio", options: dict[str, Any] | None = None
+) -> Iterator[tuple[sync.SerialPort, sync.SerialPort, MockBackend]]:
+    """A port, its peer, and the port's backend, whose `faults` the test may set."""
+    near, far = MockBackend.pair()
+    for end in near, far:
+        end.open(end.path, SerialConfig())
+    with provider(backend, options) as portals:
+        ends = (near, far) if kind == "mock" else (WithoutDescriptor(near), WithoutDescriptor(far))
+        with over(ends[0], portals) as port, over(ends[1], portals) as peer:
+            yield port, peer, near
+
+
+@contextlib.contextmanager
+def open_pair(kind: str) -> Iterator[tuple[sync.SerialPort, sync.SerialPort]]:
+    """Two blocking ports that face each other."""
+    if kind == "pty":
+        with (
+            pty_pair() as pair,
+            sync.open_serial_port(pair.path_a) as port,
+            sync.open_serial_port(pair.path_b) as peer,
+        ):
+            yield port, peer
+    else:
+        with faulty_pair(kind) as (port, peer, _):
+            yield port, peer
+
+
+class StuckOutput:
+    """The kernel's ioctls, with output that does not leave before `depth` is 0; a pty's queue is never that deep."""
+
+    def __init__(self, depth: int = 5) -> None:
+        self.depth = depth
+        self.looks = 0
+
+    def ioctl(self, fd: int, request: int, arg: bytes | int = 0, *rest: bool) -> bytes | int:
+        if request == termios.TIOCOUTQ:
+            self.looks += 1
+            return struct.pack("i", self.depth)
+        return fcntl.ioctl(fd, request, arg, *rest)
+
+    def open(self, path: str, portals: BlockingPortalProvider) -> sync.SerialPort:
+        """A blocking port on a tty whose output queue is this one."""
+        with portals as portal:
+            return over(portal.call(open_tty, path, SerialConfig(), LinuxFacts(ioctl=self.ioctl)), portals)
+
+
+class Background:
+    """A call in a thread of its own."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self._outcome: Future[Any] = Future()
+        self.thread = threading.Thread(target=self._run, args=(call,), daemon=True)
+        self.thread.start()
+
+    def _run(self, call: Callable[[], Any]) -> None:
+        try:
+            self._outcome.set_result(call())
+        except BaseException as exc:
+            self._outcome.set_exception(exc)
+
+    @property
+    def done(self) -> bool:
+        return self._outcome.done()
+
+    def result(self) -> Any:
+        """What the call returned; what it raised is raised."""
+        self._join()
+        return self._outcome.result()
+
+    def error(self) -> BaseException | None:
+        """What the call raised."""
+        self._join()
+        return self._outcome.exception()
+
+    def _join(self) -> None:
+        self.thread.join(_PATIENCE)
+        assert not self.thread.is_alive(), "the call has not returned"
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for `condition`, not for ever."""
+    deadline = time.monotonic() + _PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "this never happens"
+        time.sleep(0.001)
+
+
+def receiving(port: sync.SerialPort, call: Callable[[], Any] | None = None) -> Background:
+    """A receive of another thread that has found nothing to read and waits."""
+    seen = port.stats().read_eagain
+    background = Background(call or port.receive)
+    until(lambda: port.stats().read_eagain > seen or background.done)
+    return background
+
+
+def sending(port: sync.SerialPort, data: bytes) -> Background:
+    """A send of another thread that has filled the link and waits."""
+    background = Background(lambda: port.send(data))
+    until_full(port, background)
+    return background
+
+
+def until_full(port: sync.SerialPort, background: Background | None = None) -> None:
+    """Wait until the send that runs on `port` makes no more progress."""
+    seen = -1
+    while (now := port.stats()).bytes_sent != seen or not now.write_eagain:
+        assert background is None or not background.done
+        seen = now.bytes_sent
+        time.sleep(0.03)
+
+
+def take(port: sync.SerialPort, count: int) -> bytes:
+    """Receive exactly `count` bytes."""
+    data = bytearray()
+    while len(data) < count:
+        data += port.receive(count - len(data), timeout=_PATIENCE)
+    return bytes(data)
+
+
+def signalled(call: Callable[[], Any], *, once: Callable[[], bool], handler: Callable[[], object]) -> Any:
+    """Make `call` in this, the main, thread; when `once` is true, `handler` runs in it as a signal handler."""
+    previous = signal.signal(signal.SIGUSR1, lambda *_: handler())
+
+    def send() -> None:
+        until(once)
+        # It was about to wait; now it most likely does. Either is fair.
+        time.sleep(0.02)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+    sender = Background(send)
+    try:
+        return call()
+    finally:
+        sender.result()
+        signal.signal(signal.SIGUSR1, previous)
+
+
+class Interrupt(BaseException):
+    """What a signal handler raises; as Ctrl-C, but not understood by pytest."""
+
+
+def interrupt() -> None:
+    """As a signal handler: what Ctrl-C does."""
+    raise Interrupt
+
+
+@contextlib.contextmanager
+def warnings_about_leaks() -> Iterator[list[str]]:
+    """The texts of resource warnings; a recorded warning itself would keep the port alive, as its source."""
+    texts: list[str] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", ResourceWarning)
+        warnings.showwarning = lambda message, *rest, **more: texts.append(str(message))
+        yield texts
+
+
+def run_script(source: str, *arguments: str, options: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+    """Run a program in an interpreter of its own, where warnings are errors."""
+    # A fork under threads is what some programs do, whatever newer Pythons think of it.
+    allowed = ["-W", "error", "-W", "ignore:This process:DeprecationWarning", *options]
+    return subprocess.run(
+        [sys.executable, *allowed, "-c", textwrap.dedent(source), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=3 * _PATIENCE,
+        check=False,
+    )
+
+
+def assert_runs(source: str, *arguments: str) -> None:
+    """The program says "ok" and nothing else, and ends by itself."""
+    done = run_script(source, *arguments)
+    assert (done.stdout, done.stderr, done.returncode) == ("ok\n", "", 0), f"{done.stdout}\n{done.stderr}"

@@ -1,0 +1,210 @@
+"""Ctrl-C: whatever is raised in a blocked caller ends the operation first, and the port goes on."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from anyserial import sync
+from anyserial.testing import PtyPair
+
+from .support import MORE_THAN_A_LINK_HOLDS, descriptors, leaked
+from .sync_support import (
+    KINDS,
+    Background,
+    Interrupt,
+    StuckOutput,
+    faulty_pair,
+    interrupt,
+    open_pair,
+    provider,
+    signalled,
+    take,
+    until,
+)
+
+Ports = tuple[sync.SerialPort, sync.SerialPort]
+
+RECEIVERS: dict[str, Callable[[sync.SerialPort], object]] = {
+    "receive": lambda port: port.receive(),
+    "receive_into": lambda port: port.receive_into(bytearray(8), timeout=60),
+    "receive_available": lambda port: port.receive_available(),
+}
+
+
+@pytest.fixture(params=KINDS)
+def ports(request: pytest.FixtureRequest) -> Iterator[Ports]:
+    """Two open blocking ports that face each other."""
+    with open_pair(request.param) as pair:
+        yield pair
+
+
+@pytest.mark.parametrize("name", RECEIVERS)
+def test_a_receive(ports: Ports, name: str) -> None:
+    """L-152: nobody reads on: at once another may receive, and gets every byte."""
+    port, peer = ports
+    for _ in range(2):
+        tried = port.stats().read_calls
+        # `receive_available` asks for the depth of the queue, and is not seen to try.
+        with pytest.raises(Interrupt):
+            signalled(
+                lambda: RECEIVERS[name](port),
+                once=lambda tried=tried: name == "receive_available" or port.stats().read_calls > tried,
+                handler=interrupt,
+            )
+        with pytest.raises(TimeoutError):
+            port.receive(timeout=0)
+        peer.send(b"complete")
+        assert take(port, 8) == b"complete"
+
+
+def test_a_send(ports: Ports) -> None:
+    """L-152, L-62: nobody writes on; what was taken is counted and arrives."""
+    port, peer = ports
+    with pytest.raises(Interrupt):
+        signalled(
+            lambda: port.send(MORE_THAN_A_LINK_HOLDS),
+            once=lambda: port.stats().write_eagain > 0,
+            handler=interrupt,
+        )
+    taken = port.stats().bytes_sent
+    assert 0 < taken < len(MORE_THAN_A_LINK_HOLDS)
+    assert len(Background(lambda: take(peer, taken)).result()) == taken
+    port.send(b"next", timeout=5)
+    assert take(peer, 4) == b"next"
+    assert port.stats().bytes_sent == taken + 4
+
+
+@pytest.mark.parametrize("name", ["drain", "drain_exact", "send_eof"])
+def test_a_drain_that_never_ends(ptys: PtyPair, name: str) -> None:
+    """L-152: the loop's task is gone before the exception goes on, so its guard is free."""
+    queue = StuckOutput()
+    with provider() as portals, queue.open(ptys.path_a, portals) as port:
+        for _ in range(3):
+            looks = queue.looks
+            with pytest.raises(Interrupt):
+                signalled(getattr(port, name), once=lambda looks=looks: queue.looks > looks + 2, handler=interrupt)
+            port.send(b"x", timeout=5)
+        queue.depth = 0
+
+
+@pytest.mark.parametrize("loop", [("asyncio", {}), ("asyncio", {"use_uvloop": True}), ("trio", {})], ids=str)
+def test_a_long_break(loop: tuple[str, dict[str, Any]]) -> None:
+    """L-152, L-81: ends on the line, on every loop."""
+    pytest.importorskip("uvloop" if loop[1] else loop[0])
+    with faulty_pair("mock", *loop) as (port, _, backend):
+        with pytest.raises(Interrupt):
+            signalled(lambda: port.send_break(600), once=lambda: backend.break_asserted, handler=interrupt)
+        assert not backend.break_asserted
+        port.drain(timeout=5)
+
+
+def test_a_break_with_a_timeout() -> None:
+    """L-152: an interruption before the timeout is no timeout."""
+    with faulty_pair() as (port, _, backend):
+        with pytest.raises(Interrupt):
+            signalled(lambda: port.send_break(600, timeout=60), once=lambda: backend.break_asserted, handler=interrupt)
+        assert not backend.break_asserted
+
+
+def test_an_open(ptys: PtyPair) -> None:
+    """L-152, L-155: the device that comes too late is closed, and the loop's thread is gone."""
+    queue = StuckOutput()
+    before, threads = descriptors(), set(threading.enumerate())
+    with provider() as portals:
+        closing = Background(queue.open(ptys.path_a, portals).close)
+        until(lambda: queue.looks > 1)
+        # An open of the device waits for the output of the port before.
+        with pytest.raises(Interrupt):
+            signalled(
+                lambda: sync.open_serial_port(ptys.path_a),
+                once=lambda: len(leaked(before)) > 2,
+                handler=interrupt,
+            )
+        queue.depth = 0
+        closing.result()
+    until(lambda: not leaked(before))
+    until(lambda: set(threading.enumerate()) <= threads)
+    sync.open_serial_port(ptys.path_a).close()
+
+
+def test_a_close(ptys: PtyPair) -> None:
+    """L-152, L-154: one that waits for output: the port is closed, the device is released when the output is out."""
+    queue = StuckOutput()
+    before = descriptors()
+    with provider() as portals:
+        port = queue.open(ptys.path_a, portals)
+        with pytest.raises(Interrupt):
+            signalled(port.close, once=lambda: queue.looks > 3, handler=interrupt)
+        assert not port.is_open
+        port.close()
+        assert leaked(before)
+    queue.depth = 0
+    until(lambda: not leaked(before))
+
+
+CTRL_C = """
+    import sys
+    from anyserial.sync import SerialPort
+    from anyserial.testing import pty_pair
+
+    with pty_pair() as pair, SerialPort.open(pair.path_a) as port, SerialPort.open(pair.path_b) as peer:
+        for receive in port.receive, port.receive_available, lambda: port.receive(timeout=60):
+            try:
+                print("receiving", flush=True)
+                receive()
+            except KeyboardInterrupt:
+                peer.send(b"still here")
+                data = port.receive(timeout=5)
+                while len(data) < 10:
+                    data += port.receive(timeout=5)
+                assert data == b"still here"
+        try:
+            print("breaking", flush=True)
+            peer.send(bytes(4_000_000))
+        except KeyboardInterrupt:
+            assert 0 < peer.stats().bytes_sent < 4_000_000
+    print("ok")
+"""
+
+
+def test_ctrl_c_itself() -> None:
+    """L-152: from a terminal, in a script that goes on afterwards and ends without a word."""
+    with subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(CTRL_C)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as script:
+        assert script.stdout is not None
+        said = []
+        for line in script.stdout:
+            said.append(line.strip())
+            if said[-1] != "ok":
+                until_asleep(script.pid)
+                script.send_signal(signal.SIGINT)
+        assert script.stderr is not None
+        assert script.stderr.read() == ""
+    assert said == ["receiving"] * 3 + ["breaking", "ok"]
+    assert script.returncode == 0
+
+
+def until_asleep(pid: int) -> None:
+    """Wait until the main thread of `pid` has been waiting for a while."""
+    seen = 0
+
+    def is_asleep() -> bool:
+        nonlocal seen
+        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+            asleep = file.read().rpartition(")")[2].split()[0] == "S"
+        seen = seen + 1 if asleep else 0
+        return seen > 20
+
+    until(is_asleep)
