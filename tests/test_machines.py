@@ -1,0 +1,152 @@
+"""Linux on other machines: numbers and layouts by family, and no guess where they are not known."""
+
+from __future__ import annotations
+
+import errno
+import struct
+import termios
+from pathlib import Path
+
+import pytest
+
+from anyserial import Capability, RS485Config, UnsupportedConfigurationError, UnsupportedFeatureError
+from anyserial._termios import Line
+from anyserial._tty_linux import LinuxFacts, machine_facts
+from anyserial.testing import PtyPair
+
+from .kernel import GENERIC, KEEPER, MIPS, POWERPC, FakeKernel, Layout
+
+pytestmark = pytest.mark.anyio
+
+N = Capability.UNSUPPORTED
+
+FAMILIES = {
+    "x86_64": GENERIC,
+    "i686": GENERIC,
+    "aarch64": GENERIC,
+    "armv7l": GENERIC,
+    "riscv64": GENERIC,
+    "s390x": GENERIC,
+    "loongarch64": GENERIC,
+    "ppc": POWERPC,
+    "ppc64le": POWERPC,
+    "mips": MIPS,
+    "mips64": MIPS,
+}
+UNKNOWN = ["sparc64", "alpha", "parisc64", "hexagon", ""]
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """What is tested here lies below the event loop."""
+    return "asyncio"
+
+
+def size_in(number: int) -> int:
+    """The size of the argument that the number of an ioctl tells; 13 bits are enough on every machine."""
+    return number >> 16 & 0x1FFF
+
+
+@pytest.mark.parametrize("machine", FAMILIES)
+def test_the_numbers_of_a_machine(machine: str) -> None:
+    """L-178, sections 18.1 and 18.2: each family's numbers, and the struct sizes that they imply."""
+    layout, found = FAMILIES[machine], machine_facts(machine)
+    assert found is not None
+    speed = found.speed
+    assert (speed.get, speed.set) == (layout.get, layout.set)
+    assert size_in(speed.get) == size_in(speed.set) == speed.struct.size == layout.struct.size
+    assert (speed.bother, speed.cbaud) == (layout.bother, layout.cbaud)
+    # The input rate has the same bits, 16 places up.
+    assert speed.cibaud == speed.cbaud << 16
+    assert (found.set_break, found.clear_break) == (0x5427, 0x5428)
+    if layout is MIPS:
+        assert (found.get_rs485, found.set_rs485) == (0x4020542E, 0xC020542F)
+        assert size_in(found.get_rs485) == size_in(found.set_rs485) == 32
+    else:
+        assert (found.get_rs485, found.set_rs485) == (0x542E, 0x542F)
+
+
+def test_the_sizes() -> None:
+    """Sections 18.1 and 18.2: 44 bytes, on MIPS 48."""
+    assert [layout.struct.size for layout in (GENERIC, POWERPC, MIPS)] == [44, 44, 48]
+
+
+# Where the fields are: c_line, c_cc and its length, c_ispeed.
+PLACES = {"x86_64": (16, 17, 19, 36), "ppc64le": (35, 16, 19, 36), "mips64": (16, 17, 23, 40)}
+
+
+@pytest.mark.parametrize("machine", PLACES)
+@pytest.mark.parametrize("rate", [9600, 123_456])
+def test_where_the_fields_are(machine: str, rate: int) -> None:
+    """L-179, sections 18.1 and 18.2: both speeds are the rate, BOTHER only without a constant, the input slot clear."""
+    discipline_at, characters_at, count, speeds_at = PLACES[machine]
+    layout = FAMILIES[machine]
+    written = b""
+
+    def ioctl(fd: int, request: int, arg: bytes) -> bytes:
+        nonlocal written
+        if request == layout.set:
+            written = arg
+        else:
+            assert request == layout.get
+            assert len(arg) == layout.struct.size
+        return written
+
+    # Bits above those of the rate, so that they mean nothing on any machine.
+    line = Line(
+        iflag=0x1,
+        oflag=0x2,
+        cflag=0x80000000,
+        lflag=0x3,
+        control_chars=tuple(range(1, count + 1)),
+        rate=rate,
+        discipline=7,
+    )
+    facts = LinuxFacts(ioctl=ioctl, machine=machine)
+    facts.set_line(0, line)
+    iflag, oflag, cflag, lflag = struct.unpack_from("=4I", written)
+    assert (iflag, oflag, cflag, lflag) == (1, 2, 0x80000000 | (termios.B9600 if rate == 9600 else layout.bother), 3)
+    assert written[discipline_at] == 7
+    assert written[characters_at : characters_at + count] == bytes(range(1, count + 1))
+    assert struct.unpack_from("=2I", written, speeds_at) == (rate, rate)
+    assert facts.get_line(0) == line
+
+
+@pytest.mark.parametrize(("machine", "layout"), [("x86_64", GENERIC), ("mips64", MIPS)])
+async def test_a_port_on_another_machine(machine: str, layout: Layout, tmp_path: Path, ptys: PtyPair) -> None:
+    """L-178, L-179, L-180: open, custom rate, RS-485 and break with the numbers of its family; the rest is kept."""
+    kernel = FakeKernel(KEEPER, tmp_path, machine=machine, layout=layout)
+    async with await kernel.open(ptys.path_a, baudrate=123_456, rs485=RS485Config()) as port:
+        assert kernel.rate == 123_456
+        await port.configure(port.config.with_changes(baudrate=9600))
+        assert kernel.rate == 9600
+        await port.send_break(0)
+    assert {"TCSETS2", "TIOCSRS485", "TIOCSBRK", "TIOCCBRK"} <= set(kernel.calls)
+    assert kernel.rs485 == KEEPER.rs485_at_first
+
+
+@pytest.mark.parametrize("machine", UNKNOWN)
+def test_no_table_for_an_unknown_machine(machine: str) -> None:
+    """L-178: rather none than a guess."""
+    assert machine_facts(machine) is None
+
+
+async def test_an_unknown_machine_guesses_no_number(tmp_path: Path, ptys: PtyPair) -> None:
+    """L-178: what needs the table is unsupported and never attempted; what Python knows works as elsewhere."""
+    kernel = FakeKernel(KEEPER, tmp_path, machine="sparc64")
+    async with await kernel.open(ptys.path_a, low_latency=True) as port:
+        has = port.capabilities
+        assert {has.custom_baudrate, has.rs485, has.break_signal, has.mark_space_parity} == {N}
+        assert kernel.low_latency
+        assert (await port.control_lines()).dtr
+        await port.configure(port.config.with_changes(baudrate=57_600, stop_bits=2))
+        with pytest.raises(UnsupportedFeatureError, match=ptys.path_a) as caught:
+            await port.send_break(0)
+        assert caught.value.errno == errno.ENOTTY
+        with pytest.raises(UnsupportedConfigurationError, match="known rates"):
+            await port.configure(port.config.with_changes(baudrate=123_456))
+        for fields in ({"rs485": RS485Config()}, {"parity": "mark"}):
+            with pytest.raises(UnsupportedFeatureError, match="not supported"):
+                await port.configure(port.config.with_changes(**fields))
+    guessed = {"TCGETS2", "TCSETS2", "TIOCGRS485", "TIOCSRS485", "TIOCSBRK", "TIOCCBRK"}
+    assert guessed.isdisjoint(kernel.calls)
