@@ -325,14 +325,13 @@ class End:
     def _move(self, now: float) -> None:
         """Let bytes leave; they go nowhere when nobody is there any more."""
         plan = self.plan
-        wait = self._closed_until
-        if wait is not None and (wait <= now or self.peer._is_closed()):
-            self._wire.clear()
         paced = self._paced if plan.paced is None else plan.paced
         frame = seconds_per_byte(self.config, None if paced is True else paced) if paced else 0.0
         left = self._wire.advance(now, frame=frame, halted=plan.short_write_max == 0)
         if not self.peer._is_closed():
             self.peer._inbox += left
+        if self._closed_until is not None and (self._closed_until <= now or self.peer._is_closed()):
+            self._wire.clear()
 
     def _show(self) -> None:
         if self._is_closed():

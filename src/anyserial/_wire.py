@@ -13,7 +13,7 @@ QUEUE_SIZE: Final = 4096
 
 _STOP_BIT_TIMES: Final = {StopBits.ONE: 1.0, StopBits.ONE_POINT_FIVE: 1.5, StopBits.TWO: 2.0}
 
-# Adapters deliver in packets about this long, in seconds; so much is looked at together.
+# Adapters deliver in packets about this long, in seconds.
 _PACKET: Final = 0.001
 # Of one byte: what rounding may make a time fall short of the moment it was computed for.
 _ROUNDING: Final = 0.001
@@ -75,18 +75,20 @@ class Wire:
         """When more will have left; `None` if nothing will."""
         if self._halted or not self._queue:
             return None
-        packet = max(1, math.ceil(_PACKET / self._frame)) if self._frame else 0
-        return self._start + min(self._run(), packet) * self._frame
+        return self._start + min(self._run(), self._packet()) * self._frame
 
     def _leave(self, now: float) -> bytes:
         left = bytearray()
         while self._queue and not self._halted:
             while self._rests and self._rests[0][0] <= self._sent:
                 self._start += self._rests.popleft()[1]
+            count = run = self._run()
             if self._frame:
-                count = min(self._run(), int((now - self._start) / self._frame + _ROUNDING))
-            else:
-                count = self._run() if self._start <= now else 0
+                packet = self._packet()
+                done = int((now - self._start) / self._frame + _ROUNDING)
+                count = run if done >= run else done // packet * packet
+            elif self._start > now:
+                break
             if count <= 0:
                 break
             left += self._queue[:count]
@@ -94,6 +96,10 @@ class Wire:
             self._sent += count
             self._start += count * self._frame
         return bytes(left)
+
+    def _packet(self) -> int:
+        """Bytes that leave together."""
+        return max(1, math.ceil(_PACKET / self._frame)) if self._frame else 0
 
     def _run(self) -> int:
         """Bytes until the line rests, or the queue ends."""
