@@ -2,6 +2,7 @@
 # make test      this project's tests on one Python
 # make check     the whole gate, as CI runs it: lint, types, coverage, other Pythons, oldest dependencies
 # make lint | types | coverage | python-3.12 | oldest      one part of the gate
+# make bench     how fast it is beside the bare system calls and other libraries (Linux; BENCH='--quick --cases fan-out')
 # make format    let ruff rewrite what it can
 # make clean     remove environments and caches
 #
@@ -13,6 +14,7 @@ PINS     := pyproject.toml $(EXAMPLE)/pyproject.toml .ci/constraints.txt .ci/ven
 
 DEMO  := -e '.[pytest]' -e '$(EXAMPLE)[test]'
 TESTS := $(DEMO) hypothesis pytest-asyncio pytest-randomly pytest-repeat pytest-timeout pytest-trio pytest-xdist
+PEERS := pyserial pyserial-asyncio-fast serialx aioserial trio-serial
 TOOLS := coverage mypy 'pyright[nodejs]' ruff
 
 DEV    := .venvs/dev/bin
@@ -21,7 +23,7 @@ PYTEST := -m pytest --timeout 120
 # pyright runs on the pinned node, not on what the machine may have.
 export PYRIGHT_PYTHON_GLOBAL_NODE := 0
 
-.PHONY: demo test check lint types coverage pythons oldest format clean
+.PHONY: demo test check lint types coverage pythons oldest bench format clean
 
 demo: .venv/stamp
 	cd $(EXAMPLE) && "$(CURDIR)/.venv/bin/python" -m pytest -v --serial-links=mock,pty
@@ -58,6 +60,9 @@ python-%: .venvs/%/stamp
 oldest: .venvs/oldest/stamp
 	.venvs/oldest/bin/python $(PYTEST) -n 2
 
+bench: .venvs/bench/stamp
+	cd tests && "$(CURDIR)/.venvs/bench/bin/python" -m benchmarks $(BENCH)
+
 format: .venvs/dev/tools.stamp
 	$(DEV)/ruff check --fix .
 	$(DEV)/ruff format .
@@ -81,6 +86,11 @@ clean:
 
 .venvs/oldest/stamp: $(PINS) .ci/oldest.txt
 	.ci/venv .venvs/oldest 3.11 .ci/oldest.txt $(TESTS)
+	touch $@
+
+.venvs/bench/stamp: $(PINS) .ci/constraints-bench.txt
+	.ci/venv .venvs/bench any .ci/constraints-bench.txt -e '.[pytest]'
+	for peer in $(PEERS); do .ci/venv .venvs/bench any .ci/constraints-bench.txt $$peer || echo "NOT INSTALLED: $$peer"; done
 	touch $@
 
 .venvs/%/stamp: $(PINS)

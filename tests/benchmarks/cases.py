@@ -1,0 +1,270 @@
+"""The cases, as data: what is measured, on whom, with which far end, which figures are shown, which bars are set."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+OURS: Final = "anyserial"
+LOOPS: Final = ("asyncio", "uvloop", "trio")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bar:
+    """What our figure should reach: itself, or as a multiple of that of `versus` on the same loop."""
+
+    metric: str
+    limit: float
+    versus: str | None = None
+    at_least: bool = False
+    loops: tuple[str, ...] = LOOPS
+
+    @property
+    def holds(self) -> Callable[[float, float], bool]:
+        return operator.ge if self.at_least else operator.le
+
+    def __str__(self) -> str:
+        sign = "≥" if self.at_least else "≤"
+        return f"{sign} {self.limit:g}" + (f" · {self.versus}" if self.versus else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One measurement.
+
+    `metrics` maps the figures to their column titles. `quick` replaces some of `settings` in a quick run. `skips` are
+    libraries that cannot do it, and `only` those that are asked when not all are. `how` is who measures.
+    """
+
+    name: str
+    title: str
+    measure: str
+    metrics: Mapping[str, str]
+    far: str = "echo"
+    ports: int = 1
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    quick: Mapping[str, Any] = field(default_factory=dict)
+    skips: tuple[str, ...] = ("anyserial, buffered",)
+    only: tuple[str, ...] | None = None
+    loops: tuple[str, ...] = LOOPS
+    bars: tuple[Bar, ...] = ()
+    how: str = "timed"
+
+    def asks(self, library: str, loop: str) -> bool:
+        """Whether this contestant takes part."""
+        wanted = library not in self.skips if self.only is None else library in self.only
+        return wanted and loop in self.loops
+
+
+MIB: Final = 1024**2
+ROUND_TRIP: Final = {"p50": "p50 µs", "p99": "p99 µs", "cpu": "CPU µs"}
+RATE: Final = {"rate": "MiB/s", "cpu": "CPU ms per MiB"}
+CALLS: Final = {"read": "reads", "write": "writes", "register": "registrations", "wait": "waits", "other": "others"}
+# On a busy machine the wall clock tells little; it is shown because CPU time does not see a sleep.
+PYTEST: Final = {
+    "wall": "wall ms",
+    "bare_wall": "without, wall ms",
+    "cpu": "CPU ms",
+    "bare_cpu": "without, CPU ms",
+    "overhead": "overhead, CPU ms",
+}
+#: Figures that say more as a multiple of the floor's; counts speak for themselves.
+COMPARED: Final = frozenset({"p50", "p99", "cpu", "wall", "rate", "percent"})
+ANYWHERE: Final = (*LOOPS, "blocking")
+# Those that leave unread bytes in the kernel, so that a queue can be prepared.
+WITHOUT_READ_AHEAD: Final = ("raw", OURS, "trio-serial")
+# A thread that reads cannot be cancelled.
+CANCELLABLE: Final = ("raw", OURS, "pyserial-asyncio-fast", "serialx", "trio-serial")
+
+
+def _round_trip(size: int, *bars: Bar) -> Case:
+    return Case(
+        name=f"round-trip-{size}",
+        title=f"Round trip of {size} byte{'s'[: size > 1]}",
+        measure="round_trip",
+        metrics=ROUND_TRIP,
+        settings={"size": size, "count": 1500},
+        quick={"count": 200},
+        skips=(),
+        bars=bars,
+    )
+
+
+def _fan_out(ports: int, *bars: Bar) -> Case:
+    return Case(
+        name=f"fan-out-{ports}",
+        title=f"Exchanges of 64 bytes on {ports} port{'s'[: ports > 1]} at once",
+        measure="fan_out",
+        metrics={"cpu": "CPU µs", "wall": "wall µs", "threads": "threads"},
+        ports=ports,
+        settings={"size": 64, "count": 6400},
+        quick={"count": 640},
+        loops=ANYWHERE,
+        bars=bars,
+    )
+
+
+CASES: Final = [
+    _round_trip(1, Bar(metric="p50", versus="raw", limit=1.15)),
+    _round_trip(64),
+    Case(
+        name="blocking",
+        title="Round trip of 1 byte without a loop",
+        measure="round_trip",
+        metrics=ROUND_TRIP,
+        settings={"size": 1, "count": 3000},
+        quick={"count": 200},
+        loops=("blocking",),
+        bars=tuple(
+            Bar(metric=metric, versus=versus, limit=limit, loops=("blocking",))
+            for metric in ("p50", "cpu")
+            for versus, limit in (("raw", 1.1), ("pyserial", 1.0))
+        ),
+    ),
+    _fan_out(1),
+    _fan_out(4),
+    _fan_out(16),
+    _fan_out(64, Bar(metric="cpu", versus="raw", limit=1.0)),
+    _fan_out(128),
+    Case(
+        name="bulk-read",
+        title="Receiving 16 MiB",
+        measure="bulk_read",
+        metrics=RATE,
+        far="source",
+        settings={"size": 16 * MIB},
+        quick={"size": MIB},
+        bars=(Bar(metric="rate", versus="raw", limit=0.95, at_least=True),),
+    ),
+    Case(
+        name="bulk-write",
+        title="Sending 16 MiB",
+        measure="bulk_write",
+        metrics=RATE,
+        far="sink",
+        settings={"size": 16 * MIB},
+        quick={"size": MIB},
+        bars=(Bar(metric="rate", versus="raw", limit=0.95, at_least=True),),
+    ),
+    Case(
+        name="queued",
+        title="Receiving 16 bytes that are there",
+        measure="queued",
+        metrics={"cpu": "CPU µs"},
+        far="source",
+        settings={"size": 16, "count": 200, "batches": 20},
+        quick={"batches": 2},
+        only=WITHOUT_READ_AHEAD,
+    ),
+    Case(
+        name="steady",
+        title="A line busy at 115200 baud",
+        measure="steady",
+        metrics={"percent": "% of a core"},
+        far="steady",
+        settings={"size": 115},
+        only=("raw", OURS),
+        bars=(Bar(metric="percent", limit=2),),
+    ),
+    Case(
+        name="cancel",
+        title="How late a deadline ends a receive, and a sleep",
+        measure="cancel",
+        metrics={
+            "p50": "p50 µs",
+            "p99": "p99 µs",
+            "sleep_p50": "sleep p50 µs",
+            "sleep_p99": "sleep p99 µs",
+            "ratio": "p99 ÷ sleep p99",
+        },
+        settings={"delay": 0.001, "count": 300},
+        quick={"count": 20},
+        only=CANCELLABLE,
+        bars=(Bar(metric="ratio", limit=1.2), Bar(metric="p50", limit=1000)),
+    ),
+    Case(
+        name="open-close",
+        title="Opening and closing",
+        measure="open_close",
+        metrics=ROUND_TRIP,
+        settings={"count": 60},
+        quick={"count": 5},
+    ),
+    Case(
+        name="idle",
+        title="Sixteen ports with nothing to do",
+        measure="idle",
+        metrics={"wakeups": "wake-ups per second"},
+        ports=16,
+        settings={"seconds": 1.0},
+        quick={"seconds": 0.2},
+        only=CANCELLABLE,
+        bars=(Bar(metric="wakeups", limit=0),),
+    ),
+    Case(
+        name="allocations",
+        title="KiB that 200 receives of 16 bytes allocate",
+        measure="allocations",
+        metrics={
+            "receive_net": "receive, kept",
+            "receive_peak": "at most",
+            "into_net": "receive_into, kept",
+            "into_peak": "at most",
+            "available_net": "receive_available, kept",
+            "available_peak": "at most",
+        },
+        far="source",
+        settings={"size": 16, "count": 200},
+        only=WITHOUT_READ_AHEAD,
+        bars=(
+            Bar(metric="receive_net", limit=256),
+            Bar(metric="into_net", limit=16),
+            Bar(metric="available_net", limit=64),
+        ),
+    ),
+    Case(
+        name="calls-queued",
+        title="System calls per receive with data queued",
+        measure="traced_queued",
+        metrics=CALLS,
+        far="source",
+        settings={"size": 16, "count": 100},
+        only=WITHOUT_READ_AHEAD,
+        bars=(Bar(metric="read", limit=1), Bar(metric="register", limit=0)),
+        how="traced",
+    ),
+    Case(
+        name="calls-exchange",
+        title="System calls per exchange of 64 bytes, with an answer that takes its time",
+        measure="traced_exchanges",
+        metrics=CALLS,
+        far="late",
+        settings={"size": 64, "count": 100},
+        how="traced",
+    ),
+    Case(
+        name="plugin-test",
+        title="A test with `serial_port`, and one with a socket pair of its own",
+        measure="per_test",
+        metrics=PYTEST,
+        settings={"count": 360},
+        quick={"count": 30},
+        only=(OURS,),
+        bars=(Bar(metric="overhead", limit=1),),
+        how="pytest",
+    ),
+    Case(
+        name="plugin-start",
+        title="Running pytest on one test, with the plugin installed and not used, and without",
+        measure="startup",
+        metrics=PYTEST,
+        settings={"count": 4},
+        quick={"count": 1},
+        only=(OURS,),
+        loops=("pytest",),
+        bars=(Bar(metric="overhead", limit=5, loops=("pytest",)),),
+        how="pytest",
+    ),
+]

@@ -1,0 +1,61 @@
+"""The run: in each round the contestants of a case take turns, each in its own process, and only one at a time."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from . import pytest_runs, syscalls
+from .cases import Case
+from .contestants import CONTESTANTS
+from .processes import Sample, Worker, far_end
+
+# Rounds before everybody gets a fresh process: how a process happens to lie in memory is worth some percent.
+_LIFETIME: Final = 3
+
+
+def run(case: Case, *, rounds: int, quick: bool, only: Sequence[str]) -> Iterator[Sample]:
+    """All rounds of `case`; every other one runs backwards, and who fails is not asked again.
+
+    `only` are beginnings of contestants' names, or nothing for all.
+    """
+    settings = {**case.settings, **(case.quick if quick else {})}
+    names = [
+        contestant.name
+        for contestant in CONTESTANTS
+        if case.asks(contestant.library, contestant.loop) and contestant.name.startswith(tuple(only) or "")
+    ]
+    if case.how == "traced":
+        # System calls are counted, not timed: once is enough.
+        yield from (syscalls.trace(case, name, settings) for name in names)
+        return
+    if case.how == "pytest":
+        for number in range(rounds):
+            yield from pytest_runs.measure(case, number, settings)
+        return
+    for first in range(0, rounds, _LIFETIME):
+        numbers = range(first, min(first + _LIFETIME, rounds))
+        for sample in _turns(case, names, numbers, settings):
+            yield sample
+            if sample.error is not None:
+                names = [name for name in names if name != sample.contestant]
+
+
+def _turns(case: Case, names: Sequence[str], numbers: Sequence[int], settings: dict[str, Any]) -> Iterator[Sample]:
+    with contextlib.ExitStack() as stack:
+        workers = {}
+        for name in names:
+            workers[name] = Worker(name, case, settings)
+            stack.callback(workers[name].stop)
+        # Nobody measures while others still start.
+        for worker in workers.values():
+            worker.wait_until_ready()
+        for number in numbers:
+            for name in names if number % 2 == 0 else reversed(names):
+                worker = workers[name]
+                if worker.error is not None and number > numbers[0]:
+                    continue
+                with far_end(case) as paths:
+                    figures = worker.measure(paths)
+                yield Sample(case=case.name, contestant=name, round=number, figures=figures, error=worker.error)

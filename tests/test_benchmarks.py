@@ -1,0 +1,31 @@
+"""The benchmarks run; what they measure is read by people, not asserted."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+if not sys.platform.startswith("linux"):
+    pytest.skip("the benchmarks need Linux", allow_module_level=True)
+
+
+def test_a_quick_run_measures_us_beside_the_floor(tmp_path):
+    """B12: one round of one case gives figures, their ratio to the bare system calls, and a verdict on the bar."""
+    record = tmp_path / "record.json"
+    names = ["raw/asyncio", "anyserial/asyncio"]
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--cases", "round-trip-1", "--json", str(record)]
+    done = subprocess.run(
+        [*command, "--only", *names],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    samples = json.loads(record.read_text("utf-8"))["samples"]
+    assert [sample["contestant"] for sample in samples] == names
+    assert all(sample["figures"]["p50"] > 0 for sample in samples), samples
+    assert "bar ≤ 1.15 · raw" in done.stdout
