@@ -28,10 +28,10 @@ from .kernel import (
     Driver,
     FakeKernel,
     pack_rs485,
-    run_unprivileged,
     unpack_rs485,
 )
 from .support import assert_raises_when_cancelled, until
+from .unprivileged import run_unprivileged
 
 pytestmark = pytest.mark.anyio
 

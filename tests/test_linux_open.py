@@ -44,9 +44,9 @@ from .kernel import (
     XR,
     Driver,
     FakeKernel,
-    run_unprivileged,
 )
 from .support import descriptors, leaked, queued, raw_fd, until
+from .unprivileged import run_unprivileged
 
 pytestmark = pytest.mark.anyio
 
