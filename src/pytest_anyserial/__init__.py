@@ -16,7 +16,6 @@ from . import _names
 from ._fixtures import (
     GUARD,
     NAMES,
-    _serial_line,
     serial_config,
     serial_link,
     serial_pair,
@@ -42,7 +41,6 @@ __all__ = [
     "SerialScript",
     "SerialTranscript",
     "TranscriptEvent",
-    "_serial_line",
     "serial_config",
     "serial_link",
     "serial_pair",

@@ -48,55 +48,34 @@ def serial_link(request: pytest.FixtureRequest) -> Iterator[SerialLink]:
             "name them in the arguments of the test or of a fixture, or use @pytest.mark.usefixtures",
             pytrace=False,
         )
-    with _link.SerialLink.on(wiring) as link:
-        request.node.stash[GUARD].link = link
+    with _link.connected(wiring, request.node.stash[GUARD]) as link:
         yield link
 
 
 @pytest.fixture
-def serial_config(request: pytest.FixtureRequest) -> SerialConfig:
+def serial_config(serial_link: SerialLink) -> SerialConfig:
     """How both ends are opened: the marker's config, else the defaults. Override it to set your device's own."""
-    from . import _marker
-
-    return request.node.stash[GUARD].needs.config or _marker.DEFAULT_CONFIG
-
-
-@pytest.fixture
-async def _serial_line(
-    anyio_backend: Any, request: pytest.FixtureRequest, serial_link: SerialLink, serial_config: SerialConfig
-) -> AsyncIterator[SerialScript | None]:
-    """The test's event loop, known to be the one its id names, with the scripted far end on it if there is one.
-
-    Every async fixture builds on this one, so the script outlives everything that talks to it.
-    """
-    from . import _loops, _script
-
-    _loops.check(anyio_backend, request.node)
-    if "serial_script" not in request.fixturenames:
-        yield None
-        return
-    async with _script.scripted(request.node.stash[GUARD], serial_link, serial_config) as script:
-        yield script
+    return serial_link.config
 
 
 @pytest.fixture
 async def serial_port(
-    _serial_line: object, serial_link: SerialLink, serial_config: SerialConfig
+    anyio_backend: Any, serial_link: SerialLink, serial_config: SerialConfig
 ) -> AsyncIterator[SerialPort]:
     """End A of the link, open: an anyserial.SerialPort for the driver under test.
 
     The test runs on asyncio, uvloop and trio (--serial-loops), on every selected link.
     """
-    async with await serial_link.open("port", serial_config) as port:
+    async with serial_link.opened("port", serial_config, anyio_backend) as port:
         yield port
 
 
 @pytest.fixture
 async def serial_peer(
-    _serial_line: object, serial_link: SerialLink, serial_config: SerialConfig
+    anyio_backend: Any, serial_link: SerialLink, serial_config: SerialConfig
 ) -> AsyncIterator[SerialPort]:
     """End B of the link, open: the test itself plays the device. See serial_script for a device that plays along."""
-    async with await serial_link.open("peer", serial_config) as port:
+    async with serial_link.opened("peer", serial_config, anyio_backend) as port:
         yield port
 
 
@@ -125,14 +104,18 @@ def serial_peer_path(serial_link: SerialLink) -> str:
 
 
 @pytest.fixture
-def serial_script(_serial_line: SerialScript | None) -> SerialScript:
+async def serial_script(
+    anyio_backend: Any, serial_link: SerialLink, serial_config: SerialConfig
+) -> AsyncIterator[SerialScript]:
     r"""A scripted device at end B, on the test's own event loop.
 
     serial_script.on(b"MEAS?\n").reply(b"1.23\n") says what the driver should ask and what it gets. A request that
     the script does not expect ends the test at once; expectations left over fail it afterwards.
     """
-    assert _serial_line is not None
-    return _serial_line
+    from . import _script
+
+    async with _script.scripted(serial_link, serial_config, anyio_backend) as script:
+        yield script
 
 
 @pytest.fixture

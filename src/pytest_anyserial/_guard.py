@@ -47,6 +47,8 @@ class Guard:
             # pytest keeps only fixtures that it finds on the way from the test's arguments. That way ends at an
             # override of ours (before pytest 9.1), and `serial_path` alone does not lead to a loop.
             item.fixturenames.insert(0, "anyio_backend")
+        if "serial_script" in fixtures:
+            _set_up_early(item, "serial_script")
 
     def __enter__(self) -> None:
         self._body = self._item.obj
@@ -67,7 +69,7 @@ class Guard:
         @functools.wraps(body)
         async def watched(**kwargs: Any) -> None:
             __tracebackhide__ = True
-            _loops.check(self._item.funcargs["anyio_backend"], self._item)
+            self.check_loop(self._item.funcargs["anyio_backend"])
             self._on_its_loop = _loops.scheduler()
             try:
                 with _loops.outcomes_reach(self._end_with), anyio.CancelScope() as self._scope:
@@ -86,6 +88,11 @@ class Guard:
         self._outcome = outcome
         self.interrupt()
 
+    def check_loop(self, backend: Any) -> None:
+        """Fail unless the calling task runs on the loop that this value of `anyio_backend` stands for."""
+        __tracebackhide__ = True
+        _loops.check(backend, self._item)
+
     def interrupt(self) -> None:
         """End the body, whose outcome is settled; to be called on its loop."""
         if self._scope is not None:
@@ -97,6 +104,15 @@ class Guard:
         if self.far_end is not None:
             sections.extend(self.far_end.evidence())
         return sections
+
+
+def _set_up_early(item: pytest.Function, name: str) -> None:
+    """Let a fixture be the first of function scope: there before, and after, all that may talk to it."""
+    names = item.fixturenames
+    names.remove(name)
+    definitions = item._fixtureinfo.name2fixturedefs
+    wider = [other for other in names if other in definitions and definitions[other][-1].scope != "function"]
+    names.insert(names.index(wider[-1]) + 1 if wider else 0, name)
 
 
 def _refuse_impossible(item: pytest.Function, fixtures: frozenset[str], other_plugin: str | None) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
-from typing import Literal, Protocol
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from anyserial import SerialCapabilities, SerialConfig
 from anyserial.testing import MockBackend, PtyPair, pty_pair
 
 from ._links import WIRINGS, Wiring
+from ._marker import DEFAULT_CONFIG
 from ._recorder import RecordedPort
 from ._transcript import SerialTranscript
+
+if TYPE_CHECKING:
+    from ._guard import Guard
 
 End = Literal["port", "peer"]
 _INDEX = {"port": 0, "peer": 1}
@@ -88,26 +92,22 @@ class SerialLink:
         name: As in the test id: `"mock"`, `"pty"`.
         kind: How it is wired: `"null-modem"`.
         wires: The lines that are joined: `"tx-rx"`, `"rts-cts"`, `"dtr-dsr"`.
+        config: What the test's marks say about the config of both ends, else the defaults.
         transcript: What passed on the ports of both ends.
     """
 
-    def __init__(self, wiring: Wiring, cable: _Cable) -> None:
+    def __init__(self, wiring: Wiring, cable: _Cable, guard: Guard) -> None:
         self.name = wiring.name
         self.kind = wiring.kind
         self.wires = wiring.wires
+        self.config = guard.needs.config or DEFAULT_CONFIG
         self.transcript = SerialTranscript()
+        self.guard = guard
         self._wiring = wiring
         self._cable = cable
 
     def __repr__(self) -> str:
         return f"<SerialLink {self.name}>"
-
-    @classmethod
-    @contextmanager
-    def on(cls, name: str) -> Generator[SerialLink]:
-        """A fresh link of this name, for the length of a `with` block."""
-        with _CABLES[name]() as cable:
-            yield cls(WIRINGS[name], cable)
 
     @property
     def capabilities(self) -> tuple[SerialCapabilities, SerialCapabilities]:
@@ -118,11 +118,13 @@ class SerialLink:
         """The device path of `"port"` (end A) or `"peer"` (end B)."""
         return self._cable.path(end)
 
-    async def open(self, end: End, config: SerialConfig) -> RecordedPort:
-        """Open one end; the caller closes it."""
-        port = await self._cable.open(end, config)
-        port.record(self.transcript.log(f"serial_{end}", port.path))
-        return port
+    @asynccontextmanager
+    async def opened(self, end: End, config: SerialConfig, backend: Any) -> AsyncGenerator[RecordedPort]:
+        """One end, open for the length of an `async with` block, on the loop that `backend` stands for."""
+        self.guard.check_loop(backend)
+        async with await self._cable.open(end, config) as port:
+            port.record(self.transcript.log(f"serial_{end}", port.path))
+            yield port
 
     def unplug(self) -> None:
         """Make the device at end A vanish, as a pulled adapter does. On a pty end B hangs up with it."""
@@ -131,3 +133,11 @@ class SerialLink:
     def replug(self) -> None:
         """Bring it back. Open pty ports stay dead, as with real adapters: open the path again."""
         self._cable.replug()
+
+
+@contextmanager
+def connected(name: str, guard: Guard) -> Generator[SerialLink]:
+    """A fresh link of this name for the test that `guard` watches, for the length of a `with` block."""
+    with _CABLES[name]() as cable:
+        guard.link = SerialLink(WIRINGS[name], cable, guard)
+        yield guard.link

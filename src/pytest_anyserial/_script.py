@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -16,7 +16,6 @@ from ._dialogue import Announcement, Dialogue, SerialExpectation, Silence, calle
 from ._far_end import FarEnd
 
 if TYPE_CHECKING:
-    from ._guard import Guard
     from ._link import SerialLink
 
 
@@ -90,9 +89,10 @@ class SerialScript:
 
 
 @asynccontextmanager
-async def scripted(guard: Guard, link: SerialLink, config: SerialConfig) -> AsyncGenerator[SerialScript]:
+async def scripted(link: SerialLink, config: SerialConfig, backend: Any) -> AsyncGenerator[SerialScript]:
     """A script that is played at end B for the length of an `async with` block, and judged at its end."""
-    async with await link.open("peer", config) as port:
+    guard = link.guard
+    async with link.opened("peer", config, backend) as port:
         dialogue = Dialogue(strict=guard.needs.script_strict)
         far_end = guard.far_end = FarEnd(dialogue, port, guard.interrupt)
         async with far_end.playing():

@@ -267,7 +267,6 @@ def test_every_public_fixture_is_documented_and_typed(project: Project) -> None:
         assert len(function.__doc__.splitlines()[0]) > 30
         assert "return" in function.__annotations__
         assert f"\n{name} -- " in run.text
-    assert "_serial_line" not in run.text
 
 
 def test_help_and_markers_explain_themselves(project: Project) -> None:
