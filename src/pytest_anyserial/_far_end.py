@@ -24,8 +24,8 @@ _QUIET: Final = 0.02
 #: How long what is expected may be under way when the test is over.
 _UNDER_WAY: Final = 1.0
 
-# The driver has closed its end, or the test has pulled the plug.
-_gone = (SerialDisconnectedError, SerialClosedError)
+#: The driver has closed its end, or the test has pulled the plug.
+_GONE: Final = (SerialDisconnectedError, SerialClosedError)
 
 
 class FarEnd:
@@ -72,7 +72,7 @@ class FarEnd:
     async def catch_up(self) -> None:
         """Hear what has arrived, so that it is judged together with the test body."""
         port = self._port
-        with anyio.move_on_after(_UNDER_WAY):
+        with anyio.move_on_after(_UNDER_WAY), suppress(*_GONE):
             while not self.is_over and (
                 self._dialogue.mismatch is not None
                 or port.stats().bytes_received > self._heard
@@ -127,7 +127,7 @@ class FarEnd:
         self.notify()
 
     async def _listen(self) -> None:
-        with suppress(*_gone):
+        with suppress(*_GONE):
             while self._dialogue.mismatch is None:
                 data = await self._port.receive()
                 self._heard += len(data)
@@ -140,7 +140,7 @@ class FarEnd:
 
     async def _speak(self) -> None:
         dialogue = self._dialogue
-        with suppress(*_gone):
+        with suppress(*_GONE):
             while True:
                 await self.until(lambda: bool(dialogue.outbox) and dialogue.mismatch is None)
                 await self._perform(dialogue.outbox[0])

@@ -66,7 +66,7 @@ async def serial_port(
 
     The test runs on asyncio, uvloop and trio (--serial-loops), on every selected link.
     """
-    async with serial_link.opened("port", serial_config, anyio_backend) as port:
+    async with serial_link._opened("port", serial_config, anyio_backend) as port:
         yield port
 
 
@@ -75,7 +75,7 @@ async def serial_peer(
     anyio_backend: Any, serial_link: SerialLink, serial_config: SerialConfig
 ) -> AsyncIterator[SerialPort]:
     """End B of the link, open: the test itself plays the device. See serial_script for a device that plays along."""
-    async with serial_link.opened("peer", serial_config, anyio_backend) as port:
+    async with serial_link._opened("peer", serial_config, anyio_backend) as port:
         yield port
 
 
@@ -91,7 +91,7 @@ def serial_path(serial_link: SerialLink) -> str:
 
     Needs a link with paths, such as pty.
     """
-    return serial_link.path("port")
+    return serial_link._path("port")
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def serial_peer_path(serial_link: SerialLink) -> str:
 
     Needs a link with paths, such as pty.
     """
-    return serial_link.path("peer")
+    return serial_link._path("peer")
 
 
 @pytest.fixture

@@ -102,7 +102,7 @@ class SerialLink:
         self.wires = wiring.wires
         self.config = guard.needs.config or DEFAULT_CONFIG
         self.transcript = SerialTranscript()
-        self.guard = guard
+        self._guard = guard
         self._wiring = wiring
         self._cable = cable
 
@@ -114,18 +114,6 @@ class SerialLink:
         """What the devices at end A and end B can do, as probed."""
         return self._wiring.capabilities()
 
-    def path(self, end: End) -> str:
-        """The device path of `"port"` (end A) or `"peer"` (end B)."""
-        return self._cable.path(end)
-
-    @asynccontextmanager
-    async def opened(self, end: End, config: SerialConfig, backend: Any) -> AsyncGenerator[RecordedPort]:
-        """One end, open for the length of an `async with` block, on the loop that `backend` stands for."""
-        self.guard.check_loop(backend)
-        async with await self._cable.open(end, config) as port:
-            port.record(self.transcript.log(f"serial_{end}", port.path))
-            yield port
-
     def unplug(self) -> None:
         """Make the device at end A vanish, as a pulled adapter does. On a pty end B hangs up with it."""
         self._cable.unplug()
@@ -133,6 +121,17 @@ class SerialLink:
     def replug(self) -> None:
         """Bring it back. Open pty ports stay dead, as with real adapters: open the path again."""
         self._cable.replug()
+
+    def _path(self, end: End) -> str:
+        return self._cable.path(end)
+
+    @asynccontextmanager
+    async def _opened(self, end: End, config: SerialConfig, backend: Any) -> AsyncGenerator[RecordedPort]:
+        """One end, open for the length of an `async with` block, on the loop that `backend` stands for."""
+        self._guard.check_loop(backend)
+        async with await self._cable.open(end, config) as port:
+            port.record(self.transcript.log(f"serial_{end}", port.path))
+            yield port
 
 
 @contextmanager

@@ -150,7 +150,10 @@ def match(needs: Needs, selected: tuple[str, ...]) -> tuple[list[Wiring], str]:
 
 
 def lacks(wiring: Wiring, needs: Needs) -> str | None:
-    """The first need that a link does not meet, as `needs WHAT: link "NAME" ...`; None when it meets all."""
+    """The first need that a link does not meet, as `needs WHAT: link "NAME" ...`; None when it meets all.
+
+    No rate is too high for a link where bytes pass at once.
+    """
     here = f'link "{wiring.name}"'
     if needs.links and wiring.name not in needs.links:
         return f"needs link {' or '.join(needs.links)}: selected is {wiring.name}"

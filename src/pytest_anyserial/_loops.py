@@ -68,10 +68,8 @@ def running() -> Loop:
 def scheduler() -> Callable[[Callable[[], object]], object]:
     """How to have the running loop call something, also from outside of it."""
     if running().library == "trio":
-        scheduler: Callable[[Callable[[], object]], object] = (
-            sys.modules["trio"].lowlevel.current_trio_token().run_sync_soon
-        )
-        return scheduler
+        call: Callable[[Callable[[], object]], object] = sys.modules["trio"].lowlevel.current_trio_token().run_sync_soon
+        return call
     return asyncio.get_running_loop().call_soon_threadsafe
 
 

@@ -91,8 +91,8 @@ class SerialScript:
 @asynccontextmanager
 async def scripted(link: SerialLink, config: SerialConfig, backend: Any) -> AsyncGenerator[SerialScript]:
     """A script that is played at end B for the length of an `async with` block, and judged at its end."""
-    guard = link.guard
-    async with link.opened("peer", config, backend) as port:
+    guard = link._guard
+    async with link._opened("peer", config, backend) as port:
         dialogue = Dialogue(strict=guard.needs.script_strict)
         far_end = guard.far_end = FarEnd(dialogue, port, guard.interrupt)
         async with far_end.playing():

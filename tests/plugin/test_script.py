@@ -470,6 +470,19 @@ def test_a_driver_that_closes_its_port_ends_the_dialogue(project: Project) -> No
     assert list(run.outcomes().values()) == ["passed"] * 6
 
 
+def test_a_pulled_plug_ends_the_dialogue(project: Project) -> None:
+    """P-20, P-52: on a pty the far end hangs up too, which is no error of the script."""
+    run = project.run(
+        *ALL,
+        test="""
+        async def test_it(serial_port, serial_script, serial_link):
+            serial_script.on(b"A").reply(b"a").optional()
+            serial_link.unplug()
+        """,
+    )
+    assert list(run.outcomes().values()) == ["passed"] * 6
+
+
 def test_other_fixtures_may_hold_task_groups_around_it(project: Project) -> None:
     """P-52: scopes of fixtures, test and script nest in the order in which pytest sets up and tears down."""
     project.file(
