@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import re
 import select
 import threading
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -737,3 +739,12 @@ def test_every_loop_shows_the_same(events: list[FaultEvent], steps: list[tuple[s
         for name, options in (("asyncio", {}), ("asyncio", {"use_uvloop": True}), ("trio", {}))
     )
     assert others == [first, first]
+
+
+PAGE = (Path(__file__).parents[1] / "docs" / "mock.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("code", re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
+def test_the_examples_run(code: str) -> None:
+    """L-157, L-175: what the page about the mock shows is so."""
+    exec(code, {})

@@ -12,6 +12,7 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio.from_thread import BlockingPortalProvider
 from anyio.streams.file import FileStreamAttribute
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -25,6 +26,7 @@ from anyserial import (
     SerialDisconnectedError,
     SerialPort,
     StopBits,
+    sync,
 )
 from anyserial.testing import FaultAction, FaultEvent, FaultPlan, MockBackend, serial_port_pair
 
@@ -306,6 +308,29 @@ async def test_nobody_holds_up_a_paced_line(anyio_backend: object) -> None:
             clock.advance(QUEUE * 10 / 4_000_000)
         assert port.output_waiting() == 0
         assert peer.input_waiting() == 100 * QUEUE
+
+
+def test_a_blocking_port_keeps_the_pace() -> None:
+    """L-146, L-147, L-167: the calling thread sleeps in `poll` until the line has room, has data, or breaks."""
+    port, peer, near, _ = backends(SerialConfig(baudrate=400_000))
+    data = bytes(range(256)) * 40
+    provider = BlockingPortalProvider()
+    # Each port leaves the provider when it is closed.
+    ends = [sync.SerialPort(end, portal=provider.__enter__(), provider=provider) for end in (port, peer)]
+    with ends[0] as blocking, ends[1] as far:
+        sender = threading.Thread(target=blocking.send, args=(data,), kwargs={"timeout": 10})
+        started = time.monotonic()
+        sender.start()
+        received = b""
+        while len(received) < len(data):
+            received += far.receive(timeout=10)
+        assert time.monotonic() - started >= len(data) * 10 / 400_000
+        sender.join()
+        assert received == data
+        assert blocking.stats().write_calls < 100
+        near.faults.schedule.append(FaultEvent(action=FaultAction.DISCONNECT, after=0))
+        with pytest.raises(SerialDisconnectedError):
+            blocking.receive(timeout=10)
 
 
 async def test_the_descriptor_tells_the_truth(anyio_backend: object) -> None:

@@ -146,7 +146,7 @@ class End:
         self._strike(course, lambda: not plan.disconnected and self._held_until is None and bool(self._inbox))
         if plan._before_read(self.count_error):
             return 0
-        ready = course.altered
+        ready = course.ready
         if not ready:
             if not self._inbox and self.peer._gone:
                 return 0
@@ -205,7 +205,7 @@ class End:
     def input_waiting(self) -> int:
         """Bytes that can be read now."""
         with self._lock:
-            ready = len(self._courses["read"].altered)
+            ready = len(self._courses["read"].ready)
             return ready if self._held_until is not None else ready + len(self._inbox)
 
     def output_waiting(self) -> int:
@@ -217,7 +217,7 @@ class End:
     def discard_input(self) -> None:
         """Drop what has arrived."""
         with self._lock:
-            self._courses["read"].altered.clear()
+            self._courses["read"].ready.clear()
             self._inbox.clear()
             self._settle()
 
@@ -340,7 +340,7 @@ class End:
         arrived = bool(self._inbox) or self.peer._gone
         enough = 1 if self._signal.writable else _WORTH_WAKING
         self._signal.show(
-            readable=bool(courses["read"].altered)
+            readable=bool(courses["read"].ready)
             or (arrived and self._held_until is None)
             or plan._ends_reads()
             or schedule.expects(courses["read"]),

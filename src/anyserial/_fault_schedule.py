@@ -19,15 +19,15 @@ _ON_DEVICE: Final = COUNTED.keys() | {FaultAction.DISCONNECT, FaultAction.REPLUG
 class Course:
     """How far one direction of a port has come."""
 
-    __slots__ = ("altered", "byte", "direction", "op")
+    __slots__ = ("byte", "direction", "op", "ready")
 
     def __init__(self, direction: Direction) -> None:
         self.direction: Final = direction
         self.op = 0
         #: Bytes that have passed, as they were before any fault.
         self.byte = 0
-        #: Bytes that have passed and did not fit into the reader's buffer, because they were duplicated.
-        self.altered = bytearray()
+        #: Bytes that have passed and wait for the next read: duplicates that did not fit into the buffer.
+        self.ready = bytearray()
 
 
 class _Entry:
@@ -66,7 +66,7 @@ class _Entry:
         event = self.event
         if event.at_byte is not None:
             # Nothing happens to a byte before those in front of it were handed over.
-            return course.byte >= event.at_byte and not course.altered
+            return course.byte >= event.at_byte and not course.ready
         if event.on_op is not None:
             return course.op >= event.on_op
         return self.due
