@@ -33,6 +33,7 @@ from .support import (
     on_trio,
     parked,
     take,
+    until,
     until_stuck,
 )
 
@@ -392,10 +393,29 @@ async def test_unread_data_does_not_spin_the_loop(ports: Ports) -> None:
         await peer.send(b"x")
         await reader.wait()
     await peer.send(b"unread")
-    await anyio.wait_readable(fileno(port))
+    await until(lambda: port.input_waiting() == 6)
     before = time.process_time()
     await anyio.sleep(0.4)
     assert time.process_time() - before < 0.2
+
+
+async def test_a_port_collected_on_another_thread(ptys: PtyPair) -> None:
+    """L-98, L-99: the running loop forgets the descriptor before its number can be used again."""
+    async with await open_serial_port(ptys.path_b) as peer:
+        for _ in range(5):
+            before = descriptors()
+            box = [await open_serial_port(ptys.path_a)]
+            async with anyio.create_task_group() as tg:
+                reader = await parked(box[0].receive, tg)
+                await peer.send(b"x")
+                await reader.wait()
+            assert reader.value == b"x"
+            del reader
+            gc.collect()
+            with warnings_about_leaks() as texts:
+                await anyio.to_thread.run_sync(box.clear)
+            assert texts == [f"unclosed serial port {ptys.path_a}"]
+            await until(lambda before=before: not leaked(before))  # type: ignore[misc]
 
 
 def test_a_port_may_outlive_its_loop(anyio_backend: tuple[str, dict[str, object]], ptys: PtyPair) -> None:
