@@ -111,7 +111,7 @@ async def test_capabilities(
 ) -> None:
     """L-126, L-127, section 13: the column of BSD; modem lines and the output queue are asked for."""
     bsd = Terminal(modem=modem)
-    bsd.refuse["TIOCOUTQ"] = refused
+    bsd.refuse["TIOCOUTQ"] = list(refused)
     async with await opened(bsd, ptys) as port:
         has = port.capabilities
     assert (has.platform, has.backend) == ("bsd", "bsd")
