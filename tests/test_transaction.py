@@ -13,7 +13,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anyserial import (
@@ -98,6 +98,7 @@ def assert_device_is(kernel: FakeKernel, config: SerialConfig) -> None:
     assert before == (round(config.rs485.delay_before_send * 1000) if config.rs485 is not None else 0)
 
 
+@settings(max_examples=50)
 @given(old=configs, new=configs, last=configs)
 def test_the_device_is_what_the_config_says(old: SerialConfig, new: SerialConfig, last: SerialConfig) -> None:
     """L-72, L-75, L-76, L-77, E32: after an open and after each configure; a close restores what was optional."""
@@ -154,6 +155,7 @@ def test_one_failing_call_changes_nothing(old: SerialConfig, new: SerialConfig, 
     anyio.run(main)
 
 
+@settings(max_examples=50)
 @given(old=configs, new=configs, policy=st.sampled_from(["raise", "warn", "ignore"]))
 def test_a_refused_feature_follows_the_policy(old: SerialConfig, new: SerialConfig, policy: str) -> None:
     """L-71, L-129, L-131: with RAISE all is as before, otherwise all but the refused feature applies."""
