@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator
 
@@ -11,7 +12,7 @@ import pytest
 from anyserial import SerialClosedError, SerialConfig, SerialPort
 from anyserial.testing import MockBackend
 
-from .support import AWAITABLES, assert_checkpoint, faulty_pair, parked
+from .support import AWAITABLES, assert_checkpoint, faulty_pair, parked, until
 
 pytestmark = pytest.mark.anyio
 
@@ -49,23 +50,23 @@ def line() -> Iterator[Line]:
         (4000, SerialConfig(baudrate=300), 0.05),
         (1, SerialConfig(baudrate=115_200), 0.001),
         (20, SerialConfig(baudrate=9600), 20 * 10 / 9600),
-        (10, SerialConfig(baudrate=4800, byte_size=5, stop_bits=2, parity="odd"), 10 * 9 / 4800),
+        (44, SerialConfig(baudrate=9600, byte_size=5), 44 * 7 / 9600),
+        (20, SerialConfig(baudrate=9600, parity="even", stop_bits=2), 20 * 12 / 9600),
     ],
-    ids=["longest", "shortest", "8N1", "5O2"],
+    ids=["longest", "shortest", "8N1", "5N1", "8E2"],
 )
 async def test_the_interval_follows_queue_and_rate(
     line: Line, pending: int, config: SerialConfig, interval: float
 ) -> None:
     """L-66, L-67: the time that the queue needs at the current frame length, within 1 and 50 ms."""
     line.pending = pending
-    async with SerialPort(line, config) as port:
-        with anyio.move_on_after(0.3) as scope:
-            await port.drain()
-    assert scope.cancelled_caught
-    gaps = sorted(later - earlier for earlier, later in zip(line.looks, line.looks[1:], strict=False))
-    # libuv rounds its timers to milliseconds; a loaded machine only adds.
-    assert gaps[0] > interval - 0.0012
-    assert gaps[len(gaps) // 10] < interval * 1.5 + 0.02
+    async with SerialPort(line, config) as port, anyio.create_task_group() as tg:
+        tg.start_soon(port.drain)
+        await until(lambda: len(line.looks) > 15)
+        tg.cancel_scope.cancel()
+    shortest = min(later - earlier for earlier, later in itertools.pairwise(line.looks))
+    # libuv rounds its timers to milliseconds; a loaded machine adds, but not to all of them.
+    assert interval - 0.0012 < shortest < interval * 1.1 + 0.008
 
 
 async def test_a_new_rate_counts_at_once(line: Line) -> None:

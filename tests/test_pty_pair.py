@@ -107,7 +107,7 @@ def test_an_idle_pair_costs_nothing(ptys: PtyPair) -> None:
         pass
     before = time.process_time()
     time.sleep(0.3)
-    assert time.process_time() - before < 0.15
+    assert time.process_time() - before < 0.04
 
 
 def test_an_unplugged_end_hangs_up(ptys: PtyPair) -> None:
