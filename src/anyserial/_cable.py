@@ -205,6 +205,7 @@ class End:
     def input_waiting(self) -> int:
         """Bytes that can be read now."""
         with self._lock:
+            self.peer._settle()
             ready = len(self._courses["read"].ready)
             return ready if self._held_until is not None else ready + len(self._inbox)
 
