@@ -21,6 +21,7 @@ from .sync_support import (
     Background,
     Interrupt,
     StuckOutput,
+    assert_runs,
     faulty_pair,
     interrupt,
     open_pair,
@@ -208,3 +209,39 @@ def until_asleep(pid: int) -> None:
         return seen > 20
 
     until(is_asleep)
+
+
+AT_ANY_MOMENT = """
+    import random, signal, sys, time
+    from anyserial.sync import open_serial_port
+
+    class Interrupt(BaseException):
+        pass
+
+    def interrupt(*_):
+        raise Interrupt
+
+    def use():
+        while True:
+            port.drain()
+            port.configure(port.config, timeout=5)
+
+    signal.signal(signal.SIGALRM, interrupt)
+    moments, interrupts, end = random.Random(0), 0, time.monotonic() + 2
+    with open_serial_port(sys.argv[1]) as port, open_serial_port(sys.argv[2]) as peer:
+        while time.monotonic() < end:
+            try:
+                signal.setitimer(signal.ITIMER_REAL, moments.uniform(0.0002, 0.002))
+                use()
+            except Interrupt:
+                interrupts += 1
+            port.drain(timeout=20)
+            peer.drain(timeout=20)
+    assert interrupts > 50, interrupts
+    print("ok")
+"""
+
+
+def test_interruptions_at_any_moment(ptys: PtyPair) -> None:
+    """L-152: wherever they hit a call through the loop, its guard is free, and no other port is held up."""
+    assert_runs(AT_ANY_MOMENT, ptys.path_a, ptys.path_b)

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import contextvars
+import functools
 import logging
 import math
 import os
 import threading
 from collections.abc import Callable, Coroutine, Mapping
-from concurrent.futures import wait
-from typing import Any, Final, Generic, TypeVar
+from queue import Empty, SimpleQueue
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import anyio
+from anyio import lowlevel
 from anyio.from_thread import BlockingPortal, BlockingPortalProvider
 
 from ._policy import warn_from_elsewhere, warner
 
 _T = TypeVar("_T")
+
+_Start: TypeAlias = Callable[[Callable[[], Coroutine[Any, Any, None]]], object]
 
 _log = logging.getLogger("anyserial.sync")
 
@@ -88,8 +94,10 @@ class PortalLease:
         self._portal = portal
         self._provider = provider
         self._process = process
+        self._start = portal.call(_starter)
         self._lock = threading.RLock()
         self._users = {_PORT}
+        self._ended = False
 
     @classmethod
     def take(cls) -> PortalLease:
@@ -99,7 +107,12 @@ class PortalLease:
             process.open_ports += 1
             provider = process.provider
         try:
-            lease = cls(provider.__enter__(), provider, process)
+            portal = provider.__enter__()
+            try:
+                lease = cls(portal, provider, process)
+            except BaseException:
+                provider.__exit__(None, None, None)
+                raise
         except BaseException:
             with process.lock:
                 process.open_ports -= 1
@@ -109,12 +122,13 @@ class PortalLease:
 
     def release(self) -> None:
         """Give it back; the last one stops the portal and waits for its thread."""
-        self._leave(_PORT)
+        self._users.discard(_PORT)
+        self._end_if_unused()
 
     def disown(self) -> None:
         """In a forked child, where the portal has no thread: ended, without waiting for anything."""
         self._lock = threading.RLock()
-        self._users.clear()
+        self._ended = True
         # Else its own end, when it is collected, would wait for ever.
         with contextlib.suppress(RuntimeError):
             _first_step(self._portal.stop())
@@ -131,20 +145,19 @@ class PortalLease:
         user = object()
         try:
             with self._lock:
-                is_running = bool(self._users)
-                if is_running:
-                    self._users.add(user)
-            return _Call(self._portal, func, path).result(timeout) if is_running else _first_step(func())
+                self._users.add(user)
+                is_running = not self._ended
+            return _Call(func, path).result(self._start, timeout) if is_running else _first_step(func())
         finally:
-            self._leave(user)
+            # At once, in one C call: no signal handler raises before it is done.
+            self._users.discard(user)
+            self._end_if_unused()
 
-    def _leave(self, user: object) -> None:
+    def _end_if_unused(self) -> None:
         with self._lock:
-            if user not in self._users:
+            if self._ended or self._users:
                 return
-            self._users.remove(user)
-            if self._users:
-                return
+            self._ended = True
         try:
             self._provider.__exit__(None, None, None)
         finally:
@@ -155,60 +168,86 @@ class PortalLease:
 
 
 class _Call(Generic[_T]):
-    """One coroutine on the loop, which its caller can give up. State is changed on the loop only."""
+    """One coroutine on the loop, which its caller can give up. State is changed on the loop only.
 
-    def __init__(self, portal: BlockingPortal, func: Callable[[], Coroutine[Any, Any, _T]], path: str) -> None:
-        self._portal = portal
+    Caller and loop share no lock. A signal handler that raises in the middle of a `threading.Condition`, which every
+    future has, leaves it locked, and the loop would wait for it for ever; a `SimpleQueue` is waited for in one C call.
+    """
+
+    def __init__(self, func: Callable[[], Coroutine[Any, Any, _T]], path: str) -> None:
         self._func = func
         self._path = path
         self._warn = warner()
         self._scope: anyio.CancelScope | None = None
-        self._given_up = False
-        self._ended = threading.Event()
+        self._is_over = False
+        self._values: list[_T] = []
+        self._error: Exception | None = None
+        self._answers: SimpleQueue[None] = SimpleQueue()
 
-    def result(self, timeout: float | None) -> _T:
+    def result(self, start: _Start, timeout: float | None) -> _T:
         try:
-            future = self._portal.start_task_soon(self._run)
-            if not wait([future], timeout).done:
-                self._give_up()
+            start(self._run)
+            try:
+                self._answers.get(timeout=timeout)
+            except Empty:
+                self._give_up(start)
         except BaseException:
-            self._give_up()
+            self._give_up(start)
             raise
+        if self._values:
+            return self._values[0]
+        # The traceback leads here, so the error is not kept: no cycle may hold the port.
+        error, self._error = self._error, None
         try:
-            return future.result()
-        except _GivenUpError:
-            raise TimeoutError(f"{self._path}: not finished within {timeout} s") from None
+            raise error or TimeoutError(f"{self._path}: not finished within {timeout} s")
         finally:
-            # The exception's traceback leads here: no cycle may keep the port.
-            del future
+            del error
 
-    async def _run(self) -> _T:
+    async def _run(self) -> None:
         warn_from_elsewhere.set(self._warn)
         try:
             with anyio.CancelScope() as self._scope:
-                if not self._given_up:
-                    return await self._func()
-            raise _GivenUpError
+                if not self._is_over:
+                    self._values.append(await self._func())
+        except Exception as exc:
+            self._error = exc
         finally:
-            self._ended.set()
+            self._is_over = True
+            self._answers.put(None)
 
-    def _give_up(self) -> None:
+    def _give_up(self, start: _Start) -> None:
         """Return when it has ended, or will never begin."""
-        if self._portal.call(self._cancel):
-            self._ended.wait()
+        start(self._cancel)
+        self._answers.get()
 
-    async def _cancel(self) -> bool:
+    async def _cancel(self) -> None:
         for _ in range(_FREE_TURNS):
-            await anyio.lowlevel.checkpoint()
-        self._given_up = True
-        if self._scope is None:
-            return False
-        self._scope.cancel()
-        return True
+            await lowlevel.checkpoint()
+        if self._is_over or self._scope is None:
+            self._is_over = True
+            self._answers.put(None)
+        else:
+            self._scope.cancel()
 
 
-class _GivenUpError(Exception):
-    """The caller gave the call up."""
+async def _starter() -> _Start:
+    """A function that starts a task on the running loop, from any thread or signal handler, and waits for nothing."""
+    native: Any = lowlevel.current_token().native_token
+    if not isinstance(native, asyncio.AbstractEventLoop):
+        # The loop has loaded it; who uses asyncio may not have it.
+        import trio
+
+        return functools.partial(native.run_sync_soon, trio.lowlevel.spawn_system_task)
+    # The loop itself refers weakly to its tasks.
+    tasks: set[asyncio.Task[None]] = set()
+
+    def start(func: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        task = native.create_task(func())
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    # An empty context: that of a caller inside another loop's task would say that this loop is of that kind.
+    return lambda func: native.call_soon_threadsafe(start, func, context=contextvars.Context())
 
 
 def _first_step(coroutine: Coroutine[Any, Any, _T]) -> _T:
