@@ -336,9 +336,11 @@ def test_without_anyios_plugin_there_is_a_usage_error(project: Project) -> None:
 def test_a_timeout_ends_one_test_and_not_the_run(project: Project) -> None:
     """P-16, P-25: pytest-timeout tears a test out of its loop; what it waits for is ended and its port is closed."""
     run = project.run(
-        "--timeout=0.3",
         "--timeout-method=signal",
         test="""
+        import pytest
+
+        @pytest.mark.timeout(0.5, func_only=True)
         async def test_hangs(serial_port):
             await serial_port.receive()
 
