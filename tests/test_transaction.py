@@ -202,6 +202,21 @@ async def test_a_way_back_that_fails_is_a_note_on_the_first_error(tmp_path: Path
         assert port.config.baudrate == 115_200
 
 
+async def test_a_warning_that_is_an_error_is_rolled_back(tmp_path: Path, ptys: PtyPair) -> None:
+    """L-71, L-72, L-129: an exception of any type undoes what came before it."""
+    kernel = FakeKernel(UART_8250, tmp_path)
+    async with await kernel.open(ptys.path_a) as port:
+        before, config = kernel.state(), port.config
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with pytest.raises(RuntimeWarning, match="RS-485"):
+                await port.configure(
+                    SerialConfig(baudrate=9600, low_latency=True, rs485=RS485Config(), unsupported_policy="warn")
+                )
+        assert kernel.state() == before
+        assert port.config is config
+
+
 async def test_notes_are_on_the_error_the_caller_sees(tmp_path: Path, ptys: PtyPair) -> None:
     """L-71, L-79: also when the first error is the system's own, translated on its way."""
     kernel = FakeKernel(ADAPTER, tmp_path)
