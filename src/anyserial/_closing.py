@@ -48,15 +48,20 @@ class Closer:
         self._discard = discard
         self._release = release
         self._hurry = threading.Event()
+        self._released = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"anyserial close {device}", daemon=True)
         with _lock:
             _closers.setdefault(device, []).append(self)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:
+            # The interpreter is shutting down, or there are too many threads: a close that waits for nobody.
+            self.hurry()
+            self._run()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block until the device is released; false when `timeout` seconds have passed before."""
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
+        return self._released.wait(timeout)
 
     def hurry(self) -> None:
         """Discard what has not been sent, and release the device now."""
@@ -80,6 +85,7 @@ class Closer:
                     _closers[self._device].remove(self)
                     if not _closers[self._device]:
                         del _closers[self._device]
+                self._released.set()
 
 
 def wait_for(device: Hashable) -> None:

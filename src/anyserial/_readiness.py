@@ -148,6 +148,9 @@ class _AsyncioWatch:
         self._writes.wake()
 
     def detach(self) -> int:
+        if self.loop.is_closed():
+            # The registrations have gone with it, and uvloop would take a call that it never makes.
+            return self._fd
         self.wake()
         if threading.get_ident() == self._thread:
             _notify_others(self._fd)
@@ -165,8 +168,7 @@ class _AsyncioWatch:
         return self._fd
 
     def forget(self) -> None:
-        # On a closed loop the registration has gone with it.
-        with contextlib.suppress(RuntimeError):
+        if not self.loop.is_closed():
             self._unregister()
 
     def _forget_later(self, descriptor: _Descriptor) -> None:
