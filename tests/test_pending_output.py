@@ -70,6 +70,22 @@ async def test_close_does_not_wait_for_output(ptys: PtyPair) -> None:
     await until(lambda: threading.active_count() <= max(threads, during))
 
 
+async def test_a_close_without_a_thread_to_be_had_lets_go_at_once(
+    ptys: PtyPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L-94, L-95: at the end of the interpreter no thread starts; then nobody waits and nothing leaks."""
+    before = descriptors()
+    port = await open_with(OutputQueue(5), ptys.path_a)
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        await port.aclose()
+    assert not leaked(before)
+
+
 async def test_an_empty_queue_needs_no_helper(ptys: PtyPair) -> None:
     """L-95: close is then one direct call."""
     before = descriptors()
