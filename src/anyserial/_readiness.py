@@ -98,7 +98,7 @@ def watch(fd: int) -> Watch:
             return _AnyioWatch(fd, loop, lowlevel.cancel_shielded_checkpoint)
         return _AsyncioWatch(fd, loop)
     trio = sys.modules.get("trio")
-    if trio is None:
+    if trio is None or not trio.lowlevel.in_trio_task():
         raise UnsupportedAsyncBackendError("anyserial needs a task of asyncio or trio, and none is running here")
     return _AnyioWatch(fd, loop, trio.lowlevel.cancel_shielded_checkpoint)
 
