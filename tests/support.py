@@ -13,6 +13,7 @@ from typing import Any
 
 import anyio
 import anyio.abc
+from anyio.streams.file import FileStreamAttribute
 
 from anyserial import SerialConfig, SerialPort, open_serial_port
 from anyserial.testing import MockBackend, pty_pair, serial_port_pair
@@ -74,6 +75,11 @@ async def faulty_pair(
     far.open(far.path, config)
     async with SerialPort(backend, config) as port, SerialPort(far, config) as peer:
         yield port, peer, backend
+
+
+def fileno(port: SerialPort) -> int:
+    """The port's descriptor."""
+    return port.extra(FileStreamAttribute.fileno)
 
 
 def descriptors() -> set[tuple[int, str]]:

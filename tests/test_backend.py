@@ -157,7 +157,7 @@ Memory = tuple[SerialPort, SerialPort, MemoryBackend]
 
 
 async def test_another_projects_backend_conforms(capabilities: SerialCapabilities) -> None:
-    """L-223, L-26, L-23: the contract does not depend on descriptors."""
+    """L-223, L-26, L-27, L-23: the contract does not depend on descriptors."""
 
     @asynccontextmanager
     async def make_pair(config: SerialConfig) -> AsyncIterator[tuple[SerialPort, SerialPort]]:

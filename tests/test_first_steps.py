@@ -194,7 +194,8 @@ async def test_fan_out_over_several_ports(anyio_backend: object) -> None:
                     expected[name] = f"frame of {name}".encode()
                     await peer.send(expected[name] + b"\n")
         assert frames == expected
-    assert threads[1] >= threads[4] >= threads[16]
+    # The test runner has a thread of its own, which is counted from its first log record on.
+    assert max(threads.values()) - threads[1] <= 1
 
 
 async def test_a_bad_path_does_not_disturb_the_others(ptys: PtyPair) -> None:

@@ -265,7 +265,8 @@ async def test_one_loop_and_one_thread_serve_many_ports(anyio_backend: object) -
         assert [reader.value for reader in readers] == [b"x"] * number
         for port in (port for pair in pairs for port in pair):
             await port.aclose()
-    assert counts[0] >= counts[1] >= counts[2]
+    # The test runner has a thread of its own, which is counted from its first log record on.
+    assert max(counts) - counts[0] <= 1
 
 
 @pytest.mark.parametrize("call", [lambda port: port.receive(), lambda port: port.configure(SerialConfig())])
