@@ -269,6 +269,36 @@ def test_no_byte_is_lost(kind: str) -> None:
     assert timeouts
 
 
+@each_receiver
+def test_a_wake_up_in_vain(receive: Callable[..., Any]) -> None:
+    """L-55, L-149: is not seen, but does not put off the timeout either; what is queued stays queued."""
+    with faulty_pair() as (port, peer, backend):
+        peer.send(b"queued")
+        backend.faults.eagain_reads = 5
+        assert receive(port, 20) in (b"queued", 6)
+        peer.send(b"queued")
+        backend.faults.eagain_reads = 10**9
+        for timeout in (0, 0.05):
+            with pytest.raises(TimeoutError):
+                receive(port, timeout)
+        backend.faults.eagain_reads = 0
+        assert receive(port, 0) in (b"queued", 6)
+
+
+def test_a_line_that_opens_in_vain() -> None:
+    """L-55, L-149, L-151: likewise for a send."""
+    with faulty_pair() as (port, peer, backend):
+        backend.faults.eagain_writes = 5
+        port.send(b"sent", timeout=20)
+        backend.faults.eagain_writes = 10**9
+        for timeout in (0, 0.05):
+            with pytest.raises(TimeoutError, match="beyond 0 bytes"):
+                port.send(b"never", timeout=timeout)
+        backend.faults.eagain_writes = 0
+        assert port.stats().bytes_sent == 4
+        assert peer.receive(timeout=5) == b"sent"
+
+
 def test_a_line_that_takes_nothing() -> None:
     """L-149, L-168: the timeout ends a send that is told again and again that it may try."""
     with faulty_pair() as (port, _, backend):
