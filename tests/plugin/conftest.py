@@ -89,7 +89,9 @@ class Project:
         self._pytester = pytester
         self.path = pytester.path
         monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-        monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+        # Under CI pytest prints every message in full, in the summary too.
+        for name in ("PYTEST_ADDOPTS", "CI", "BUILD_NUMBER"):
+            monkeypatch.delenv(name, raising=False)
         self.ini("")
 
     def ini(self, text: str) -> None:
