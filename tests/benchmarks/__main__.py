@@ -55,15 +55,15 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks", description="Measures anyserial beside the bare system calls.")
-    parser.add_argument("--rounds", type=int, help="how often everybody takes a turn (9; with --quick 1)")
+    parser.add_argument(
+        "--rounds", type=int, help="how often everybody takes a turn (15 or as the case says; --quick: 1)"
+    )
     parser.add_argument("--cases", nargs="+", metavar="NAME", help="only cases whose names begin so")
     parser.add_argument("--only", nargs="+", metavar="NAME", default=[], help="only contestants whose names begin so")
     parser.add_argument("--quick", action="store_true", help="seconds instead of minutes; the figures tell little")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure of every round")
     parser.add_argument("--docs", action="store_true", help="update the tables and the plot of docs/performance.md")
-    options = parser.parse_args()
-    options.rounds = options.rounds or (1 if options.quick else 9)
-    return options
+    return parser.parse_args()
 
 
 def _machine() -> dict[str, Any]:

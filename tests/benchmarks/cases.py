@@ -35,7 +35,8 @@ class Case:
     """One measurement.
 
     `metrics` maps the figures to their column titles. `quick` replaces some of `settings` in a quick run. `skips` are
-    libraries that cannot do it, and `only` those that are asked when not all are. `how` is who measures.
+    libraries that cannot do it, and `only` those that are asked when not all are. `how` is who measures. Many short
+    rounds beat few long ones where other processes disturb; figures that nothing disturbs need few.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Case:
     loops: tuple[str, ...] = LOOPS
     bars: tuple[Bar, ...] = ()
     how: str = "timed"
+    rounds: int = 15
 
     def asks(self, library: str, loop: str) -> bool:
         """Whether this contestant takes part."""
@@ -85,7 +87,7 @@ def _round_trip(size: int, *bars: Bar) -> Case:
         title=f"Round trip of {size} byte{'s'[: size > 1]}",
         measure="round_trip",
         metrics=ROUND_TRIP,
-        settings={"size": size, "count": 1500},
+        settings={"size": size, "count": 800},
         quick={"count": 200},
         skips=(),
         bars=bars,
@@ -99,7 +101,7 @@ def _fan_out(ports: int, *bars: Bar) -> Case:
         measure="fan_out",
         metrics={"cpu": "CPU µs", "wall": "wall µs", "threads": "threads"},
         ports=ports,
-        settings={"size": 64, "count": 6400},
+        settings={"size": 64, "count": 3840},
         quick={"count": 640},
         loops=ANYWHERE,
         bars=bars,
@@ -114,7 +116,7 @@ CASES: Final = [
         title="Round trip of 1 byte without a loop",
         measure="round_trip",
         metrics=ROUND_TRIP,
-        settings={"size": 1, "count": 3000},
+        settings={"size": 1, "count": 2000},
         quick={"count": 200},
         loops=("blocking",),
         bars=tuple(
@@ -165,6 +167,7 @@ CASES: Final = [
         metrics={"percent": "% of a core"},
         far="steady",
         settings={"size": 115},
+        rounds=5,
         only=("raw", OURS),
         bars=(Bar(metric="percent", limit=2),),
     ),
@@ -179,7 +182,7 @@ CASES: Final = [
             "sleep_p99": "sleep p99 µs",
             "ratio": "p99 ÷ sleep p99",
         },
-        settings={"delay": 0.001, "count": 300},
+        settings={"delay": 0.001, "count": 200},
         quick={"count": 20},
         only=CANCELLABLE,
         bars=(Bar(metric="ratio", limit=1.2), Bar(metric="p50", limit=1000)),
@@ -189,7 +192,7 @@ CASES: Final = [
         title="Opening and closing",
         measure="open_close",
         metrics=ROUND_TRIP,
-        settings={"count": 60},
+        settings={"count": 30},
         quick={"count": 5},
     ),
     Case(
@@ -200,6 +203,7 @@ CASES: Final = [
         ports=16,
         settings={"seconds": 1.0},
         quick={"seconds": 0.2},
+        rounds=5,
         only=CANCELLABLE,
         bars=(Bar(metric="wakeups", limit=0),),
     ),
@@ -217,6 +221,7 @@ CASES: Final = [
         },
         far="source",
         settings={"size": 16, "count": 200},
+        rounds=5,
         only=WITHOUT_READ_AHEAD,
         bars=(
             Bar(metric="receive_net", limit=256),
@@ -234,6 +239,7 @@ CASES: Final = [
         only=WITHOUT_READ_AHEAD,
         bars=(Bar(metric="read", limit=1), Bar(metric="register", limit=0)),
         how="traced",
+        rounds=1,
     ),
     Case(
         name="calls-exchange",
@@ -243,6 +249,7 @@ CASES: Final = [
         far="late",
         settings={"size": 64, "count": 100},
         how="traced",
+        rounds=1,
     ),
     Case(
         name="plugin-test",
@@ -262,6 +269,7 @@ CASES: Final = [
         metrics=PYTEST,
         settings={"count": 4},
         quick={"count": 1},
+        rounds=9,
         only=(OURS,),
         loops=("pytest",),
         bars=(Bar(metric="overhead", limit=5, loops=("pytest",)),),

@@ -44,8 +44,8 @@ def _svg(panels: Mapping[str, Mapping[str, Line]]) -> str:
         for index, (loop, lines) in enumerate(panels.items())
     )
     legend = "".join(
-        f'<g transform="translate({_LEFT + index * 165},{_HEIGHT + 14})"><path class="l" stroke="{colour}"'
-        f'{_dashes(name)} d="M0,-4h24"/><text x="30">{name}</text></g>'
+        f'<g transform="translate({_LEFT + index * 144},{_HEIGHT + 14})"><path class="l" stroke="{colour}"'
+        f'{_dashes(name)} d="M0,-4h18"/><text x="22">{name}</text></g>'
         for index, (name, colour) in enumerate(colours.items())
     )
     return (

@@ -12,13 +12,13 @@ from .contestants import CONTESTANTS
 from .processes import Sample, Worker, far_end
 
 # Rounds before everybody gets a fresh process: how a process happens to lie in memory is worth some percent.
-_LIFETIME: Final = 3
+_LIFETIME: Final = 5
 
 
-def run(case: Case, *, rounds: int, quick: bool, only: Sequence[str]) -> Iterator[Sample]:
+def run(case: Case, *, rounds: int | None, quick: bool, only: Sequence[str]) -> Iterator[Sample]:
     """All rounds of `case`; every other one runs backwards, and who fails is not asked again.
 
-    `only` are beginnings of contestants' names, or nothing for all.
+    `rounds` replaces what the case and `quick` say. `only` are beginnings of contestants' names, or nothing for all.
     """
     settings = {**case.settings, **(case.quick if quick else {})}
     names = [
@@ -26,8 +26,8 @@ def run(case: Case, *, rounds: int, quick: bool, only: Sequence[str]) -> Iterato
         for contestant in CONTESTANTS
         if case.asks(contestant.library, contestant.loop) and contestant.name.startswith(tuple(only) or "")
     ]
+    rounds = rounds or (1 if quick else case.rounds)
     if case.how == "traced":
-        # System calls are counted, not timed: once is enough.
         yield from (syscalls.trace(case, name, settings) for name in names)
         return
     if case.how == "pytest":
