@@ -20,7 +20,7 @@ from ._dialogue import Announcement, Answer, Dialogue, Silence
 _GAP: Final = 0.002
 #: Bytes that nobody has counted get these many turns of the loop, of so many seconds, to arrive. Turns, because a busy
 #: machine may stop driver, relay and far end together for any time.
-_TURNS: Final = 10
+_TURNS: Final = 25
 _TURN: Final = 0.002
 #: How long what is expected may be under way when the test is over.
 _UNDER_WAY: Final = 1.0

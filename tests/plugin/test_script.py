@@ -276,16 +276,20 @@ def test_a_request_too_many_at_the_very_end_is_found(project: Project) -> None:
 
 
 def test_a_driver_with_a_port_of_its_own_is_judged_too(project: Project) -> None:
-    """P-51, P-85: what it sends last is waited for, although nobody counts it."""
+    """P-51, P-85: what it has sent is held against the script like everything else, although nobody counts it."""
     run = project.run(
         "--serial-links=pty",
         test="""
+        import anyio
         from anyserial import open_serial_port
 
-        async def test_it(serial_path, serial_script):
+        async def test_it(serial_path, serial_script, serial_transcript):
             serial_script.on(b"A").optional()
             async with await open_serial_port(serial_path) as port:
                 await port.send(b"AA")
+                with anyio.fail_after(10):
+                    while b"".join(event.data for event in serial_transcript.events) != b"AA":
+                        await anyio.sleep(0.001)
         """,
     )
     assert set(run.outcomes().values()) <= {"failed", "error in teardown"}
