@@ -21,6 +21,7 @@ from .support import (
     AWAITABLES,
     MORE_THAN_A_LINK_HOLDS,
     RECEIVERS,
+    faulty_pair,
     on_trio,
     open_pair,
     parked,
@@ -73,6 +74,18 @@ async def test_a_parked_send_can_be_cancelled(ports: Ports, name: str) -> None:
     await take(peer, accepted)
     await port.send(b"x")
     assert await take(peer, 1) == b"x"
+
+
+async def test_a_send_in_many_pieces_can_be_cancelled(anyio_backend: object) -> None:
+    """L-49, L-62: also one that never has to wait, because there is always room for the next byte."""
+    async with faulty_pair() as (port, _, backend):
+        backend.faults.short_write_max = 1
+        async with anyio.create_task_group() as tg:
+            tg.start_soon(port.send, bytes(50_000))
+            while port.stats().bytes_sent < 10:
+                await checkpoint()
+            tg.cancel_scope.cancel()
+        assert 10 <= port.stats().bytes_sent < 1000
 
 
 async def test_the_task_sees_the_cancellation_class(ports: Ports) -> None:

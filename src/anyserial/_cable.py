@@ -20,8 +20,8 @@ from ._fault_plan import FaultPlan, os_error
 from ._fault_schedule import Course
 from ._signal import Signal
 from ._values import LineErrors
-from ._wire import QUEUE_SIZE, Wire, seconds_per_byte
-from .config import SerialConfig
+from ._wire import QUEUE_SIZE, Wire
+from .config import SerialConfig, seconds_per_byte
 from .exceptions import ConfigurationError
 
 #: Unread bytes that an end takes from a peer that is not paced. A paced one is never held up, as on a real line.

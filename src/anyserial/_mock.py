@@ -18,9 +18,8 @@ from ._clock import Clock
 from ._fault_plan import FaultPlan, os_error
 from ._fd import FdBackend
 from ._values import ControlLines, LineErrors, ModemLines
-from ._wire import seconds_per_byte
 from .capabilities import Capability, SerialCapabilities
-from .config import SerialConfig
+from .config import SerialConfig, seconds_per_byte
 
 _S: Final = Capability.SUPPORTED
 _N: Final = Capability.UNSUPPORTED

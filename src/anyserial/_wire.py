@@ -6,24 +6,13 @@ import math
 from collections import deque
 from typing import Final
 
-from .config import Parity, SerialConfig, StopBits
-
 #: Bytes that a paced or halted queue holds.
 QUEUE_SIZE: Final = 4096
-
-_STOP_BIT_TIMES: Final = {StopBits.ONE: 1.0, StopBits.ONE_POINT_FIVE: 1.5, StopBits.TWO: 2.0}
 
 # Adapters deliver in packets about this long, in seconds.
 _PACKET: Final = 0.001
 # Of one byte: what rounding may make a time fall short of the moment it was computed for.
 _ROUNDING: Final = 0.001
-
-
-def seconds_per_byte(config: SerialConfig, baudrate: int | None = None) -> float:
-    """The length of one frame, at `baudrate` instead of the configured rate if given."""
-    parity = 0 if config.parity is Parity.NONE else 1
-    bits = 1 + int(config.byte_size) + parity + _STOP_BIT_TIMES[config.stop_bits]
-    return bits / (baudrate or config.baudrate)
 
 
 class Wire:

@@ -183,6 +183,13 @@ class SerialConfig:
         return dataclasses.replace(self, **changes)
 
 
+def seconds_per_byte(config: SerialConfig, baudrate: int | None = None) -> float:
+    """The time one frame takes on the wire, at `baudrate` instead of the configured rate if given."""
+    parity = 0 if config.parity is Parity.NONE else 1
+    bits = 1 + int(config.byte_size) + parity + float(config.stop_bits)
+    return bits / (baudrate or config.baudrate)
+
+
 def _invalid(field: str, value: object, expected: str) -> ConfigurationError:
     try:
         shown = repr(value)

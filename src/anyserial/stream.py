@@ -29,7 +29,7 @@ from ._platform import open_backend, os_errors
 from ._readiness import checkpoint, checkpoint_if_cancelled, scope_is_cancelled
 from ._values import ControlLines, LineErrors, ModemLines, PortInfo, SerialStats
 from .capabilities import SerialCapabilities, SerialStreamAttribute
-from .config import Parity, SerialConfig, StopBits
+from .config import SerialConfig, seconds_per_byte
 from .exceptions import SerialDisconnectedError
 
 __all__ = ["SerialConnectable", "SerialPort", "open_serial_port"]
@@ -41,8 +41,6 @@ _log_close = logging.getLogger("anyserial.close")
 
 #: One receive moves at most this much. A Linux tty never gives more than 4 KiB per read.
 _MAX_TRANSFER: Final = 65_536
-
-_STOP_BIT_TIMES: Final = {StopBits.ONE: 1.0, StopBits.ONE_POINT_FIVE: 1.5, StopBits.TWO: 2.0}
 
 
 class SerialPort(ByteStream):
@@ -233,10 +231,10 @@ class SerialPort(ByteStream):
             if not view:
                 await checkpoint()
                 return
-            if scope_is_cancelled():
-                await checkpoint_if_cancelled()
             sent = 0
             while sent < len(view):
+                if scope_is_cancelled():
+                    await checkpoint_if_cancelled()
                 count = await self._backend.write_some(view[sent:] if sent else view)
                 sent += count
                 if self._count_transfers:
@@ -261,7 +259,7 @@ class SerialPort(ByteStream):
 
     async def _wait_for_queue(self) -> None:
         while pending := self._output_waiting():
-            estimate = pending * self._bits_per_frame() / self._config.baudrate
+            estimate = pending * seconds_per_byte(self._config)
             await anyio.sleep(min(max(estimate, 0.001), 0.05))
 
     async def drain_exact(self) -> None:
@@ -277,11 +275,6 @@ class SerialPort(ByteStream):
             await self._backend.drain_hardware()
             # A backend ends its wait when it is closed.
             self._state.require_open()
-
-    def _bits_per_frame(self) -> float:
-        config = self._config
-        parity = 0 if config.parity is Parity.NONE else 1
-        return 1 + int(config.byte_size) + parity + _STOP_BIT_TIMES[config.stop_bits]
 
     # Settings and lines
 
