@@ -152,7 +152,9 @@ def test_a_close(ptys: PtyPair) -> None:
 
 
 CTRL_C = """
-    import sys
+    import signal
+    # A shell's background job starts with the signal ignored, and hands that on.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     from anyserial.sync import SerialPort
     from anyserial.testing import pty_pair
 
@@ -186,13 +188,17 @@ def test_ctrl_c_itself() -> None:
     ) as script:
         assert script.stdout is not None
         said = []
-        for line in script.stdout:
-            said.append(line.strip())
-            if said[-1] != "ok":
-                until_asleep(script.pid)
-                script.send_signal(signal.SIGINT)
-        assert script.stderr is not None
-        assert script.stderr.read() == ""
+        try:
+            for line in script.stdout:
+                said.append(line.strip())
+                if said[-1] != "ok":
+                    until_asleep(script.pid)
+                    script.send_signal(signal.SIGINT)
+            assert script.stderr is not None
+            assert script.stderr.read() == ""
+        except BaseException:
+            script.kill()
+            raise
     assert said == ["receiving"] * 3 + ["breaking", "ok"]
     assert script.returncode == 0
 
