@@ -29,3 +29,15 @@ def test_a_quick_run_measures_us_beside_the_floor(tmp_path):
     assert [sample["contestant"] for sample in samples] == names
     assert all(sample["figures"]["p50"] > 0 for sample in samples), samples
     assert "bar ≤ 1.15 · raw" in done.stdout
+
+
+@pytest.mark.parametrize("contestant", ["raw", "anyserial"])
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop", "trio"])
+def test_figures_are_published_for_every_loop(loop, contestant):
+    """A13, A29, B12, C24, C33: the page tells latency, overhead and fan-out, of us and of the floor."""
+    page = (Path(__file__).parents[1] / "docs" / "performance.md").read_text("utf-8")
+    sections = dict(section.split("\n", 1) for section in page.split("\n### ")[1:])
+    for title in ("Round trip of 64 bytes", *(f"Exchanges of 64 bytes on {count} ports at once" for count in (4, 16))):
+        assert f"\n| {contestant}/{loop} | " in sections[title]
+    assert "\n| anyserial, buffered/asyncio | " in sections["Round trip of 64 bytes"]
+    assert "\n| pyserial/blocking | " in sections["Exchanges of 64 bytes on 16 ports at once"]
