@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import accumulate
 from typing import Final
 
 from .cases import LOOPS, OURS
@@ -43,10 +44,12 @@ def _svg(panels: Mapping[str, Mapping[str, Line]]) -> str:
         f'<g transform="translate({index * _WIDTH},0)">{_panel(loop, lines, top, step, colours)}</g>'
         for index, (loop, lines) in enumerate(panels.items())
     )
+    # Characters of this font are about 6.3 wide.
+    starts = accumulate((40 + 6.3 * len(name) for name in colours), initial=_LEFT)
     legend = "".join(
-        f'<g transform="translate({_LEFT + index * 144},{_HEIGHT + 14})"><path class="l" stroke="{colour}"'
+        f'<g transform="translate({start:.0f},{_HEIGHT + 14})"><path class="l" stroke="{colour}"'
         f'{_dashes(name)} d="M0,-4h18"/><text x="22">{name}</text></g>'
-        for index, (name, colour) in enumerate(colours.items())
+        for start, (name, colour) in zip(starts, colours.items(), strict=False)
     )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH * len(panels)} {_HEIGHT + 26}" role="img">'
