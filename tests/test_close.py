@@ -287,3 +287,18 @@ async def test_a_backend_is_closed_once(anyio_backend: object) -> None:
         await assert_raises_when_cancelled(port.aclose)
     assert backend.closes == 1
     far.close()
+
+
+async def test_close_wakes_a_foreign_wait_on_an_unused_port(ports: Ports) -> None:
+    """L-89: whoever waits on the descriptor through AnyIO is told, also when the port itself has never waited."""
+    port, _ = ports
+    fd = fileno(port)
+
+    async def wait() -> None:
+        with pytest.raises(anyio.ClosedResourceError):
+            await anyio.wait_readable(fd)
+
+    async with anyio.create_task_group() as tg:
+        tg.start_soon(wait)
+        await anyio.wait_all_tasks_blocked()
+        await port.aclose()

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 
 from ._backend import Counters
-from ._readiness import WOKEN, Watch, running_loop
+from ._readiness import WOKEN, Watch, notify_closing, running_loop
 from ._readiness import watch as make_watch
 
 
@@ -128,18 +128,16 @@ class FdBackend:
         """Forget them."""
         self._held.clear()
 
-    def wake(self) -> None:
-        """Make parked calls look again."""
-        if self._watch is not None:
-            self._watch.wake()
-
     def detach(self) -> int:
         """Take the descriptor away from the port and return it for closing; every waiter is woken first.
 
         -1 if it is gone already.
         """
         fd, self._fd = self._fd, -1
-        if self._watch is None or fd < 0:
+        if fd < 0:
+            return fd
+        if self._watch is None:
+            notify_closing(fd)
             return fd
         watch, self._watch = self._watch, None
         return watch.detach()

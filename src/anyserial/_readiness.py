@@ -29,7 +29,7 @@ checkpoint_if_cancelled = lowlevel.checkpoint_if_cancelled
 #: The running asyncio loop of this thread; None under trio.
 running_loop: Final[Callable[[], asyncio.AbstractEventLoop | None]] = asyncio._get_running_loop
 
-#: What a wait returns when `wake` ended it.
+#: What a wait returns when `detach` ended it.
 WOKEN: Final = -1
 
 _Attempt: TypeAlias = Callable[[memoryview], int]
@@ -66,10 +66,6 @@ class Watch(Protocol):
 
     async def readable(self) -> None:
         """Wait until a read is worth trying; may be early."""
-        ...
-
-    def wake(self) -> None:
-        """Make the waits return."""
         ...
 
     def detach(self) -> int:
@@ -143,17 +139,14 @@ class _AsyncioWatch:
     async def readable(self) -> None:
         await self.read(_nothing, memoryview(b""), _forget)
 
-    def wake(self) -> None:
-        self._reads.wake()
-        self._writes.wake()
-
     def detach(self) -> int:
         if self.loop.is_closed():
             # The registrations have gone with it, and uvloop would take a call that it never makes.
             return self._fd
-        self.wake()
+        self._reads.wake()
+        self._writes.wake()
         if threading.get_ident() == self._thread:
-            _notify_others(self._fd)
+            notify_closing(self._fd)
         elif self._reads.was_registered or self._writes.was_registered:
             # Garbage collection can happen on any thread, but only its own may touch the loop. The number stays taken
             # until the loop has forgotten it: a reused number with a stale registration would hang.
@@ -324,18 +317,15 @@ class _AnyioWatch:
     async def readable(self) -> None:
         await self._wait(anyio.wait_readable)
 
-    def wake(self) -> None:
-        _notify_others(self._fd)
-
     def detach(self) -> int:
-        self.wake()
+        notify_closing(self._fd)
         return self._fd
 
     def forget(self) -> None:
         """Nothing outlives a call."""
 
 
-def _notify_others(fd: int) -> None:
+def notify_closing(fd: int) -> None:
     """Wake waits made through AnyIO: a user may have waited on the port's descriptor."""
     # RuntimeError: no loop runs in this thread, so nobody waits in it.
     with contextlib.suppress(RuntimeError):
