@@ -134,11 +134,23 @@ async def until_stuck(port: SerialPort) -> None:
         await anyio.sleep(0.03)
 
 
+async def all_blocked() -> None:
+    """Wait until every other task waits for something.
+
+    On asyncio AnyIO looks once in 100 ms, and would find a task that wakes each 50 ms awake for ever.
+    """
+    blocked = False
+    while not blocked:
+        with anyio.move_on_after(0.03):
+            await anyio.wait_all_tasks_blocked()
+            blocked = True
+
+
 async def parked(call: Callable[[], Awaitable[object]], tg: anyio.abc.TaskGroup) -> Outcome:
     """Start `call` in `tg` and return once it waits for something outside."""
     outcome = Outcome()
     tg.start_soon(outcome.record, call)
-    await anyio.wait_all_tasks_blocked()
+    await all_blocked()
     assert not outcome.done
     return outcome
 

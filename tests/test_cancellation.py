@@ -21,6 +21,7 @@ from .support import (
     AWAITABLES,
     MORE_THAN_A_LINK_HOLDS,
     RECEIVERS,
+    all_blocked,
     faulty_pair,
     on_trio,
     open_pair,
@@ -102,7 +103,7 @@ async def test_the_task_sees_the_cancellation_class(ports: Ports) -> None:
 
     async with anyio.create_task_group() as tg:
         tg.start_soon(read)
-        await anyio.wait_all_tasks_blocked()
+        await all_blocked()
         tg.cancel_scope.cancel()
     assert type(seen[0]) is anyio.get_cancelled_exc_class()
 
@@ -135,7 +136,7 @@ async def test_a_shielded_call_completes(ports: Ports) -> None:
                 await checkpoint()
 
             tg.start_soon(read)
-            await anyio.wait_all_tasks_blocked()
+            await all_blocked()
             outer.cancel()
             with anyio.CancelScope(shield=True):
                 await peer.send(b"x")

@@ -19,6 +19,7 @@ from .support import (
     RECEIVERS,
     SILENT_WHEN_CLOSED,
     Outcome,
+    all_blocked,
     assert_checkpoint,
     assert_raises_when_cancelled,
     descriptors,
@@ -94,7 +95,7 @@ async def test_close_under_native_cancellation(ports: Ports) -> None:
             await port.receive()
 
     using = asyncio.create_task(use())
-    await anyio.wait_all_tasks_blocked()
+    await all_blocked()
     using.cancel()
     await asyncio.wait([using])
     assert using.cancelled()
@@ -300,5 +301,5 @@ async def test_close_wakes_a_foreign_wait_on_an_unused_port(ports: Ports) -> Non
 
     async with anyio.create_task_group() as tg:
         tg.start_soon(wait)
-        await anyio.wait_all_tasks_blocked()
+        await all_blocked()
         await port.aclose()

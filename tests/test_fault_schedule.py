@@ -30,7 +30,7 @@ from anyserial import (
 from anyserial.testing import FaultAction, FaultEvent, FaultPlan, FiredFault, MockBackend
 
 from .manual_clock import ManualClock
-from .support import MORE_THAN_A_LINK_HOLDS, Outcome, parked, take, until, until_stuck
+from .support import MORE_THAN_A_LINK_HOLDS, Outcome, all_blocked, parked, take, until, until_stuck
 
 pytestmark = pytest.mark.anyio
 
@@ -478,7 +478,7 @@ async def test_a_delay_of_what_is_received(anyio_backend: object) -> None:
             assert plan.fired[0].byte == 2
             assert port.input_waiting() == 0
             clock.advance(1.4)
-            await anyio.wait_all_tasks_blocked()
+            await all_blocked()
             assert not reader.done
             calls = port.stats().read_calls
             clock.advance(0.1)
@@ -537,7 +537,7 @@ async def test_a_pattern_wakes_the_reader(anyio_backend: object) -> None:
         async with anyio.create_task_group() as tg:
             reader = await parked(port.receive, tg)
             await port.send(b"no question")
-            await anyio.wait_all_tasks_blocked()
+            await all_blocked()
             assert not reader.done
             await port.send(b"?")
             await reader.wait()

@@ -31,7 +31,7 @@ from anyserial import (
 from anyserial.testing import FaultAction, FaultEvent, FaultPlan, MockBackend, serial_port_pair
 
 from .manual_clock import ManualClock
-from .support import Outcome, descriptors, leaked, parked, take, until
+from .support import Outcome, all_blocked, descriptors, leaked, parked, take, until
 
 pytestmark = pytest.mark.anyio
 
@@ -212,7 +212,7 @@ async def test_a_send_waits_for_room_without_spinning(anyio_backend: object) -> 
         assert not is_ready(port, select.POLLOUT)
         calls = port.stats().write_calls
         clock.advance(500 * 10 / 300)
-        await anyio.wait_all_tasks_blocked()
+        await all_blocked()
         assert port.stats().write_calls == calls
         clock.advance(100 * 10 / 300)
         await until(lambda: port.stats().bytes_sent > QUEUE)

@@ -26,7 +26,7 @@ from anyserial._tty import open_tty
 from anyserial._tty_linux import LinuxFacts
 from anyserial.testing import MockBackend, PtyPair
 
-from .support import Outcome, assert_raises_when_cancelled, descriptors, leaked, on_trio, until
+from .support import Outcome, all_blocked, assert_raises_when_cancelled, descriptors, leaked, on_trio, until
 
 pytestmark = pytest.mark.anyio
 
@@ -239,7 +239,7 @@ async def test_leaving_by_a_native_cancellation_drops_output(recorder: Recorder)
             await port.receive()
 
     using = asyncio.create_task(use())
-    await anyio.wait_all_tasks_blocked()
+    await all_blocked()
     using.cancel()
     await asyncio.wait([using])
     assert recorder.calls == ["discard", "close"]

@@ -14,7 +14,7 @@ import pytest
 from anyserial import SerialClosedError, SerialDisconnectedError, SerialPort, UnsupportedAsyncBackendError
 from anyserial.testing import pty_pair, serial_port_pair
 
-from .support import take
+from .support import all_blocked, take
 
 
 class LoopWithoutReaders(asyncio.SelectorEventLoop):
@@ -46,7 +46,7 @@ async def talk(port: SerialPort, peer: SerialPort) -> None:
                     await port.receive()
 
             tg.start_soon(read)
-            await anyio.wait_all_tasks_blocked()
+            await all_blocked()
             await port.aclose()
         await peer.aclose()
 
@@ -91,7 +91,7 @@ def test_a_pair_may_outlive_a_loop() -> None:
     async def exchange() -> None:
         async with anyio.create_task_group() as tg:
             tg.start_soon(take, port, 1)
-            await anyio.wait_all_tasks_blocked()
+            await all_blocked()
             await peer.send(b"x")
 
     async def end() -> None:

@@ -15,6 +15,7 @@ from .support import (
     AWAITABLES,
     MORE_THAN_A_LINK_HOLDS,
     SENDERS,
+    all_blocked,
     assert_checkpoint,
     assert_raises_when_cancelled,
     faulty_pair,
@@ -160,7 +161,7 @@ async def test_whatever_waits_for_output_holds_the_guard(anyio_backend: object, 
         slow = {"drain": port.drain, "send_break": lambda: port.send_break(10)}[first]
         async with anyio.create_task_group() as tg:
             tg.start_soon(slow)
-            await anyio.wait_all_tasks_blocked()
+            await all_blocked()
             with pytest.raises(anyio.BusyResourceError):
                 await port.send(b"x")
             tg.cancel_scope.cancel()
