@@ -28,6 +28,7 @@ from ._fixtures import (
 )
 
 if TYPE_CHECKING:
+    from ._bench import BenchLink, BenchPort, SerialBench
     from ._dialogue import SerialExpectation
     from ._fixtures import SerialPair
     from ._link import SerialLink
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from ._transcript import SerialTranscript, TranscriptEvent
 
 __all__ = [
+    "BenchLink",
+    "BenchPort",
+    "SerialBench",
     "SerialExpectation",
     "SerialLink",
     "SerialPair",
@@ -53,6 +57,9 @@ __all__ = [
 ]
 
 _TYPES = {
+    "BenchLink": "_bench",
+    "BenchPort": "_bench",
+    "SerialBench": "_bench",
     "SerialExpectation": "_dialogue",
     "SerialLink": "_link",
     "SerialPair": "_fixtures",

@@ -1,0 +1,224 @@
+"""Which device a port of the bench is, right now. Nothing is opened; the devices are given."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from anyserial import PortInfo
+
+from ._bench import COM_PORT, BenchPort, Match
+from ._shapes import shown
+
+#: What tells devices apart that are otherwise alike, the most stable first.
+_DISTINGUISHING: Final = ("serial_number", "interface", "location")
+#: Names that the next device to be plugged in may get.
+_UNSTABLE: Final = re.compile(r"(/dev/)?(tty|cu)(USB|ACM)[0-9]+|(\\\\\.\\)?COM[0-9]+", re.IGNORECASE)
+
+
+class BenchMatchError(LookupError):
+    """No device is the one that a port of the bench names, or several are."""
+
+
+def resolve(port: BenchPort, devices: Sequence[PortInfo]) -> PortInfo:
+    """The one device of `devices` that `port` names; for a path also one that is not among them.
+
+    Raises:
+        BenchMatchError: There is none, and the text lists what there is; or there are several, and the text names the
+            key that would tell them apart.
+    """
+    here = f"ports.{port.name}.match"
+    path = port.match.path
+    if path is not None:
+        found = _at_path(path, devices)
+        if found is None:
+            raise BenchMatchError(f"{here}: there is no serial device at {path}. {_plugged_in(devices)}")
+        return found
+    wanted = _wanted(port.match)
+    matching = [device for device in devices if not _differences(wanted, device)]
+    if not matching:
+        near = [(device, missed) for device in devices if len(missed := _differences(wanted, device)) == 1]
+        raise BenchMatchError(f"{here}: no device has {_listed(wanted)}. {_near(near)}{_plugged_in(devices)}")
+    if len(matching) > 1:
+        raise BenchMatchError(f"{here}: {len(matching)} devices have {_listed(wanted)}. {_told_apart(matching)}")
+    return matching[0]
+
+
+def resolve_all(ports: Iterable[BenchPort], devices: Sequence[PortInfo]) -> dict[str, PortInfo]:
+    """The device of every port, by the port's name.
+
+    Raises:
+        BenchMatchError: One is missing or not unique, or two ports name one device; the text has all of these.
+    """
+    found: dict[str, PortInfo] = {}
+    problems: list[str] = []
+    for port in ports:
+        try:
+            device = resolve(port, devices)
+        except BenchMatchError as exc:
+            problems.append(str(exc))
+            continue
+        twin = next((name for name, other in found.items() if _node(other.device) == _node(device.device)), None)
+        if twin is not None:
+            problems.append(f"ports.{port.name}.match: {device.device} is ports.{twin} already")
+        found[port.name] = device
+    if problems:
+        raise BenchMatchError("\n".join(problems))
+    return found
+
+
+def device_key(device: PortInfo) -> str:
+    """Names the physical device on this host, whatever the bench file calls it; fit for a file name.
+
+    It is the same after a replug into the same socket. Ports that nothing but their order tells apart share one.
+    """
+    if device.location is not None and device.device.startswith("/"):
+        return _file_name(f"usb-{device.location}")
+    return _node_key(device)
+
+
+def adapter_key(device: PortInfo) -> str:
+    """Like `device_key`, but the same for all ports of one adapter."""
+    if device.location is not None and device.device.startswith("/"):
+        return _file_name(f"usb-{_place(device.location)}")
+    return _node_key(device)
+
+
+def stable_match(device: PortInfo, devices: Sequence[PortInfo]) -> Match:
+    """The most stable properties that no other of `devices` has; the path when there are none."""
+    if device.vid is None:
+        return Match(path=device.device)
+    properties = _properties(device)
+    # A serial number is worth having even where nothing else is plugged in today.
+    for keys in ((), ("interface",), ("location",), ("interface", "location")):
+        wanted = {key: properties[key] for key in ("vid", "pid", "serial_number", *keys) if properties[key] is not None}
+        if sum(not _differences(wanted, other) for other in devices) <= 1:
+            return Match(**wanted)
+    return Match(path=device.device)
+
+
+def stanza(match: Match) -> str:
+    """`match = { vid = 0x0403, pid = 0x6001, serial_number = "FT4XYZ" }`."""
+    return f"match = {{ {_listed(_wanted(match), ' = ')} }}"
+
+
+def unstable(port: BenchPort, device: PortInfo, devices: Sequence[PortInfo]) -> str | None:
+    """Why the path of a port is no good name for `device`, with a better one; None if there is nothing to say."""
+    path = port.match.path
+    if path is None or not _UNSTABLE.fullmatch(path):
+        return None
+    better = stable_match(device, devices)
+    advice = (
+        f"stable is {stanza(better)}"
+        if better.path is None
+        else "a link in /dev/serial/by-path, or a udev rule, would be stable"
+    )
+    return f"ports.{port.name}.match.path: {path} is whichever device was plugged in first; {advice}"
+
+
+def describe(device: PortInfo) -> str:
+    """`/dev/ttyUSB0: vid = 0x0403, pid = 0x6001, serial_number = "FT4XYZ" (FT232R USB UART)`."""
+    known = {key: value for key, value in _properties(device).items() if value is not None}
+    text = f"{device.device}: {_listed(known, ' = ') or 'not USB'}"
+    return text if device.description is None else f"{text} ({device.description})"
+
+
+def _at_path(path: str, devices: Sequence[PortInfo]) -> PortInfo | None:
+    if COM_PORT.fullmatch(path):
+        name = path.removeprefix("\\\\.\\").upper()
+        return next((device for device in devices if device.device.removeprefix("\\\\.\\").upper() == name), None)
+    node = _node(path)
+    for device in devices:
+        if _node(device.device) == node:
+            return device
+    try:
+        is_device = stat.S_ISCHR(os.stat(node).st_mode)
+    except OSError:
+        return None
+    return PortInfo(device=node) if is_device else None
+
+
+def _node(path: str) -> str:
+    # Following links would open a COM port on Windows, whose names do not begin with a slash.
+    return os.path.realpath(path) if path.startswith("/") else path
+
+
+def _wanted(match: Match) -> dict[str, Any]:
+    keys = ("path", "vid", "pid", "serial_number", "interface", "location")
+    return {key: value for key in keys if (value := getattr(match, key)) is not None}
+
+
+def _properties(device: PortInfo) -> dict[str, Any]:
+    return {
+        "vid": device.vid,
+        "pid": device.pid,
+        "serial_number": device.serial_number,
+        "interface": device.interface_number,
+        "location": device.location,
+    }
+
+
+def _differences(wanted: Mapping[str, Any], device: PortInfo) -> list[str]:
+    """The keys of `wanted` that `device` does not have so."""
+    properties = _properties(device)
+    return [
+        key
+        for key, value in wanted.items()
+        if properties[key] != value and not (key == "location" and _is_at(value, device))
+    ]
+
+
+def _is_at(location: str, device: PortInfo) -> bool:
+    """Whether `location` names the device without its interface, or with the only one there is."""
+    if device.location is None or _place(location) != _place(device.location):
+        return False
+    _, _, interface = location.partition(":")
+    return not interface or interface.rpartition(".")[2] == str(device.interface_number)
+
+
+def _place(location: str) -> str:
+    """`1-4.2` of `1-4.2:1.0`: where the adapter is."""
+    return location.partition(":")[0]
+
+
+def _told_apart(devices: Sequence[PortInfo]) -> str:
+    for key in _DISTINGUISHING:
+        values = [_properties(device)[key] for device in devices]
+        if None not in values and len(set(values)) == len(values):
+            return f"Tell them apart by {key}:{_lines(devices)}"
+    return f"Nothing that is known of them tells them apart but their paths:{_lines(devices)}"
+
+
+def _near(near: Sequence[tuple[PortInfo, Sequence[str]]]) -> str:
+    return "".join(f"{device.device} differs in {missed[0]} only. " for device, missed in near)
+
+
+def _plugged_in(devices: Sequence[PortInfo]) -> str:
+    return f"Plugged in:{_lines(devices)}" if devices else "No serial device is plugged in."
+
+
+def _lines(devices: Sequence[PortInfo]) -> str:
+    return "".join(f"\n  {describe(device)}" for device in devices)
+
+
+def _listed(values: Mapping[str, Any], equals: str = " ") -> str:
+    return ", ".join(
+        f"{key}{equals}{f'0x{value:04x}' if key in ('vid', 'pid') else shown(value)}" for key, value in values.items()
+    )
+
+
+def _node_key(device: PortInfo) -> str:
+    try:
+        number = os.stat(device.device).st_rdev
+    except OSError:
+        number = 0
+    if number:
+        return f"dev-{number:x}"
+    return _file_name(device.device)
+
+
+def _file_name(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.:_-]", "_", text)
