@@ -40,12 +40,16 @@ class Backend(Protocol):
     async def read_some(self, view: memoryview) -> int:
         """Move 1..`len(view)` bytes into `view`, waiting for the first; 0 means end of file.
 
-        A checkpoint in every case. `view` is written only in the step that returns.
+        A checkpoint in every case; a cancellation that is pending is raised before any byte moves. `view` is written
+        only in the step that returns.
         """
         ...
 
     async def write_some(self, view: memoryview) -> int:
-        """Take 1..`len(view)` bytes from the start of `view`, waiting for room for the first. A checkpoint."""
+        """Take 1..`len(view)` bytes from the start of `view`, waiting for room for the first.
+
+        A checkpoint, and with a pending cancellation, as `read_some`.
+        """
         ...
 
     async def drain_hardware(self) -> None:

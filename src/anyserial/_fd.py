@@ -88,6 +88,7 @@ class FdBackend:
     async def read_some(self, view: memoryview) -> int:
         """Move 1..`len(view)` bytes, waiting for the first; 0 at end of file."""
         watch = self._current_watch()
+        await watch.checkpoint_if_cancelled()
         try:
             count = self.read_nowait(view)
         except BlockingIOError:
@@ -104,6 +105,7 @@ class FdBackend:
     async def write_some(self, view: memoryview) -> int:
         """Move 1..`len(view)` bytes, waiting for room for the first."""
         watch = self._current_watch()
+        await watch.checkpoint_if_cancelled()
         try:
             count = self.write_nowait(view)
         except BlockingIOError:

@@ -16,7 +16,7 @@ import threading
 import types
 import weakref
 from collections.abc import Awaitable, Callable, Generator
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 import anyio
 from anyio import lowlevel
@@ -51,6 +51,11 @@ class Watch(Protocol):
     @property
     def give_way(self) -> Callable[[], Awaitable[None]]:
         """Let the loop run once. On trio no cancellation is delivered here; on asyncio it can be."""
+        ...
+
+    @property
+    def checkpoint_if_cancelled(self) -> Callable[[], Awaitable[None]]:
+        """Raise the cancellation of the caller's scope, if there is one; else return without yielding."""
         ...
 
     async def read(self, attempt: _Attempt, view: memoryview, keep: _Keep) -> int:
@@ -90,13 +95,11 @@ def watch(fd: int) -> Watch:
     # In trio's guest mode an asyncio loop runs too, but the task is trio's.
     if loop is not None and asyncio.current_task() is not None:
         # The proactor loop of Windows has no readers; AnyIO brings a thread for it.
-        if hasattr(loop, "_proactor"):
-            return _AnyioWatch(fd, loop, lowlevel.cancel_shielded_checkpoint)
-        return _AsyncioWatch(fd, loop)
+        return _PlainWatch(fd, loop, _BY_ANYIO) if hasattr(loop, "_proactor") else _AsyncioWatch(fd, loop)
     trio = sys.modules.get("trio")
     if trio is None or not trio.lowlevel.in_trio_task():
         raise UnsupportedAsyncBackendError("anyserial needs a task of asyncio or trio, and none is running here")
-    return _AnyioWatch(fd, loop, trio.lowlevel.cancel_shielded_checkpoint)
+    return _PlainWatch(fd, loop, _by_trio(trio))
 
 
 def scope_is_cancelled() -> bool:
@@ -113,12 +116,19 @@ def _yield_once() -> Generator[None, None, None]:
     yield
 
 
+def _anyio_check() -> Callable[[], Awaitable[None]]:
+    # In each call AnyIO first asks which loop is running; that costs as much as the look at the scopes.
+    find_backend: Callable[[], Any] | None = getattr(lowlevel, "get_async_backend", None)
+    return checkpoint_if_cancelled if find_backend is None else find_backend().checkpoint_if_cancelled
+
+
 class _AsyncioWatch:
     """For asyncio's selector loops and uvloop."""
 
     def __init__(self, fd: int, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.give_way = _yield_once
+        self.checkpoint_if_cancelled = _anyio_check()
         self._fd = fd
         self._thread = threading.get_ident()
         self._reads = _Interest()
@@ -281,41 +291,75 @@ class _Descriptor:
     __del__ = close
 
 
-class _AnyioWatch:
-    """By AnyIO's own waits: for trio, and for loops without readers."""
+class _Waits(NamedTuple):
+    """How one library waits for descriptors and looks for cancellations; `closed` is what ends a wait from outside."""
 
-    def __init__(
-        self, fd: int, loop: asyncio.AbstractEventLoop | None, give_way: Callable[[], Awaitable[None]]
-    ) -> None:
+    give_way: Callable[[], Awaitable[None]]
+    checkpoint_if_cancelled: Callable[[], Awaitable[None]]
+    readable: Callable[[int], Awaitable[None]]
+    writable: Callable[[int], Awaitable[None]]
+    closed: type[Exception]
+
+
+_BY_ANYIO: Final = _Waits(
+    lowlevel.cancel_shielded_checkpoint,
+    checkpoint_if_cancelled,
+    anyio.wait_readable,
+    anyio.wait_writable,
+    anyio.ClosedResourceError,
+)
+
+
+def _by_trio(trio: Any) -> _Waits:
+    own = trio.lowlevel
+    return _Waits(
+        own.cancel_shielded_checkpoint,
+        own.checkpoint_if_cancelled,
+        own.wait_readable,
+        own.wait_writable,
+        trio.ClosedResourceError,
+    )
+
+
+class _PlainWatch:
+    """One wait at a time, registered for as long as it lasts: trio, and loops without readers."""
+
+    def __init__(self, fd: int, loop: asyncio.AbstractEventLoop | None, waits: _Waits) -> None:
         self.loop = loop
-        self.give_way = give_way
+        self.give_way = waits.give_way
+        self.checkpoint_if_cancelled = waits.checkpoint_if_cancelled
+        self._readable = waits.readable
+        self._writable = waits.writable
+        self._closed = waits.closed
         self._fd = fd
 
-    async def _wait(self, wait: Callable[[int], Awaitable[None]]) -> bool:
-        try:
-            await wait(self._fd)
-        except anyio.ClosedResourceError:
-            return False
-        return True
-
-    async def _transfer(self, wait: Callable[[int], Awaitable[None]], attempt: _Attempt, view: memoryview) -> int:
+    async def read(self, attempt: _Attempt, view: memoryview, keep: _Keep) -> int:
         # Nothing is awaited between the attempt that succeeds and the return.
-        while await self._wait(wait):
+        del keep
+        while True:
+            try:
+                await self._readable(self._fd)
+            except self._closed:
+                return WOKEN
             try:
                 return attempt(view)
             except BlockingIOError:
                 continue
-        return WOKEN
-
-    async def read(self, attempt: _Attempt, view: memoryview, keep: _Keep) -> int:
-        del keep
-        return await self._transfer(anyio.wait_readable, attempt, view)
 
     async def write(self, attempt: _Attempt, view: memoryview) -> int:
-        return await self._transfer(anyio.wait_writable, attempt, view)
+        while True:
+            try:
+                await self._writable(self._fd)
+            except self._closed:
+                return WOKEN
+            try:
+                return attempt(view)
+            except BlockingIOError:
+                continue
 
     async def readable(self) -> None:
-        await self._wait(anyio.wait_readable)
+        with contextlib.suppress(self._closed):
+            await self._readable(self._fd)
 
     def detach(self) -> int:
         notify_closing(self._fd)

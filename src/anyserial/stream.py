@@ -152,8 +152,6 @@ class SerialPort(ByteStream):
         """
         require_positive("max_bytes", max_bytes)
         with self._receiving:
-            if scope_is_cancelled():
-                await checkpoint_if_cancelled()
             view = self._transfer_buffer(max_bytes)
             return view[: await self._read(view)].tobytes()
 
@@ -165,8 +163,6 @@ class SerialPort(ByteStream):
             TypeError: `buffer` is read-only.
         """
         with writable_bytes(buffer) as view, self._receiving:
-            if scope_is_cancelled():
-                await checkpoint_if_cancelled()
             return await self._read(view)
 
     async def receive_available(self, *, limit: int | None = None) -> bytes:
@@ -192,7 +188,7 @@ class SerialPort(ByteStream):
         if self._count_transfers:
             self._counters.read_calls += 1
             self._counters.bytes_received += count
-        return self._require_data(count)
+        return count or self._require_data(count)
 
     def _require_data(self, count: int) -> int:
         if count == 0:
@@ -223,23 +219,30 @@ class SerialPort(ByteStream):
             SerialClosedError: The port is, or during the call was, closed.
             anyio.BusyResourceError: Another task is sending, draining or sending a break.
         """
-        await self.send_buffer(item)
+        # What everybody sends, without a cast and a coroutine more.
+        if type(item) is not bytes or not item:
+            await self.send_buffer(item)
+            return
+        with self._sending:
+            await self._write(memoryview(item))
 
     async def send_buffer(self, data: BytesLike) -> None:
         """As `send`, for any buffer; contiguous data is not copied, items of several bytes go out as raw bytes."""
         with readable_bytes(data) as view, self._sending:
-            if not view:
+            if view:
+                await self._write(view)
+            else:
                 await checkpoint()
-                return
-            sent = 0
-            while sent < len(view):
-                if scope_is_cancelled():
-                    await checkpoint_if_cancelled()
-                count = await self._backend.write_some(view[sent:] if sent else view)
-                sent += count
-                if self._count_transfers:
-                    self._counters.write_calls += 1
-                    self._counters.bytes_sent += count
+
+    async def _write(self, view: memoryview) -> None:
+        """The one way out for bytes; the caller holds the guard."""
+        sent = 0
+        while sent < len(view):
+            count = await self._backend.write_some(view[sent:] if sent else view)
+            sent += count
+            if self._count_transfers:
+                self._counters.write_calls += 1
+                self._counters.bytes_sent += count
 
     async def send_eof(self) -> None:
         """Wait until everything was sent; a serial line has no end of file, both directions stay usable."""
