@@ -146,6 +146,26 @@ class Counters:
         return SerialStats(**{name: getattr(self, name) for name in self.__slots__})
 
 
+class CountedTransfers:
+    """The transfers of a backend that does not count for itself: each is one call."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.counters = Counters()
+        self._backend = backend
+
+    async def read_some(self, view: memoryview) -> int:
+        count = await self._backend.read_some(view)
+        self.counters.read_calls += 1
+        self.counters.bytes_received += count
+        return count
+
+    async def write_some(self, view: memoryview) -> int:
+        count = await self._backend.write_some(view)
+        self.counters.write_calls += 1
+        self.counters.bytes_sent += count
+        return count
+
+
 class _Closable(Protocol):
     def close(self) -> None: ...
 

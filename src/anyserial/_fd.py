@@ -49,7 +49,8 @@ class FdBackend:
             return self._take_held(view)
         counters = self.counters
         while True:
-            self._require_open()
+            if self._fd < 0:
+                self._require_open()
             counters.read_calls += 1
             try:
                 count = self._read(view)
@@ -65,7 +66,8 @@ class FdBackend:
         """One write without waiting; `BlockingIOError` when there is no room."""
         counters = self.counters
         while True:
-            self._require_open()
+            if self._fd < 0:
+                self._require_open()
             counters.write_calls += 1
             try:
                 count = self._write(view)
@@ -87,7 +89,9 @@ class FdBackend:
 
     async def read_some(self, view: memoryview) -> int:
         """Move 1..`len(view)` bytes, waiting for the first; 0 at end of file."""
-        watch = self._current_watch()
+        watch = self._watch
+        if watch is None or watch.loop is not running_loop():
+            watch = self._new_watch()
         await watch.checkpoint_if_cancelled()
         try:
             count = self.read_nowait(view)
@@ -104,7 +108,9 @@ class FdBackend:
 
     async def write_some(self, view: memoryview) -> int:
         """Move 1..`len(view)` bytes, waiting for room for the first."""
-        watch = self._current_watch()
+        watch = self._watch
+        if watch is None or watch.loop is not running_loop():
+            watch = self._new_watch()
         await watch.checkpoint_if_cancelled()
         try:
             count = self.write_nowait(view)
@@ -119,7 +125,10 @@ class FdBackend:
     async def wait_readable(self) -> None:
         """Return when a read is worth trying; may be early."""
         if not self._held:
-            await self._current_watch().readable()
+            watch = self._watch
+            if watch is None or watch.loop is not running_loop():
+                watch = self._new_watch()
+            await watch.readable()
             self._require_open()
 
     def held(self) -> int:
@@ -144,14 +153,12 @@ class FdBackend:
         watch, self._watch = self._watch, None
         return watch.detach()
 
-    def _current_watch(self) -> Watch:
-        watch = self._watch
+    def _new_watch(self) -> Watch:
         # A port belongs to one loop, but a mock pair may outlive one.
-        if watch is None or watch.loop is not running_loop():
-            if watch is not None:
-                watch.forget()
-            watch = self._watch = make_watch(self._require_open())
-        return watch
+        if self._watch is not None:
+            self._watch.forget()
+        self._watch = make_watch(self._require_open())
+        return self._watch
 
     def _require_open(self) -> int:
         if self._fd < 0:

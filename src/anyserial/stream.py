@@ -12,19 +12,20 @@ import logging
 import math
 import threading
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self, TypeAlias, TypeVar
 
 import anyio
 from anyio.abc import ByteStream, ByteStreamConnectable
 from anyio.streams.file import FileStreamAttribute
 
-from ._backend import Backend, Counters, ReadinessBackend
+from ._backend import Backend, CountedTransfers, Counters, ReadinessBackend
 from ._buffers import BytesLike, readable_bytes, require_positive, writable_bytes
 from ._calls import Call, PortState
 from ._closing import Closer
+from ._fd import FdBackend
 from ._platform import open_backend, os_errors
 from ._readiness import checkpoint, checkpoint_if_cancelled, scope_is_cancelled
 from ._values import ControlLines, LineErrors, ModemLines, PortInfo, SerialStats
@@ -35,6 +36,7 @@ from .exceptions import SerialDisconnectedError
 __all__ = ["SerialConnectable", "SerialPort", "open_serial_port"]
 
 _T = TypeVar("_T")
+_Transfer: TypeAlias = Callable[[memoryview], Awaitable[int]]
 
 _log_open = logging.getLogger("anyserial.open")
 _log_close = logging.getLogger("anyserial.close")
@@ -60,16 +62,17 @@ class SerialPort(ByteStream):
     """
 
     def __init__(self, backend: Backend, config: SerialConfig, *, port_info: PortInfo | None = None) -> None:
-        if not isinstance(backend, Backend):
+        # Asking a protocol takes as long as some of the system calls of an open, so first what is known to satisfy it.
+        if not isinstance(backend, (FdBackend, Backend)):
             raise TypeError(f"backend must satisfy the Backend protocol, not {type(backend).__name__}")
         self._backend = backend
-        self._readiness = backend if isinstance(backend, ReadinessBackend) else None
+        self._readiness = backend if isinstance(backend, (FdBackend, ReadinessBackend)) else None
         self._config = config
         self._port_info = port_info
-        own = getattr(backend, "counters", None)
-        # A backend without counters is counted here, by transfer.
-        self._count_transfers = own is None
-        self._counters: Counters = Counters() if own is None else own
+        transfers: Any = backend if hasattr(backend, "counters") else CountedTransfers(backend)
+        self._counters: Counters = transfers.counters
+        self._read_some: _Transfer = transfers.read_some
+        self._write_some: _Transfer = transfers.write_some
         self._scratch: memoryview | None = None
         self._break_on = False
         state = PortState(backend.path)
@@ -153,7 +156,7 @@ class SerialPort(ByteStream):
         require_positive("max_bytes", max_bytes)
         with self._receiving:
             view = self._transfer_buffer(max_bytes)
-            return view[: await self._read(view)].tobytes()
+            return view[: self._require_data(await self._read_some(view))].tobytes()
 
     async def receive_into(self, buffer: bytearray | memoryview) -> int:
         """Fill `buffer` from its start with 1..`len(buffer)` bytes and return how many; otherwise as `receive`.
@@ -163,7 +166,7 @@ class SerialPort(ByteStream):
             TypeError: `buffer` is read-only.
         """
         with writable_bytes(buffer) as view, self._receiving:
-            return await self._read(view)
+            return self._require_data(await self._read_some(view))
 
     async def receive_available(self, *, limit: int | None = None) -> bytes:
         """Return everything queued, at most `limit`, waiting if there is nothing; one read of the device.
@@ -180,15 +183,7 @@ class SerialPort(ByteStream):
                 await self._readiness.wait_readable()
                 depth = self._backend.input_waiting()
             view = self._sized_buffer(depth, limit)
-            return view[: await self._read(view)].tobytes()
-
-    async def _read(self, view: memoryview) -> int:
-        """The one way in for bytes; the caller holds the guard."""
-        count = await self._backend.read_some(view)
-        if self._count_transfers:
-            self._counters.read_calls += 1
-            self._counters.bytes_received += count
-        return count or self._require_data(count)
+            return view[: self._require_data(await self._read_some(view))].tobytes()
 
     def _require_data(self, count: int) -> int:
         if count == 0:
@@ -238,11 +233,7 @@ class SerialPort(ByteStream):
         """The one way out for bytes; the caller holds the guard."""
         sent = 0
         while sent < len(view):
-            count = await self._backend.write_some(view[sent:] if sent else view)
-            sent += count
-            if self._count_transfers:
-                self._counters.write_calls += 1
-                self._counters.bytes_sent += count
+            sent += await self._write_some(view[sent:] if sent else view)
 
     async def send_eof(self) -> None:
         """Wait until everything was sent; a serial line has no end of file, both directions stay usable."""
