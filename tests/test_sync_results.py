@@ -244,6 +244,38 @@ def test_bytes_need_no_loop() -> None:
             drained.result()
 
 
+def test_held_bytes_come_first_also_after_a_request() -> None:
+    """L-102, L-146: what a backend keeps for the port cannot be polled for, and is received without new bytes."""
+
+    class Sipping(MockBackend):
+        """Takes all that is queued and hands out one byte at a time."""
+
+        def read_nowait(self, view: memoryview) -> int:
+            if not self._held:
+                room = memoryview(bytearray(64))
+                self._hold(room[: super().read_nowait(room)])
+            return super().read_nowait(view[:1])
+
+    near, far = Sipping.pair()
+    with provider() as portals, over(near, portals) as port, over(far, portals) as peer:
+        peer.send(b"abc")
+        for answer in (b"a", b"b", b"c"):
+            port.send(b"?")
+            assert port.receive(timeout=5) == answer
+
+
+def test_a_dialogue_reads_only_what_is_there(ptys: PtyPair) -> None:
+    """L-146: after a request the answer is waited for; a read that finds nothing is not made each time."""
+    with sync.open_serial_port(ptys.path_a) as port, sync.open_serial_port(ptys.path_b) as peer:
+        for _ in range(10):
+            peer.send(b"x")
+            assert Background(lambda: port.receive(timeout=5)).result() == b"x"
+            receiving = Background(lambda: peer.receive(timeout=5))
+            port.send(b"y")
+            assert receiving.result() == b"y"
+        assert peer.stats().read_eagain <= 2
+
+
 def test_config_and_fields(ptys: PtyPair) -> None:
     """L-143, L-21, L-20: a config by position or by keyword, or its fields, but not both."""
     config = SerialConfig(baudrate=9600)

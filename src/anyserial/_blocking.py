@@ -8,11 +8,13 @@ import select
 import threading
 import time
 from collections.abc import Callable
+from threading import get_ident
 from types import TracebackType
 from typing import Any, Final
 
 from ._backend import ReadinessBackend
 from ._buffers import BytesLike, readable_bytes, require_positive, writable_bytes
+from ._calls import Call
 from .stream import SerialPort
 
 _EXPIRED: Final = -1
@@ -37,11 +39,15 @@ class BlockingTransfers:
         self._backend = backend
         self._stopped = False
         self._left = threading.Event()
+        # Bytes that the backend holds back are invisible to `poll`. There are none after the first read that found
+        # nothing, because a blocking call never leaves any.
+        self._nothing_held = False
+        self._answer_expected = False
         # Closing the rope makes the bell readable for good: it wakes both directions, whenever they look.
         bell, self._rope = os.pipe()
         self._bells = [bell]
-        self._reader = _Side(self, backend.fileno(), _POLLIN, bell)
-        self._writer = _Side(self, backend.fileno(), _POLLOUT, bell)
+        self._reader = _Side(self, port._receiving, backend.fileno(), _POLLIN, bell)
+        self._writer = _Side(self, port._sending, backend.fileno(), _POLLOUT, bell)
 
     @classmethod
     def over(cls, port: SerialPort) -> BlockingTransfers | None:
@@ -51,10 +57,10 @@ class BlockingTransfers:
 
     def receive(self, max_bytes: int, timeout: float | None) -> bytes:
         """As `SerialPort.receive`."""
-        require_positive("max_bytes", max_bytes)
-        port = self._port
-        with port._receiving, self._reader:
-            view = port._transfer_buffer(max_bytes)
+        if max_bytes <= 0:
+            require_positive("max_bytes", max_bytes)
+        with self._reader:
+            view = self._port._transfer_buffer(max_bytes)
             count = self._read(view, timeout)
             if count != _EXPIRED:
                 return view[:count].tobytes()
@@ -62,8 +68,7 @@ class BlockingTransfers:
 
     def receive_into(self, buffer: bytearray | memoryview, timeout: float | None) -> int:
         """As `SerialPort.receive_into`."""
-        port = self._port
-        with writable_bytes(buffer) as view, port._receiving, self._reader:
+        with writable_bytes(buffer) as view, self._reader:
             count = self._read(view, timeout)
             if count != _EXPIRED:
                 return count
@@ -75,7 +80,7 @@ class BlockingTransfers:
             require_positive("limit", limit)
         port, backend = self._port, self._backend
         deadline = _deadline(timeout)
-        with port._receiving, self._reader:
+        with self._reader:
             while True:
                 depth = backend.input_waiting()
                 if depth or self._reader.wait(deadline):
@@ -90,9 +95,10 @@ class BlockingTransfers:
 
     def send(self, data: BytesLike, timeout: float | None) -> None:
         """As `SerialPort.send_buffer`."""
-        port, write = self._port, self._backend.write_nowait
+        write = self._backend.write_nowait
+        self._answer_expected = self._nothing_held
         sent = 0
-        with readable_bytes(data) as view, port._sending, self._writer:
+        with memoryview(data) if type(data) is bytes else readable_bytes(data) as view, self._writer:
             deadline = None
             while sent < len(view):
                 try:
@@ -107,16 +113,19 @@ class BlockingTransfers:
 
     def _read(self, view: memoryview, timeout: float | None) -> int:
         read = self._backend.read_nowait
-        try:
-            return self._port._require_data(read(view))
-        except BlockingIOError:
-            deadline = _deadline(timeout)
-        while not _is_over(deadline) and self._reader.wait(deadline):
+        deadline = None if timeout is None else _deadline(timeout)
+        # A read that finds nothing costs more than a poll, and right after a request it would: a device takes its time.
+        if self._answer_expected:
+            self._answer_expected = False
+            if not self._reader.wait(deadline):
+                return _EXPIRED
+        while True:
             try:
-                return self._port._require_data(read(view))
+                return read(view) or self._port._require_data(0)
             except BlockingIOError:
-                continue
-        return _EXPIRED
+                self._nothing_held = True
+            if _is_over(deadline) or not self._reader.wait(deadline):
+                return _EXPIRED
 
     def _expired(self, what: str, timeout: float | None) -> TimeoutError:
         return TimeoutError(f"{self._port.path}: nothing {what} within {timeout} s")
@@ -152,52 +161,61 @@ class BlockingTransfers:
 
 
 class _Side:
-    """One direction: marks the thread that is inside, and waits for the descriptor or the bell."""
+    """One direction: a call that also marks the thread inside, and waits for the descriptor or the bell."""
 
-    def __init__(self, transfers: BlockingTransfers, fd: int, events: int, bell: int) -> None:
+    def __init__(self, transfers: BlockingTransfers, call: Call, fd: int, events: int, bell: int) -> None:
         self._transfers = transfers
+        self._call = call
         self._fd = fd
         self._events = events
         self._bell = bell
-        self._poll: Any = None
+        self._poll: Callable[[float], list[tuple[int, int]]] | None = None
         self.thread = 0
 
     def __enter__(self) -> None:
+        self._call.__enter__()
         # First the mark, then the look: a closer does it the other way round, so one of the two sees the other.
-        self.thread = threading.get_ident()
+        self.thread = get_ident()
         if self._transfers._stopped:
-            self._leave()
+            self.__exit__(None, None, None)
             raise self._transfers._port._state.closed_error()
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        self._leave()
-
-    def _leave(self) -> None:
         self.thread = 0
         if self._transfers._stopped:
             self._transfers._left.set()
             self._transfers._release_bell()
+        self._call.__exit__(exc_type, exc, tb)
 
     def is_elsewhere(self) -> bool:
         """Whether another thread is inside; a signal handler may close the port under its own thread's call."""
-        return self.thread not in (0, threading.get_ident())
+        return self.thread not in (0, get_ident())
 
     def wait(self, deadline: float | None) -> bool:
         """Wait until a transfer is worth trying; false when `deadline` has passed."""
-        if self._poll is None:
-            assert _poll is not None
-            self._poll = _poll()
-            self._poll.register(self._fd, self._events)
-            self._poll.register(self._bell, _POLLIN)
+        poll = self._poll or self._start_polling()
+        span = _LONGEST_POLL
         while True:
-            left = _LONGEST_POLL + 1 if deadline is None else max(0.0, deadline - time.monotonic())
-            ready = self._poll.poll(min(left, _LONGEST_POLL) * 1000)
+            if deadline is not None:
+                span = min(max(0.0, deadline - time.monotonic()), _LONGEST_POLL)
+            ready = poll(span * 1000)
             if self._transfers._stopped:
                 raise self._transfers._port._state.closed_error()
-            if ready or left <= _LONGEST_POLL:
-                return bool(ready)
+            if ready:
+                return True
+            if span < _LONGEST_POLL:
+                return False
+
+    def _start_polling(self) -> Callable[[float], list[tuple[int, int]]]:
+        assert _poll is not None
+        poll = _poll()
+        poll.register(self._fd, self._events)
+        poll.register(self._bell, _POLLIN)
+        ask: Callable[[float], list[tuple[int, int]]] = poll.poll
+        self._poll = ask
+        return ask
 
 
 def _deadline(timeout: float | None) -> float | None:

@@ -122,7 +122,8 @@ class SerialPort:
 
     def receive(self, max_bytes: int = 65536, *, timeout: float | None = None) -> bytes:
         """Return 1..`max_bytes` bytes as soon as any are there; never `b""`."""
-        timeout = check_timeout(timeout)
+        if timeout is not None:
+            timeout = check_timeout(timeout)
         if self._transfers is None:
             return self._call(lambda: self._port.receive(max_bytes), timeout)
         return self._transfers.receive(max_bytes, timeout)
@@ -143,7 +144,12 @@ class SerialPort:
 
     def send(self, item: bytes, *, timeout: float | None = None) -> None:
         """Hand all of `item` to the device; after a timeout, `stats().bytes_sent` tells how much it took."""
-        self.send_buffer(item, timeout=timeout)
+        if timeout is not None:
+            timeout = check_timeout(timeout)
+        if self._transfers is None:
+            self._call(lambda: self._port.send(item), timeout)
+        else:
+            self._transfers.send(item, timeout)
 
     def send_buffer(self, data: BytesLike, *, timeout: float | None = None) -> None:
         """As `send`, for any buffer."""
