@@ -2,6 +2,7 @@
 # make test      this project's tests on one Python
 # make check     the whole gate, as CI runs it: lint, types, coverage, other Pythons, oldest dependencies
 # make lint | types | coverage | python-3.12 | oldest      one part of the gate
+# make docs      the pages as a site in build/docs; a warning is an error, and nothing comes from the network
 # make bench     how fast it is beside the bare system calls and other libraries (Linux; BENCH='--quick --cases fan-out')
 # make format    let ruff rewrite what it can
 # make clean     remove environments and caches
@@ -13,8 +14,9 @@ EXAMPLE  := docs/examples/modbus_meter
 PINS     := pyproject.toml $(EXAMPLE)/pyproject.toml .ci/constraints.txt .ci/venv Makefile
 
 DEMO  := -e '.[pytest]' -e '$(EXAMPLE)[test]'
-TESTS := $(DEMO) hypothesis pytest-asyncio pytest-randomly pytest-repeat pytest-timeout pytest-trio pytest-xdist
+TESTS := $(DEMO) hypothesis pytest-asyncio pytest-randomly pytest-repeat pytest-timeout pytest-trio pytest-xdist sybil
 PEERS := pyserial pyserial-asyncio-fast serialx aioserial trio-serial
+SITE  := sphinx furo myst-parser
 TOOLS := coverage mypy 'pyright[nodejs]' ruff
 
 DEV    := .venvs/dev/bin
@@ -23,7 +25,7 @@ PYTEST := -m pytest --timeout 120
 # pyright runs on the pinned node, not on what the machine may have.
 export PYRIGHT_PYTHON_GLOBAL_NODE := 0
 
-.PHONY: demo test check lint types coverage pythons oldest bench format clean
+.PHONY: demo test check lint types coverage pythons oldest docs bench format clean
 
 demo: .venv/stamp
 	cd $(EXAMPLE) && "$(CURDIR)/.venv/bin/python" -m pytest -v --serial-links=mock,pty
@@ -31,7 +33,7 @@ demo: .venv/stamp
 test: .venvs/dev/stamp
 	$(DEV)/python $(PYTEST) -n 2
 
-check: lint types coverage pythons oldest demo
+check: lint types coverage pythons oldest docs demo
 
 lint: .venvs/dev/tools.stamp
 	$(DEV)/ruff check .
@@ -60,6 +62,10 @@ python-%: .venvs/%/stamp
 oldest: .venvs/oldest/stamp
 	.venvs/oldest/bin/python $(PYTEST) -n 2
 
+docs: .venvs/docs/stamp
+	.venvs/docs/bin/python -m sphinx --fail-on-warning --keep-going --fresh-env --quiet docs build/docs
+	@echo "build/docs/index.html"
+
 bench: .venvs/bench/stamp
 	cd tests && "$(CURDIR)/.venvs/bench/bin/python" -m benchmarks $(BENCH)
 
@@ -68,7 +74,7 @@ format: .venvs/dev/tools.stamp
 	$(DEV)/ruff format .
 
 clean:
-	rm -rf .venv .venvs .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
+	rm -rf .venv .venvs build .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
 
 .PRECIOUS: .venvs/%/stamp
 
@@ -86,6 +92,10 @@ clean:
 
 .venvs/oldest/stamp: $(PINS) .ci/oldest.txt
 	.ci/venv .venvs/oldest 3.11 .ci/oldest.txt $(TESTS)
+	touch $@
+
+.venvs/docs/stamp: $(PINS)
+	.ci/venv .venvs/docs any .ci/constraints.txt -e '.[pytest]' $(SITE)
 	touch $@
 
 .venvs/bench/stamp: $(PINS) .ci/constraints-bench.txt

@@ -108,7 +108,7 @@ class SerialExpectation:
 
     @property
     def where(self) -> str:
-        """`b'PING', come 1 of 2 times (test_meter.py:12)`."""
+        """The request, how often it came, and the place in the test that expects it."""
         times = f", came {self._seen} of {self._wanted} times" if self._wanted > 1 else ""
         return f"{describe(self._request)}{times} ({self._place})"
 

@@ -1,0 +1,83 @@
+"""How Sphinx builds these pages: Markdown as it is, reference from docstrings, nothing from the network."""
+
+from __future__ import annotations
+
+import re
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sphinx.errors import ExtensionError
+
+sys.path.insert(0, str(Path(__file__).parent))
+import plugin_reference
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+
+project = "anyserial"
+copyright = "the anyserial contributors"  # noqa: A001
+release = metadata.version("anyserial")
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["examples/*/src", "examples/*/tests", "**/.*"]
+
+html_theme = "furo"
+html_title = f"anyserial {release}"
+html_copy_source = False
+
+# Headings have the anchors that code hosts give them.
+myst_heading_anchors = 4
+
+# Docstrings write code between single backticks; where it names something that is documented, it links there.
+default_role = "py:obj"
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+
+_LINK = re.compile(r"^\* \[[^]]+\]\(([^):]+)\.md\)", re.MULTILINE)
+
+_FETCHED = re.compile(
+    r"""<(?:script|img|link|iframe)\b[^>]*\b(?:src|href)="(?:https?:)?//[^"]*"""
+    r"""|url\(["']?(?:https?:)?//[^)]*"""
+)
+
+
+def _complete(_: Sphinx, page: str, source: list[str]) -> None:
+    """The list in index.md is the navigation, one part per heading; generated parts of pages are filled in."""
+    if page == "decisions/index":
+        source[0] += "\n```{toctree}\n:hidden:\n:glob:\n\n*-*\n```\n"
+    if page == "reference/plugin":
+        source[0] = plugin_reference.filled(source[0])
+    if page != "index":
+        return
+    caption = ""
+    for paragraph in source[0].split("\n\n"):
+        if pages := _LINK.findall(paragraph):
+            source[0] += "\n".join(["", "```{toctree}", ":hidden:", f":caption: {caption}", "", *pages, "```", ""])
+        else:
+            caption = paragraph.lstrip("# ")
+
+
+def _separate_code(_app: Sphinx, _what: str, _name: str, _obj: object, _options: object, lines: list[str]) -> None:
+    """Let code stand next to a letter or a dot, as in 1..`n`; reStructuredText wants a separator there."""
+    lines[:] = [re.sub(r"(`[^`]+`)", r"\\ \1\\ ", line) for line in lines]
+
+
+def _refuse_the_network(app: Sphinx, failed: Exception | None) -> None:
+    """A page that fetches a script, a style, a font or an image from elsewhere is an error."""
+    if failed:
+        return
+    for file in (path for path in app.outdir.rglob("*") if path.suffix in (".html", ".css", ".svg")):
+        if fetched := _FETCHED.search(file.read_text("utf-8")):
+            raise ExtensionError(f"{file} fetches from the network: {fetched[0]}")
+
+
+def setup(app: Sphinx) -> None:
+    """What Sphinx calls first."""
+    app.connect("autodoc-process-docstring", _separate_code)
+    app.connect("source-read", _complete)
+    app.connect("build-finished", _refuse_the_network)

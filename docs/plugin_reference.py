@@ -1,0 +1,71 @@
+"""What the plugin says about itself, as Markdown: asked of pytest, so that it cannot be out of date."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+import textwrap
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Self
+
+import pytest_anyserial
+
+_FIXTURE = re.compile(r"^(serial_\w+|sync_serial_\w+)(?: \[(\w+) scope\])? -- .*\n((?: {4}.*\n|\n)+)", re.MULTILINE)
+
+
+class _Parser:
+    """Takes options and settings as `pytest.Parser` does, and keeps them."""
+
+    def __init__(self) -> None:
+        self.options: list[str] = []
+        self.settings: list[str] = []
+        pytest_anyserial.pytest_addoption(self)  # type: ignore[arg-type]
+
+    def getgroup(self, *_: object) -> Self:
+        return self
+
+    def addoption(self, *names: str, help: str, metavar: str = "", **_: Any) -> None:  # noqa: A002
+        shown = ", ".join(f"`{name}={metavar}`" if metavar else f"`{name}`" for name in names)
+        self.options.append(f"| {shown} | {_cell(help)} |")
+
+    def addini(self, name: str, help: str, *_: object, **__: object) -> None:  # noqa: A002
+        self.settings.append(f"| `{name}` | {_cell(help)} |")
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", r"\|").split())
+
+
+def _asked(option: str) -> str:
+    """The answer of pytest to `--fixtures` or `--markers`, in a folder that knows nothing."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "pytest", option, "-v", "-p", "no:cacheprovider", "--rootdir", folder]
+        return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout  # noqa: S603
+
+
+def _fixtures() -> str:
+    found = sorted(_FIXTURE.findall(_asked("--fixtures")))
+    return "\n\n".join(
+        f"### {name}\n\n*{scope or 'function'} scope.* {textwrap.dedent(text).strip()}" for name, scope, text in found
+    )
+
+
+def _marker() -> str:
+    (text,) = re.findall(r"^@pytest\.mark\.(anyserial\(.*)$", _asked("--markers"), re.MULTILINE)
+    signature, _, meaning = text.partition("): ")
+    return f"`@pytest.mark.{signature})`\n\n{meaning}"
+
+
+_PARTS: Final[Mapping[str, Callable[[], str]]] = {
+    "fixtures": _fixtures,
+    "options": lambda: "\n".join(["| option | |", "|---|---|", *_Parser().options]),
+    "settings": lambda: "\n".join(["| setting | |", "|---|---|", *_Parser().settings]),
+    "marker": _marker,
+}
+
+
+def filled(page: str) -> str:
+    """The page with every `<!-- from the plugin: PART -->` replaced by that part."""
+    return re.sub(r"^<!-- from the plugin: (\w+) -->$", lambda match: _PARTS[match[1]](), page, flags=re.MULTILINE)
