@@ -14,7 +14,8 @@ EXAMPLE  := docs/examples/modbus_meter
 PINS     := pyproject.toml $(EXAMPLE)/pyproject.toml .ci/constraints.txt .ci/venv Makefile
 
 DEMO  := -e '.[pytest]' -e '$(EXAMPLE)[test]'
-TESTS := $(DEMO) hypothesis pytest-asyncio pytest-randomly pytest-repeat pytest-timeout pytest-trio pytest-xdist sybil
+TESTS := $(DEMO) hypothesis jsonschema pytest-asyncio pytest-randomly pytest-repeat pytest-timeout pytest-trio \
+         pytest-xdist rich sybil
 PEERS := pyserial pyserial-asyncio-fast serialx aioserial trio-serial
 SITE  := sphinx furo myst-parser
 TOOLS := coverage mypy 'pyright[nodejs]' ruff

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, cast
 
-from anyserial import Parity, StopBits, UnsupportedPolicy
+from anyserial import Parity, UnsupportedPolicy
 
 from ._marker import FACTS, KINDS, WIRES
 from ._shapes import Array, Choice, Flag, Integer, Named, Rule, Seconds, Shape, Table, Text, UsbId, shown
@@ -87,9 +87,9 @@ _OPEN = Table(
     "How tests open the port unless they say otherwise: fields of SerialConfig.",
     {
         "baudrate": Integer("Bits per second; default 115200.", 1, _MAX_U32),
-        "byte_size": Choice("Data bits; default 8.", "byte size", (5, 6, 7, 8, "5", "6", "7", "8")),
+        "byte_size": Choice("Data bits; default 8.", "byte size", (5, 6, 7, 8)),
         "parity": Choice("The parity bit; default none.", "parity", tuple(map(str, _PARITIES))),
-        "stop_bits": Choice("Length of the stop condition; default 1.", "stop bits", (1, 1.5, 2, *map(str, StopBits))),
+        "stop_bits": Choice("Length of the stop condition; default 1.", "stop bits", (1, 1.5, 2)),
         "flow_control": _FLOW_CONTROL,
         "exclusive": Flag("Refuse to share the device with another opener; default false."),
         "hangup_on_close": Flag("Drop DTR and RTS at the last close; default true."),

@@ -28,7 +28,7 @@ class Shape(Protocol):
     """What a value must look like."""
 
     def check(self, value: object, at: At, problems: list[Problem]) -> Any:
-        """The value as code uses it; meaningless when this adds to `problems`."""
+        """The value as code uses it, without what is wrong; None when nothing of it is right."""
         ...
 
     def schema(self) -> dict[str, Any]:
@@ -78,6 +78,7 @@ class Text:
     def check(self, value: object, at: At, problems: list[Problem]) -> Any:
         if not isinstance(value, str) or not re.fullmatch(self.pattern, value):
             problems.append((at, f"must be {self.expected}, not {shown(value)}"))
+            return None
         return value
 
     def schema(self) -> dict[str, Any]:
@@ -95,6 +96,7 @@ class Integer:
     def check(self, value: object, at: At, problems: list[Problem]) -> Any:
         if isinstance(value, bool) or not isinstance(value, int) or not self.low <= value <= self.high:
             problems.append((at, f"must be an integer from {self.low} to {self.high}, not {shown(value)}"))
+            return None
         return value
 
     def schema(self) -> dict[str, Any]:
@@ -106,12 +108,12 @@ class Seconds:
     """A length of time."""
 
     about: str
-    high: float
+    high: int
 
     def check(self, value: object, at: At, problems: list[Problem]) -> Any:
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= self.high:
-            problems.append((at, f"must be a number of seconds from 0 to {self.high:g}, not {shown(value)}"))
-            return value
+            problems.append((at, f"must be a number of seconds from 0 to {self.high}, not {shown(value)}"))
+            return None
         return float(value)
 
     def schema(self) -> dict[str, Any]:
@@ -127,6 +129,7 @@ class Flag:
     def check(self, value: object, at: At, problems: list[Problem]) -> Any:
         if not isinstance(value, bool):
             problems.append((at, f"must be true or false, not {shown(value)}"))
+            return None
         return value
 
     def schema(self) -> dict[str, Any]:
@@ -142,15 +145,15 @@ class Choice:
     values: tuple[str | float, ...]
 
     def check(self, value: object, at: At, problems: list[Problem]) -> Any:
-        known = [str(known) for known in self.values if isinstance(known, str)]
-        if isinstance(value, str) and value not in known:
-            problems.append((at, unknown(self.what, value[:_SHOWN], known)))
+        words = [known for known in self.values if isinstance(known, str)]
         # `True == 1` in Python, but not in TOML.
-        elif isinstance(value, bool) or value not in self.values:
-            problems.append((at, f"must be one of {', '.join(map(shown, self.values))}, not {shown(value)}"))
-        else:
+        if not isinstance(value, bool) and value in self.values:
             return self.values[self.values.index(value)]
-        return value
+        if isinstance(value, str) and words:
+            problems.append((at, unknown(self.what, value[:_SHOWN], words)))
+        else:
+            problems.append((at, f"must be {' or '.join(map(shown, self.values))}, not {shown(value)}"))
+        return None
 
     def schema(self) -> dict[str, Any]:
         return {"description": self.about, "enum": list(self.values)}
@@ -169,6 +172,7 @@ class UsbId:
             return int(value, 16)
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 0xFFFF:
             problems.append((at, f'must be a USB id such as 0x0403 or "0403", not {shown(value)}'))
+            return None
         return value
 
     def schema(self) -> dict[str, Any]:
@@ -202,11 +206,11 @@ class Array:
             problems.append((at, f"must have {bounds} entries, not {len(items)}"))
         checked: list[object] = []
         for index, item in enumerate(items):
-            before = len(problems)
             result = self.item.check(item, (*at, index), problems)
-            if self.distinct and len(problems) == before and result in checked:
+            if self.distinct and result in checked:
                 problems.append(((*at, index), f"{shown(item)} is there twice"))
-            checked.append(result)
+            elif result is not None:
+                checked.append(result)
         return tuple(checked)
 
     def schema(self) -> dict[str, Any]:
@@ -246,12 +250,11 @@ class Table:
         problems += [((*at, key), "is missing") for key in self.required if key not in table]
         checked: Checked = {}
         for key, entry in table.items():
-            before = len(problems)
             if key not in self.keys:
                 problems.append(((*at, key), unknown("key", key[:_SHOWN], tuple(self.keys))))
                 continue
             result = self.keys[key].check(entry, (*at, key), problems)
-            if len(problems) == before or isinstance(result, dict):
+            if result is not None:
                 checked[key] = result
         for rule in self.rules:
             for key, text in rule.breaches(table):
@@ -289,11 +292,15 @@ class Named:
         tables = cast("dict[str, object]", value)
         if len(tables) < self.least:
             problems.append((at, "is empty"))
-        for name in tables:
-            if not re.fullmatch(self._NAME, name):
+        checked: Checked = {}
+        for name, table in tables.items():
+            result = self.item.check(table, (*at, name), problems)
+            if re.fullmatch(self._NAME, name):
+                checked[name] = result
+            else:
                 text = "a name begins with a letter a-z; letters a-z, digits, - and _ may follow"
                 problems.append(((*at, name), text))
-        return {name: self.item.check(table, (*at, name), problems) for name, table in tables.items()}
+        return checked
 
     def schema(self) -> dict[str, Any]:
         schema: dict[str, Any] = {
