@@ -74,8 +74,6 @@ def _loops_of(metafunc: pytest.Metafunc, fixtures: frozenset[str]) -> list[Any] 
     node = metafunc.definition
     if not fixtures & ASYNC and (not is_async(node) or _loops.taken_over(node)):
         return None
-    if any("anyio_backend" in _argnames(mark) for mark in node.iter_markers("parametrize")):
-        return None
     definitions = _definitions(node, "anyio_backend")
     if not definitions:
         raise pytest.UsageError(
@@ -84,7 +82,9 @@ def _loops_of(metafunc: pytest.Metafunc, fixtures: frozenset[str]) -> list[Any] 
     if "anyio_backend" not in metafunc.fixturenames:
         metafunc.fixturenames.append("anyio_backend")
         node._fixtureinfo.name2fixturedefs["anyio_backend"] = definitions
-    if definitions[-1].func.__module__ != "anyio.pytest_plugin":
+    if definitions[-1].func.__module__ != "anyio.pytest_plugin" or any(
+        "anyio_backend" in _argnames(mark) for mark in node.iter_markers("parametrize")
+    ):
         return None
     return _loops.parameters(metafunc.config)
 

@@ -86,6 +86,19 @@ def test_the_order_groups_by_loop_within_a_module(project: Project) -> None:
     ]
 
 
+def test_a_loop_chosen_by_a_mark_needs_no_async_fixture(project: Project) -> None:
+    """P-02, P-11: also a test that opens its ports itself may say with a mark which loop it wants."""
+    run = project.run(
+        test="""
+        import pytest
+
+        @pytest.mark.parametrize("anyio_backend", ["trio"])
+        async def test_it(serial_link): pass
+        """
+    )
+    assert run.outcomes() == {"test_it[trio-mock]": "passed"}
+
+
 def test_a_parameter_of_the_test_comes_first_in_its_id(project: Project) -> None:
     """P-10: ids are the words of link and loop, after the test's own parameters."""
     run = project.run(
