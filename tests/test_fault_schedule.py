@@ -86,7 +86,10 @@ def indexes(plan: FaultPlan) -> list[int]:
         ("seconds", {"action": A.EIO, "at_byte": 0, "seconds": 1.0}),
         ("errno", {"action": A.EIO, "on_op": 1, "errno": 0}),
         ("errno", {"action": A.EAGAIN, "on_op": 1, "errno": errno.EPERM}),
+        ("seconds", {"action": A.REPLUG, "on_op": 1, "seconds": -1.0}),
         ("direction", {"action": A.SHORT_WRITE, "on_op": 1, "direction": "read"}),
+        ("direction", {"action": A.SHORT_READ, "on_op": 1, "direction": "write"}),
+        ("direction", {"action": A.EOF, "at_byte": 0, "direction": "write"}),
         ("direction", {"action": A.CORRUPT, "on_op": 1, "direction": "ioctl"}),
     ],
 )
@@ -314,6 +317,51 @@ async def test_short_writes_at_a_byte(anyio_backend: object) -> None:
         assert await take(peer, 9) == b"012345678"
 
 
+async def test_short_reads_at_a_byte(anyio_backend: object) -> None:
+    """L-173, L-53: the read that begins there returns no more than `count` bytes; nothing is lost."""
+    async with planned(FaultEvent(action=A.SHORT_READ, at_byte=3, count=2)) as (port, peer, plan):
+        await peer.send(b"012345678")
+        assert [await port.receive() for _ in range(3)] == [b"012", b"34", b"5678"]
+        assert [(fault.op, fault.byte) for fault in plan.fired] == [(2, 3)]
+
+
+async def test_a_short_read_of_bytes_that_come_twice(anyio_backend: object) -> None:
+    """L-173: it counts what the read returns."""
+    events = [
+        FaultEvent(action=A.DUPLICATE, at_byte=0, count=3),
+        FaultEvent(action=A.SHORT_READ, at_byte=0, count=2),
+    ]
+    async with planned(*events) as (port, peer, _):
+        await peer.send(b"012")
+        assert await port.receive() == b"00"
+        assert await take(port, 4) == b"1122"
+
+
+async def test_a_short_read_waits_for_bytes(anyio_backend: object) -> None:
+    """L-172, P-61: an attempt that finds nothing was not cut short."""
+    async with planned(FaultEvent(action=A.SHORT_READ, on_op=1)) as (port, peer, plan):
+        async with anyio.create_task_group() as tg:
+            reader = await parked(port.receive, tg)
+            assert plan.fired == ()
+            await peer.send(b"01")
+        assert reader.value == b"0"
+        assert await port.receive() == b"1"
+
+
+async def test_an_end_of_file_at_a_byte(anyio_backend: object) -> None:
+    """L-56, L-173: `count` reads end with it; the device is still there, and so are the bytes."""
+    async with planned(FaultEvent(action=A.EOF, at_byte=3, count=2)) as (port, peer, plan):
+        await peer.send(b"012345")
+        assert await port.receive() == b"012"
+        for _ in range(2):
+            with pytest.raises(SerialDisconnectedError, match="end of file"):
+                await port.receive()
+        await port.send(b"x")
+        assert not plan.disconnected
+        assert await port.receive() == b"345"
+        assert [(fault.op, fault.byte) for fault in plan.fired] == [(2, 3)]
+
+
 # At an attempt
 
 
@@ -362,6 +410,27 @@ async def test_a_replug_after_some_attempts(anyio_backend: object) -> None:
                 await port.receive()
         assert await port.receive() == b"x"
         assert indexes(plan) == [0, 1]
+
+
+@pytest.mark.parametrize("moment", [{"at_byte": 1}, {"on_op": 2}, {"after": 0.5}, {"when_sent": b"?"}])
+async def test_a_replug_some_time_after_its_moment(anyio_backend: object, moment: dict[str, Any]) -> None:
+    """L-172, L-174: the device stays away for `seconds`, and is on record as back when it is."""
+    events = [FaultEvent(action=A.DISCONNECT, **moment), FaultEvent(action=A.REPLUG, seconds=2, **moment)]
+    clock = ManualClock()
+    async with planned(*events, clock=clock) as (port, peer, plan):
+        await peer.send(b"01")
+        assert await port.receive(1) == b"0"
+        clock.advance(0.5)
+        if "when_sent" in moment:
+            await port.send(b"?")
+        for seconds in (0.5, 1.0):
+            with pytest.raises(SerialDisconnectedError):
+                await port.receive()
+            clock.advance(seconds)
+        assert indexes(plan) == [0]
+        clock.advance(0.5)
+        assert await port.receive() == b"1"
+        assert [(fault.index, fault.time) for fault in plan.fired] == [(0, 0.5), (1, 2.5)]
 
 
 async def test_control_calls_fail(anyio_backend: object) -> None:
@@ -603,6 +672,23 @@ async def test_an_appended_event_wakes_a_parked_reader(anyio_backend: object) ->
         assert indexes(plan) == [0, 1]
 
 
+async def test_faults_are_told_as_they_happen(anyio_backend: object) -> None:
+    """L-172, P-61: `on_fired` hears of each one, `pending` holds what has not come."""
+    events = [FaultEvent(action=A.EAGAIN, at_byte=1), FaultEvent(action=A.DROP, at_byte=8)]
+    async with planned(*events) as (port, peer, plan):
+        heard: list[FiredFault] = []
+        plan.on_fired = heard.append
+        assert plan.pending == tuple(events)
+        await peer.send(b"01")
+        assert await take(port, 2) == b"01"
+        assert heard == list(plan.fired)
+        assert plan.pending == (events[1],)
+        plan.on_fired = None
+        await peer.send(b"23456789")
+        assert await take(port, 7) == b"2345679"
+        assert (len(heard), len(plan.fired), plan.pending) == (1, 2, ())
+
+
 async def test_another_schedule(anyio_backend: object) -> None:
     """L-171: what has not come by then never comes; what has stays on record."""
     async with planned(FaultEvent(action=A.EIO, on_op=1), FaultEvent(action=A.EIO, on_op=2)) as (port, peer, plan):
@@ -656,16 +742,19 @@ BYTE_FAULTS = [
     {"action": st.sampled_from([A.EIO, A.CORRUPT, A.DROP, A.DUPLICATE, A.EINTR, A.EAGAIN]), "count": st.integers(1, 3)},
     {"action": st.sampled_from([A.PARITY, A.FRAMING, A.OVERRUN, A.BREAK]), "count": st.integers(1, 3)},
     {"action": st.sampled_from([A.DISCONNECT, A.REPLUG])},
-    {"action": st.just(A.DELAY), "seconds": st.sampled_from([0.25, 1.0])},
+    {"action": st.sampled_from([A.DELAY, A.REPLUG]), "seconds": st.sampled_from([0.25, 1.0])},
 ]
+READ_FAULTS = [{"action": st.sampled_from([A.EOF, A.SHORT_READ]), "count": st.integers(1, 3)}]
+WRITE_FAULTS = [{"action": st.just(A.SHORT_WRITE), "count": st.integers(1, 3)}]
 
 
 @st.composite
 def schedules(draw: st.DrawFn) -> list[FaultEvent]:
     events = []
     for _ in range(draw(st.integers(0, 5))):
-        fields = draw(st.sampled_from(MOMENTS)) | draw(st.sampled_from(BYTE_FAULTS))
         direction = draw(st.sampled_from(["read", "write"]))
+        faults = BYTE_FAULTS + (READ_FAULTS if direction == "read" else WRITE_FAULTS)
+        fields = draw(st.sampled_from(MOMENTS)) | draw(st.sampled_from(faults))
         events.append(FaultEvent(direction=direction, **{name: draw(value) for name, value in fields.items()}))
     return events
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ._clock import Clock, ThreadClock, Timer
-from ._fault_events import COUNTED, Direction, FaultAction, FaultEvent
+from ._fault_events import COUNTED, SHORTENING, Direction, FaultAction, FaultEvent
 from ._fault_plan import FaultPlan, os_error
 from ._fault_schedule import Course
 from ._signal import Signal
@@ -143,18 +143,19 @@ class End:
 
     def _read(self, course: Course, view: memoryview) -> int:
         plan = self.plan
-        self._strike(course, lambda: not plan.disconnected and self._held_until is None and bool(self._inbox))
-        if plan._before_read(self.count_error):
+        limit = self._strike(course, lambda: not plan.disconnected and self._held_until is None and bool(self._inbox))
+        if limit == 0 or plan._before_read(self.count_error):
             return 0
+        limit = min(limit, len(view))
         ready = course.ready
         if not ready:
             if not self._inbox and self.peer._gone:
                 return 0
             if self._held_until is None:
-                count = plan.schedule.even_stretch(course, min(len(view), len(self._inbox)))
+                count = plan.schedule.even_stretch(course, min(limit, len(self._inbox)))
                 ready += plan.schedule.alter(course, bytes(self._inbox[:count]))
                 del self._inbox[:count]
-        count = min(len(view), len(ready))
+        count = min(limit, len(ready))
         if count == 0:
             raise os_error(errno.EAGAIN)
         view[:count] = ready[:count]
@@ -250,11 +251,13 @@ class End:
         return self._closed_until is not None
 
     def _strike(self, course: Course, byte_is_there: Callable[[], bool]) -> int:
-        """Carry out what is planned for this attempt; returns how many bytes it may move."""
+        """Carry out what is planned for this attempt; returns how many bytes it may move, 0 at an end of file."""
         limit = sys.maxsize
         since_open = self._since_open(self._clock.now())
         for event in self.plan.schedule.strike(course, since_open, byte_is_there):
-            if event.action is FaultAction.SHORT_WRITE:
+            if event.action is FaultAction.EOF:
+                return 0
+            if event.action in SHORTENING:
                 limit = min(limit, event.count)
             self._carry_out(event)
         return limit

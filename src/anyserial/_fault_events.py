@@ -18,26 +18,28 @@ _TRIGGERS: Final = ("at_byte", "on_op", "after", "when_sent")
 class FaultAction(enum.StrEnum):
     """What goes wrong.
 
-    The call fails: `EIO` (or the event's `errno`), for `count` attempts in a row. `EINTR` and `EAGAIN` do too, but a
-    port tries again by itself.
+    The call fails: `EIO` (or the event's `errno`), for `count` attempts in a row. So does `EOF`: a read ends with the
+    end of the file, though the device is there. `EINTR` and `EAGAIN` do too, but a port tries again by itself.
 
     The bytes suffer: `CORRUPT` inverts the bits of `mask` in each of `count` bytes, `DROP` loses them, `DUPLICATE`
-    delivers each of them twice. `DELAY` holds the line back for `seconds`, from that byte on. `SHORT_WRITE` makes one
-    write take at most `count` bytes.
+    delivers each of them twice. `DELAY` holds the line back for `seconds`, from that byte on. `SHORT_READ` makes one
+    read return, `SHORT_WRITE` one write take, at most `count` bytes.
 
-    The device vanishes: `DISCONNECT`, and is back: `REPLUG`.
+    The device vanishes: `DISCONNECT`, and is back: `REPLUG`, `seconds` after its moment.
 
     The receiving side counts: `PARITY`, `FRAMING`, `OVERRUN`, `BREAK` add `count` to its `line_errors()`. With the
     direction `"write"` that side is the peer.
     """
 
     EIO = "eio"
+    EOF = "eof"
     DISCONNECT = "disconnect"
     REPLUG = "replug"
     CORRUPT = "corrupt"
     DROP = "drop"
     DUPLICATE = "duplicate"
     DELAY = "delay"
+    SHORT_READ = "short_read"
     SHORT_WRITE = "short_write"
     EINTR = "eintr"
     EAGAIN = "eagain"
@@ -57,9 +59,16 @@ COUNTED: Final = {
 #: What happens to bytes; without a byte it cannot happen.
 ALTERING: Final = frozenset({FaultAction.CORRUPT, FaultAction.DROP, FaultAction.DUPLICATE})
 #: Actions that go on for `count` attempts.
-REPEATED: Final = frozenset({FaultAction.EIO, FaultAction.EINTR, FaultAction.EAGAIN})
+REPEATED: Final = frozenset({FaultAction.EIO, FaultAction.EOF, FaultAction.EINTR, FaultAction.EAGAIN})
+#: Actions that make one transfer shorter.
+SHORTENING: Final = frozenset({FaultAction.SHORT_READ, FaultAction.SHORT_WRITE})
 
-_COUNTABLE: Final = REPEATED | ALTERING | COUNTED.keys() | {FaultAction.SHORT_WRITE}
+_COUNTABLE: Final = REPEATED | ALTERING | COUNTED.keys() | SHORTENING
+_ONE_WAY: Final[dict[FaultAction, Direction]] = {
+    FaultAction.EOF: "read",
+    FaultAction.SHORT_READ: "read",
+    FaultAction.SHORT_WRITE: "write",
+}
 # Opening, configuring and the other control calls move no bytes.
 _CONTROL: Final = frozenset({FaultAction.EIO, FaultAction.DISCONNECT, FaultAction.REPLUG})
 
@@ -78,7 +87,7 @@ class FaultEvent:
         optional: Whether the event may stay unfired; for those who check `FaultPlan.fired`.
         count: How many bytes, attempts or line errors.
         mask: What `CORRUPT` inverts.
-        seconds: How long `DELAY` lasts.
+        seconds: How long `DELAY` lasts, how long after its moment `REPLUG` comes.
         errno: What `EIO` fails with instead.
 
     Raises:
@@ -146,9 +155,8 @@ class FaultEvent:
 
     def _check_action(self) -> None:
         action, direction = self.action, self.direction
-        if (direction not in ("read", "write") and action not in _CONTROL) or (
-            action is FaultAction.SHORT_WRITE and direction != "write"
-        ):
+        moves_bytes = direction in ("read", "write")
+        if not (moves_bytes or action in _CONTROL) or direction != _ONE_WAY.get(action, direction):
             raise ConfigurationError(f"direction {direction!r} has no meaning for {action}")
         if self.count != 1 and action not in _COUNTABLE:
             raise ConfigurationError(f"count has no meaning for {action}")
@@ -156,9 +164,10 @@ class FaultEvent:
             raise ConfigurationError(f"mask has no meaning for {action}")
         if self.errno is not None and action is not FaultAction.EIO:
             raise ConfigurationError(f"errno has no meaning for {action}")
-        if (self.seconds > 0) is not (action is FaultAction.DELAY):
-            wish = "must be more than 0 for" if action is FaultAction.DELAY else "has no meaning for"
-            raise ConfigurationError(f"seconds {wish} {action}")
+        if self.seconds == 0 and action is FaultAction.DELAY:
+            raise ConfigurationError(f"seconds must be more than 0 for {action}")
+        if self.seconds != 0 and action not in (FaultAction.DELAY, FaultAction.REPLUG):
+            raise ConfigurationError(f"seconds has no meaning for {action}")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

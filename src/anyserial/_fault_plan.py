@@ -104,6 +104,20 @@ class FaultPlan:
         """What has happened so far, in that order."""
         return tuple(self._schedule.fired)
 
+    @property
+    def pending(self) -> tuple[FaultEvent, ...]:
+        """The events that have not happened yet, in the order of the schedule."""
+        return tuple(self._schedule.pending())
+
+    @property
+    def on_fired(self) -> Callable[[FiredFault], object] | None:
+        """A function that is told of each event as it happens, in whichever thread that is. It must not block."""
+        return self._schedule.listener
+
+    @on_fired.setter
+    def on_fired(self, listener: Callable[[FiredFault], object] | None) -> None:
+        self._schedule.listener = listener
+
     def __setattr__(self, name: str, value: object) -> None:
         self._check(name, value)
         object.__setattr__(self, name, value)

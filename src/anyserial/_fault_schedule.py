@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, Self, overload
 
-from ._fault_events import ALTERING, COUNTED, REPEATED, Direction, FaultAction, FaultEvent, FiredFault
+from ._fault_events import ALTERING, COUNTED, REPEATED, SHORTENING, Direction, FaultAction, FaultEvent, FiredFault
 from .exceptions import ConfigurationError
 
-_ON_BYTES: Final = ALTERING | {FaultAction.DELAY, FaultAction.SHORT_WRITE}
+_ON_BYTES: Final = ALTERING | SHORTENING | {FaultAction.DELAY}
 _ON_DEVICE: Final = COUNTED.keys() | {FaultAction.DISCONNECT, FaultAction.REPLUG}
 
 
@@ -33,14 +33,17 @@ class Course:
 class _Entry:
     """An event and what has become of it."""
 
-    __slots__ = ("due", "event", "index", "left", "struck", "tail")
+    __slots__ = ("at", "due", "event", "index", "left", "postponed", "struck", "tail")
 
     def __init__(self, event: FaultEvent, index: int) -> None:
         self.event = event
         self.index = index
+        # Seconds after open, if it is a time that makes the event due.
+        self.at = event.after
         # Set when the time or the pattern of the event has come.
         self.due = False
         self.struck = False
+        self.postponed = False
         # Attempts or bytes that it still affects.
         self.left = event.count if event.action in REPEATED | ALTERING else 1
         # The end of what was sent, as much as may be the beginning of the pattern.
@@ -60,16 +63,27 @@ class _Entry:
     def needs_attempt(self) -> bool:
         """Whether it changes a call. The others change the device, and do so as soon as they are due."""
         event = self.event
-        return event.action not in _ON_DEVICE or (event.after is None and event.when_sent is None)
+        return event.action not in _ON_DEVICE or (self.at is None and event.when_sent is None)
 
     def is_reached(self, course: Course) -> bool:
         event = self.event
+        if self.postponed:
+            return self.due
         if event.at_byte is not None:
             # Nothing happens to a byte before those in front of it were handed over.
             return course.byte >= event.at_byte and not course.ready
         if event.on_op is not None:
             return course.op >= event.on_op
         return self.due
+
+    def postpone(self, now: float) -> bool:
+        """Whether an event whose moment has come takes effect later; from then on it waits for that time."""
+        if self.postponed or self.event.action is not FaultAction.REPLUG or not self.event.seconds:
+            return False
+        self.at = now + self.event.seconds
+        self.due = False
+        self.postponed = True
+        return True
 
     def joined(self, data: bytes) -> bytes:
         return self.tail + data
@@ -80,6 +94,8 @@ class Schedule(Sequence[FaultEvent]):
 
     def __init__(self) -> None:
         self.fired: list[FiredFault] = []
+        #: Told of each fault as it happens.
+        self.listener: Callable[[FiredFault], object] | None = None
         #: Called after every change.
         self.watcher: Callable[[], None] | None = None
         self._entries: list[_Entry] = []
@@ -129,17 +145,21 @@ class Schedule(Sequence[FaultEvent]):
             entries.append(_Entry(event, index))
         return entries
 
+    def pending(self) -> list[FaultEvent]:
+        """The events that have not struck."""
+        return [entry.event for entry in self._entries if not entry.struck]
+
     # When
 
     def next_time(self) -> float | None:
         """Seconds after open at which the next event is due."""
-        times = [entry.event.after for entry in self._entries if entry.event.after is not None and not entry.due]
+        times = [entry.at for entry in self._entries if entry.at is not None and not entry.due]
         return min(times, default=None)
 
     def ripen(self, is_past: Callable[[float], bool]) -> None:
         """Make the events due whose seconds after open are past."""
         for entry in self._entries:
-            if entry.event.after is not None and is_past(entry.event.after):
+            if entry.at is not None and is_past(entry.at):
                 entry.due = True
 
     def until_match(self, data: bytes) -> int:
@@ -171,7 +191,7 @@ class Schedule(Sequence[FaultEvent]):
             altering = entry.event.action in ALTERING
             if (altering and entry.struck) or (entry.needs_byte and not byte_is_there()):
                 continue
-            if self._waits_for_another(entry):
+            if self._waits_for_another(entry) or entry.postpone(now):
                 continue
             if not altering:
                 entry.left -= 1
@@ -181,7 +201,9 @@ class Schedule(Sequence[FaultEvent]):
     def strike_device(self, courses: Mapping[Direction, Course], now: float) -> Iterator[FaultEvent]:
         """The due events that need no attempt."""
         for entry in self._entries:
-            if entry.due and not entry.struck and not entry.needs_attempt and not self._waits_for_another(entry):
+            if not entry.due or entry.struck or entry.needs_attempt or self._waits_for_another(entry):
+                continue
+            if not entry.postpone(now):
                 entry.left = 0
                 self._record(entry, courses[entry.event.direction], now)
                 yield entry.event
@@ -234,6 +256,7 @@ class Schedule(Sequence[FaultEvent]):
     def _record(self, entry: _Entry, course: Course, now: float) -> None:
         if not entry.struck:
             entry.struck = True
-            self.fired.append(
-                FiredFault(event=entry.event, index=entry.index, op=course.op, byte=course.byte, time=now)
-            )
+            fault = FiredFault(event=entry.event, index=entry.index, op=course.op, byte=course.byte, time=now)
+            self.fired.append(fault)
+            if self.listener is not None:
+                self.listener(fault)

@@ -17,6 +17,7 @@ from ._fixtures import (
     GUARD,
     NAMES,
     serial_config,
+    serial_faults,
     serial_link,
     serial_pair,
     serial_path,
@@ -30,6 +31,7 @@ from ._fixtures import (
 if TYPE_CHECKING:
     from ._bench import BenchLink, BenchPort, SerialBench
     from ._dialogue import SerialExpectation
+    from ._faults import SerialFault, SerialFaults
     from ._fixtures import SerialPair
     from ._link import SerialLink
     from ._script import SerialScript
@@ -40,12 +42,15 @@ __all__ = [
     "BenchPort",
     "SerialBench",
     "SerialExpectation",
+    "SerialFault",
+    "SerialFaults",
     "SerialLink",
     "SerialPair",
     "SerialScript",
     "SerialTranscript",
     "TranscriptEvent",
     "serial_config",
+    "serial_faults",
     "serial_link",
     "serial_pair",
     "serial_path",
@@ -61,6 +66,8 @@ _TYPES = {
     "BenchPort": "_bench",
     "SerialBench": "_bench",
     "SerialExpectation": "_dialogue",
+    "SerialFault": "_faults",
+    "SerialFaults": "_faults",
     "SerialLink": "_link",
     "SerialPair": "_fixtures",
     "SerialScript": "_script",

@@ -10,6 +10,7 @@ import pytest
 if TYPE_CHECKING:
     from anyserial import SerialConfig, SerialPort
 
+    from ._faults import SerialFaults
     from ._guard import Guard
     from ._link import SerialLink
     from ._script import SerialScript
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
 ASYNC = frozenset({"serial_port", "serial_peer", "serial_pair", "serial_script"})
 #: Fixtures that give device paths.
 PATHS = frozenset({"serial_path", "serial_peer_path"})
+#: Fixtures of the mock link; a test that uses one runs there, whatever links are selected.
+MOCK_ONLY = frozenset({"serial_faults"})
 #: All that a test may ask for.
-NAMES = ASYNC | PATHS | {"serial_link", "serial_config", "serial_transcript"}
+NAMES = ASYNC | PATHS | MOCK_ONLY | {"serial_link", "serial_config", "serial_transcript"}
 
 #: The watch over a test that uses a fixture of ours, in the stash of its item.
 GUARD: pytest.StashKey[Guard] = pytest.StashKey()
@@ -122,3 +125,16 @@ async def serial_script(
 def serial_transcript(serial_link: SerialLink) -> SerialTranscript:
     """What passed on the ports of this test so far: .events, .hexdump(). A failing test shows it by itself."""
     return serial_link.transcript
+
+
+@pytest.fixture
+def serial_faults(serial_link: SerialLink) -> Iterator[SerialFaults]:
+    """What goes wrong on the port under test: serial_faults.at_byte(512).unplug().replug(after=1.0).
+
+    The test runs on the mock link. A fault that has not happened when the test is over fails it, unless it is
+    .optional(). What has happened is in the transcript.
+    """
+    from . import _faults
+
+    with _faults.planned(serial_link) as faults:
+        yield faults

@@ -47,8 +47,9 @@ class Guard:
             # pytest keeps only fixtures that it finds on the way from the test's arguments. That way ends at an
             # override of ours (before pytest 9.1), and `serial_path` alone does not lead to a loop.
             item.fixturenames.insert(0, "anyio_backend")
-        if "serial_script" in fixtures:
-            _set_up_early(item, "serial_script")
+        for name in ("serial_faults", "serial_script"):
+            if name in fixtures:
+                _set_up_early(item, name)
 
     def __enter__(self) -> None:
         self._body = self._item.obj

@@ -33,23 +33,25 @@ class _Cable(Protocol):
     def replug(self) -> None: ...
 
 
-class _MockCable:
+class MockCable:
+    """In memory, where faults can be planned."""
+
     def __init__(self, backends: tuple[MockBackend, MockBackend]) -> None:
-        self._backends = backends
+        self.backends = backends
 
     def path(self, end: End) -> str:
-        return self._backends[_INDEX[end]].path
+        return self.backends[_INDEX[end]].path
 
     async def open(self, end: End, config: SerialConfig) -> RecordedPort:
-        backend = self._backends[_INDEX[end]]
+        backend = self.backends[_INDEX[end]]
         backend.open(backend.path, config)
         return RecordedPort(backend, config)
 
     def unplug(self) -> None:
-        self._backends[0].faults.disconnected = True
+        self.backends[0].faults.disconnected = True
 
     def replug(self) -> None:
-        self._backends[0].faults.disconnected = False
+        self.backends[0].faults.disconnected = False
 
 
 class _PtyCable:
@@ -69,7 +71,7 @@ class _PtyCable:
 def _mock_cable() -> Generator[_Cable]:
     backends = MockBackend.pair()
     try:
-        yield _MockCable(backends)
+        yield MockCable(backends)
     finally:
         # An end that no fixture opened has no port that would close it.
         for backend in backends:

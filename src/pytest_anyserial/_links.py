@@ -74,7 +74,7 @@ class MockWiring:
         "framing": (_N, "bytes pass whole, whatever the parity and size"),
         "path": (_N, "it lives in memory"),
         "unplug": (_S, ""),
-        "pacing": (_N, "bytes pass at once"),
+        "pacing": (_S, ""),
         "control_lines": (_S, ""),
     }
 
@@ -132,8 +132,15 @@ class PtyWiring:
 WIRINGS: Final[dict[str, Wiring]] = {wiring.name: wiring for wiring in (MockWiring(), PtyWiring())}
 
 
-def match(needs: Needs, selected: tuple[str, ...]) -> tuple[list[Wiring], str]:
-    """The selected links that have what a test needs; when there is none, also the reason, for people."""
+def match(needs: Needs, selected: tuple[str, ...], *, mock_only: bool = False) -> tuple[list[Wiring], str]:
+    """The selected links that have what a test needs; when there is none, also the reason, for people.
+
+    A `mock_only` test runs on the mock, selected or not.
+    """
+    if mock_only:
+        problem = lacks(WIRINGS["mock"], needs)
+        note = "serial_faults and serial_clock exist on the mock only"
+        return ([WIRINGS["mock"]], "") if problem is None else ([], f"{problem}; {note}")
     complaints: list[str] = []
     matching: list[Wiring] = []
     for name in selected:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import pytest
 
 from . import _fixtures, _links, _loops
-from ._fixtures import ASYNC, NAMES, PATHS
+from ._fixtures import ASYNC, MOCK_ONLY, NAMES, PATHS
 from ._marker import needs_of
 from ._names import chosen_links
 
@@ -41,7 +41,7 @@ def generate(metafunc: pytest.Metafunc) -> None:
         return
     if fixtures & PATHS:
         needs = dataclasses.replace(needs, requires=(*needs.requires, "path"))
-    links, reason = _links.match(needs, chosen_links(metafunc.config))
+    links, reason = _links.match(needs, chosen_links(metafunc.config), mock_only=bool(fixtures & MOCK_ONLY))
     loops = _loops_of(metafunc, fixtures)
     if not links:
         names = ["serial_link"] if loops is None else ["serial_link", "anyio_backend"]

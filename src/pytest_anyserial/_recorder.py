@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from anyserial import BytesLike, SerialConfig, SerialPort
 
 from ._transcript import PortLog
@@ -20,6 +18,10 @@ class RecordedPort(SerialPort):
         """From now on, write to `log`."""
         self._log = log
         log.add("opened", describe(self.config))
+
+    def note(self, kind: str, what: str) -> None:
+        """Write down what somebody else knows of it."""
+        self._log.add(kind, what)
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
         try:
@@ -49,7 +51,7 @@ class RecordedPort(SerialPort):
         return data
 
     async def send(self, item: bytes) -> None:
-        began = time.monotonic()
+        began = self._log.now()
         try:
             await super().send(item)
         except OSError as exc:
@@ -59,7 +61,7 @@ class RecordedPort(SerialPort):
             self._log_sent(item, began)
 
     async def send_buffer(self, data: BytesLike) -> None:
-        began = time.monotonic()
+        began = self._log.now()
         try:
             await super().send_buffer(data)
         except OSError as exc:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from ._text import count, cut, hex_lines
 
@@ -23,9 +23,9 @@ class TranscriptEvent:
         time: Seconds since the test's link was set up.
         port: `"serial_port"` or `"serial_peer"`, whichever end it happened on.
         kind: `"opened"`, `"sent"`, `"received"`, `"configured"`, `"lines"`, `"break"`, `"input dropped"`,
-            `"output dropped"`, `"failed"` or `"closed"`.
+            `"output dropped"`, `"fault"`, `"failed"` or `"closed"`.
         data: The bytes sent or received.
-        detail: The config, the lines, the error.
+        detail: The config, the lines, the fault, the error.
     """
 
     time: float
@@ -38,19 +38,19 @@ class TranscriptEvent:
 class PortLog:
     """The events of one port, the last ones of them."""
 
-    __slots__ = ("_events", "_now", "_total", "name", "path")
+    __slots__ = ("_events", "_total", "name", "now", "path")
 
-    def __init__(self, name: str, path: str) -> None:
+    def __init__(self, name: str, path: str, now: Callable[[], float]) -> None:
         self.name = name
         self.path = path
-        self._now = time.monotonic
+        self.now = now
         self._events: deque[tuple[float, str, bytes | str]] = deque(maxlen=KEPT)
         self._total = 0
 
     def add(self, kind: str, what: bytes | str = "", at: float | None = None) -> None:
-        """Record that something happened now, or at the monotonic time `at`."""
+        """Record that something happened now, or at the time `at` of `now()`."""
         self._total += 1
-        self._events.append((self._now() if at is None else at, kind, what))
+        self._events.append((self.now() if at is None else at, kind, what))
 
     @property
     def forgotten(self) -> int:
@@ -67,8 +67,9 @@ class PortLog:
 class SerialTranscript:
     """The recorded events of the ports that a test opened through the fixtures, 200 per port."""
 
-    def __init__(self) -> None:
-        self._start = time.monotonic()
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._start = now()
         self._logs: list[PortLog] = []
 
     @property
@@ -80,9 +81,13 @@ class SerialTranscript:
         """The events as text, with hex and printable ASCII side by side."""
         return "\n".join(line for event in self.events for line in _lines(event, None, named=True))
 
+    def elapsed(self) -> float:
+        """Seconds since the test's link was set up."""
+        return self._now() - self._start
+
     def log(self, name: str, path: str) -> PortLog:
         """A record for a port about to be opened."""
-        log = PortLog(name, path)
+        log = PortLog(name, path, self._now)
         self._logs.append(log)
         return log
 

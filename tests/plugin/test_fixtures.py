@@ -246,6 +246,8 @@ def test_the_types_can_be_imported_for_annotations() -> None:
     """P-40: `from pytest_anyserial import SerialScript` and the others, which are classes."""
     for name in (
         "SerialExpectation",
+        "SerialFault",
+        "SerialFaults",
         "SerialLink",
         "SerialPair",
         "SerialScript",

@@ -53,6 +53,7 @@ def test_the_option_outdoes_the_ini_setting(project: Project) -> None:
 MATCHES = {
     "": "mock pty",
     "requires=['unplug']": "mock pty",
+    "requires=['pacing']": "mock",
     "requires=['break_signal', 'modem_lines']": "mock",
     "requires=['path']": "pty",
     "requires=('line_errors',)": "mock",
@@ -84,7 +85,7 @@ UNMET = {
     "requires=['rs485']": 'needs rs485: link "mock" UNSUPPORTED; needs rs485: link "pty" UNSUPPORTED',
     "requires=['rts_cts'], links=['mock']": 'needs rts_cts: link "mock" UNKNOWN: only the operation itself would tell',
     "requires=['framing']": 'needs framing: link "mock" UNSUPPORTED: bytes pass whole, whatever the parity and size',
-    "requires=['pacing']": 'needs pacing: link "mock" UNSUPPORTED: bytes pass at once',
+    "requires=['pacing'], links=['pty']": 'needs pacing: link "pty" UNSUPPORTED: bytes pass at once',
     "requires=['path'], wires=['rts-cts']": 'needs wire rts-cts: link "pty" has tx-rx',
     "link='loopback'": 'needs link loopback: link "mock" is wired as null-modem',
     "device='acme'": 'needs device acme: link "mock" has no device behind it',
