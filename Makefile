@@ -3,6 +3,7 @@
 # make check     the whole gate, as CI runs it: lint, types, coverage, other Pythons, oldest dependencies
 # make lint | types | coverage | python-3.12 | oldest      one part of the gate
 # make docs      the pages as a site in build/docs; a warning is an error, and nothing comes from the network
+# make tutorial  the tutorial, typed into an empty folder where only the built package is installed
 # make bench     how fast it is beside the bare system calls and other libraries (Linux; BENCH='--quick --cases fan-out')
 # make format    let ruff rewrite what it can
 # make clean     remove environments and caches
@@ -10,6 +11,7 @@
 # Environments are rebuilt when the files named in PINS change, and otherwise used without a network.
 
 VERSIONS := 3.11 3.12 3.13
+LEARNERS := 3.11 3.13
 EXAMPLE  := docs/examples/modbus_meter
 PINS     := pyproject.toml $(EXAMPLE)/pyproject.toml .ci/constraints.txt .ci/venv Makefile
 
@@ -26,7 +28,7 @@ PYTEST := -m pytest --timeout 120
 # pyright runs on the pinned node, not on what the machine may have.
 export PYRIGHT_PYTHON_GLOBAL_NODE := 0
 
-.PHONY: demo test check lint types coverage pythons oldest docs bench format clean
+.PHONY: demo test check lint types coverage pythons oldest docs tutorial bench format clean
 
 demo: .venv/stamp
 	cd $(EXAMPLE) && "$(CURDIR)/.venv/bin/python" -m pytest -v --serial-links=mock,pty
@@ -34,7 +36,7 @@ demo: .venv/stamp
 test: .venvs/dev/stamp
 	$(DEV)/python $(PYTEST) -n 2
 
-check: lint types coverage pythons oldest docs demo
+check: lint types coverage pythons oldest docs tutorial demo
 
 lint: .venvs/dev/tools.stamp
 	$(DEV)/ruff check .
@@ -67,6 +69,16 @@ docs: .venvs/docs/stamp
 	.venvs/docs/bin/python -m sphinx --fail-on-warning --keep-going --fresh-env --quiet docs build/docs
 	@echo "build/docs/index.html"
 
+tutorial:
+	for version in $(LEARNERS); do \
+	    if .ci/python $$version; then $(MAKE) --no-print-directory tutorial-$$version || exit; \
+	    else echo "NOT TRIED on Python $$version"; fi; done
+
+tutorial-%: .venvs/%/wheels.stamp
+	rm -rf build/wheel
+	.venvs/$*/bin/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/wheel .
+	.venvs/$*/bin/python tests/walk.py build/wheel/*.whl --python "$$(.ci/python $*)" --find-links .venvs/$*/wheels
+
 bench: .venvs/bench/stamp
 	cd tests && "$(CURDIR)/.venvs/bench/bin/python" -m benchmarks $(BENCH)
 
@@ -77,7 +89,7 @@ format: .venvs/dev/tools.stamp
 clean:
 	rm -rf .venv .venvs build .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
 
-.PRECIOUS: .venvs/%/stamp
+.PRECIOUS: .venvs/%/stamp .venvs/%/wheels.stamp
 
 .venv/stamp: $(PINS)
 	.ci/venv .venv any .ci/constraints.txt $(DEMO)
@@ -97,6 +109,13 @@ clean:
 
 .venvs/docs/stamp: $(PINS)
 	.ci/venv .venvs/docs any .ci/constraints.txt -e '.[pytest]' $(SITE)
+	touch $@
+
+# What the tutorial installs, so that it needs no network.
+.venvs/%/wheels.stamp: .venvs/%/stamp
+	.venvs/$*/bin/python -m pip wheel --quiet --constraint .ci/constraints.txt --no-build-isolation \
+	    --wheel-dir .venvs/$*/wheels '.[pytest]'
+	rm .venvs/$*/wheels/anyserial-*
 	touch $@
 
 .venvs/bench/stamp: $(PINS) .ci/constraints-bench.txt

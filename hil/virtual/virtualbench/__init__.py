@@ -1,1 +1,0 @@
-"""Emulated serial adapters for real kernel drivers, and the machine that runs them; standard library only."""
