@@ -81,6 +81,18 @@ class End:
         b.adopt(b.plan)
         return a, b
 
+    @property
+    def lock(self) -> threading.RLock:
+        """Held by whoever is at work on either end."""
+        return self._lock
+
+    def replacement(self) -> End:
+        """A fresh end in this one's place at the cable; then this one is closed, and the peer does not notice."""
+        with self._lock:
+            end = End(self._lock, self._clock, paced=self._paced)
+            end.peer, self.peer.peer = self.peer, end
+            return end
+
     def fileno(self) -> int:
         """A descriptor that is readable when a read would do something, and writable when a write would."""
         return self._signal.fileno()

@@ -24,11 +24,13 @@ _log = logging.getLogger("anyserial.io")
 class PortState:
     """What a port and its calls share; apart from the port, so that no reference cycle arises."""
 
-    __slots__ = ("closed", "disconnected", "path")
+    __slots__ = ("closed", "collected", "disconnected", "path")
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.closed = False
+        # Nobody closed it before it was collected.
+        self.collected = False
         self.disconnected = False
 
     def closed_error(self) -> SerialClosedError:

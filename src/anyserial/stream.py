@@ -26,7 +26,8 @@ from ._buffers import BytesLike, readable_bytes, require_positive, writable_byte
 from ._calls import Call, PortState
 from ._closing import Closer
 from ._fd import FdBackend
-from ._platform import open_backend, os_errors
+from ._opening import note_opened, open_device
+from ._platform import os_errors
 from ._readiness import checkpoint, checkpoint_if_cancelled, scope_is_cancelled
 from ._values import ControlLines, LineErrors, ModemLines, PortInfo, SerialStats
 from .capabilities import SerialCapabilities, SerialStreamAttribute
@@ -94,10 +95,17 @@ class SerialPort(ByteStream):
             ConfigurationError: A field's value is wrong.
             SerialError: One of its subclasses, when the device cannot be opened or set up.
         """
+        port = await cls._connect(path, config, config_fields)
+        note_opened(port, port._state)
+        return port
+
+    @classmethod
+    async def _connect(cls, path: str, config: SerialConfig | None, config_fields: Mapping[str, Any]) -> Self:
+        """As `open`; whom the port is for is the caller's business."""
         if config is not None and config_fields:
             raise ValueError("give either a config or config fields, not both")
         settings = SerialConfig(**config_fields) if config is None else config
-        backend = await open_backend(path, settings)
+        backend = await open_device(path, settings)
         _log_open.debug("%s: open at %d baud", path, settings.baudrate)
         return cls(backend, settings, port_info=getattr(backend, "port_info", None))
 
@@ -388,6 +396,7 @@ class SerialPort(ByteStream):
         state: PortState | None = getattr(self, "_state", None)
         if state is None or state.closed:
             return
+        state.collected = True
         try:
             warnings.warn(f"unclosed serial port {state.path}", ResourceWarning, source=self, stacklevel=2)
         finally:
@@ -399,6 +408,11 @@ class SerialPort(ByteStream):
         if closer is not None and not closer.wait(timeout):
             closer.hurry()
             closer.wait()
+
+    def _abort(self) -> None:
+        """Close at once, from anywhere."""
+        if self.is_open:
+            self._teardown(forced=True)
 
     def _teardown(self, *, forced: bool) -> None:
         state = self._state

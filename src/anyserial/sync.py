@@ -20,6 +20,7 @@ from anyio.from_thread import BlockingPortal, BlockingPortalProvider
 from . import stream
 from ._blocking import BlockingTransfers
 from ._buffers import BytesLike
+from ._opening import note_opened
 from ._portal import PortalLease, check_timeout, configure_portal, in_forked_child
 from ._values import ControlLines, LineErrors, ModemLines, PortInfo, SerialStats
 from .capabilities import SerialCapabilities
@@ -66,7 +67,7 @@ class SerialPort:
         timeout = check_timeout(timeout)
         lease = PortalLease.take()
         try:
-            port = lease.call(lambda: stream.SerialPort.open(path, config, **config_fields), timeout, path)
+            port = lease.call(lambda: stream.SerialPort._connect(path, config, config_fields), timeout, path)
             self = cls.__new__(cls)
             try:
                 self._attach(port, lease)
@@ -76,6 +77,7 @@ class SerialPort:
         except BaseException:
             lease.release()
             raise
+        note_opened(self, port._state)
         return self
 
     # Properties
@@ -248,6 +250,10 @@ class SerialPort:
                 self._port._teardown(forced=True)
             self._lease.release()
 
+    def _abort(self) -> None:
+        """Close at once, from anywhere."""
+        self.close(timeout=0)
+
     def __enter__(self) -> Self:
         return self
 
@@ -260,6 +266,7 @@ class SerialPort:
         if getattr(self, "_port", None) is None or self._closed:
             return
         self._closed = True
+        self._port._state.collected = True
         try:
             warnings.warn(f"unclosed sync serial port {self.path}", ResourceWarning, source=self, stacklevel=2)
         finally:

@@ -7,6 +7,8 @@ from ._conformance import check_port_pair
 from ._fault_events import FaultAction, FaultEvent, FiredFault
 from ._fault_plan import FaultPlan
 from ._mock import MockBackend
+from ._mock_pair import MockPair, mock_pair
+from ._opening import OpenedPort, opened_ports
 from ._platform import PtyPair, pty_pair
 from .config import SerialConfig
 from .stream import SerialPort
@@ -17,8 +19,12 @@ __all__ = [
     "FaultPlan",
     "FiredFault",
     "MockBackend",
+    "MockPair",
+    "OpenedPort",
     "PtyPair",
     "check_port_pair",
+    "mock_pair",
+    "opened_ports",
     "pty_pair",
     "serial_port_pair",
 ]

@@ -26,6 +26,8 @@ from ._fixtures import (
     serial_port,
     serial_script,
     serial_transcript,
+    sync_serial_peer,
+    sync_serial_port,
 )
 
 if TYPE_CHECKING:
@@ -59,6 +61,8 @@ __all__ = [
     "serial_port",
     "serial_script",
     "serial_transcript",
+    "sync_serial_peer",
+    "sync_serial_port",
 ]
 
 _TYPES = {
@@ -77,11 +81,12 @@ _TYPES = {
 
 _MARKER = """\
 anyserial(requires=[...], link=..., wires=[...], min_baudrate=..., device=..., links=[...], config=..., \
-script_strict=True): what a test that uses a serial fixture needs from its link. \
+script_strict=True, allow_leaks=False): what a test that uses a serial fixture needs from its link. \
 requires: facts such as "break_signal", "modem_lines", "path", "unplug"; link: the wiring, such as "null-modem"; \
 wires: such as "rts-cts"; min_baudrate: a rate the link must reach; device: the device under test behind it; \
 links: run on these links only; config: the SerialConfig both ends are opened with; \
-script_strict=False: serial_script lets pass what it does not expect. Marks of module, class and function are merged. \
+script_strict=False: serial_script lets pass what it does not expect; \
+allow_leaks=True: the test may leave ports open. Marks of module, class and function are merged. \
 A test runs once on every selected link that has what it needs, and is skipped with the reason when there is none."""
 
 #: The plugin that runs our async tests and fixtures: its entry point and its module.
@@ -109,6 +114,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--serial-loops",
         metavar="NAMES",
         help="Event loops that they run on, separated by commas: asyncio, uvloop, trio. Default: all three.",
+    )
+    group.addoption(
+        "--serial-transcript",
+        choices=("failed", "all", "off"),
+        default="failed",
+        help="Which tests leave files with all that passed on their ports, one JSON object per line. "
+        "Reports of failed tests show the last 200 events in any case. Default: failed.",
+    )
+    group.addoption(
+        "--serial-artifacts",
+        metavar="DIR",
+        help="The folder for these files, with one folder per test in it. Default: .pytest_anyserial in the rootdir.",
     )
     parser.addini("anyserial_links", "Links that tests with serial fixtures run on; see --serial-links.", default="")
     parser.addini("anyserial_loops", "Event loops that they run on; see --serial-loops.", default="")
@@ -165,14 +182,23 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
         return (yield)
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
+    guard = item.stash.get(GUARD, None)
+    if guard is None:
+        return (yield)
+    with guard.finishing():
+        return (yield)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     guard = item.stash.get(GUARD, None)
-    if guard is not None and report.failed:
-        report.sections.extend(guard.evidence())
-    if guard is not None and report.when == "teardown":
-        del item.stash[GUARD]
+    if guard is not None:
+        guard.evidence.add_to(report, guard)
+        if report.when == "teardown":
+            del item.stash[GUARD]
     return report

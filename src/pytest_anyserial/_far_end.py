@@ -36,6 +36,7 @@ class FarEnd:
         dialogue: What to expect and to say.
         port: End B.
         sent: Bytes that end A has sent, or None if nobody counts them.
+        deserted: Whether end A was in use and is not any more.
         settled: Called when the outcome is: something is wrong.
 
     Attributes:
@@ -43,7 +44,13 @@ class FarEnd:
     """
 
     def __init__(
-        self, dialogue: Dialogue, port: SerialPort, sent: Callable[[], int | None], settled: Callable[[], object]
+        self,
+        dialogue: Dialogue,
+        port: SerialPort,
+        *,
+        sent: Callable[[], int | None],
+        deserted: Callable[[], bool],
+        settled: Callable[[], object],
     ) -> None:
         self.is_over = False
         # What the script's own functions raised, or a port that failed otherwise than by being gone.
@@ -52,6 +59,7 @@ class FarEnd:
         self._dialogue = dialogue
         self._port = port
         self._sent = sent
+        self._deserted = deserted
         self._settled = settled
         self._heard = 0
         self._changed = anyio.Event()
@@ -88,10 +96,14 @@ class FarEnd:
         """Let arrive what is under way, so that the verdict on a finished test does not depend on timing."""
         dialogue = self._dialogue
         with anyio.move_on_after(_UNDER_WAY + dialogue.silence_left):
-            await self.until(lambda: self.is_over or not (dialogue.left_over() or dialogue.silence_left))
+            await self.until(lambda: self.is_over or not (dialogue.silence_left or self._is_waiting()))
         await self.catch_up()
         if self._sent() is None:
             await self._let_arrive()
+
+    def _is_waiting(self) -> bool:
+        """Whether something is expected that may still come."""
+        return bool(self._dialogue.left_over()) and not (self._deserted() and self._has_heard_all())
 
     def _has_heard_all(self) -> bool:
         sent = self._sent()

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import pytest
 
 from anyserial import ConfigurationError
-from anyserial.testing import FaultAction, FaultEvent, FaultPlan, FiredFault, MockBackend
+from anyserial.testing import FaultAction, FaultEvent, FaultPlan, FiredFault, MockPair
 
 from ._dialogue import caller
 from ._fault_words import Progress, described, happened, unfired
-from ._link import MockCable
 from ._names import unknown
 from ._text import count
 
@@ -117,20 +116,20 @@ class SerialFaults:
     `direction` is `"read"` for what the port receives, or `"write"` for what it sends.
     """
 
-    def __init__(self, link: SerialLink, backends: tuple[MockBackend, MockBackend]) -> None:
+    def __init__(self, link: SerialLink, pair: MockPair) -> None:
         self._link = link
-        self._backends = backends
+        self._pair = pair
         self._faults: list[SerialFault] = []
-        self.plan = self._backends[0].faults
+        self.plan = pair.faults_a
 
     @property
     def plan(self) -> FaultPlan:
         """Everything that is planned, as the mock knows it: its counters and its schedule. Assign another one."""
-        return self._backends[0].faults
+        return self._pair.faults_a
 
     @plan.setter
     def plan(self, plan: FaultPlan) -> None:
-        self._backends[0].faults = plan
+        self._pair.faults_a = plan
         plan.on_fired = self._note
 
     @property
@@ -160,8 +159,8 @@ class SerialFaults:
 
     def pace(self, baudrate: int | None = None) -> None:
         """Let bytes of both directions take as long as at this rate; without one, at the rate of each port."""
-        for backend in self._backends:
-            backend.faults.paced = True if baudrate is None else baudrate
+        for plan in (self._pair.faults_a, self._pair.faults_b):
+            plan.paced = True if baudrate is None else baudrate
 
     def assert_fired(self) -> None:
         """Fail now if something planned has not happened."""
@@ -209,9 +208,8 @@ class SerialFaults:
 @contextmanager
 def planned(link: SerialLink) -> Generator[SerialFaults]:
     """The faults of end A for the length of a `with` block, and whether all have happened, at its end."""
-    cable = link._cable
-    assert isinstance(cable, MockCable)
-    faults = SerialFaults(link, cable.backends)
+    assert isinstance(link._cable, MockPair)
+    faults = SerialFaults(link, link._cable)
     yield faults
     # A failure of the test itself comes first, and alone.
     if link._guard.passed:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 if TYPE_CHECKING:
-    from anyserial import SerialConfig, SerialPort
+    from anyserial import SerialConfig, SerialPort, sync
 
     from ._faults import SerialFaults
     from ._guard import Guard
@@ -23,7 +23,12 @@ PATHS = frozenset({"serial_path", "serial_peer_path"})
 #: Fixtures of the mock link; a test that uses one runs there, whatever links are selected.
 MOCK_ONLY = frozenset({"serial_faults"})
 #: All that a test may ask for.
-NAMES = ASYNC | PATHS | MOCK_ONLY | {"serial_link", "serial_config", "serial_transcript"}
+NAMES = (
+    ASYNC
+    | PATHS
+    | MOCK_ONLY
+    | {"serial_link", "serial_config", "serial_transcript", "sync_serial_port", "sync_serial_peer"}
+)
 
 #: The watch over a test that uses a fixture of ours, in the stash of its item.
 GUARD: pytest.StashKey[Guard] = pytest.StashKey()
@@ -57,7 +62,10 @@ def serial_link(request: pytest.FixtureRequest) -> Iterator[SerialLink]:
 
 @pytest.fixture
 def serial_config(serial_link: SerialLink) -> SerialConfig:
-    """How both ends are opened: the marker's config, else the defaults. Override it to set your device's own."""
+    """How both ends are opened: the marker's config, else the defaults.
+
+    Override it in your project to give your device's own; it may ask for other fixtures and be parametrized.
+    """
     return serial_link.config
 
 
@@ -89,21 +97,36 @@ def serial_pair(serial_port: SerialPort, serial_peer: SerialPort) -> SerialPair:
 
 
 @pytest.fixture
-def serial_path(serial_link: SerialLink) -> str:
-    """The device path of end A, not opened, for drivers that open a path themselves, on any library.
+def sync_serial_port(serial_link: SerialLink, serial_config: SerialConfig) -> Iterator[sync.SerialPort]:
+    """End A of the link, open: an anyserial.sync.SerialPort for a blocking driver.
 
-    Needs a link with paths, such as pty.
+    The test runs once on every selected link, whatever event loops are selected.
     """
-    return serial_link._path("port")
+    with serial_link.sync_opened("port", serial_config) as port:
+        yield port
+
+
+@pytest.fixture
+def sync_serial_peer(serial_link: SerialLink, serial_config: SerialConfig) -> Iterator[sync.SerialPort]:
+    """End B of the link, open, as a blocking port: the test itself, or a thread of it, plays the device."""
+    with serial_link.sync_opened("peer", serial_config) as port:
+        yield port
+
+
+@pytest.fixture
+def serial_path(serial_link: SerialLink) -> str:
+    """The path of end A, not opened, for drivers that open a path themselves.
+
+    anyserial opens it on every link. A driver on another library, or another program, needs a device that everybody
+    sees, such as a pty: mark the test with @pytest.mark.anyserial(requires=["path"]).
+    """
+    return serial_link.path("port")
 
 
 @pytest.fixture
 def serial_peer_path(serial_link: SerialLink) -> str:
-    """The device path of end B, not opened, for another program that plays the device.
-
-    Needs a link with paths, such as pty.
-    """
-    return serial_link._path("peer")
+    """The path of end B, not opened, for a simulator that plays the device; see serial_path."""
+    return serial_link.path("peer")
 
 
 @pytest.fixture
@@ -123,7 +146,10 @@ async def serial_script(
 
 @pytest.fixture
 def serial_transcript(serial_link: SerialLink) -> SerialTranscript:
-    """What passed on the ports of this test so far: .events, .hexdump(). A failing test shows it by itself."""
+    """What passed on the ports of this test so far: .events, .hexdump(), and .path, where it is going to be written.
+
+    A failing test shows the end of it by itself, and leaves all of it in files (--serial-transcript).
+    """
     return serial_link.transcript
 
 

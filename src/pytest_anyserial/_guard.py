@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from inspect import iscoroutinefunction
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -11,13 +12,30 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from . import _loops, _matrix
-from ._fixtures import ASYNC
+from anyserial import Capability
+
+from . import _leaks, _loops, _matrix
+from ._evidence import Evidence
+from ._fixtures import ASYNC, PATHS
+from ._links import WIRINGS
 from ._marker import needs_of
 
 if TYPE_CHECKING:
     from ._far_end import FarEnd
     from ._link import SerialLink
+
+
+_ONLY_HERE = (
+    "was not opened. It is a path in memory, which anyserial opens in this process and nobody else sees. For a driver "
+    "on another library, or another program, mark the test with @pytest.mark.anyserial(requires=['path']) and run it "
+    "with --serial-links=pty."
+)
+
+#: Fixtures of which a test can have one, by the end that they open.
+_OPENERS = {
+    "end A": frozenset({"serial_port", "sync_serial_port"}),
+    "end B": frozenset({"serial_peer", "sync_serial_peer"}),
+}
 
 
 class Guard:
@@ -28,6 +46,7 @@ class Guard:
         passed: Whether the body has returned without raising anything.
         link: The link under the test, once it is set up.
         far_end: The scripted far end, if the test has one.
+        evidence: What the test leaves behind.
     """
 
     def __init__(self, item: pytest.Function) -> None:
@@ -40,6 +59,7 @@ class Guard:
         self._outcome: BaseException | None = None
         self._on_its_loop: Callable[[Callable[[], object]], object] | None = None
         fixtures = _matrix.used(item)
+        self._fixtures = fixtures
         other_plugin = _loops.taken_over(item)
         _refuse_impossible(item, fixtures, other_plugin)
         self._watches = iscoroutinefunction(item.obj) and not other_plugin
@@ -50,6 +70,9 @@ class Guard:
         for name in ("serial_faults", "serial_script"):
             if name in fixtures:
                 _set_up_early(item, name)
+        self.evidence = Evidence(item)
+        self._opens = _leaks.OpenPorts.of(item.config)
+        self._opens.start()
 
     def __enter__(self) -> None:
         self._body = self._item.obj
@@ -99,12 +122,33 @@ class Guard:
         if self._scope is not None:
             self._scope.cancel()
 
-    def evidence(self) -> list[tuple[str, str]]:
-        """Titles and texts for the report of a failure."""
-        sections = [] if self.link is None else self.link.transcript.sections()
-        if self.far_end is not None:
-            sections.extend(self.far_end.evidence())
-        return sections
+    @contextmanager
+    def finishing(self) -> Generator[None]:
+        """Around the teardown of the fixtures; closes what the test has left open.
+
+        Raises:
+            Failed: There was something, the test is not allowed to, and it has not failed by itself.
+        """
+        __tracebackhide__ = True
+        try:
+            yield
+        finally:
+            left = self._opens.stop()
+        if left and self.passed and not self.needs.allow_leaks:
+            pytest.fail(_leaks.complaint(left, self._item), pytrace=False)
+
+    def notes(self) -> list[tuple[str, str]]:
+        """Titles and texts for the report of a failure, beside the transcript."""
+        notes = [] if self.far_end is None else self.far_end.evidence()
+        link = self.link
+        if link is not None and WIRINGS[link.name].fact("path")[0] is not Capability.SUPPORTED:
+            paths = {"serial_path": link.path("port"), "serial_peer_path": link.path("peer")}
+            notes.extend(
+                (name, f"{paths[name]} {_ONLY_HERE}")
+                for name in sorted(self._fixtures & PATHS)
+                if not self._opens.has(paths[name])
+            )
+        return notes
 
 
 def _set_up_early(item: pytest.Function, name: str) -> None:
@@ -128,16 +172,23 @@ def _refuse_impossible(item: pytest.Function, fixtures: frozenset[str], other_pl
         definition = definitions[-1]
         asked = fixtures.intersection(definition.argnames)
         if asked and definition.scope != "function":
+            place = "event loop and link" if asked & ASYNC else "link"
             pytest.fail(
                 f"fixture {definition.argname!r} has {definition.scope} scope and asks for {_listed(asked)}, which is "
-                "made for each test anew, on that test's event loop and link. "
+                f"made for each test anew, on that test's {place}. "
                 f"Give {definition.argname!r} function scope.",
                 pytrace=False,
             )
-    if "serial_script" in fixtures and "serial_peer" in fixtures:
+    for end, openers in _OPENERS.items():
+        if openers <= fixtures:
+            pytest.fail(
+                f"{item.nodeid} uses {_listed(openers)}, which both open {end}. Use one of them.", pytrace=False
+            )
+    peers = fixtures & _OPENERS["end B"]
+    if "serial_script" in fixtures and peers:
         pytest.fail(
-            f"{item.nodeid} uses serial_script, which plays the far end, and serial_peer, which hands it to the test. "
-            "Use one of them.",
+            f"{item.nodeid} uses serial_script, which plays the far end, and {_listed(peers)}, which hands it to the "
+            "test. Use one of them.",
             pytrace=False,
         )
     if "serial_script" in fixtures and not _matrix.is_async(item):

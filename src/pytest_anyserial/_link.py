@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
-from anyserial import SerialCapabilities, SerialConfig
-from anyserial.testing import MockBackend, PtyPair, pty_pair
+from anyserial import SerialCapabilities, SerialConfig, SerialPort, SerialStats
+from anyserial.testing import mock_pair, pty_pair
 
 from ._links import WIRINGS, Wiring
 from ._marker import DEFAULT_CONFIG
@@ -15,76 +15,42 @@ from ._recorder import RecordedPort
 from ._transcript import SerialTranscript
 
 if TYPE_CHECKING:
+    from anyserial import sync
+
     from ._guard import Guard
 
 End = Literal["port", "peer"]
-_INDEX = {"port": 0, "peer": 1}
+
+#: Seconds that opening and closing a blocking port may take.
+_PATIENCE: Final = 10.0
 
 
 class _Cable(Protocol):
-    """What differs between links in use."""
+    """A link in use; both ends are opened by path."""
 
-    def path(self, end: End) -> str: ...
+    @property
+    def path_a(self) -> str: ...
 
-    async def open(self, end: End, config: SerialConfig) -> RecordedPort: ...
+    @property
+    def path_b(self) -> str: ...
 
     def unplug(self) -> None: ...
 
     def replug(self) -> None: ...
 
 
-class MockCable:
-    """In memory, where faults can be planned."""
+class _Port(Protocol):
+    """A recorded port, async or blocking."""
 
-    def __init__(self, backends: tuple[MockBackend, MockBackend]) -> None:
-        self.backends = backends
+    @property
+    def is_open(self) -> bool: ...
 
-    def path(self, end: End) -> str:
-        return self.backends[_INDEX[end]].path
+    def stats(self) -> SerialStats: ...
 
-    async def open(self, end: End, config: SerialConfig) -> RecordedPort:
-        backend = self.backends[_INDEX[end]]
-        backend.open(backend.path, config)
-        return RecordedPort(backend, config)
-
-    def unplug(self) -> None:
-        self.backends[0].faults.disconnected = True
-
-    def replug(self) -> None:
-        self.backends[0].faults.disconnected = False
+    def note(self, kind: str, what: str) -> None: ...
 
 
-class _PtyCable:
-    def __init__(self, pair: PtyPair) -> None:
-        self._pair = pair
-        self.unplug = pair.unplug
-        self.replug = pair.replug
-
-    def path(self, end: End) -> str:
-        return self._pair.path_a if end == "port" else self._pair.path_b
-
-    async def open(self, end: End, config: SerialConfig) -> RecordedPort:
-        return await RecordedPort.open(self.path(end), config)
-
-
-@contextmanager
-def _mock_cable() -> Generator[_Cable]:
-    backends = MockBackend.pair()
-    try:
-        yield MockCable(backends)
-    finally:
-        # An end that no fixture opened has no port that would close it.
-        for backend in backends:
-            backend.close()
-
-
-@contextmanager
-def _pty_cable() -> Generator[_Cable]:
-    with pty_pair() as pair:
-        yield _PtyCable(pair)
-
-
-_CABLES = {"mock": _mock_cable, "pty": _pty_cable}
+_CABLES: Final[dict[str, Callable[[], AbstractContextManager[_Cable]]]] = {"mock": mock_pair, "pty": pty_pair}
 
 
 class SerialLink:
@@ -103,9 +69,9 @@ class SerialLink:
         self.kind = wiring.kind
         self.wires = wiring.wires
         self.config = guard.needs.config or DEFAULT_CONFIG
-        self.transcript = SerialTranscript()
+        self.transcript = SerialTranscript(guard.evidence.folder)
         self._guard = guard
-        self._ports: list[RecordedPort] = []
+        self._ports: list[_Port] = []
         self._wiring = wiring
         self._cable = cable
 
@@ -125,22 +91,48 @@ class SerialLink:
         """Bring it back. Open pty ports stay dead, as with real adapters: open the path again."""
         self._cable.replug()
 
-    def _path(self, end: End) -> str:
-        return self._cable.path(end)
+    def path(self, end: End = "port") -> str:
+        """The path of end A (`"port"`) or end B (`"peer"`)."""
+        return self._cable.path_a if end == "port" else self._cable.path_b
 
     @asynccontextmanager
-    async def _opened(self, end: End, config: SerialConfig, backend: Any) -> AsyncGenerator[RecordedPort]:
-        """One end, open for the length of an `async with` block, on the loop that `backend` stands for."""
-        self._guard.check_loop(backend)
-        async with await self._cable.open(end, config) as port:
-            port.record(self.transcript.log(f"serial_{end}", port.path))
+    async def opened(self, end: End = "port", config: SerialConfig | None = None) -> AsyncGenerator[SerialPort]:
+        """Open an end, also again, for the length of an `async with` block; with the link's config if none is given."""
+        async with await RecordedPort.open(self.path(end), config or self.config) as port:
+            port.record(self.transcript.log(f"serial_{end}", port))
             if end == "port":
                 self._ports.append(port)
+            yield port
+
+    @contextmanager
+    def sync_opened(self, end: End = "port", config: SerialConfig | None = None) -> Generator[sync.SerialPort]:
+        """Likewise as a blocking port, for the length of a `with` block."""
+        # Who uses no blocking port need not load it.
+        from ._sync_recorder import RecordedSyncPort
+
+        port = RecordedSyncPort.open(self.path(end), config or self.config, timeout=_PATIENCE)
+        try:
+            port.record(self.transcript.log(f"sync_serial_{end}", port))
+            if end == "port":
+                self._ports.append(port)
+            yield port
+        finally:
+            port.close(timeout=_PATIENCE)
+
+    @asynccontextmanager
+    async def _opened(self, end: End, config: SerialConfig, backend: Any) -> AsyncGenerator[SerialPort]:
+        """One end for a fixture, on the loop that `backend` stands for."""
+        self._guard.check_loop(backend)
+        async with self.opened(end, config) as port:
             yield port
 
     def _bytes_sent(self) -> int | None:
         """By the ports opened at end A; None if there was none, so that nobody can tell."""
         return sum(port.stats().bytes_sent for port in self._ports) if self._ports else None
+
+    def _is_deserted(self) -> bool:
+        """Whether there were ports at end A, and all are closed."""
+        return bool(self._ports) and not any(port.is_open for port in self._ports)
 
 
 @contextmanager

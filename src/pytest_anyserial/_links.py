@@ -72,7 +72,7 @@ class MockWiring:
     _FACTS: Final = {
         "line_errors": (_S, ""),
         "framing": (_N, "bytes pass whole, whatever the parity and size"),
-        "path": (_N, "it lives in memory"),
+        "path": (_N, "its paths open in this process only"),
         "unplug": (_S, ""),
         "pacing": (_S, ""),
         "control_lines": (_S, ""),

@@ -38,6 +38,7 @@ class Needs:
     links: tuple[str, ...] = ()
     config: SerialConfig | None = None
     script_strict: bool = True
+    allow_leaks: bool = False
 
 
 def needs_of(node: pytest.Item) -> Needs:
@@ -115,4 +116,5 @@ _CHECKS: Mapping[str, Callable[[str, object], Any]] = {
     "links": _words(LINKS),
     "config": _config,
     "script_strict": _flag,
+    "allow_leaks": _flag,
 }

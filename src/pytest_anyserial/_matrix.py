@@ -6,14 +6,13 @@ fixture, where a second `metafunc.parametrize` for AnyIO's `anyio_backend` would
 
 from __future__ import annotations
 
-import dataclasses
 from inspect import iscoroutinefunction
 from typing import Any, Literal
 
 import pytest
 
 from . import _fixtures, _links, _loops
-from ._fixtures import ASYNC, MOCK_ONLY, NAMES, PATHS
+from ._fixtures import ASYNC, MOCK_ONLY, NAMES
 from ._marker import needs_of
 from ._names import chosen_links
 
@@ -39,8 +38,6 @@ def generate(metafunc: pytest.Metafunc) -> None:
     fixtures = used(node)
     if not fixtures:
         return
-    if fixtures & PATHS:
-        needs = dataclasses.replace(needs, requires=(*needs.requires, "path"))
     links, reason = _links.match(needs, chosen_links(metafunc.config), mock_only=bool(fixtures & MOCK_ONLY))
     loops = _loops_of(metafunc, fixtures)
     if not links:

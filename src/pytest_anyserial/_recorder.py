@@ -24,73 +24,47 @@ class RecordedPort(SerialPort):
         self._log.add(kind, what)
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
-        try:
+        with self._log.failures_of("receive"):
             data = await super().receive(max_bytes)
-        except OSError as exc:
-            self._fail("receive", exc)
-            raise
         self._log.add("received", data)
         return data
 
     async def receive_into(self, buffer: bytearray | memoryview) -> int:
-        try:
+        with self._log.failures_of("receive"):
             size = await super().receive_into(buffer)
-        except OSError as exc:
-            self._fail("receive", exc)
-            raise
         self._log.add("received", bytes(memoryview(buffer).cast("B")[:size]))
         return size
 
     async def receive_available(self, *, limit: int | None = None) -> bytes:
-        try:
+        with self._log.failures_of("receive"):
             data = await super().receive_available(limit=limit)
-        except OSError as exc:
-            self._fail("receive", exc)
-            raise
         self._log.add("received", data)
         return data
 
     async def send(self, item: bytes) -> None:
-        began = self._log.now()
-        try:
-            await super().send(item)
-        except OSError as exc:
-            self._fail("send", exc)
-            raise
-        finally:
-            self._log_sent(item, began)
+        await self.send_buffer(item)
 
     async def send_buffer(self, data: BytesLike) -> None:
         began = self._log.now()
         try:
-            await super().send_buffer(data)
-        except OSError as exc:
-            self._fail("send", exc)
-            raise
+            with self._log.failures_of("send"):
+                await super().send_buffer(data)
         finally:
-            self._log_sent(data, began)
-
-    def _log_sent(self, data: BytesLike, began: float) -> None:
-        """What the device took of `data`: the growth of its own count, so that a cancelled send is told as it was."""
-        total = self.stats().bytes_sent
-        taken, self._bytes_logged = total - self._bytes_logged, total
-        if taken:
-            self._log.add("sent", memoryview(data).tobytes()[:taken], began)
+            # What the device took: the growth of its own count, so that a cancelled send is told as it was.
+            total = self.stats().bytes_sent
+            taken, self._bytes_logged = total - self._bytes_logged, total
+            if taken:
+                whole = data if isinstance(data, bytes) else memoryview(data).tobytes()
+                self._log.add("sent", whole[:taken], began)
 
     async def configure(self, config: SerialConfig) -> None:
-        try:
+        with self._log.failures_of(f"configure {describe(config)}"):
             await super().configure(config)
-        except OSError as exc:
-            self._fail(f"configure {describe(config)}", exc)
-            raise
         self._log.add("configured", describe(config))
 
     async def set_control_lines(self, *, rts: bool | None = None, dtr: bool | None = None) -> None:
         await super().set_control_lines(rts=rts, dtr=dtr)
-        levels = {"RTS": rts, "DTR": dtr}
-        self._log.add(
-            "lines", ", ".join(f"{name} {'on' if on else 'off'}" for name, on in levels.items() if on is not None)
-        )
+        self._log.add("lines", levels(rts=rts, dtr=dtr))
 
     async def send_break(self, duration: float = 0.25) -> None:
         self._log.add("break", f"{duration:g} s")
@@ -110,8 +84,10 @@ class RecordedPort(SerialPort):
             self._log.add("closed")
         await super().aclose()
 
-    def _fail(self, what: str, exc: OSError) -> None:
-        self._log.add("failed", f"{what}: {type(exc).__name__}: {exc}")
+
+def levels(**lines: bool | None) -> str:
+    """`RTS on, DTR off`; None is a line that was left alone."""
+    return ", ".join(f"{name.upper()} {'on' if on else 'off'}" for name, on in lines.items() if on is not None)
 
 
 def describe(config: SerialConfig) -> str:

@@ -94,7 +94,9 @@ async def scripted(link: SerialLink, config: SerialConfig, backend: Any) -> Asyn
     guard = link._guard
     async with link._opened("peer", config, backend) as port:
         dialogue = Dialogue(strict=guard.needs.script_strict)
-        far_end = guard.far_end = FarEnd(dialogue, port, link._bytes_sent, guard.interrupt)
+        far_end = guard.far_end = FarEnd(
+            dialogue, port, sent=link._bytes_sent, deserted=link._is_deserted, settled=guard.interrupt
+        )
         async with far_end.playing():
             yield SerialScript(dialogue, far_end)
             if guard.passed:

@@ -24,3 +24,8 @@ def cut(data: bytes, limit: int | None) -> tuple[bytes, str]:
     if limit is None or len(data) <= limit:
         return data, ""
     return data[:limit], f"... {count(len(data) - limit, 'more byte')}"
+
+
+def plain(text: str) -> str:
+    """`text` with everything but printable ASCII escaped, as it came from a device, a path or another library."""
+    return "".join(char if " " <= char <= "~" else char.encode("unicode_escape").decode() for char in text)

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import json
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Protocol
 
-from ._text import count, cut, hex_lines
+from anyserial import PortInfo, SerialCapabilities
 
-#: Events kept per port; older ones are only counted.
-KEPT = 200
-#: Bytes of one event that a report shows.
-_SHOWN = 256
+from ._text import count, cut, hex_lines, plain
+
+#: Events that a report shows per port, and bytes of one event.
+_SHOWN: Final = 200
+_BYTES_SHOWN: Final = 256
+#: Events kept per port, and bytes in them; older ones are only counted.
+_KEPT: Final = 10_000
+_BYTES_KEPT: Final = 4 * 2**20
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +31,7 @@ class TranscriptEvent:
 
     Attributes:
         time: Seconds since the test's link was set up.
-        port: `"serial_port"` or `"serial_peer"`, whichever end it happened on.
+        port: The fixture that opened it: `"serial_port"`, `"serial_peer"`, `"sync_serial_port"`.
         kind: `"opened"`, `"sent"`, `"received"`, `"configured"`, `"lines"`, `"break"`, `"input dropped"`,
             `"output dropped"`, `"fault"`, `"failed"` or `"closed"`.
         data: The bytes sent or received.
@@ -35,39 +45,100 @@ class TranscriptEvent:
     detail: str = ""
 
 
+class _Port(Protocol):
+    """An open port, async or blocking."""
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def port_info(self) -> PortInfo | None: ...
+
+    @property
+    def capabilities(self) -> SerialCapabilities: ...
+
+
 class PortLog:
-    """The events of one port, the last ones of them."""
+    """The events of one port, the last ones of them; any thread may add some.
 
-    __slots__ = ("_events", "_total", "name", "now", "path")
+    Attributes:
+        name: The fixture that opened it.
+        path: The device.
+        adapter: What the device is.
+        now: The clock of the times.
+    """
 
-    def __init__(self, name: str, path: str, now: Callable[[], float]) -> None:
+    def __init__(self, name: str, path: str, adapter: str, now: Callable[[], float]) -> None:
         self.name = name
         self.path = path
+        self.adapter = adapter
         self.now = now
-        self._events: deque[tuple[float, str, bytes | str]] = deque(maxlen=KEPT)
+        self._lock = threading.Lock()
+        self._events: deque[tuple[float, str, bytes | str]] = deque()
+        self._bytes = 0
         self._total = 0
 
     def add(self, kind: str, what: bytes | str = "", at: float | None = None) -> None:
         """Record that something happened now, or at the time `at` of `now()`."""
-        self._total += 1
-        self._events.append((self.now() if at is None else at, kind, what))
+        with self._lock:
+            self._total += 1
+            self._bytes += len(what)
+            self._events.append((self.now() if at is None else at, kind, what))
+            while len(self._events) > _KEPT or self._bytes > _BYTES_KEPT:
+                self._bytes -= len(self._events.popleft()[2])
+
+    def failures_of(self, what: str) -> _Failures:
+        """Record the `OSError` that leaves the `with` block, if one does."""
+        return _Failures(self, what)
 
     @property
-    def forgotten(self) -> int:
-        """How many events are no longer kept."""
-        return self._total - len(self._events)
+    def total(self) -> int:
+        """How many events there were."""
+        return self._total
 
-    def events(self, start: float) -> Iterator[TranscriptEvent]:
-        """The kept events, with times since `start`."""
-        for at, kind, what in self._events:
-            data, detail = (what, "") if isinstance(what, bytes) else (b"", what)
-            yield TranscriptEvent(time=at - start, port=self.name, kind=kind, data=data, detail=detail)
+    def events(self, start: float) -> list[TranscriptEvent]:
+        """The kept events, oldest first, with times since `start`."""
+        with self._lock:
+            kept = list(self._events)
+        # A send is dated when it began, and recorded when it ended.
+        kept.sort(key=lambda event: event[0])
+        return [
+            TranscriptEvent(time=at - start, port=self.name, kind=kind, data=what)
+            if isinstance(what, bytes)
+            else TranscriptEvent(time=at - start, port=self.name, kind=kind, detail=what)
+            for at, kind, what in kept
+        ]
+
+
+class _Failures:
+    __slots__ = ("_log", "_what")
+
+    def __init__(self, log: PortLog, what: str) -> None:
+        self._log = log
+        self._what = what
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if isinstance(exc, OSError):
+            self._log.add("failed", f"{self._what}: {type(exc).__name__}: {exc}")
 
 
 class SerialTranscript:
-    """The recorded events of the ports that a test opened through the fixtures, 200 per port."""
+    """The recorded events of the ports that a test opened through the fixtures.
 
-    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+    Of each port the last 10,000 events are kept, and at most 4 MiB of data.
+
+    Attributes:
+        path: The folder where files with the events go when the test is over, one per port; None if none are written.
+            Whether that happens also depends on the outcome: see `--serial-transcript`.
+    """
+
+    def __init__(self, path: Path | None = None, now: Callable[[], float] = time.monotonic) -> None:
+        self.path = path
         self._now = now
         self._start = now()
         self._logs: list[PortLog] = []
@@ -75,7 +146,8 @@ class SerialTranscript:
     @property
     def events(self) -> list[TranscriptEvent]:
         """The kept events of all ports, oldest first."""
-        return _in_order(event for log in self._logs for event in log.events(self._start))
+        events = itertools.chain.from_iterable(log.events(self._start) for log in self._logs)
+        return sorted(events, key=lambda event: event.time)
 
     def hexdump(self) -> str:
         """The events as text, with hex and printable ASCII side by side."""
@@ -85,33 +157,53 @@ class SerialTranscript:
         """Seconds since the test's link was set up."""
         return self._now() - self._start
 
-    def log(self, name: str, path: str) -> PortLog:
-        """A record for a port about to be opened."""
-        log = PortLog(name, path, self._now)
+    def log(self, name: str, port: _Port) -> PortLog:
+        """The record for a port: a fresh one, or that of an earlier port of the same name and path."""
+        for log in self._logs:
+            if (log.name, log.path) == (name, port.path):
+                return log
+        log = PortLog(name, port.path, _adapter(port), self._now)
         self._logs.append(log)
         return log
 
-    def sections(self) -> list[tuple[str, str]]:
-        """Title and text for a failure report, one per port."""
-        logs = sorted(self._logs, key=lambda log: log.name, reverse=True)
-        return [(f"{log.name} {log.path}", "\n".join(self._section(log))) for log in logs]
+    @property
+    def logs(self) -> list[PortLog]:
+        """The records of all ports, those of end A first."""
+        return sorted(self._logs, key=lambda log: log.name.removeprefix("sync_"), reverse=True)
 
-    def _section(self, log: PortLog) -> Iterator[str]:
-        if log.forgotten:
-            yield f"({count(log.forgotten, 'earlier event')} not kept)"
-        for event in _in_order(log.events(self._start)):
-            yield from _lines(event, _SHOWN, named=False)
+    def section(self, log: PortLog) -> Iterator[str]:
+        """The lines of a failure report about one port."""
+        events = log.events(self._start)[-_SHOWN:]
+        if log.total > len(events):
+            yield f"({count(log.total - len(events), 'earlier event')} not shown)"
+        for event in events:
+            yield from _lines(event, _BYTES_SHOWN, named=False)
+
+    def json_lines(self, log: PortLog, about: dict[str, Any]) -> Iterator[str]:
+        """One port as JSON, an object per line: first what it is about, then the kept events."""
+        events = log.events(self._start)
+        head = {**about, "port": log.name, "path": log.path, "adapter": log.adapter}
+        yield json.dumps({**head, "events": log.total, "not_kept": log.total - len(events)})
+        for event in events:
+            what = {"data": event.data.hex()} if event.data else {"detail": event.detail} if event.detail else {}
+            yield json.dumps({"time": round(event.time, 6), "kind": event.kind, **what})
 
 
-def _in_order(events: Iterator[TranscriptEvent]) -> list[TranscriptEvent]:
-    # A send is dated when it began, and recorded when it ended.
-    return sorted(events, key=lambda event: event.time)
+def _adapter(port: _Port) -> str:
+    """What the device is, as far as anybody knows: `FT232R USB UART (0403:6001, FT4XYZ)`, else `linux`, `mock`."""
+    info = port.port_info
+    if info is None:
+        return port.capabilities.backend
+    ids = [] if info.vid is None or info.pid is None else [f"{info.vid:04x}:{info.pid:04x}"]
+    details = ", ".join([*ids, *filter(None, [info.serial_number])])
+    name = info.description or info.device
+    return f"{name} ({details})" if details else name
 
 
 def _lines(event: TranscriptEvent, limit: int | None, *, named: bool) -> Iterator[str]:
     data, rest = cut(event.data, limit)
-    notes = [*hex_lines(data), *filter(None, (rest, event.detail.encode("ascii", "backslashreplace").decode()))]
-    who = f"{event.port:<11}  " if named else ""
+    notes = [*hex_lines(data), *filter(None, (rest, plain(event.detail)))]
+    who = f"{event.port:<16}  " if named else ""
     label = f"{event.time:+9.4f} s  {who}{event.kind:<14}"
     for note in notes or [""]:
         yield f"{label}  {note}".rstrip()

@@ -293,11 +293,14 @@ def test_tests_with_faults_run_on_the_mock(project: Project) -> None:
         *ONE,
         "--serial-links=pty",
         test="""
+        import pytest
+
         def test_sync(serial_faults, serial_link):
             assert serial_link.name == "mock"
 
         async def test_async(serial_faults, serial_port): pass
 
+        @pytest.mark.anyserial(requires=["path"])
         async def test_path(serial_faults, serial_path): pass
 
         async def test_other(serial_port): pass
@@ -310,7 +313,8 @@ def test_tests_with_faults_run_on_the_mock(project: Project) -> None:
         "test_other[pty-asyncio]": "passed",
     }
     reason = (
-        'needs path: link "mock" UNSUPPORTED: it lives in memory; serial_faults and serial_clock exist on the mock only'
+        'needs path: link "mock" UNSUPPORTED: its paths open in this process only; '
+        "serial_faults and serial_clock exist on the mock only"
     )
     assert reason in run.problem("test_path[unmet]")
 

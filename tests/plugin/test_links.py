@@ -104,11 +104,12 @@ def test_an_unmet_need_is_one_visible_skip(project: Project, arguments: str) -> 
 
 
 def test_a_skip_names_the_link_that_would_do(project: Project) -> None:
-    """P-22, P-85: a driver that opens paths needs pty, and the reason gives the option."""
-    run = project.run(test="async def test_it(serial_path): pass")
+    """P-22, P-85: a program that opens paths needs pty, and the reason gives the option."""
+    run = project.run(test=marked("requires=['path']", "async def test_it(serial_path): pass"))
     assert run.outcomes() == {"test_it[unmet]": "skipped"}
     assert (
-        'needs path: link "mock" UNSUPPORTED: it lives in memory (--serial-links=mock,pty would run it)'
+        'needs path: link "mock" UNSUPPORTED: its paths open in this process only '
+        "(--serial-links=mock,pty would run it)"
     ) in run.problem("test_it[unmet]")
 
 
@@ -243,7 +244,7 @@ def test_the_link_can_be_unplugged_and_replugged(project: Project) -> None:
             await serial_peer.send(b"x")
             assert await serial_port.receive() == b"x"
 
-        async def test_replug_pty(serial_path, serial_peer_path, serial_link):
+        async def test_replug_path(serial_path, serial_peer_path, serial_link):
             serial_link.unplug()
             serial_link.replug()
             async with await open_serial_port(serial_path) as port, await open_serial_port(serial_peer_path) as peer:
@@ -252,4 +253,4 @@ def test_the_link_can_be_unplugged_and_replugged(project: Project) -> None:
         """,
     )
     assert set(run.outcomes().values()) == {"passed"}
-    assert len(run.outcomes()) == 6 + 3 + 3
+    assert len(run.outcomes()) == 6 + 3 + 6

@@ -261,9 +261,12 @@ def test_a_synchronous_test_is_not_multiplied_by_loops(project: Project) -> None
         test="""
         def test_path(serial_path): pass
         def test_link(serial_link): pass
+        def test_ports(sync_serial_port, sync_serial_peer): pass
         """,
     )
-    assert list(run.outcomes()) == ["test_path[pty]", "test_link[mock]", "test_link[pty]"]
+    assert list(run.outcomes()) == [
+        f"test_{name}[{link}]" for name in ("path", "link", "ports") for link in ("mock", "pty")
+    ]
 
 
 def test_an_asynchronous_test_with_a_path_runs_on_all_loops(project: Project) -> None:

@@ -48,7 +48,7 @@ def test_a_failure_shows_both_directions_of_every_port(project: Project) -> None
             await serial_port.receive()
         """,
     )
-    assert list(found) == ["serial_port /dev/mockA", "serial_peer /dev/mockB"]
+    assert list(found) == ["serial_port /dev/mockA", "serial_peer /dev/mockB", "serial transcripts"]
     assert untimed(found["serial_port /dev/mockA"]) == [
         "opened          115200 8N1",
         "sent            4d 45 41 53 3f 0a                                |MEAS?.|",
@@ -90,7 +90,7 @@ def test_only_the_last_events_are_kept_and_long_ones_cut(project: Project) -> No
         """,
     )
     lines = untimed(found["serial_port /dev/mockA"])
-    assert lines[0] == "(101 earlier events not kept)"
+    assert lines[0] == "(101 earlier events not shown)"
     assert "|100|" in lines[1]
     assert "|298|" in lines[199]
     # The last event in lines of 16 bytes.
@@ -141,8 +141,8 @@ def test_a_test_can_read_its_transcript(project: Project) -> None:
             assert times == sorted(times) and 0 <= times[0] and times[-1] < 20
             lines = serial_transcript.hexdump().splitlines()
             assert len(lines) == 6
-            assert lines[0].endswith("s  serial_port  opened          115200 8N1")
-            assert "s  serial_peer  sent            70 6f 6e 67 " in lines[4] and lines[4].endswith("|pong|")
+            assert lines[0].endswith("s  serial_port       opened          115200 8N1")
+            assert "s  serial_peer       sent            70 6f 6e 67 " in lines[4] and lines[4].endswith("|pong|")
         """,
     )
     assert list(run.outcomes().values()) == ["passed"] * 6

@@ -17,6 +17,7 @@ def simulator(serial_peer_path):
         process.kill()
 
 
+@pytest.mark.anyserial(requires=["path"])
 @pytest.mark.usefixtures("simulator")
 async def test_an_independent_device_agrees(serial_port):
     starting = ModbusClient(serial_port, timeout=0.2, retries=100)

@@ -1,0 +1,89 @@
+"""Run a command beside emulated serial adapters: real kernel drivers, no hardware. See README.md."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from virtualbench import inside, machine, packages, plan, vhci
+
+_CACHE = Path(__file__).resolve().parent.parent.parent / ".cache" / "virtual-bench"
+# What the command sees of the caller's environment.
+_KEPT = ("PATH", "LANG", "LC_ALL", "TERM", "COLUMNS", "VIRTUAL_ENV", "PYTHONPATH", "PYTEST_ADDOPTS")
+_USAGE = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status of the command; 2: cannot run here; 124: took too long; 125: the bench broke."""
+    options = _parser().parse_args(arguments)
+    try:
+        plan.wirings(options.adapters)
+        job = inside.Job(options.adapters, options.command, os.getcwd(), _environment(), _user(options))
+        if options.where == "host" or (options.where == "auto" and _host_has_vhci()):
+            return inside.run(job)
+        parts = packages.ensure(options.cache)
+        return machine.run(job, parts, machine.Limits(options.timeout, options.accel, options.output))
+    except (RuntimeError, ValueError) as exc:
+        print(f"virtual bench: {exc}", file=sys.stderr)
+        return _USAGE
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="bench.py",
+        usage="%(prog)s [options] -- COMMAND...",
+        description=f"Runs COMMAND where {inside.BENCH_FILE} describes emulated adapters, and returns its exit status.",
+    )
+    parser.add_argument(
+        "--adapters",
+        default=plan.DEFAULT,
+        metavar="LIST",
+        help=f"pairs of {', '.join(plan.CHIPS)}, joined by null-modem cables; one alone has a loopback plug "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--where",
+        choices=("auto", "vm", "host"),
+        default="auto",
+        help="attach to this machine's own kernel (needs root and vhci_hcd), or boot a virtual machine (default: the "
+        "first that works)",
+    )
+    parser.add_argument("--timeout", type=float, default=600.0, metavar="SECONDS", help="of the machine (%(default)g)")
+    parser.add_argument("--user", help="who runs COMMAND (default: you, or nobody if you are root)")
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="what COMMAND writes here is kept")
+    parser.add_argument("--accel", choices=("tcg", "kvm"), default="tcg", help="how QEMU runs (default: %(default)s)")
+    parser.add_argument(
+        "--cache", type=Path, default=_CACHE, metavar="FOLDER", help="of the guest's parts (default: %(default)s)"
+    )
+    parser.add_argument("command", nargs="+", metavar="COMMAND")
+    return parser
+
+
+def _host_has_vhci() -> bool:
+    if os.geteuid() != 0:
+        return False
+    if not vhci.is_there() and (modprobe := shutil.which("modprobe")):
+        subprocess.run([modprobe, "vhci_hcd"], capture_output=True, check=False)
+    return vhci.is_there()
+
+
+def _user(options: argparse.Namespace) -> str:
+    if options.user:
+        return str(options.user)
+    return os.environ.get("SUDO_UID", "nobody") if os.geteuid() == 0 else str(os.geteuid())
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    return {**kept, "PYTHONUNBUFFERED": "1", "HOME": "/run/tmp", "TMPDIR": "/run/tmp"}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

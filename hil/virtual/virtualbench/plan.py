@@ -1,0 +1,131 @@
+"""Which adapters there are and how they are wired, from the text after `--adapters`; and the bench file of that."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+from .adapter import MakesChip
+from .cdc_acm import CdcAcm
+from .cp210x import Cp210x
+from .ftdi import Ftdi
+from .xr import Xr
+
+CHIPS: Final[dict[str, MakesChip]] = {"ftdi": Ftdi, "cp210x": Cp210x, "acm": CdcAcm, "xr": Xr}
+DEFAULT: Final = "ftdi:ftdi,cp210x:cp210x,acm:acm,xr:xr"
+
+# What Python under an emulated processor moves through one adapter: 36 to 63 kB/s (measured).
+_FASTEST: Final = 230_400
+# A 16550 divides 115200; the kernel answers a higher rate with 9600.
+_FASTEST_16550: Final = 115_200
+# Wires that the host can see: CDC has no CTS.
+_WIRES: Final = ("tx-rx", "rts-cts", "dtr-dsr")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Wiring:
+    """Adapters that are joined: two by a null-modem cable, or one with a loopback plug.
+
+    Attributes:
+        name: Of the link.
+        chips: Keys of `CHIPS`, one per end.
+    """
+
+    name: str
+    chips: tuple[str, ...]
+
+    @property
+    def ports(self) -> tuple[str, ...]:
+        """Names of the ends, which are also the serial numbers."""
+        return (self.name,) if len(self.chips) == 1 else (f"{self.name}-a", f"{self.name}-b")
+
+    @property
+    def wires(self) -> tuple[str, ...]:
+        """What both ends have."""
+        return tuple(wire for wire in _WIRES if wire != "rts-cts" or "acm" not in self.chips)
+
+
+def wirings(text: str) -> list[Wiring]:
+    """What `"ftdi:ftdi,cp210x"` asks for: a pair of FTDI adapters, and a CP210x with a loopback plug.
+
+    Raises:
+        ValueError: A chip is not known.
+    """
+    found: list[Wiring] = []
+    seen: Counter[str] = Counter()
+    for part in filter(None, text.split(",")):
+        chips = tuple(part.split(":"))
+        for chip in chips:
+            if chip not in CHIPS:
+                raise ValueError(f"--adapters: {chip!r} is no adapter; there are {', '.join(CHIPS)}")
+        if len(chips) > 2:
+            raise ValueError(f"--adapters: {part!r} joins {len(chips)} adapters; a cable has two ends")
+        name = "-".join(dict.fromkeys(chips)) + ("-loop" if len(chips) == 1 else "")
+        seen[name] += 1
+        found.append(Wiring(name if seen[name] == 1 else f"{name}{seen[name]}", chips))
+    return found
+
+
+def uarts(folder: Path = Path("/sys/class/tty")) -> list[str]:
+    """Paths of this machine's PCI 16550s; these are the bench's, the others are not."""
+    found = [
+        tty
+        for tty in folder.glob("ttyS*")
+        if (tty / "type").exists() and (tty / "type").read_text().strip() != "0" and "/pci" in str(tty.resolve())
+    ]
+    return [f"/dev/{tty.name}" for tty in sorted(found, key=lambda tty: int(re.sub(r"\D", "", tty.name)))]
+
+
+def bench_file(plan: Sequence[Wiring], loopbacks: Iterable[str], control: Sequence[str]) -> str:
+    """The text of `hil.toml`.
+
+    Args:
+        plan: The adapters.
+        loopbacks: Paths of 16550s that loop inside.
+        control: The command that unplugs with `unplug NAME` behind it, and plugs in with `replug NAME`.
+    """
+    ports, links, power = [], [], []
+    for wiring in plan:
+        for port in wiring.ports:
+            ports.append(_port(port, "serial_number", port, _FASTEST) + f"power = {json.dumps(port)}\n")
+            power.append(
+                f"[power.{port}]\n"
+                f"off = {json.dumps([*control, 'unplug', port])}\n"
+                f"on = {json.dumps([*control, 'replug', port])}\n"
+            )
+        kind = "null-modem" if len(wiring.chips) == 2 else "loopback"
+        links.append(_link(wiring.name, wiring.ports, kind, wiring.wires, _FASTEST))
+    for number, path in enumerate(loopbacks):
+        ports.append(_port(f"uart{number}", "path", path, _FASTEST_16550))
+        links.append(_link(f"uart{number}", (f"uart{number}",), "loopback", _WIRES, _FASTEST_16550))
+    return "\n".join(["schema = 1\n", '[bench]\nname = "virtual"\n', *ports, *links, *power])
+
+
+def control_command() -> list[str]:
+    """How this Python runs the control command, started as lightly as it can be."""
+    return [sys.executable, "-I", "-S", str(Path(__file__).resolve().with_name("control.py"))]
+
+
+# Strings, and lists of strings, are written alike in JSON and TOML.
+
+
+def _port(name: str, key: str, value: str, fastest: int) -> str:
+    return (
+        f'[ports.{name}]\nmatch = {{ {key} = {json.dumps(value)} }}\nmax_baudrate = {fastest:_}\ntags = ["x-virtual"]\n'
+    )
+
+
+def _link(name: str, ends: Sequence[str], kind: str, wires: Sequence[str], fastest: int) -> str:
+    return (
+        f"[links.{name}]\n"
+        f"ends = {json.dumps(ends)}\n"
+        f"kind = {json.dumps(kind)}\n"
+        f"wires = {json.dumps(wires)}\n"
+        f"max_baudrate = {fastest:_}\n"
+    )

@@ -1,0 +1,117 @@
+"""From a path to an open port: devices that only this process has come first, and who watches hears of each open."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import traceback
+import weakref
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Final, Protocol
+
+from ._backend import Backend
+from ._calls import PortState
+from ._platform import open_backend
+from ._readiness import checkpoint
+from .config import SerialConfig
+from .exceptions import errno_to_exception
+
+#: Frames that are kept of who opened a port.
+_FRAMES: Final = 16
+
+#: How paths open that only this process has.
+_published: Final[dict[str, Callable[[SerialConfig], Backend]]] = {}
+
+#: What each `opened_ports` has collected.
+_collections: Final[list[list[OpenedPort]]] = []
+
+
+class _Port(Protocol):
+    def _abort(self) -> None: ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class OpenedPort:
+    """A port that was opened by its path. It holds no reference to the port.
+
+    Attributes:
+        path: As given at open.
+        callers: The frames that led to the open, the innermost first; those of the library are left out.
+    """
+
+    path: str
+    callers: tuple[traceback.FrameSummary, ...]
+    _state: PortState
+    _port: weakref.ref[_Port]
+
+    @property
+    def left_open(self) -> bool:
+        """Whether nobody closed it, though it may have been collected and its device released."""
+        return not self._state.closed or self._state.collected
+
+    def close(self) -> None:
+        """Release the device if it is open, discarding output; from anywhere, without waiting."""
+        port = self._port()
+        if port is not None:
+            port._abort()
+
+
+@contextmanager
+def opened_ports() -> Generator[list[OpenedPort]]:
+    """Collect every port, async or blocking, that this process opens by path within the block."""
+    found: list[OpenedPort] = []
+    _collections.append(found)
+    try:
+        yield found
+    finally:
+        # By identity: empty lists are equal.
+        del _collections[next(number for number, one in enumerate(_collections) if one is found)]
+
+
+@contextmanager
+def published(path: str, opener: Callable[[SerialConfig], Backend]) -> Generator[None]:
+    """Let `path` be opened by `opener` in this process, for the length of a `with` block.
+
+    Raises:
+        ValueError: It is published already.
+    """
+    if path in _published:
+        raise ValueError(f"{path} is a mock port of this process already: choose another path")
+    _published[path] = opener
+    try:
+        yield
+    finally:
+        del _published[path]
+
+
+async def open_device(path: str, config: SerialConfig) -> Backend:
+    """Open the device at `path` and apply `config`."""
+    opener = _published.get(path)
+    if opener is None:
+        return await open_backend(path, config)
+    await checkpoint()
+    try:
+        return opener(config)
+    except OSError as exc:
+        raise errno_to_exception(exc, context="open", path=path) from exc
+
+
+def note_opened(port: _Port, state: PortState) -> None:
+    """Tell those who watch that the caller has opened `port`."""
+    if _collections:
+        opened = OpenedPort(state.path, _callers(sys._getframe(1)), state, weakref.ref(port))
+        for found in _collections:
+            found.append(opened)
+
+
+def _callers(frame: FrameType | None) -> tuple[traceback.FrameSummary, ...]:
+    found: list[traceback.FrameSummary] = []
+    while frame is not None and len(found) < _FRAMES:
+        module: str = frame.f_globals.get("__name__", "")
+        if module.partition(".")[0] != __package__:
+            code = frame.f_code
+            found.append(traceback.FrameSummary(code.co_filename, frame.f_lineno, code.co_name, lookup_line=False))
+        frame = frame.f_back
+    return tuple(found)

@@ -1,0 +1,122 @@
+"""What a test leaves behind: sections of its report, properties of its item, files with the whole transcript."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from . import _loops
+from ._text import plain
+
+if TYPE_CHECKING:
+    from ._guard import Guard
+    from ._link import SerialLink
+    from ._transcript import PortLog
+
+#: How often each test has been set up; a test that is run again leaves files of its own.
+_ATTEMPTS: pytest.StashKey[dict[str, int]] = pytest.StashKey()
+
+
+class Evidence:
+    """Of one test.
+
+    Attributes:
+        folder: Where its transcripts go, one file per port; None if none are written.
+    """
+
+    def __init__(self, item: pytest.Function) -> None:
+        self._item = item
+        self._failed = False
+        self._mode: str = item.config.getoption("--serial-transcript")
+        self._began = datetime.now(UTC)
+        attempts = item.config.stash.setdefault(_ATTEMPTS, {})
+        attempts[item.nodeid] = attempt = attempts.get(item.nodeid, 0) + 1
+        self.folder = None if self._mode == "off" else _root(item.config) / _name(item.nodeid, attempt)
+
+    def add_to(self, report: pytest.TestReport, guard: Guard) -> None:
+        """Complete the report of one phase."""
+        link = guard.link
+        self._failed |= report.failed
+        is_over = report.when == "teardown"
+        if link is not None:
+            self._set("serial_link", link.name)
+            backend = self._item.funcargs.get("anyio_backend")
+            if backend is not None:
+                self._set("serial_loop", _loops.claimed(backend).word)
+            for stem, log in _by_stem(link):
+                self._set(f"{stem}_adapter", log.adapter)
+                if report.failed:
+                    text = "\n".join(link.transcript.section(log))
+                    report.sections.append((plain(f"{log.name} {log.path}"), text))
+            # Written at once, because a run may not get as far as the teardown, and again when it does.
+            if report.failed or (is_over and (self._failed or self._mode == "all")):
+                self._write(link, report)
+        if report.failed:
+            report.sections.extend(guard.notes())
+        report.user_properties = list(self._item.user_properties)
+
+    def _write(self, link: SerialLink, report: pytest.TestReport) -> None:
+        if self.folder is None:
+            return
+        about: dict[str, object] = {
+            "test": self._item.nodeid,
+            "link": link.name,
+            "began": self._began.isoformat(timespec="milliseconds"),
+        }
+        about["loop"] = dict(self._item.user_properties).get("serial_loop")
+        written: list[str] = []
+        try:
+            for stem, log in _by_stem(link):
+                file = _made(self.folder) / f"{stem}.jsonl"
+                file.write_text("".join(f"{line}\n" for line in link.transcript.json_lines(log, about)), "ascii")
+                written.append(_shown(file, self._item.config))
+                self._set(f"{stem}_transcript", written[-1])
+        except OSError as exc:
+            written.append(f"could not be written: {exc}")
+        if written and report.failed:
+            report.sections.append(("serial transcripts", "\n".join(map(plain, written))))
+
+    def _set(self, name: str, value: object) -> None:
+        properties: list[tuple[str, Any]] = self._item.user_properties
+        if (name, value) not in properties:
+            properties[:] = [one for one in properties if one[0] != name]
+            properties.append((name, value))
+
+
+def _by_stem(link: SerialLink) -> list[tuple[str, PortLog]]:
+    """The records of a link's ports, each under a name of its own: `serial_port`, `serial_port-2`."""
+    seen: dict[str, int] = {}
+    named: list[tuple[str, PortLog]] = []
+    for log in link.transcript.logs:
+        seen[log.name] = number = seen.get(log.name, 0) + 1
+        named.append((log.name if number == 1 else f"{log.name}-{number}", log))
+    return named
+
+
+def _root(config: pytest.Config) -> Path:
+    given: str | None = config.getoption("--serial-artifacts")
+    return config.rootpath / ".pytest_anyserial" if given is None else config.invocation_params.dir / given
+
+
+def _name(nodeid: str, attempt: int) -> str:
+    """A file name on every system: words of the id, and what tells it from other ids with the same words."""
+    words = re.sub(r"[^A-Za-z0-9_.=]+", "-", nodeid)[:100].strip("-.")
+    digest = hashlib.blake2s(nodeid.encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
+    return f"{words}-{digest}" if attempt == 1 else f"{words}-{digest}-{attempt}"
+
+
+def _made(folder: Path) -> Path:
+    if not folder.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        # As other tools do with what they leave in a project.
+        (folder.parent / ".gitignore").write_text("*\n", "ascii")
+    return folder
+
+
+def _shown(file: Path, config: pytest.Config) -> str:
+    return str(file.relative_to(config.rootpath)) if file.is_relative_to(config.rootpath) else str(file)

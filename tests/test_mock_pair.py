@@ -1,0 +1,213 @@
+"""Mock ends that open by path, as devices do, and knowing who opened a port and left it open."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import threading
+import warnings
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import anyio
+import pytest
+
+from anyserial import (
+    PortBusyError,
+    PortNotFoundError,
+    SerialConfig,
+    SerialConnectable,
+    SerialDisconnectedError,
+    SerialPort,
+    open_serial_port,
+    sync,
+)
+from anyserial.testing import (
+    FaultAction,
+    FaultEvent,
+    FaultPlan,
+    MockPair,
+    check_port_pair,
+    mock_pair,
+    opened_ports,
+)
+
+from .support import descriptors, leaked
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def pair() -> Iterator[MockPair]:
+    with mock_pair() as pair:
+        yield pair
+
+
+async def test_a_path_opens_like_a_device(anyio_backend: object, pair: MockPair) -> None:
+    """P-85: in every async way there is, with the config given."""
+    config = SerialConfig(baudrate=9600)
+    async with await open_serial_port(pair.path_a, config) as port, await SerialPort.open(pair.path_b) as peer:
+        assert (port.path, port.config, peer.path) == (pair.path_a, config, pair.path_b)
+        await port.send(b"ping")
+        assert await peer.receive() == b"ping"
+    async with await SerialConnectable(path=pair.path_a).connect() as port:
+        assert port.is_open
+
+
+def test_blocking_code_opens_it_too(pair: MockPair) -> None:
+    """P-85, L-153: from any thread."""
+    replies: list[bytes] = []
+
+    def device() -> None:
+        with sync.SerialPort.open(pair.path_b) as peer:
+            replies.append(peer.receive(timeout=10))
+            peer.send(b"pong", timeout=10)
+
+    thread = threading.Thread(target=device)
+    thread.start()
+    with sync.open_serial_port(pair.path_a) as port:
+        port.send(b"ping")
+        assert port.receive(timeout=10) == b"pong"
+    thread.join(10)
+    assert replies == [b"ping"]
+
+
+async def test_a_port_that_is_closed_leaves_the_far_end_in_peace(anyio_backend: object, pair: MockPair) -> None:
+    """P-85, L-221: as with a wire, and as with a pty pair; the end can be opened again, and what came is there."""
+    async with await open_serial_port(pair.path_b) as peer:
+        for turn in (b"1", b"2", b"3"):
+            async with await open_serial_port(pair.path_a) as port:
+                await port.send(turn)
+            assert await peer.receive() == turn
+            with anyio.move_on_after(0.01) as scope:
+                await peer.receive()
+            assert scope.cancelled_caught
+            await peer.send(b"meanwhile " + turn)
+            async with await open_serial_port(pair.path_a) as port:
+                assert await port.receive() == b"meanwhile " + turn
+
+
+async def test_an_end_is_open_once_at_a_time(anyio_backend: object, pair: MockPair) -> None:
+    """P-85: a second open is refused with the path, and the first port is none the worse."""
+    async with await open_serial_port(pair.path_a) as port:
+        with pytest.raises(PortBusyError, match=pair.path_a):
+            await open_serial_port(pair.path_a)
+        assert port.is_open
+    async with await open_serial_port(pair.path_a):
+        pass
+
+
+async def test_a_path_lives_as_long_as_its_pair(anyio_backend: object) -> None:
+    """P-85: it is nobody else's meanwhile, and afterwards it is gone; ports still open see the end of the line."""
+    before = descriptors()
+    with mock_pair() as pair:
+        with pytest.raises(ValueError, match="/dev/mockA is a mock port of this process already"), mock_pair():
+            pass
+        with mock_pair(path_a="/dev/else", path_b="/dev/where") as other:
+            assert (other.path_a, other.path_b) == ("/dev/else", "/dev/where")
+        port = await open_serial_port(pair.path_a)
+    with pytest.raises(PortNotFoundError):
+        await open_serial_port(pair.path_a)
+    with anyio.fail_after(5), pytest.raises(SerialDisconnectedError):
+        await port.receive()
+    await port.aclose()
+    assert not leaked(before)
+
+
+async def test_faults_belong_to_the_end_and_not_to_the_port(anyio_backend: object, pair: MockPair) -> None:
+    """L-172, P-60: they are planned before there is a port, and outlive it; each event happens once."""
+    pair.faults_a = FaultPlan(
+        schedule=[FaultEvent(action=FaultAction.CORRUPT, at_byte=1, mask=0x20)], open_errno=errno.EIO
+    )
+    with pytest.raises(OSError, match="EIO"):
+        await open_serial_port(pair.path_a)
+    pair.faults_a.open_errno = None
+    async with await open_serial_port(pair.path_b) as peer:
+        for expected in (b"aBc", b"abc"):
+            async with await open_serial_port(pair.path_a) as port:
+                await peer.send(b"abc")
+                received = b""
+                while len(received) < 3:
+                    received += await port.receive()
+                assert received == expected
+        pair.faults_b = FaultPlan(disconnected=True)
+        with pytest.raises(SerialDisconnectedError):
+            await peer.receive()
+    assert len(pair.faults_a.fired) == 1
+
+
+async def test_an_unplugged_end_cannot_be_opened(anyio_backend: object, pair: MockPair) -> None:
+    """P-20: its port sees the device vanish, and its path is gone until it is back."""
+    async with await open_serial_port(pair.path_a) as port, await open_serial_port(pair.path_b) as peer:
+        pair.unplug()
+        with anyio.fail_after(5), pytest.raises(SerialDisconnectedError):
+            await port.receive()
+        await port.aclose()
+        with pytest.raises(PortNotFoundError):
+            await open_serial_port(pair.path_a)
+        pair.replug()
+        async with await open_serial_port(pair.path_a) as port:
+            await peer.send(b"x")
+            assert await port.receive() == b"x"
+
+
+async def test_it_is_a_pair_of_ports_like_any_other(anyio_backend: object) -> None:
+    """L-223: it passes the suite of the contract."""
+
+    @asynccontextmanager
+    async def make_pair(config: SerialConfig) -> AsyncIterator[tuple[SerialPort, SerialPort]]:
+        with mock_pair() as pair:
+            async with (
+                await open_serial_port(pair.path_a, config) as port,
+                await open_serial_port(pair.path_b, config) as peer,
+            ):
+                yield port, peer
+
+    await check_port_pair(make_pair, lacks={"framing", "pacing"})
+
+
+async def test_who_opened_a_port_is_known(anyio_backend: object, pair: MockPair) -> None:
+    """P-25: async and blocking opens, with the line that made them, also of a port that was dropped since."""
+
+    def blocking() -> sync.SerialPort:
+        return sync.open_serial_port(pair.path_b)
+
+    with opened_ports() as outer, opened_ports() as found:
+        closed = await SerialConnectable(path=pair.path_a).connect()
+        await closed.aclose()
+        port = await open_serial_port(pair.path_a)
+        left = await anyio.to_thread.run_sync(blocking)
+        assert [opened.path for opened in found] == [pair.path_a, pair.path_a, pair.path_b]
+        assert [opened.left_open for opened in found] == [False, True, True]
+        names = [opened.callers[0].name for opened in found]
+        assert names == ["test_who_opened_a_port_is_known"] * 2 + ["blocking"]
+        assert all(opened.callers[0].filename == __file__ for opened in found)
+
+        for opened in found:
+            opened.close()
+            opened.close()
+        assert not port.is_open
+        assert not left.is_open
+        assert not any(opened.left_open for opened in found)
+    assert [opened.path for opened in outer] == [opened.path for opened in found]
+    async with await open_serial_port(pair.path_a):
+        pass
+    assert len(outer) == 3
+
+
+@pytest.mark.parametrize("opener", [SerialPort.open, sync.SerialPort.open])
+async def test_a_port_that_was_dropped_was_left_open(anyio_backend: object, pair: MockPair, opener: object) -> None:
+    """P-25, L-98: though its device has been released when it was collected."""
+    with opened_ports() as found, warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        port = opener(pair.path_a)  # type: ignore[operator]
+        if not isinstance(port, sync.SerialPort):
+            port = await port
+        del port
+        gc.collect()
+        assert [opened.left_open for opened in found] == [True]
+        found[0].close()
+        # The blocking port's portal ends in a thread of its own.
+        with anyio.fail_after(10):
+            while any("anyserial" in thread.name for thread in threading.enumerate()):
+                await anyio.sleep(0.001)

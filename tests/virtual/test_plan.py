@@ -1,0 +1,182 @@
+"""The text after `--adapters`, the bench file it becomes, and the commands of a running bench."""
+
+import asyncio
+import json
+import tomllib
+
+import pytest
+
+from virtualbench import control
+from virtualbench.initramfs import archive, closure
+from virtualbench.plan import DEFAULT, bench_file, uarts, wirings
+from virtualbench.server import Bench, serve
+
+from .support import Kernel
+
+
+def test_pairs_and_plugs_have_names():
+    """H-40: names of links and ports follow from the chips, and repeat with a number."""
+    plan = wirings("ftdi:ftdi,ftdi:ftdi,ftdi:xr,acm")
+    assert [wiring.name for wiring in plan] == ["ftdi", "ftdi2", "ftdi-xr", "acm-loop"]
+    assert [wiring.ports for wiring in plan] == [
+        ("ftdi-a", "ftdi-b"),
+        ("ftdi2-a", "ftdi2-b"),
+        ("ftdi-xr-a", "ftdi-xr-b"),
+        ("acm-loop",),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [("ftdi:pl2303", "'pl2303' is no adapter; there are ftdi, "), ("xr:xr:xr", "joins 3 adapters")],
+)
+def test_a_wrong_adapter_is_named(text, complaint):
+    """H-40: with what there is instead."""
+    with pytest.raises(ValueError, match=complaint):
+        wirings(text)
+
+
+def test_the_bench_file_describes_what_there_is():
+    """H-40: ports by serial number or path, links with the wires both ends have, power for what has a plug."""
+    text = bench_file(wirings(DEFAULT + ",acm"), ["/dev/ttyS1"], ["python", "control.py"])
+    bench = tomllib.loads(text)
+    assert bench["schema"] == 1
+    assert bench["ports"]["ftdi-a"]["match"] == {"serial_number": "ftdi-a"}
+    assert bench["ports"]["uart0"]["match"] == {"path": "/dev/ttyS1"}
+    assert "power" not in bench["ports"]["uart0"]
+    assert bench["links"]["xr"]["ends"] == ["xr-a", "xr-b"]
+    assert bench["links"]["acm"]["wires"] == ["tx-rx", "dtr-dsr"]
+    assert bench["links"]["acm-loop"]["kind"] == bench["links"]["uart0"]["kind"] == "loopback"
+    assert bench["power"]["acm-b"] == {
+        "off": ["python", "control.py", "unplug", "acm-b"],
+        "on": ["python", "control.py", "replug", "acm-b"],
+    }
+    assert {end for link in bench["links"].values() for end in link["ends"]} == set(bench["ports"])
+
+
+def test_only_pci_uarts_belong_to_the_bench(tmp_path):
+    """H-40: not the console on the ISA bus, and not the kernel's empty slots."""
+    for name, place, kind in [("ttyS0", "pnp0", "4"), ("ttyS1", "pci0000:00", "4"), ("ttyS2", "pci0000:00", "0")]:
+        real = tmp_path / "devices" / place / name
+        real.mkdir(parents=True)
+        (real / "type").write_text(f"{kind}\n")
+        (tmp_path / name).symlink_to(real)
+    assert uarts(tmp_path) == ["/dev/ttyS1"]
+
+
+def with_a_bench(test, adapters="cp210x:cp210x"):
+    async def main():
+        async with asyncio.timeout(20):
+            bench = Bench(wirings(adapters), asyncio.get_running_loop())
+            await test(bench)
+
+    asyncio.run(main())
+
+
+def test_commands_change_wires():
+    """H-42: open, close, swap, hold and restore, as `state` shows."""
+
+    async def test(bench):
+        kernels = [Kernel(adapter) for adapter in bench.adapters.values()]
+        for adapter in bench.adapters.values():
+            adapter.uart.set_lines(rts=True, dtr=False)
+
+        async def modem(name):
+            return json.loads(await bench.command("state"))[name]["modem"]
+
+        assert await modem("cp210x-b") == ["CTS"]
+        await bench.command("open cp210x-a.rts")
+        assert await modem("cp210x-b") == []
+        await bench.command("close cp210x-a.rts")
+        assert await modem("cp210x-b") == ["CTS"]
+        await bench.command("swap cp210x-a.rts cp210x-a.dtr")
+        assert await modem("cp210x-b") == ["DSR", "CD"]
+        await bench.command("hold cp210x-b.ri on")
+        assert await modem("cp210x-b") == ["DSR", "RI", "CD"]
+        await bench.command("restore")
+        assert await modem("cp210x-b") == ["CTS"]
+        for kernel in kernels:
+            await kernel.release()
+
+    with_a_bench(test)
+
+
+def test_commands_inject_errors():
+    """H-42: a byte with an error arrives in the adapter."""
+
+    async def test(bench):
+        kernel = Kernel(bench.adapters["cp210x-a"])
+        fifo = bench.adapters["cp210x-a"].uart.fifo
+        await bench.command("inject cp210x-a parity 41")
+        await bench.command("inject cp210x-a break")
+        data, error = fifo.take(9)
+        assert (data, error.name) == (b"A", "PARITY")
+        data, error = fifo.take(9)
+        assert (data, error.name) == (b"\0", "BREAK")
+        await kernel.release()
+
+    with_a_bench(test)
+
+
+@pytest.mark.parametrize(
+    ("command", "complaint"),
+    [
+        ("unplug cp210x-c", "'cp210x-c' is no adapter; there are cp210x-a, cp210x-b"),
+        ("unplug cp210x-a", "cp210x-a is not plugged in"),
+        ("open cp210x-a.cts", "'cp210x-a.cts' names no line; cp210x-a has cp210x-a.tx,"),
+        ("inject cp210x-a smoke", "inject takes parity, framing, overrun or break"),
+        ("inject cp210x-a parity 4142", "one byte in hex; not 'parity 4142'"),
+        ("swap cp210x-a.tx xr-a.tx", "cp210x-a.tx and xr-a.tx are not in one cable"),
+        ("dance", "'dance' is no command; there are:\nunplug NAME"),
+    ],
+)
+def test_a_wrong_command_says_what_is_right(command, complaint):
+    """H-42: on the far side of a socket nobody sees a traceback."""
+
+    async def test(bench):
+        with pytest.raises(RuntimeError) as caught:
+            await bench.command(command)
+        assert complaint in str(caught.value)
+
+    with_a_bench(test, "cp210x:cp210x,xr:xr")
+
+
+def test_the_control_command_asks_the_bench(tmp_path):
+    """H-42: over a socket that everybody may use; no is an exception with the reason."""
+    path = tmp_path / "control"
+
+    async def test(bench):
+        async with await serve(bench, path):
+            assert path.stat().st_mode & 0o777 == 0o666
+            text = await asyncio.to_thread(control.ask, "state", path=str(path))
+            assert list(json.loads(text)) == ["cp210x-a", "cp210x-b"]
+            with pytest.raises(RuntimeError, match="cp210x-a is not plugged in"):
+                await asyncio.to_thread(control.ask, "cut", "cp210x-a", path=str(path))
+
+    with_a_bench(test)
+
+
+def test_modules_come_after_what_they_depend_on(tmp_path):
+    """H-40: read from the modules themselves; what is built in is left out, and what is missing is named."""
+    (tmp_path / "modules.builtin").write_text("kernel/lib/base.ko\n")
+    for name, depends in [("top", "middle-one,base"), ("middle_one", "low"), ("low", "")]:
+        (tmp_path / f"{name}.ko").write_bytes(b"ELF\0license=GPL\0depends=" + depends.encode() + b"\0name=x\0")
+    assert list(closure(tmp_path, ["base", "top"])) == ["low", "middle_one", "top"]
+    with pytest.raises(RuntimeError, match="no module vhci_hcd"):
+        closure(tmp_path, ["vhci_hcd"])
+
+
+def test_an_archive_has_the_folders_of_its_files():
+    """H-40: names in order, each folder before what is in it, content padded to four bytes."""
+    data = archive(["proc"], {"lib/deep/x": (b"12345", 0o644)})
+    assert len(data) % 4 == 0
+    names, at = [], 0
+    while at < len(data):
+        assert data[at : at + 6] == b"070701"
+        fields = [int(data[at + 6 + 8 * number : at + 14 + 8 * number], 16) for number in range(13)]
+        size, length = fields[6], fields[11]
+        names.append(data[at + 110 : at + 110 + length - 1].decode())
+        at += 110 + length
+        at += -at % 4 + size
+        at += -at % 4
+    assert names == ["proc", "lib", "lib/deep", "lib/deep/x", "dev/console", "TRAILER!!!"]
