@@ -43,6 +43,9 @@ class RecordedSyncPort(SerialPort):
         self._log.add("received", data)
         return data
 
+    def send(self, item: bytes, *, timeout: float | None = None) -> None:
+        self.send_buffer(item, timeout=timeout)
+
     def send_buffer(self, data: BytesLike, *, timeout: float | None = None) -> None:
         began = self._log.now()
         try:
