@@ -127,6 +127,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="DIR",
         help="The folder for these files, with one folder per test in it. Default: .pytest_anyserial in the rootdir.",
     )
+    group.addoption(
+        "--serial-report",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="Write what each test found on each link to FILE: a page for people if its name ends in .html, data if "
+        "it ends in .json. May be given twice.",
+    )
     parser.addini("anyserial_links", "Links that tests with serial fixtures run on; see --serial-links.", default="")
     parser.addini("anyserial_loops", "Event loops that they run on; see --serial-loops.", default="")
 
@@ -136,6 +144,10 @@ def pytest_configure(config: pytest.Config) -> None:
     _names.chosen_links(config)
     _names.chosen_loops(config)
     plugins = config.pluginmanager
+    if config.getoption("--serial-report"):
+        from . import _report
+
+        plugins.register(_report.AdapterReport(config), "anyserial_report")
     # An entry point registers the module under its own name, `-p` and `pytest_plugins` under the module's.
     if not any(plugins.has_plugin(name) or plugins.is_blocked(name) for name in ANYIO):
         plugins.import_plugin(ANYIO[1])
