@@ -166,6 +166,7 @@ WRONG = {
     "min_baudrate=True": "mark 'anyserial': min_baudrate must be a positive integer, not True",
     "device=''": "mark 'anyserial': device must be a name, not ''",
     "config=9600": "mark 'anyserial': config must be a SerialConfig, not 9600",
+    "allow_leaks=1": "mark 'anyserial': allow_leaks must be True or False, not 1",
     "script_strict='no'": "mark 'anyserial': script_strict must be True or False, not 'no'",
     "'rs485'": "the mark 'anyserial' takes keywords only, not 'rs485'",
 }
