@@ -6,10 +6,10 @@ import tomllib
 
 import pytest
 
-from virtualbench import control
 from virtualbench.initramfs import archive, closure
+from virtualbench.inside import CONTROL
 from virtualbench.plan import DEFAULT, bench_file, uarts, wirings
-from virtualbench.server import Bench, serve
+from virtualbench.server import HELP, Bench, serve
 
 from .support import Kernel
 
@@ -44,6 +44,7 @@ def test_the_bench_file_describes_what_there_is():
     assert bench["ports"]["ftdi-a"]["match"] == {"serial_number": "ftdi-a"}
     assert bench["ports"]["uart0"]["match"] == {"path": "/dev/ttyS1"}
     assert "power" not in bench["ports"]["uart0"]
+    assert bench["ports"]["cp210x-a"]["lacks"] == ["line_errors"]
     assert bench["links"]["xr"]["ends"] == ["xr-a", "xr-b"]
     assert bench["links"]["acm"]["wires"] == ["tx-rx", "dtr-dsr"]
     assert bench["links"]["acm-loop"]["kind"] == bench["links"]["uart0"]["kind"] == "loopback"
@@ -142,16 +143,29 @@ def test_a_wrong_command_says_what_is_right(command, complaint):
 
 
 def test_the_control_command_asks_the_bench(tmp_path):
-    """H-42: over a socket that everybody may use; no is an exception with the reason."""
-    path = tmp_path / "control"
+    """H-42: a shell script and a TCP port; what it prints, its status, and where the complaint goes."""
+    # The script has one place to look; a copy of it looks here.
+    script = tmp_path / "control"
+    script.write_text(
+        CONTROL.read_text(encoding="utf-8").replace("/run/virtual-bench", str(tmp_path)), encoding="utf-8"
+    )
+
+    async def control(*words):
+        process = await asyncio.create_subprocess_exec("bash", script, *words, stdout=-1, stderr=-1)
+        out, err = await process.communicate()
+        return process.returncode, out.decode(), err.decode()
 
     async def test(bench):
-        async with await serve(bench, path):
-            assert path.stat().st_mode & 0o777 == 0o666
-            text = await asyncio.to_thread(control.ask, "state", path=str(path))
-            assert list(json.loads(text)) == ["cp210x-a", "cp210x-b"]
-            with pytest.raises(RuntimeError, match="cp210x-a is not plugged in"):
-                await asyncio.to_thread(control.ask, "cut", "cp210x-a", path=str(path))
+        assert await control("help") == (2, "", f"{tmp_path}/port: nobody answers; is the virtual bench running?\n")
+        async with await serve(bench, tmp_path / "port"):
+            status, out, _ = await control("state")
+            assert status == 0
+            assert list(json.loads(out)) == ["cp210x-a", "cp210x-b"]
+            assert await control("restless") == (1, "", f"'restless' is no command; there are:\n{HELP}\n")
+            assert await control("open", "cp210x-a.rts") == (0, "", "")
+            assert await control("cut", "cp210x-a") == (1, "", "cp210x-a is not plugged in\n")
+        status, *_ = await control("help")
+        assert status == 2
 
     with_a_bench(test)
 

@@ -1,7 +1,7 @@
 """On the machine that has the virtual host controller: attach the adapters, then run the command as an ordinary user.
 
-Needs root, and Linux. Everything that the command may want to know is in `FOLDER`: the bench file and the control
-socket.
+Needs root, and Linux. Everything that the command may want to know is in `FOLDER`: the bench file, and the port
+of the control command.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from . import vhci
-from .plan import bench_file, control_command, uarts, wirings
+from .plan import bench_file, uarts, wirings
 from .server import Bench, serve
 
 assert sys.platform == "linux" or not TYPE_CHECKING
 
 FOLDER: Final = Path("/run/virtual-bench")
 BENCH_FILE: Final = FOLDER / "hil.toml"
+CONTROL: Final = Path(__file__).resolve().parent.parent / "control"
 #: Exit status of a bench that could not be set up.
 BROKEN: Final = 125
 
@@ -75,10 +76,10 @@ async def _run(job: Job) -> int:
         raise RuntimeError(f"{vhci.FOLDER}: not there; is the module vhci_hcd loaded?")
     try:
         await bench.plug_all()
-        async with await serve(bench, FOLDER / "control"):
+        async with await serve(bench, FOLDER / "port"):
             await _appear([port for wiring in plan for port in wiring.ports])
             loopbacks = [path for path in uarts() if _loop_inside(path)]
-            BENCH_FILE.write_text(bench_file(plan, loopbacks, control_command()))
+            BENCH_FILE.write_text(bench_file(plan, loopbacks, ["bash", str(CONTROL)]))
             return await _command(job)
     finally:
         bench.unplug_all()
@@ -91,7 +92,7 @@ async def _appear(serials: Sequence[str]) -> None:
     while missing := [serial for serial in missing if not _is_ready(serial)]:
         if asyncio.get_running_loop().time() > deadline:
             raise RuntimeError(f"no device appeared in {_ALL_APPEAR:g} s for {', '.join(missing)}")
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.1)
 
 
 def _is_ready(serial: str) -> bool:

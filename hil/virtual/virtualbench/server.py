@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -127,19 +126,23 @@ class Bench:
 
 
 async def serve(bench: Bench, path: Path) -> asyncio.Server:
-    """Take commands on a Unix socket that everybody may use: one line, one answer (`ok ...` or `no ...`)."""
+    """Take commands from this machine, one line per connection; the number of the TCP port is written to `path`.
+
+    The answer is a line `ok` or `no`, then text. TCP, because a shell can open it without the help of any program.
+    """
 
     async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         line = (await reader.readline()).decode(errors="replace").strip()
         try:
-            answer = f"ok {await bench.command(line)}"
+            answer = f"ok\n{await bench.command(line)}"
         except (RuntimeError, OSError) as exc:
-            answer = f"no {exc}"
-        writer.write(answer.encode() + b"\n")
+            answer = f"no\n{exc}"
+        writer.write(answer.strip().encode() + b"\n")
         writer.close()
 
-    server = await asyncio.start_unix_server(client, path)
-    os.chmod(path, 0o666)
+    server = await asyncio.start_server(client, "127.0.0.1", 0)
+    (address,) = (each.getsockname() for each in server.sockets)
+    path.write_text(f"{address[1]}\n")
     return server
 
 
