@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sphinx.errors import ExtensionError
 
 sys.path.insert(0, str(Path(__file__).parent))
-import plugin_reference
+import generated
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -50,8 +50,7 @@ def _complete(_: Sphinx, page: str, source: list[str]) -> None:
     """The list in index.md is the navigation, one part per heading; generated parts of pages are filled in."""
     if page == "decisions/index":
         source[0] += "\n```{toctree}\n:hidden:\n:glob:\n\n*-*\n```\n"
-    if page == "reference/plugin":
-        source[0] = plugin_reference.filled(source[0])
+    source[0] = generated.filled(source[0])
     if page != "index":
         return
     caption = ""

@@ -1,7 +1,9 @@
-"""What the plugin says about itself, as Markdown: asked of pytest, so that it cannot be out of date."""
+"""Parts of pages that only the code knows, as Markdown: asked of it when the site is built, so never out of date."""
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import re
 import subprocess
 import sys
@@ -11,6 +13,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Self
 
 import pytest_anyserial
+from anyserial import Capability, SerialCapabilities
+from anyserial._tty_bsd import BsdFacts
+from anyserial._tty_darwin import DarwinFacts
+from anyserial._tty_linux import LinuxFacts
+from anyserial._tty_posix import PosixFacts
+from anyserial.testing import MockBackend
 
 _FIXTURE = re.compile(r"^(serial_\w+|sync_serial_\w+)(?: \[(\w+) scope\])? -- .*\n((?: {4}.*\n|\n)+)", re.MULTILINE)
 
@@ -58,14 +66,41 @@ def _marker() -> str:
     return f"`@pytest.mark.{signature})`\n\n{meaning}"
 
 
+#: Linux tells a pseudo terminal by its number.
+_UART, _PTY = os.makedev(4, 64), os.makedev(136, 0)
+_SIGNS: Final = {Capability.SUPPORTED: "yes", Capability.UNSUPPORTED: "no", Capability.UNKNOWN: "asks"}
+
+
+def _capabilities() -> str:
+    linux = LinuxFacts()
+    ends = MockBackend.pair()
+    systems: dict[str, SerialCapabilities] = {
+        "Linux": linux.capabilities(_UART),
+        "Linux pty": linux.capabilities(_PTY),
+        "macOS": DarwinFacts().capabilities(_UART),
+        "BSD": BsdFacts().capabilities(_UART),
+        "other POSIX": PosixFacts(name="posix").capabilities(_UART),
+        "mock": ends[0].capabilities,
+    }
+    for end in ends:
+        end.close()
+    rows = [
+        f"| `{field.name}` | {' | '.join(_SIGNS[getattr(found, field.name)] for found in systems.values())} |"
+        for field in dataclasses.fields(SerialCapabilities)
+        if field.name not in ("platform", "backend")
+    ]
+    return "\n".join([f"| | {' | '.join(systems)} |", "|---|" + "---|" * len(systems), *rows])
+
+
 _PARTS: Final[Mapping[str, Callable[[], str]]] = {
     "fixtures": _fixtures,
     "options": lambda: "\n".join(["| option | |", "|---|---|", *_Parser().options]),
     "settings": lambda: "\n".join(["| setting | |", "|---|---|", *_Parser().settings]),
     "marker": _marker,
+    "capabilities": _capabilities,
 }
 
 
 def filled(page: str) -> str:
-    """The page with every `<!-- from the plugin: PART -->` replaced by that part."""
-    return re.sub(r"^<!-- from the plugin: (\w+) -->$", lambda match: _PARTS[match[1]](), page, flags=re.MULTILINE)
+    """The page with every `<!-- generated: PART -->` replaced by that part."""
+    return re.sub(r"^<!-- generated: (\w+) -->$", lambda match: _PARTS[match[1]](), page, flags=re.MULTILINE)
