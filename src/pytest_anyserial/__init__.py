@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from . import _names
+from . import _names, _outcome
 from ._fixtures import (
     GUARD,
     NAMES,
+    serial_bench,
     serial_config,
     serial_faults,
     serial_link,
@@ -29,6 +30,7 @@ from ._fixtures import (
     sync_serial_peer,
     sync_serial_port,
 )
+from ._names import HARDWARE
 
 if TYPE_CHECKING:
     from ._bench import BenchLink, BenchPort, SerialBench
@@ -51,6 +53,7 @@ __all__ = [
     "SerialScript",
     "SerialTranscript",
     "TranscriptEvent",
+    "serial_bench",
     "serial_config",
     "serial_faults",
     "serial_link",
@@ -108,7 +111,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--serial-links",
         metavar="NAMES",
         help="Links that tests with serial fixtures run on, separated by commas: mock (in memory), "
-        "pty (two joined pseudo terminals). Default: mock.",
+        "pty (two joined pseudo terminals), hw (each link of the bench file), hw-NAME (one of them). "
+        "Default: mock; with a bench file: hw.",
+    )
+    group.addoption(
+        "--serial-hw",
+        metavar="FILE",
+        help="Bench file: the serial hardware to run tests on. An unmet need is then a failure, and so is a run in "
+        "which no test ran on hardware. An empty name switches the ini setting off.",
+    )
+    group.addoption(
+        "--no-serial-strict",
+        action="store_true",
+        help="On a bench, skip tests that no selected link has the means for, and do not insist on hardware tests.",
     )
     group.addoption(
         "--serial-loops",
@@ -136,11 +151,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "it ends in .json. May be given twice.",
     )
     parser.addini("anyserial_links", "Links that tests with serial fixtures run on; see --serial-links.", default="")
+    parser.addini("anyserial_hw", "Bench file, relative to this file; see --serial-hw.", default="")
     parser.addini("anyserial_loops", "Event loops that they run on; see --serial-loops.", default="")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", _MARKER)
+    bench_file = _names.bench_file(config)
+    if bench_file is not None:
+        from . import _hardware
+
+        _hardware.attach(config, bench_file)
     _names.chosen_links(config)
     _names.chosen_loops(config)
     plugins = config.pluginmanager
@@ -148,9 +169,27 @@ def pytest_configure(config: pytest.Config) -> None:
         from . import _report
 
         plugins.register(_report.AdapterReport(config), "anyserial_report")
+    if not hasattr(config, "workerinput"):
+        plugins.register(_outcome.Outcome(config), "pytest_anyserial outcome")
     # An entry point registers the module under its own name, `-p` and `pytest_plugins` under the module's.
     if not any(plugins.has_plugin(name) or plugins.is_blocked(name) for name in ANYIO):
         plugins.import_plugin(ANYIO[1])
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    if HARDWARE not in config.stash:
+        return []
+    from . import _hardware
+
+    return _hardware.header(config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    # The controller of pytest-xdist looks at the bench, so that all workers collect the same.
+    if HARDWARE in node.config.stash:
+        links = _names.hardware_links(node.config)
+        node.workerinput["anyserial"] = node.config.stash[HARDWARE].dumped(links)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -179,10 +218,14 @@ def pytest_collection_modifyitems(config: pytest.Config) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if "serial_link" not in getattr(getattr(item, "callspec", None), "params", ()):
         return
-    from . import _guard
+    from . import _guard, _matrix
 
     assert isinstance(item, pytest.Function)
-    item.stash[GUARD] = _guard.Guard(item)
+    unmet = _matrix.unmet(item)
+    if unmet is None:
+        item.stash[GUARD] = _guard.Guard(item)
+    elif _matrix.is_a_failure(unmet, item.config):
+        pytest.fail(unmet.reason, pytrace=False)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -209,6 +252,7 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     guard = item.stash.get(GUARD, None)
+    _outcome.note(report, item)
     if guard is not None:
         guard.evidence.add_to(report, guard)
         if report.when == "teardown":

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
+from ._names import HARDWARE
+
 if TYPE_CHECKING:
     from anyserial import SerialConfig, SerialPort, sync
 
+    from ._bench import SerialBench
     from ._faults import SerialFaults
     from ._guard import Guard
     from ._link import SerialLink
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 ASYNC = frozenset({"serial_port", "serial_peer", "serial_pair", "serial_script"})
 #: Fixtures that give device paths.
 PATHS = frozenset({"serial_path", "serial_peer_path"})
+#: Fixtures that need end B to be a port.
+PEERS = frozenset({"serial_peer", "serial_pair", "serial_script", "serial_peer_path", "sync_serial_peer"})
 #: Fixtures of the mock link; a test that uses one runs there, whatever links are selected.
 MOCK_ONLY = frozenset({"serial_faults"})
 #: All that a test may ask for.
@@ -142,6 +147,13 @@ async def serial_script(
 
     async with _script.scripted(serial_link, serial_config, anyio_backend) as script:
         yield script
+
+
+@pytest.fixture(scope="session")
+def serial_bench(pytestconfig: pytest.Config) -> SerialBench | None:
+    """The bench file of this run (--serial-hw) as values: .name, .ports, .links; None if there is none."""
+    hardware = pytestconfig.stash.get(HARDWARE, None)
+    return None if hardware is None else hardware.bench
 
 
 @pytest.fixture

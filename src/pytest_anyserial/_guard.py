@@ -17,8 +17,8 @@ from anyserial import Capability
 from . import _leaks, _loops, _matrix
 from ._evidence import Evidence
 from ._fixtures import ASYNC, PATHS
-from ._links import WIRINGS
 from ._marker import needs_of
+from ._names import HARDWARE
 
 if TYPE_CHECKING:
     from ._far_end import FarEnd
@@ -42,7 +42,9 @@ class Guard:
     """Watches one test that uses a serial fixture; as a context manager it surrounds the call of the body.
 
     Attributes:
+        test: The id of the test.
         needs: What the test's marks ask for.
+        hardware: The bench of this run, if there is one.
         passed: Whether the body has returned without raising anything.
         link: The link under the test, once it is set up.
         far_end: The scripted far end, if the test has one.
@@ -53,6 +55,8 @@ class Guard:
         self.passed = False
         self.link: SerialLink | None = None
         self.far_end: FarEnd | None = None
+        self.test = item.nodeid
+        self.hardware = item.config.stash.get(HARDWARE, None)
         self.needs = needs_of(item)
         self._item = item
         self._scope: anyio.CancelScope | None = None
@@ -141,7 +145,7 @@ class Guard:
         """Titles and texts for the report of a failure, beside the transcript."""
         notes = [] if self.far_end is None else self.far_end.evidence()
         link = self.link
-        if link is not None and WIRINGS[link.name].fact("path")[0] is not Capability.SUPPORTED:
+        if link is not None and any(fact.value is not Capability.SUPPORTED for fact in link._wiring.facts("path")):
             paths = {"serial_path": link.path("port"), "serial_peer_path": link.path("peer")}
             notes.extend(
                 (name, f"{paths[name]} {_ONLY_HERE}")

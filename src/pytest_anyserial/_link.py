@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from anyserial import SerialCapabilities, SerialConfig, SerialPort, SerialStats
 from anyserial.testing import mock_pair, pty_pair
 
+from ._hw_cable import hardware_cable
 from ._links import WIRINGS, Wiring
-from ._marker import DEFAULT_CONFIG
 from ._recorder import RecordedPort
 from ._transcript import SerialTranscript
 
@@ -57,10 +57,10 @@ class SerialLink:
     """The link under the test. End A is `serial_port`, end B is `serial_peer`.
 
     Attributes:
-        name: As in the test id: `"mock"`, `"pty"`.
-        kind: How it is wired: `"null-modem"`.
+        name: As in the test id: `"mock"`, `"pty"`, `"hw-NAME"`.
+        kind: How it is wired: `"null-modem"`, `"loopback"`, `"rs485"`, `"device"`.
         wires: The lines that are joined: `"tx-rx"`, `"rts-cts"`, `"dtr-dsr"`.
-        config: What the test's marks say about the config of both ends, else the defaults.
+        config: How end A is opened: what the test's marks say, else the bench file, else the defaults.
         transcript: What passed on the ports of both ends.
     """
 
@@ -68,7 +68,7 @@ class SerialLink:
         self.name = wiring.name
         self.kind = wiring.kind
         self.wires = wiring.wires
-        self.config = guard.needs.config or DEFAULT_CONFIG
+        self.config = wiring.config(0, guard.needs.config)
         self.transcript = SerialTranscript(guard.evidence.folder)
         self._guard = guard
         self._ports: list[_Port] = []
@@ -79,8 +79,8 @@ class SerialLink:
         return f"<SerialLink {self.name}>"
 
     @property
-    def capabilities(self) -> tuple[SerialCapabilities, SerialCapabilities]:
-        """What the devices at end A and end B can do, as probed."""
+    def capabilities(self) -> tuple[SerialCapabilities, ...]:
+        """What the devices at end A and, if that is a port of ours, end B can do, as probed."""
         return self._wiring.capabilities()
 
     def unplug(self) -> None:
@@ -98,7 +98,7 @@ class SerialLink:
     @asynccontextmanager
     async def opened(self, end: End = "port", config: SerialConfig | None = None) -> AsyncGenerator[SerialPort]:
         """Open an end, also again, for the length of an `async with` block; with the link's config if none is given."""
-        async with await RecordedPort.open(self.path(end), config or self.config) as port:
+        async with await RecordedPort.open(self.path(end), self._config_of(end, config)) as port:
             port.record(self.transcript.log(f"serial_{end}", port))
             if end == "port":
                 self._ports.append(port)
@@ -110,7 +110,7 @@ class SerialLink:
         # Who uses no blocking port need not load it.
         from ._sync_recorder import RecordedSyncPort
 
-        port = RecordedSyncPort.open(self.path(end), config or self.config, timeout=_PATIENCE)
+        port = RecordedSyncPort.open(self.path(end), self._config_of(end, config), timeout=_PATIENCE)
         try:
             port.record(self.transcript.log(f"sync_serial_{end}", port))
             if end == "port":
@@ -126,6 +126,11 @@ class SerialLink:
         async with self.opened(end, config) as port:
             yield port
 
+    def _config_of(self, end: End, config: SerialConfig | None) -> SerialConfig:
+        """What the default of `serial_config` means for an end: each port of a bench may have its own."""
+        asked = self._guard.needs.config if config is None or config is self.config else config
+        return self._wiring.config(0 if end == "port" else 1, asked)
+
     def _bytes_sent(self) -> int | None:
         """By the ports opened at end A; None if there was none, so that nobody can tell."""
         return sum(port.stats().bytes_sent for port in self._ports) if self._ports else None
@@ -138,6 +143,11 @@ class SerialLink:
 @contextmanager
 def connected(name: str, guard: Guard) -> Generator[SerialLink]:
     """A fresh link of this name for the test that `guard` watches, for the length of a `with` block."""
-    with _CABLES[name]() as cable:
-        guard.link = SerialLink(WIRINGS[name], cable, guard)
+    with ExitStack() as stack:
+        if guard.hardware is not None and name in guard.hardware.wirings:
+            wiring = guard.hardware.wirings[name]
+            cable: _Cable = stack.enter_context(hardware_cable(wiring, guard))
+            guard.link = SerialLink(wiring, cable, guard)
+        else:
+            guard.link = SerialLink(WIRINGS[name], stack.enter_context(_CABLES[name]()), guard)
         yield guard.link

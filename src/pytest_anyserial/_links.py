@@ -1,13 +1,11 @@
-"""Links and their facts, and which of them has what a test needs."""
+"""The facts of links: what a test can count on before it runs."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, Protocol
-
-import anyio
 
 from anyserial import (
     Capability,
@@ -21,10 +19,28 @@ from anyserial import (
 from anyserial.config import ByteSize, StopBits
 from anyserial.testing import MockBackend, pty_pair
 
-from ._marker import CAPABILITIES, WIRES, Needs
+from . import _aside
+from ._marker import CAPABILITIES, DEFAULT_CONFIG, WIRES
 
 _S: Final = Capability.SUPPORTED
 _N: Final = Capability.UNSUPPORTED
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Fact:
+    """Whether a link has something.
+
+    Attributes:
+        value: A need is met by `SUPPORTED` alone.
+        where: Which part of the link this is about.
+        why: Who says so, or how it was found out.
+        excused: No bench could have it, or the bench file says that this one lacks it.
+    """
+
+    value: Capability
+    where: str = ""
+    why: str = ""
+    excused: bool = False
 
 
 class Wiring(Protocol):
@@ -33,6 +49,11 @@ class Wiring(Protocol):
     @property
     def name(self) -> str:
         """What options and test ids call it."""
+        ...
+
+    @property
+    def title(self) -> str:
+        """What messages call it."""
         ...
 
     @property
@@ -45,29 +66,57 @@ class Wiring(Protocol):
         """The lines that are joined."""
         ...
 
-    def capabilities(self) -> tuple[SerialCapabilities, SerialCapabilities]:
-        """Of both ends, probed once.
+    @property
+    def device(self) -> str | None:
+        """The device under test that is wired to it."""
+        ...
+
+    @property
+    def declared(self) -> str:
+        """Where all this is declared, as `" (declared in hil.toml)"`; empty for what is always so."""
+        ...
+
+    @property
+    def has_peer(self) -> bool:
+        """Whether end B is a port of ours."""
+        ...
+
+    @property
+    def max_baudrate(self) -> int | None:
+        """The highest rate it reaches; None if there is no limit."""
+        ...
+
+    def config(self, end: int, asked: SerialConfig | None) -> SerialConfig:
+        """How to open end A (0) or end B (1), where a test asks for `asked` or does not say."""
+        ...
+
+    def capabilities(self) -> tuple[SerialCapabilities, ...]:
+        """Of its ends, probed once.
 
         Raises:
             SerialError: The link cannot be opened.
         """
         ...
 
-    def fact(self, name: str) -> tuple[Capability, str]:
-        """Whether it has something that is no capability of one device, and why."""
+    def facts(self, name: str) -> Iterable[Fact]:
+        """What its ends, or the link as a whole, have of something that a test can require."""
         ...
 
-    def refuses(self, config: SerialConfig) -> str | None:
-        """What of `config` the link cannot do, as `"need: why"`."""
+    def refuses(self, config: SerialConfig) -> tuple[str, Fact] | None:
+        """What `config` needs that the link does not have."""
         ...
 
 
 class MockWiring:
     """Two ports in memory."""
 
-    name = "mock"
+    name = title = "mock"
     kind = "null-modem"
     wires = WIRES
+    declared = ""
+    device = None
+    has_peer = True
+    max_baudrate = None
 
     _FACTS: Final = {
         "line_errors": (_S, ""),
@@ -78,6 +127,10 @@ class MockWiring:
         "control_lines": (_S, ""),
     }
 
+    def config(self, end: int, asked: SerialConfig | None) -> SerialConfig:
+        del end
+        return asked or DEFAULT_CONFIG
+
     @functools.cache  # noqa: B019  one instance for the process
     def capabilities(self) -> tuple[SerialCapabilities, SerialCapabilities]:
         port, peer = MockBackend.pair()
@@ -85,10 +138,10 @@ class MockWiring:
         peer.close()
         return port.capabilities, peer.capabilities
 
-    def fact(self, name: str) -> tuple[Capability, str]:
-        return self._FACTS[name]
+    def facts(self, name: str) -> Iterable[Fact]:
+        return _of_both(self, name, self._FACTS)
 
-    def refuses(self, config: SerialConfig) -> str | None:
+    def refuses(self, config: SerialConfig) -> tuple[str, Fact] | None:
         del config
         return None
 
@@ -96,9 +149,13 @@ class MockWiring:
 class PtyWiring:
     """Two joined pseudo terminals."""
 
-    name = "pty"
+    name = title = "pty"
     kind = "null-modem"
     wires = ("tx-rx",)
+    declared = ""
+    device = None
+    has_peer = True
+    max_baudrate = None
 
     _FACTS: Final = {
         "line_errors": (_N, "a pseudo terminal counts none"),
@@ -109,91 +166,50 @@ class PtyWiring:
         "control_lines": (_N, "a pseudo terminal has no RTS and DTR"),
     }
 
+    def config(self, end: int, asked: SerialConfig | None) -> SerialConfig:
+        del end
+        return asked or DEFAULT_CONFIG
+
     @functools.cache  # noqa: B019  one instance for the process
     def capabilities(self) -> tuple[SerialCapabilities, SerialCapabilities]:
         with pty_pair() as pair:
             return _probe(pair.path_a), _probe(pair.path_b)
 
-    def fact(self, name: str) -> tuple[Capability, str]:
-        return self._FACTS[name]
+    def facts(self, name: str) -> Iterable[Fact]:
+        return _of_both(self, name, self._FACTS)
 
-    def refuses(self, config: SerialConfig) -> str | None:
+    def refuses(self, config: SerialConfig) -> tuple[str, Fact] | None:
         if config.parity is not Parity.NONE:
-            return f"parity {config.parity}: a pseudo terminal has none"
+            return f"parity {config.parity}", Fact(value=_N, why="a pseudo terminal has none")
         if config.byte_size is not ByteSize.EIGHT:
-            return f"{config.byte_size} data bits: a pseudo terminal has 8"
+            return f"{config.byte_size} data bits", Fact(value=_N, why="a pseudo terminal has 8")
         if config.unsupported_policy is UnsupportedPolicy.RAISE:
-            for need in _features(config):
+            for need in features(config):
                 if any(getattr(end, need) is _N for end in self.capabilities()):
-                    return f"{need}: a pseudo terminal does not have it"
+                    return need, Fact(value=_N, why="a pseudo terminal does not have it")
         return None
 
 
 WIRINGS: Final[dict[str, Wiring]] = {wiring.name: wiring for wiring in (MockWiring(), PtyWiring())}
 
 
-def match(needs: Needs, selected: tuple[str, ...], *, mock_only: bool = False) -> tuple[list[Wiring], str]:
-    """The selected links that have what a test needs; when there is none, also the reason, for people.
-
-    A `mock_only` test runs on the mock, selected or not.
-    """
-    if mock_only:
-        problem = lacks(WIRINGS["mock"], needs)
-        note = "serial_faults and serial_clock exist on the mock only"
-        return ([WIRINGS["mock"]], "") if problem is None else ([], f"{problem}; {note}")
-    complaints: list[str] = []
-    matching: list[Wiring] = []
-    for name in selected:
-        problem = lacks(WIRINGS[name], needs)
-        if problem is None:
-            matching.append(WIRINGS[name])
-        else:
-            complaints.append(problem)
-    if matching:
-        return matching, ""
-    others = [name for name in WIRINGS if name not in selected and lacks(WIRINGS[name], needs) is None]
-    hint = f" (--serial-links={','.join((*selected, *others))} would run it)" if others else ""
-    return [], "; ".join(complaints) + hint
-
-
-def lacks(wiring: Wiring, needs: Needs) -> str | None:
-    """The first need that a link does not meet, as `needs WHAT: link "NAME" ...`; None when it meets all.
-
-    No rate is too high for a link where bytes pass at once.
-    """
-    here = f'link "{wiring.name}"'
-    if needs.links and wiring.name not in needs.links:
-        return f"needs link {' or '.join(needs.links)}: selected is {wiring.name}"
-    if needs.device is not None:
-        return f"needs device {needs.device}: {here} has no device behind it"
-    if needs.link not in (None, wiring.kind):
-        return f"needs link {needs.link}: {here} is wired as {wiring.kind}"
-    for wire in needs.wires:
-        if wire not in wiring.wires:
-            return f"needs wire {wire}: {here} has {', '.join(wiring.wires)}"
-    for need in needs.requires:
-        for value, why in _facts(wiring, need):
-            if value is not _S:
-                return f"needs {need}: {here} {value.name}{why and f': {why}'}"
-    refusal = None if needs.config is None else wiring.refuses(needs.config)
-    return None if refusal is None else f"needs {refusal} ({here})"
-
-
-def _facts(wiring: Wiring, need: str) -> Iterator[tuple[Capability, str]]:
-    if need not in CAPABILITIES:
-        yield wiring.fact(need)
+def _of_both(wiring: Wiring, name: str, known: Mapping[str, tuple[Capability, str]]) -> Iterator[Fact]:
+    """A fact about a link whose two ends are alike, or that is in `known`."""
+    if name not in CAPABILITIES:
+        value, why = known[name]
+        yield Fact(value=value, why=why)
         return
     try:
         ends = wiring.capabilities()
     except SerialError as exc:
-        yield Capability.UNKNOWN, f"it cannot be opened: {exc}"
+        yield Fact(value=Capability.UNKNOWN, why=f"it cannot be opened: {exc}")
         return
     for end in ends:
-        value: Capability = getattr(end, need)
-        yield value, "only the operation itself would tell" if value is Capability.UNKNOWN else ""
+        value = getattr(end, name)
+        yield Fact(value=value, why="only the operation itself would tell" if value is Capability.UNKNOWN else "")
 
 
-def _features(config: SerialConfig) -> Iterator[str]:
+def features(config: SerialConfig) -> Iterator[str]:
     """The optional features that a config asks for."""
     asked = {
         "rs485": config.rs485 is not None and config.rs485.enabled,
@@ -205,23 +221,8 @@ def _features(config: SerialConfig) -> Iterator[str]:
 
 
 def _probe(path: str) -> SerialCapabilities:
-    """Open `path` on a loop of its own: the main thread may have one that must not be disturbed."""
-    found: list[SerialCapabilities] = []
-    failed: list[SerialError] = []
-
-    async def look() -> None:
+    async def look() -> SerialCapabilities:
         async with await open_serial_port(path) as port:
-            found.append(port.capabilities)
+            return port.capabilities
 
-    def work() -> None:
-        try:
-            anyio.run(look)
-        except SerialError as exc:
-            failed.append(exc)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    if failed:
-        raise failed[0]
-    return found[0]
+    return _aside.call(look)

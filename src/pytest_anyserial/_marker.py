@@ -10,7 +10,7 @@ import pytest
 
 from anyserial import SerialCapabilities, SerialConfig
 
-from ._names import LINKS, unknown
+from ._names import HW, LINKS, is_hardware, unknown
 
 #: What a device can do, as probed when it is opened.
 CAPABILITIES = tuple(
@@ -39,6 +39,8 @@ class Needs:
     config: SerialConfig | None = None
     script_strict: bool = True
     allow_leaks: bool = False
+    #: Whether the test uses end B; its fixtures say so, not the marker.
+    peer: bool = False
 
 
 def needs_of(node: pytest.Item) -> Needs:
@@ -65,20 +67,26 @@ def _wrong(keyword: str, expected: str, value: object) -> pytest.UsageError:
     return pytest.UsageError(f"mark 'anyserial': {keyword} must be {expected}, not {value!r}")
 
 
-def _words(known: tuple[str, ...]) -> Callable[[str, object], tuple[str, ...]]:
+def _words(
+    known: tuple[str, ...], also: Callable[[str], bool] | None = None
+) -> Callable[[str, object], tuple[str, ...]]:
+    check_one = _word(known, also)
+
     def check(keyword: str, value: object) -> tuple[str, ...]:
         if isinstance(value, str) or not isinstance(value, Iterable):
             raise _wrong(keyword, "a list of names", value)
-        return tuple(_word(known)(keyword, name) for name in cast("Iterable[object]", value))
+        return tuple(check_one(keyword, name) for name in cast("Iterable[object]", value))
 
     return check
 
 
-def _word(known: tuple[str, ...]) -> Callable[[str, object], str]:
+def _word(known: tuple[str, ...], also: Callable[[str], bool] | None = None) -> Callable[[str, object], str]:
+    """A name that is known, or that `also` accepts."""
+
     def check(keyword: str, value: object) -> str:
-        if not isinstance(value, str) or value not in known:
-            raise pytest.UsageError(f"mark 'anyserial': {keyword}: {unknown('name', value, known)}")
-        return value
+        if isinstance(value, str) and (value in known or (also is not None and also(value))):
+            return value
+        raise pytest.UsageError(f"mark 'anyserial': {keyword}: {unknown('name', value, known)}")
 
     return check
 
@@ -113,7 +121,8 @@ _CHECKS: Mapping[str, Callable[[str, object], Any]] = {
     "wires": _words(WIRES),
     "min_baudrate": _rate,
     "device": _name,
-    "links": _words(LINKS),
+    # Which links a bench has is no matter of the test.
+    "links": _words((*LINKS, HW), is_hardware),
     "config": _config,
     "script_strict": _flag,
     "allow_leaks": _flag,

@@ -6,15 +6,18 @@ fixture, where a second `metafunc.parametrize` for AnyIO's `anyio_backend` would
 
 from __future__ import annotations
 
+import dataclasses
 from inspect import iscoroutinefunction
 from typing import Any, Literal
 
 import pytest
 
-from . import _fixtures, _links, _loops
-from ._fixtures import ASYNC, MOCK_ONLY, NAMES
+from . import _fixtures, _loops
+from ._fixtures import ASYNC, MOCK_ONLY, NAMES, PEERS
+from ._links import WIRINGS, Wiring
 from ._marker import needs_of
-from ._names import chosen_links
+from ._matching import Unmet, match
+from ._names import HARDWARE, chosen_links, is_hardware, is_strict
 
 
 def used(node: pytest.Function) -> frozenset[str]:
@@ -38,17 +41,43 @@ def generate(metafunc: pytest.Metafunc) -> None:
     fixtures = used(node)
     if not fixtures:
         return
-    links, reason = _links.match(needs, chosen_links(metafunc.config), mock_only=bool(fixtures & MOCK_ONLY))
+    if fixtures & PEERS:
+        needs = dataclasses.replace(needs, peer=True)
+    links, unmet = match(needs, _selected(metafunc.config), mock_only=bool(fixtures & MOCK_ONLY))
     loops = _loops_of(metafunc, fixtures)
-    if not links:
+    if unmet is not None:
         names = ["serial_link"] if loops is None else ["serial_link", "anyio_backend"]
-        values = [None] * len(names)
-        _mark(metafunc, names, [pytest.param(*values, id="unmet", marks=pytest.mark.skip(reason=reason))], "function")
+        values = [unmet, *[None] * (len(names) - 1)]
+        marks = () if is_a_failure(unmet, metafunc.config) else pytest.mark.skip(reason=unmet.reason)
+        _mark(metafunc, names, [pytest.param(*values, id="unmet", marks=marks)], "function")
         return
-    _mark(metafunc, ["serial_link"], [pytest.param(link.name, id=link.name) for link in links], "function")
+    _mark(metafunc, ["serial_link"], [_parameter(link, metafunc.config) for link in links], "function")
     if loops is not None:
         # The scope of AnyIO's fixture: tests are grouped by loop within their module.
         _mark(metafunc, ["anyio_backend"], loops, "module")
+
+
+def unmet(item: pytest.Function) -> Unmet | None:
+    """Why there is no link for this instance of a test; None when there is one."""
+    link = item.callspec.params["serial_link"]
+    return link if isinstance(link, Unmet) else None
+
+
+def is_a_failure(unmet: Unmet, config: pytest.Config) -> bool:
+    """Whether a need that no link meets is a failure in this run, and not just a skip."""
+    return is_strict(config) and not unmet.excused
+
+
+def _selected(config: pytest.Config) -> dict[str, Wiring]:
+    hardware = config.stash.get(HARDWARE, None)
+    known: dict[str, Wiring] = WIRINGS if hardware is None else {**WIRINGS, **hardware.wirings}
+    return {name: known[name] for name in chosen_links(config)}
+
+
+def _parameter(link: Wiring, config: pytest.Config) -> Any:
+    # For xdist's `--dist loadgroup`: tests that would wait for each other's lease go to one worker.
+    grouped = is_hardware(link.name) and config.pluginmanager.has_plugin("xdist")
+    return pytest.param(link.name, id=link.name, marks=pytest.mark.xdist_group(link.name) if grouped else ())
 
 
 def _leads_to_ours(node: pytest.Function, name: str) -> bool:

@@ -6,13 +6,24 @@ import difflib
 import importlib.util
 import re
 from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+if TYPE_CHECKING:
+    from ._hardware import Hardware
+
 #: The links that need no bench file.
 LINKS = ("mock", "pty")
+#: All links of the bench file; one of them is `hw-NAME`.
+HW = "hw"
 #: Event loops, as test ids name them.
 LOOPS = ("asyncio", "uvloop", "trio")
+
+
+#: The bench that a run works with, in the stash of its config.
+HARDWARE: pytest.StashKey[Hardware] = pytest.StashKey()
 
 
 def unknown(what: str, word: object, known: Collection[str]) -> str:
@@ -20,6 +31,11 @@ def unknown(what: str, word: object, known: Collection[str]) -> str:
     close = difflib.get_close_matches(str(word), known, n=1)
     hint = f": did you mean {close[0]!r}?" if close else "."
     return f"unknown {what} {word!r}{hint} Known: {', '.join(known)}"
+
+
+def is_hardware(link: str) -> bool:
+    """Whether the name of a link is one that a bench file gives: `hw-NAME`, or all of them."""
+    return re.fullmatch(rf"{HW}(-[a-z][a-z0-9_-]*)?", link) is not None
 
 
 def choice(config: pytest.Config, what: str, known: Collection[str]) -> tuple[str, ...]:
@@ -34,21 +50,46 @@ def choice(config: pytest.Config, what: str, known: Collection[str]) -> tuple[st
         given, source = config.getini(ini), f"ini option {ini}"
     names = tuple(dict.fromkeys(name for name in re.split(r"[,\s]+", given) if name))
     for name in names:
+        if name not in known and is_hardware(name) and HW not in known:
+            raise pytest.UsageError(f"{source}: link {name!r} needs a bench file: --serial-hw=hil.toml")
         if name not in known:
             raise pytest.UsageError(f"{source}: {unknown(what, name, known)}")
     return names
 
 
+def bench_file(config: pytest.Config) -> Path | None:
+    """The bench file of this run: `--serial-hw`, else the ini option, which is relative to the ini file."""
+    given: str | None = config.getoption("serial_hw", None)
+    if given is not None:
+        return config.invocation_params.dir / given if given else None
+    given = config.getini("anyserial_hw")
+    folder = config.rootpath if config.inipath is None else config.inipath.parent
+    return folder / given if given else None
+
+
 def chosen_links(config: pytest.Config) -> tuple[str, ...]:
-    """The names of the selected links.
+    """The names of the selected links; `hw` stands for each link of the bench file.
 
     Raises:
-        pytest.UsageError: One is unknown, or this platform does not have it.
+        pytest.UsageError: One is unknown, or this platform or the bench does not have it.
     """
-    names = choice(config, "link", LINKS)
+    hardware = config.stash.get(HARDWARE, None)
+    wirings = () if hardware is None else tuple(hardware.wirings)
+    names = choice(config, "link", LINKS if hardware is None else (*LINKS, HW, *wirings))
     if "pty" in names and importlib.util.find_spec("termios") is None:
         raise pytest.UsageError("link 'pty' needs pseudo terminals, which this platform does not have: use mock")
-    return names or ("mock",)
+    names = names or (LINKS[0] if hardware is None else HW,)
+    return tuple(dict.fromkeys(each for name in names for each in (wirings if name == HW else (name,))))
+
+
+def hardware_links(config: pytest.Config) -> tuple[str, ...]:
+    """The links of the bench that this run may use."""
+    return () if HARDWARE not in config.stash else tuple(filter(is_hardware, chosen_links(config)))
+
+
+def is_strict(config: pytest.Config) -> bool:
+    """Whether this run is to show that the bench was exercised."""
+    return bool(hardware_links(config)) and not config.getoption("no_serial_strict", False)
 
 
 def chosen_loops(config: pytest.Config) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ for _module in (
     "anyserial.testing",
     "pytest_anyserial._faults",
     "pytest_anyserial._guard",
+    "pytest_anyserial._hw_cable",
     "pytest_anyserial._link",
     "pytest_anyserial._script",
     "pytest_anyserial._sync_recorder",

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,12 +32,11 @@ IS_ROOT = getattr(os, "getuid", lambda: 1)() == 0
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Where the leases of one test are, for every user."""
-    path = tmp_path / "leases"
-    for place in (tmp_path, *tmp_path.parents[:2]):
-        place.chmod(0o755)
-    return path
+def folder() -> Iterator[Path]:
+    """Where the leases of one test are, in a place that every user can reach."""
+    with tempfile.TemporaryDirectory() as place:
+        os.chmod(place, 0o777)
+        yield Path(place) / "leases"
 
 
 @contextlib.contextmanager

@@ -1,0 +1,241 @@
+"""The bench in use: its links as links that tests can be matched with, and what its ports have told."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from anyserial import (
+    Capability,
+    Parity,
+    PortInfo,
+    SerialCapabilities,
+    SerialConfig,
+    SerialError,
+    UnsupportedPolicy,
+    list_serial_ports,
+)
+from anyserial.config import ByteSize
+
+from . import _aside, _probe
+from ._bench import BenchFileError, BenchLink, BenchPort, SerialBench, load
+from ._lease import LeaseFolderError, prepared
+from ._links import Fact, features
+from ._names import HARDWARE, HW, hardware_links, is_strict
+from ._probe import Place, Probed
+from ._resolve import BenchMatchError, adapter_key, device_key, resolve, unstable
+
+_S = Capability.SUPPORTED
+_N = Capability.UNSUPPORTED
+_U = Capability.UNKNOWN
+
+#: What every real port has.
+_ALWAYS = frozenset({"path", "pacing"})
+
+
+class Hardware:
+    """A bench file that a run of pytest works with.
+
+    Attributes:
+        bench: What the file says.
+        wirings: Its links, by the name that test ids have: `hw-NAME`.
+        file: The file, as people know it.
+    """
+
+    def __init__(self, bench: SerialBench, file: str, *, asks: bool, known: Mapping[str, Probed]) -> None:
+        self.bench = bench
+        self.file = file
+        #: Whether devices may be opened to learn what they have.
+        self.asks = asks
+        self.wirings = {f"{HW}-{name}": HardwareWiring(self, link) for name, link in bench.links.items()}
+        self._known = dict(known)
+        self._places = {name: port.place for name, port in known.items() if port.place is not None}
+
+    def probed(self, name: str) -> Probed:
+        """What a port has told; it is asked once."""
+        if name not in self._known:
+            self._known[name] = _probe.probed(self.bench, self.bench.ports[name])
+        return self._known[name]
+
+    def dumped(self, links: tuple[str, ...]) -> str:
+        """What the ports of these links have told, for the workers of pytest-xdist."""
+        ports = [port for link in links for port in self.wirings[link].ports]
+        return _probe.dumped({port.name: self.probed(port.name) for port in ports})
+
+    def keys(self, names: tuple[str, ...], *, neighbours: bool) -> set[str]:
+        """The keys to lease for these ports; with those of all devices that vanish when one of them is switched off.
+
+        Raises:
+            BenchMatchError: One of the ports was never found.
+        """
+        keys = {self._place(name).key for name in names}
+        if not neighbours:
+            return keys
+        supplies = {self.bench.ports[name].power for name in names} - {None}
+        sharing = [port.name for port in self.bench.ports.values() if port.power in supplies]
+        places = [place for name in sharing if (place := self._place_if_found(name)) is not None]
+        adapters = {self._place(name).adapter for name in names} | {place.adapter for place in places}
+        devices = _aside.call(list_serial_ports)
+        mates = {device_key(device) for device in devices if adapter_key(device) in adapters}
+        return keys | mates | {place.key for place in places}
+
+    def _place(self, name: str) -> Place:
+        # Remembered: another run may have it unplugged just now, and then its lease is what has to be waited for.
+        if name not in self._places:
+            self._places[name] = _aside.call(lambda: _probe.placed(self.bench.ports[name]))
+        return self._places[name]
+
+    def _place_if_found(self, name: str) -> Place | None:
+        try:
+            return self._place(name)
+        except BenchMatchError:
+            return None
+
+
+class HardwareWiring:
+    """A link of the bench file, as tests are matched with it."""
+
+    def __init__(self, hardware: Hardware, link: BenchLink) -> None:
+        self.hardware = hardware
+        self.link = link
+        self.name = f"{HW}-{link.name}"
+        self.title = link.name
+        self.kind = link.kind
+        self.wires = link.wires
+        self.device = link.device
+        self.declared = f" (declared in {hardware.file})"
+        self.ports = tuple(hardware.bench.ports[name] for name in link.ends)
+        self.has_peer = len(self.ports) == 2
+        rates = [limit for limit in (link.max_baudrate, *(port.max_baudrate for port in self.ports)) if limit]
+        self.max_baudrate = min(rates, default=None)
+
+    def config(self, end: int, asked: SerialConfig | None) -> SerialConfig:
+        """As the test asks, else as the file says; with the levels of control lines that protect what they lead to."""
+        port = self.ports[end]
+        config = _probe.as_the_file_says(port, asked or port.config)
+        # No test may hear what a device has said to the one before.
+        return config if self.device is None else config.with_changes(flush_on_open=True)
+
+    def capabilities(self) -> tuple[SerialCapabilities, ...]:
+        """Of its ends, probed once.
+
+        Raises:
+            SerialError: One could not be.
+        """
+        found: list[SerialCapabilities] = []
+        for port in self.ports:
+            probed = self.hardware.probed(port.name)
+            if probed.capabilities is None:
+                raise SerialError(f"ports.{port.name}: {probed.problem}")
+            found.append(probed.capabilities)
+        return tuple(found)
+
+    def facts(self, name: str) -> Iterator[Fact]:
+        """Whether its ends have a fact: by the file, else by what they have told."""
+        # What vanishes is the device at end A.
+        for end, port in zip("ab", self.ports[:1] if name == "unplug" else self.ports, strict=False):
+            yield self._fact(end, port, name)
+
+    def refuses(self, config: SerialConfig) -> tuple[str, Fact] | None:
+        """What a config needs that the link does not have, and why."""
+        limit = self.max_baudrate
+        if limit is not None and config.baudrate > limit:
+            return f"{config.baudrate} baud", Fact(value=_N, why=f"it reaches {limit}{self.declared}")
+        if config.flow_control.rts_cts and self.has_peer and "rts-cts" not in self.wires:
+            return "wire rts-cts", Fact(value=_N, why=f"it has {', '.join(self.wires)}{self.declared}")
+        needs = ["framing"] if config.parity is not Parity.NONE or config.byte_size is not ByteSize.EIGHT else []
+        if config.parity in (Parity.MARK, Parity.SPACE):
+            needs.append("mark_space_parity")
+        if config.unsupported_policy is UnsupportedPolicy.RAISE:
+            needs.extend(features(config))
+        for need in needs:
+            for fact in self.facts(need):
+                # What only the operation itself will tell, opening the port with it does.
+                if fact.value is _N:
+                    return need, fact
+        return None
+
+    def _fact(self, end: str, port: BenchPort, name: str) -> Fact:
+        if name in port.lacks:
+            why = f"lacks of ports.{port.name}{self.declared}"
+            return Fact(value=_N, where=self._where(end, port), why=why, excused=True)
+        if name in port.has:
+            return Fact(value=_S)
+        if name in _ALWAYS or not self.hardware.asks:
+            return Fact(value=_S)
+        if name == "unplug":
+            why = f"ports.{port.name} names no power in {self.hardware.file}"
+            return Fact(value=_S) if port.power else Fact(value=_N, where=self._where(end, port), why=why)
+        probed = self.hardware.probed(port.name)
+        value, why = probed.has(name)
+        if value is _U:
+            why = why or (
+                "only the operation itself would tell; if it has it, say so with "
+                f'has = ["{name}"] in ports.{port.name} of {self.hardware.file}'
+            )
+        return Fact(value=value, where=self._where(end, port), why=why, excused=probed.is_never(name))
+
+    def _where(self, end: str, port: BenchPort) -> str:
+        driver = self.hardware.probed(port.name).driver if self.hardware.asks else ""
+        return f"end {end}, {driver or f'ports.{port.name}'}"
+
+
+def attach(config: pytest.Config, path: Path) -> None:
+    """Make a bench file the one that this run works with.
+
+    Raises:
+        pytest.UsageError: It cannot be used.
+    """
+    try:
+        bench = load(path)
+        known = getattr(config, "workerinput", {}).get("anyserial")
+        asks = not config.getoption("collectonly")
+        hardware = Hardware(bench, _shown(path), asks=asks, known=_probe.loaded(known) if known else {})
+        config.stash[HARDWARE] = hardware
+        # The workers of pytest-xdist may be told another place to stand.
+        config.option.serial_hw = str(bench.path)
+        if asks and hardware_links(config):
+            prepared(bench.lease_dir)
+    except BenchFileError as exc:
+        raise pytest.UsageError(*exc.problems) from None
+    except LeaseFolderError as exc:
+        raise pytest.UsageError(str(exc)) from None
+
+
+def header(config: pytest.Config) -> list[str]:
+    """Which bench this run works with, and where its devices are now. Opens nothing."""
+    hardware, links = config.stash[HARDWARE], hardware_links(config)
+    if not links:
+        return []
+    devices = _aside.call(list_serial_ports)
+    lines = [f"serial bench: {hardware.bench.name} ({hardware.file}){', strict' if is_strict(config) else ''}"]
+    for name in links:
+        wiring = hardware.wirings[name]
+        ends = (f"{end} = {_place(port, devices)}" for end, port in zip("ab", wiring.ports, strict=False))
+        lines.append(f"  {name}: {wiring.device or wiring.kind}, {', '.join(ends)}")
+    ports = {port.name: port for name in links for port in hardware.wirings[name].ports}
+    return [*lines, *(f"  warning: {text}" for port in ports.values() if (text := _advice(port, devices)))]
+
+
+def _place(port: BenchPort, devices: Sequence[PortInfo]) -> str:
+    try:
+        device = resolve(port, devices).device
+    except BenchMatchError:
+        return f"ports.{port.name} (not found)"
+    name = _probe.driver(device)
+    return f"{device} ({name})" if name else device
+
+
+def _advice(port: BenchPort, devices: Sequence[PortInfo]) -> str | None:
+    try:
+        return unstable(port, resolve(port, devices), devices)
+    except BenchMatchError:
+        return None
+
+
+def _shown(path: Path) -> str:
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative

@@ -1,0 +1,201 @@
+"""A link of the bench in use by one test: leased, found where it is now, brought to a known state.
+
+Set-up never trusts the last tear-down, which may have been a SIGKILL.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Generator
+from contextlib import AsyncExitStack, ExitStack, contextmanager
+from typing import TYPE_CHECKING, Final, Literal
+
+import anyio
+import pytest
+
+from anyserial import PortInfo, SerialError, SerialPort, list_serial_ports, open_serial_port
+
+from . import _aside, _power
+from ._bench import BenchPort
+from ._hardware import HardwareWiring
+from ._lease import LeaseError, leased
+from ._power import PowerError
+from ._resolve import BenchMatchError, resolve
+from ._text import count, cut
+
+if TYPE_CHECKING:
+    from ._guard import Guard
+
+#: Seconds without a byte that count as silence, and at slow rates so many frames.
+_SILENCE: Final = 0.02
+_FRAMES: Final = 3
+_BITS_PER_FRAME: Final = 12
+#: What was on its way when the last test ended has passed by then.
+_PATIENCE: Final = 2.0
+#: How long a device may take to appear or vanish when its supply is switched, permissions included.
+_SWITCHES_WITHIN: Final = 15.0
+_POLL: Final = 0.05
+_SHOWN: Final = 16
+
+
+class NoisyLinkError(Exception):
+    """Bytes come although nobody on this link sends."""
+
+
+class HardwareCable:
+    """The ends of a leased link, by their present paths, and the supply of the device at end A."""
+
+    def __init__(self, wiring: HardwareWiring, guard: Guard) -> None:
+        self.is_unplugged = False
+        self._wiring = wiring
+        self._bench = wiring.hardware.bench
+        self._guard = guard
+
+    @property
+    def path_a(self) -> str:
+        """Where the device at end A is now.
+
+        Raises:
+            BenchMatchError: It is not plugged in.
+        """
+        return _path(self._wiring.ports[0])
+
+    @property
+    def path_b(self) -> str:
+        """Where the device at end B is now."""
+        return _path(self._wiring.ports[1])
+
+    def unplug(self) -> None:
+        """Switch the supply of end A off, and wait until its device is gone.
+
+        Raises:
+            PowerError: The command failed, or the device stayed.
+        """
+        if "unplug" not in self._guard.needs.requires:
+            pytest.fail(
+                f"{self._guard.test} unplugs {self._wiring.name}, which may take other ports with it: "
+                "mark the test with @pytest.mark.anyserial(requires=['unplug']), so that all of them are leased",
+                pytrace=False,
+            )
+        self.is_unplugged = True
+        self._switch(self._wiring.ports[0], "off")
+
+    def replug(self) -> None:
+        """Switch the supply on, and wait until the device can be opened.
+
+        Raises:
+            PowerError: The command failed, or the device did not come back.
+        """
+        self._switch(self._wiring.ports[0], "on")
+        self.is_unplugged = False
+
+    def plug_in(self) -> None:
+        """Switch on what is missing and has a supply.
+
+        Raises:
+            PowerError: The command failed, or the device did not appear.
+        """
+        for port in self._wiring.ports:
+            if port.power is not None and not _is_there(port):
+                self._switch(port, "on")
+
+    async def settle(self) -> None:
+        """Empty the input queues, and make sure that nothing comes.
+
+        Raises:
+            NoisyLinkError: Something keeps coming.
+            SerialError: An end cannot be opened.
+        """
+        async with AsyncExitStack() as stack:
+            ports: list[SerialPort] = []
+            for number, port in enumerate(self._wiring.ports):
+                config = self._wiring.config(number, self._guard.needs.config)
+                opened = await open_serial_port((await _now(port)).device, config)
+                ports.append(await stack.enter_async_context(opened))
+            await _silence(ports)
+
+    def _switch(self, port: BenchPort, to: Literal["off", "on"]) -> None:
+        if port.power is None:
+            raise PowerError(f"ports.{port.name} names no power in {self._wiring.hardware.file}")
+        _power.switch(self._bench.power[port.power], to, self._bench.path.parent)
+        done: Callable[[], bool] = (lambda: _can_be_opened(port)) if to == "on" else (lambda: not _is_there(port))
+        deadline = time.monotonic() + _SWITCHES_WITHIN
+        while not done():
+            if time.monotonic() > deadline:
+                state = "cannot be opened" if to == "on" else "is still there"
+                raise PowerError(f"ports.{port.name} {state} {_SWITCHES_WITHIN:g} s after power.{port.power}.{to}")
+            time.sleep(_POLL)
+
+
+@contextmanager
+def hardware_cable(wiring: HardwareWiring, guard: Guard) -> Generator[HardwareCable]:
+    """The link of this wiring for the test that `guard` watches, alone with it, for the length of a `with` block."""
+    hardware = wiring.hardware
+    bench = hardware.bench
+    cable = HardwareCable(wiring, guard)
+    with ExitStack() as stack:
+        with _problems_fail(wiring):
+            keys = hardware.keys(wiring.link.ends, neighbours="unplug" in guard.needs.requires)
+            lease = leased(keys, test=guard.test, timeout=bench.lease_timeout, folder=bench.lease_dir)
+            stack.enter_context(lease)
+            cable.plug_in()
+            # A device under test may say what it likes.
+            if wiring.device is None:
+                _aside.call(cable.settle)
+        yield cable
+        if cable.is_unplugged:
+            with _problems_fail(wiring):
+                cable.replug()
+
+
+@contextmanager
+def _problems_fail(wiring: HardwareWiring) -> Generator[None]:
+    try:
+        yield
+    except (BenchMatchError, LeaseError, NoisyLinkError, PowerError, SerialError) as exc:
+        pytest.fail(f'link "{wiring.title}" of {wiring.hardware.file}: {exc}', pytrace=False)
+
+
+async def _silence(ports: list[SerialPort]) -> None:
+    slowest = min(port.config.baudrate for port in ports)
+    pause = max(_SILENCE, _FRAMES * _BITS_PER_FRAME / slowest)
+    came, end = b"", ""
+    with anyio.move_on_after(_PATIENCE):
+        while True:
+            for port in ports:
+                await port.reset_input_buffer()
+            await anyio.sleep(pause)
+            noisy = [port for port in ports if port.input_waiting()]
+            if not noisy:
+                return
+            end = "ab"[ports.index(noisy[0])]
+            came = await noisy[0].receive()
+    shown, rest = cut(came, _SHOWN)
+    raise NoisyLinkError(
+        f"bytes keep coming to end {end} although no test sends: {count(len(came), 'byte')} within {pause:g} s, "
+        f"such as {shown.hex(' ')}{rest and ' ' + rest}. Look for a program, a console or a device that talks here"
+    )
+
+
+def _path(port: BenchPort) -> str:
+    return _aside.call(lambda: _now(port)).device
+
+
+async def _now(port: BenchPort) -> PortInfo:
+    return resolve(port, await list_serial_ports())
+
+
+def _is_there(port: BenchPort) -> bool:
+    try:
+        _path(port)
+    except BenchMatchError:
+        return False
+    return True
+
+
+def _can_be_opened(port: BenchPort) -> bool:
+    try:
+        return os.access(_path(port), os.R_OK | os.W_OK)
+    except BenchMatchError:
+        return False

@@ -1,0 +1,174 @@
+"""What the ports of a bench say of themselves: each is opened once per session, under its lease, as the file says.
+
+What was found is plain data, so that the workers of pytest-xdist can be told.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from anyserial import (
+    Capability,
+    PortInfo,
+    SerialCapabilities,
+    SerialConfig,
+    SerialError,
+    UnsupportedConfigurationError,
+    UnsupportedFeatureError,
+    UnsupportedPolicy,
+    list_serial_ports,
+    open_serial_port,
+)
+
+from . import _aside
+from ._bench import BenchPort, SerialBench
+from ._lease import LeaseError, leased
+from ._resolve import BenchMatchError, adapter_key, device_key, resolve
+
+#: The system calls by which the library asks a Linux driver what it has.
+_ASKED_BY: Final = {"rs485": "TIOCGRS485", "low_latency": "TIOCGSERIAL", "modem_lines": "TIOCMGET"}
+#: What no driver of a platform can have, whatever the device.
+_NEVER: Final = {"linux": frozenset({"dtr_dsr", "one_point_five_stop_bits"})}
+_NEVER_ON_OTHERS: Final = frozenset({"dtr_dsr", "one_point_five_stop_bits", "low_latency", "rs485"})
+
+
+class Place(NamedTuple):
+    """Names the physical device, and the adapter that it is a part of."""
+
+    key: str
+    adapter: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Probed:
+    """One port of the bench.
+
+    Attributes:
+        place: Which device it is; None if it was not found.
+        driver: What drives it, as far as the system tells.
+        problem: Why nothing is known of it; empty when something is.
+        capabilities: As the library found them; None if there was a problem.
+        refusals: Facts about the port that it does not have, and what the driver said.
+    """
+
+    place: Place | None = None
+    driver: str = ""
+    problem: str = ""
+    capabilities: SerialCapabilities | None = None
+    refusals: Mapping[str, str] = dataclasses.field(default_factory=dict[str, str])
+
+    def has(self, fact: str) -> tuple[Capability, str]:
+        """Whether the port has a fact, and why not."""
+        if self.capabilities is None:
+            return Capability.UNKNOWN, self.problem
+        if not hasattr(self.capabilities, fact):
+            refusal = self.refusals.get(fact)
+            return (Capability.SUPPORTED, "") if refusal is None else (Capability.UNSUPPORTED, refusal)
+        value: Capability = getattr(self.capabilities, fact)
+        if value is Capability.UNSUPPORTED and self.is_never(fact):
+            return value, f"no device on {self.capabilities.platform} has it"
+        if value is Capability.UNSUPPORTED and self.capabilities.backend == "linux" and fact in _ASKED_BY:
+            return value, f"the driver refuses {_ASKED_BY[fact]}"
+        return value, ""
+
+    def is_never(self, fact: str) -> bool:
+        """Whether no device of this platform can have it."""
+        platform = "" if self.capabilities is None else self.capabilities.platform
+        return bool(platform) and fact in _NEVER.get(platform, _NEVER_ON_OTHERS)
+
+
+def probed(bench: SerialBench, port: BenchPort) -> Probed:
+    """Find and open `port`, and ask it; problems are a part of the result."""
+    try:
+        return _aside.call(lambda: _probe(bench, port))
+    except (BenchMatchError, SerialError) as exc:
+        return Probed(problem=str(exc))
+
+
+def dumped(known: Mapping[str, Probed]) -> str:
+    """As text, for another process."""
+    return json.dumps({name: dataclasses.asdict(port) for name, port in known.items()})
+
+
+def loaded(text: str) -> dict[str, Probed]:
+    """What `dumped` has made text of."""
+    return {name: _revived(facts) for name, facts in json.loads(text).items()}
+
+
+async def placed(port: BenchPort) -> Place:
+    """Which device a port is.
+
+    Raises:
+        BenchMatchError: It is not plugged in.
+    """
+    return _place(resolve(port, await list_serial_ports()))
+
+
+def as_the_file_says(port: BenchPort, config: SerialConfig) -> SerialConfig:
+    """`config`, with the levels of the port's control lines where it leaves them open."""
+    changes = {
+        f"{line}_on_open": level
+        for line, level in port.control_lines.items()
+        if getattr(config, f"{line}_on_open") is None
+    }
+    return config.with_changes(**changes) if changes else config
+
+
+async def _probe(bench: SerialBench, port: BenchPort) -> Probed:
+    device = resolve(port, await list_serial_ports())
+    place, name = _place(device), driver(device.device)
+    # Asking must not fail, nor warn, because of what is being asked.
+    config = as_the_file_says(port, port.config).with_changes(unsupported_policy=UnsupportedPolicy.IGNORE)
+    framed = config.with_changes(parity="even", byte_size=7)
+    try:
+        with leased([place.key], test=f"looking at {port.name}", timeout=bench.lease_timeout, folder=bench.lease_dir):
+            async with await open_serial_port(device.device, config) as serial:
+                refusals = {
+                    "line_errors": await _refusal(serial.line_errors),
+                    "control_lines": await _refusal(serial.control_lines),
+                    "framing": await _refusal(lambda: serial.configure(framed)),
+                }
+    except (LeaseError, SerialError) as exc:
+        return Probed(place=place, driver=name, problem=str(exc))
+    refusals = {fact: refusal for fact, refusal in refusals.items() if refusal}
+    return Probed(place=place, driver=name, capabilities=serial.capabilities, refusals=refusals)
+
+
+def _place(device: PortInfo) -> Place:
+    return Place(device_key(device), adapter_key(device))
+
+
+async def _refusal(call: Callable[[], Awaitable[object]]) -> str:
+    try:
+        await call()
+    except (UnsupportedFeatureError, UnsupportedConfigurationError) as exc:
+        return str(exc)
+    return ""
+
+
+def driver(path: str, sysfs: Path = Path("/sys")) -> str:
+    """The kernel driver of a tty on Linux, such as `ftdi_sio`; empty where that cannot be told."""
+    node = os.path.realpath(path)
+    try:
+        return (sysfs / "class" / "tty" / os.path.basename(node) / "device" / "driver").resolve(strict=True).name
+    except OSError:
+        return "pty" if node.startswith("/dev/pts/") else ""
+
+
+def _revived(facts: dict[str, Any]) -> Probed:
+    place, values = facts["place"], facts["capabilities"]
+    if values is not None:
+        words = {"platform", "backend"}
+        values = {name: value if name in words else Capability(value) for name, value in values.items()}
+    return Probed(
+        place=None if place is None else Place(*place),
+        driver=facts["driver"],
+        problem=facts["problem"],
+        capabilities=None if values is None else SerialCapabilities(**values),
+        refusals=facts["refusals"],
+    )

@@ -1,0 +1,34 @@
+"""Tests on a bench: its links are chosen, matched and used like the others, and a green run means that they were."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from .benches import Bench, pty_bench
+from .conftest import Project
+
+HW = "--serial-hw=hil.toml"
+ONE = "--serial-loops=asyncio"
+EXCHANGE = """
+async def test_it(serial_port, serial_peer):
+    await serial_port.send(b"ping")
+    assert await serial_peer.receive() == b"ping"
+"""
+
+
+@pytest.fixture
+def bench(project: Project) -> Iterator[Bench]:
+    """A bench in the project's folder."""
+    with pty_bench(project.path) as bench:
+        yield bench
+
+
+@pytest.mark.parametrize("where", ["option", "ini"])
+def test_the_links_of_a_bench_file_are_links(project: Project, bench: Bench, where: str) -> None:
+    """P-20, P-21, H-05: with a bench file tests run on its links, on every loop; ids are hw-NAME."""
+    if where == "ini":
+        project.ini("anyserial_hw = hil.toml")
+    run = project.run(*([HW] if where == "option" else []), test=EXCHANGE)
+    assert run.outcomes() == {f"test_it[hw-null-{loop}]": "passed" for loop in ("asyncio", "uvloop", "trio")}
