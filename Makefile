@@ -3,6 +3,7 @@
 # make check     the whole gate, as CI runs it: lint, types, coverage, other Pythons, oldest dependencies
 # make lint | types | coverage | python-3.12 | oldest      one part of the gate
 # make docs      the pages as a site in build/docs; a warning is an error, and nothing comes from the network
+# make pictures  run what the pictures in docs/ show, and draw them again
 # make tutorial  the tutorial, typed into an empty folder where only the built package is installed
 # make bench     how fast it is beside the bare system calls and other libraries (Linux; BENCH='--quick --cases fan-out')
 # make format    let ruff rewrite what it can
@@ -19,7 +20,7 @@ DEMO  := -e '.[pytest]' -e '$(EXAMPLE)[test]'
 TESTS := $(DEMO) hypothesis jsonschema pytest-asyncio pytest-randomly pytest-repeat pytest-timeout pytest-trio \
          pytest-xdist rich sybil
 PEERS := pyserial pyserial-asyncio-fast serialx aioserial trio-serial
-SITE  := sphinx furo myst-parser
+SITE  := sphinx furo myst-parser rich
 TOOLS := coverage mypy 'pyright[nodejs]' ruff
 
 DEV    := .venvs/dev/bin
@@ -28,7 +29,7 @@ PYTEST := -m pytest --timeout 120
 # pyright runs on the pinned node, not on what the machine may have.
 export PYRIGHT_PYTHON_GLOBAL_NODE := 0
 
-.PHONY: demo test check lint types coverage pythons oldest docs tutorial bench format clean
+.PHONY: demo test check lint types coverage pythons oldest docs pictures tutorial bench format clean
 
 demo: .venv/stamp
 	cd $(EXAMPLE) && "$(CURDIR)/.venv/bin/python" -m pytest -v --serial-links=mock,pty
@@ -68,6 +69,9 @@ oldest: .venvs/oldest/stamp
 docs: .venvs/docs/stamp
 	.venvs/docs/bin/python -m sphinx --fail-on-warning --keep-going --fresh-env --quiet docs build/docs
 	@echo "build/docs/index.html"
+
+pictures: .venvs/docs/stamp
+	.venvs/docs/bin/python docs/screenshots.py
 
 tutorial:
 	for version in $(LEARNERS); do \
