@@ -40,7 +40,9 @@ def resolve(port: BenchPort, devices: Sequence[PortInfo]) -> PortInfo:
     wanted = _wanted(port.match)
     matching = [device for device in devices if not _differences(wanted, device)]
     if not matching:
-        near = [(device, missed) for device in devices if len(missed := _differences(wanted, device)) == 1]
+        near = [
+            (device, missed) for device in devices if len(missed := _differences(wanted, device)) == 1 < len(wanted)
+        ]
         raise BenchMatchError(f"{here}: no device has {_listed(wanted)}. {_near(near)}{_plugged_in(devices)}")
     if len(matching) > 1:
         raise BenchMatchError(f"{here}: {len(matching)} devices have {_listed(wanted)}. {_told_apart(matching)}")
@@ -212,7 +214,8 @@ def _listed(values: Mapping[str, Any], equals: str = " ") -> str:
 
 def _node_key(device: PortInfo) -> str:
     try:
-        number = os.stat(device.device).st_rdev
+        # Windows has no such field.
+        number: int = getattr(os.stat(device.device), "st_rdev", 0)
     except OSError:
         number = 0
     if number:

@@ -133,7 +133,7 @@ def test_two_ports_that_are_one_device() -> None:
         resolve_all(ports, [A, B])
     assert str(caught.value).startswith(
         "ports.b.match: /dev/ttyUSB0 is ports.a already\n"
-        'ports.c.match: no device has serial_number "C". /dev/ttyUSB0 differs in serial_number only. '
+        'ports.c.match: no device has serial_number "C". Plugged in:\n  /dev/ttyUSB0: '
     )
     assert resolve_all(ports[:1], [A, B]) == {"a": A}
 

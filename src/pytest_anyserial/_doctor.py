@@ -1,0 +1,205 @@
+"""The doctor: examines every port and every link of a bench, and says what to do about what it finds.
+
+A subject is one port or link. Ports that are in use elsewhere, or behind which a device is, are never sent to.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from anyserial import Capability, PortInfo, SerialConfig, SerialError, SerialPort
+
+from . import _wires
+from ._bench import BenchLink, BenchPort, SerialBench
+from ._finding import Finding, Verdict, ok, problem, skipped, warning
+from ._lease import LeaseError, leased, leases
+from ._resolve import BenchMatchError, describe, device_key, resolve, unstable
+
+#: What leases are held for.
+PURPOSE: Final = "python -m pytest_anyserial"
+
+_ROOT: Final = Path("/")
+
+
+class Subject(NamedTuple):
+    """What was examined, by its name in the file, and what was found."""
+
+    name: str
+    findings: list[Finding]
+
+    def is_well(self) -> bool:
+        """Whether nothing is wrong with it; warnings are not wrong."""
+        return all(finding.verdict is not Verdict.PROBLEM for finding in self.findings)
+
+
+async def examine(bench: SerialBench, devices: Sequence[PortInfo], *, root: Path = _ROOT) -> AsyncIterator[Subject]:
+    """Examine the ports, then the links, of a bench.
+
+    Args:
+        bench: What should be there.
+        devices: What is plugged in.
+        root: Where `/proc`, `/sys` and `/run` are.
+    """
+    fit: dict[str, PortInfo] = {}
+    taken: dict[str, str] = {}
+    for name, port in bench.ports.items():
+        findings, device = _look_at(port, devices, root)
+        if device is not None:
+            findings.append(_lease_of(device, bench))
+            first = taken.setdefault(device.device, name)
+            if first != name:
+                findings.append(problem("device", f"{device.device} is ports.{first} already", "keep one of the two"))
+        subject = Subject(f"ports.{name}", findings)
+        if device is not None and subject.is_well():
+            findings += await _opened(port, device, bench)
+            if subject.is_well():
+                fit[name] = device
+        yield subject
+    for link in bench.links.values():
+        yield Subject(f"links.{link.name}", await _examine_link(link, bench, fit))
+
+
+def link_config(port: BenchPort, highest: int | None = None) -> SerialConfig:
+    """How the doctor opens a port: 8N1 without flow control, with the lines and features that the file asks for."""
+    rate = min(filter(None, (port.config.baudrate, port.max_baudrate, highest)))
+    return SerialConfig(
+        baudrate=rate,
+        low_latency=port.config.low_latency,
+        rs485=port.config.rs485,
+        unsupported_policy=port.config.unsupported_policy,
+        dtr_on_open=port.control_lines.get("dtr", port.config.dtr_on_open),
+        rts_on_open=port.control_lines.get("rts", port.config.rts_on_open),
+    )
+
+
+def _look_at(port: BenchPort, devices: Sequence[PortInfo], root: Path) -> tuple[list[Finding], PortInfo | None]:
+    """What can be said of a port without opening it."""
+    try:
+        device = resolve(port, devices)
+    except BenchMatchError as exc:
+        return [problem("device", str(exc))], None
+    findings = [ok("device", describe(device))]
+    advice = unstable(port, device, devices)
+    if advice is not None:
+        findings.append(warning("name", advice, "put that into the file"))
+    return [*findings, *_host_findings(port, device, devices, root)], device
+
+
+def _host_findings(port: BenchPort, device: PortInfo, devices: Sequence[PortInfo], root: Path) -> Iterator[Finding]:
+    if sys.platform == "win32":
+        return
+    # It needs users and groups.
+    from . import _host
+
+    node = os.stat(device.device)
+    for finding in (
+        _host.check_twins(device, devices),
+        _host.check_permission(device.device, node, _host.Person.current()),
+        _host.check_holders(device.device, root=root),
+        _host.check_grabbers(device, root=root, number=node.st_rdev),
+        _host.check_driver(device, root=root),
+        _host.check_latency(device, low_latency=port.config.low_latency, root=root),
+    ):
+        if finding is not None:
+            yield finding
+
+
+def _lease_of(device: PortInfo, bench: SerialBench) -> Finding:
+    key = device_key(device)
+    try:
+        held = next((lease for lease in leases(bench.lease_dir) if lease.device == key and lease.is_held), None)
+    except LeaseError as exc:
+        return problem("lease", str(exc))
+    if held is None:
+        return ok("lease", "free")
+    return problem("lease", f"held by {held.holder or 'another process'}", "wait until that is done")
+
+
+async def _opened(port: BenchPort, device: PortInfo, bench: SerialBench) -> list[Finding]:
+    try:
+        with leased([device_key(device)], test=PURPOSE, timeout=0, folder=bench.lease_dir):
+            async with await SerialPort.open(device.device, link_config(port)) as opened:
+                return [ok("open", f"opens at {opened.config.baudrate} baud")]
+    except (LeaseError, SerialError) as exc:
+        return [problem("open", str(exc))]
+
+
+async def _examine_link(link: BenchLink, bench: SerialBench, fit: Mapping[str, PortInfo]) -> list[Finding]:
+    if link.kind == "device":
+        return [skipped("wires", f"{link.device} is behind it: nothing was sent")]
+    unfit = [f"ports.{end}" for end in link.ends if end not in fit]
+    if unfit:
+        return [skipped("wires", f"{' and '.join(unfit)} cannot be used")]
+    ports = [bench.ports[end] for end in link.ends]
+    try:
+        with leased(
+            [device_key(fit[end]) for end in link.ends],
+            test=PURPOSE,
+            timeout=bench.lease_timeout,
+            folder=bench.lease_dir,
+        ):
+            async with AsyncExitStack() as stack:
+                ends: list[_wires.End] = []
+                for port in ports:
+                    config = link_config(port, link.max_baudrate)
+                    opened = await stack.enter_async_context(await SerialPort.open(fit[port.name].device, config))
+                    ends.append(_wires.End(port.name, opened))
+                return await check_link(link, ports, ends)
+    except (LeaseError, SerialError) as exc:
+        return [problem("wires", str(exc))]
+
+
+async def check_link(
+    link: BenchLink, ports: Sequence[BenchPort], ends: Sequence[_wires.End], *, settle: float = _wires.SETTLE
+) -> list[Finding]:
+    """Check every wire of a link.
+
+    Args:
+        link: What the file says of it.
+        ports: What the file says of its ends.
+        ends: The same ports, open.
+        settle: Seconds until what one end does is seen at the other.
+    """
+    findings = await _wires.check_bytes(ends)
+    lacks = frozenset[str]().union(*(port.lacks for port in ports))
+    findings += await _check_lines(link, ports, ends, lacks, settle)
+    if any(finding.verdict is Verdict.PROBLEM and finding.check == "tx-rx" for finding in findings):
+        return [*findings, skipped("break, rates, round trip", "nothing gets through")]
+    if "break_signal" in lacks:
+        findings.append(skipped("break", "the file says that it lacks break_signal"))
+    else:
+        findings += await _wires.check_break(ends, settle=settle)
+    limits = [limit for limit in (link.max_baudrate, *(port.max_baudrate for port in ports)) if limit is not None]
+    findings += await _wires.check_rates(ends, min(limits, default=None), settle=settle)
+    return findings + await _wires.check_round_trip(ends)
+
+
+async def _check_lines(
+    link: BenchLink, ports: Sequence[BenchPort], ends: Sequence[_wires.End], lacks: frozenset[str], settle: float
+) -> list[Finding]:
+    wired = [wire for wire in link.wires if wire != "tx-rx"]
+    if link.kind == "rs485" and not wired:
+        return []
+    without = [end.name for end in ends if end.port.capabilities.modem_lines is Capability.UNSUPPORTED]
+    if without and wired:
+        advice = f"take {' and '.join(wired)} out of wires"
+        return [problem(wired[0], f"there are no modem lines at {' and '.join(without)}", advice)]
+    if without:
+        return [skipped("lines", f"there are no modem lines at {' and '.join(without)}")]
+    declared = sorted(lacks & {"modem_lines", "control_lines"})
+    if declared:
+        return [skipped("lines", f"the file says that it lacks {' and '.join(declared)}")]
+    # A line that the file holds at a level moves only if the file also says where it leads.
+    pinned = {
+        (port.name, line)
+        for port in ports
+        for line, wire in (("rts", "rts-cts"), ("dtr", "dtr-dsr"))
+        if line in port.control_lines and wire not in link.wires
+    }
+    lines = await _wires.trace_lines(ends, pinned, settle=settle)
+    return _wires.judge_lines(lines, [end.name for end in ends], link.wires)

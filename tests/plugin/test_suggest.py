@@ -1,0 +1,197 @@
+"""`python -m pytest_anyserial suggest`: a bench file for what is there and how it is wired."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from anyserial import PortInfo
+from anyserial.testing import PtyPair, pty_pair
+from pytest_anyserial.__main__ import main
+from pytest_anyserial._bench import load, parse
+from pytest_anyserial._bench_schema import json_schema
+from pytest_anyserial._resolve import resolve_all
+from pytest_anyserial._suggest import links_of, links_text, named, ports_text, undriven
+from pytest_anyserial._wires import Edge, Lines
+
+if sys.platform == "win32":
+    pytest.skip("needs pseudo terminals", allow_module_level=True)
+
+DEVICES = [
+    PortInfo(
+        device="/dev/ttyUSB0",
+        vid=0x0403,
+        pid=0x6001,
+        serial_number='A "1"',
+        location="1-1",
+        description="FT232R USB UART\nof bob",
+    ),
+    PortInfo(device="/dev/ttyUSB1", vid=0x1A86, pid=0x7523, location="1-2", interface_number=0),
+    PortInfo(device="/dev/ttyS0"),
+]
+
+
+def read(text: str) -> dict[str, Any]:
+    return tomllib.loads(text)
+
+
+def test_stanzas_to_paste() -> None:
+    """H-20: a file that the plugin reads, in which every port is the device it was written for."""
+    ports, remarks = named(DEVICES, None)
+    text = "schema = 1\n" + ports_text(ports, DEVICES)
+    assert remarks == []
+    assert text == (
+        "schema = 1\n"
+        '# /dev/ttyUSB0: vid = 0x0403, pid = 0x6001, serial_number = "A \\"1\\"", location = "1-1" (FT232R USB UART\n'
+        "# of bob)\n"
+        "[ports.a]\n"
+        'match = { vid = 0x0403, pid = 0x6001, serial_number = "A \\"1\\"" }\n'
+        "\n"
+        '# /dev/ttyUSB1: vid = 0x1a86, pid = 0x7523, interface = 0, location = "1-2"\n'
+        "[ports.b]\n"
+        "match = { vid = 0x1a86, pid = 0x7523 }\n"
+        "\n"
+        "# /dev/ttyS0: not USB\n"
+        "[ports.c]\n"
+        'match = { path = "/dev/ttyS0" }\n'
+    )
+    bench = parse(read(text), Path("hil.toml"))
+    assert list(resolve_all(bench.ports.values(), DEVICES).values()) == DEVICES
+
+
+def test_names_that_a_file_has_are_kept() -> None:
+    """H-20: only what it does not name gets a new name; what is missing is said."""
+    bench = parse({"schema": 1, "ports": {"a": {"match": {"vid": 0x1A86}}, "gone": {"match": {"vid": 1}}}}, Path("x"))
+    ports, remarks = named(DEVICES, bench)
+    assert {name: device.device for name, device in ports.items()} == {
+        "a": "/dev/ttyUSB1",
+        "b": "/dev/ttyUSB0",
+        "c": "/dev/ttyS0",
+    }
+    assert [remark.partition(":")[0] for remark in remarks] == ["ports.gone.match"]
+    many = [PortInfo(device=f"/dev/ttyS{number}") for number in range(30)]
+    assert list(named(many, bench)[0])[24:27] == ["z", "a2", "b2"]
+
+
+def test_what_may_be_sent_to_unasked() -> None:
+    """H-20: ports of the file, unless a device is behind them."""
+    file: dict[str, object] = {
+        "schema": 1,
+        "ports": {"a": {"match": {"vid": 1}}, "b": {"match": {"vid": 2}}},
+        "links": {"meter": {"ends": ["b"], "kind": "device", "device": "meter"}},
+    }
+    assert undriven(["a", "b", "c"], parse(file, Path("x"))) == ["b", "c"]
+    assert undriven(["a"], None) == ["a"]
+
+
+NOTHING = Lines(frozenset(), frozenset())
+
+
+def crossed(a: str, b: str, *wires: str) -> set[Edge]:
+    lines = {"rts-cts": ("rts", "cts"), "dtr-dsr": ("dtr", "dsr")}
+    return {Edge(x, lines[wire][0], y, lines[wire][1]) for wire in wires for x, y in ((a, b), (b, a))}
+
+
+@given(data=st.data())
+def test_what_was_heard_becomes_the_links_that_are_there(data: st.DataObject) -> None:
+    """H-20: whatever ports are joined by cables, plugs and buses."""
+    free = data.draw(st.permutations("abcdefgh"))
+    expected: set[tuple[frozenset[str], str, tuple[str, ...]]] = set()
+    heard: set[tuple[str, str]] = set()
+    edges: set[Edge] = set()
+    while len(free) > 1:
+        size = data.draw(st.integers(1, min(4, len(free))))
+        ports, free = sorted(free[:size]), free[size:]
+        wires = tuple(data.draw(st.sets(st.sampled_from(["rts-cts", "dtr-dsr"])).map(sorted).map(reversed)))
+        if size == 1:
+            expected.add((frozenset(ports), "loopback", ("tx-rx", *wires)))
+        elif size == 2:
+            expected.add((frozenset(ports), "null-modem", ("tx-rx", *wires)))
+        else:
+            pairs = itertools.combinations(ports, 2)
+            expected |= {(frozenset(pair), "rs485", ("tx-rx",)) for pair in pairs}
+        heard |= {(x, y) for x in ports for y in ports if x != y or size == 1}
+        if size < 3:
+            edges |= crossed(ports[0], ports[-1], *wires)
+    links, remarks = links_of("abcdefgh", heard, Lines(frozenset(edges), frozenset()))
+    assert {(frozenset(link.ends), link.kind, link.wires) for link in links} == expected
+    assert remarks == [f"nothing that is sent on {port} arrives anywhere" for port in free]
+
+
+def test_two_ports_of_a_bus_that_hear_themselves() -> None:
+    """H-20: that is RS-485 with the receiver left on, not two plugs."""
+    heard = {(x, y) for x in "ab" for y in "ab"}
+    assert [link.kind for link in links_of("ab", heard, NOTHING).links] == ["rs485"]
+
+
+def test_half_a_cable_is_a_remark() -> None:
+    """H-20: it is no link, but somebody wants to know."""
+    wiring = links_of("ab", {("a", "b")}, NOTHING)
+    assert links_text(wiring) == "# TX of a reaches RX of b, but TX of b does not reach RX of a\n"
+
+
+@pytest.fixture
+def ptys() -> Iterator[tuple[PtyPair, PtyPair]]:
+    with pty_pair() as one, pty_pair() as two:
+        yield one, two
+
+
+def test_wiring_is_found_out(tmp_path: Path, ptys: tuple[PtyPair, PtyPair], capsys: pytest.CaptureFixture[str]) -> None:
+    """H-20: of the ports that the file names; others are left alone when nobody allows it."""
+    one, two = ptys
+    file = tmp_path / "hil.toml"
+    paths = {"w": one.path_a, "x": two.path_b, "y": one.path_b, "z": two.path_a}
+    text = "schema = 1\nbench.lease_dir = 'leases'\n"
+    text += "".join(f"[ports.{name}]\nmatch.path = '{path}'\n" for name, path in paths.items())
+    file.write_text(text, encoding="utf-8")
+    questions: list[str] = []
+
+    def ask(question: str) -> bool:
+        questions.append(question)
+        return False
+
+    assert main(["suggest", "--wiring", str(file)], ask=ask) == 0
+    out = capsys.readouterr().out
+    assert read(out)["links"] == {
+        "w-y": {"ends": ["w", "y"], "kind": "null-modem", "wires": ["tx-rx"]},
+        "x-z": {"ends": ["x", "z"], "kind": "null-modem", "wires": ["tx-rx"]},
+    }
+    others = read(out).get("ports", {})
+    assert not others.keys() & paths.keys()
+    assert len(questions) == (1 if others else 0)
+    assert all("Whatever is connected there will see it" in question for question in questions)
+    file.write_text(text + out[out.index("[links") :], encoding="utf-8")
+    assert list(load(file).links) == ["w-y", "x-z"]
+
+
+def test_a_port_that_cannot_be_used_is_a_remark(
+    tmp_path: Path, ptys: tuple[PtyPair, PtyPair], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """H-20: the others are examined all the same."""
+    file = tmp_path / "hil.toml"
+    file.write_text(
+        "schema = 1\nbench.lease_dir = 'leases'\n"
+        f"ports.w.match.path = '{ptys[0].path_a}'\nports.x.match.path = '{ptys[0].path_b}'\n"
+        "ports.null.match.path = '/dev/null'\n",
+        encoding="utf-8",
+    )
+    assert main(["suggest", "--wiring", str(file)], ask=lambda _: False) == 0
+    out = capsys.readouterr().out
+    assert list(read(out)["links"]) == ["w-x"]
+    assert "# null: " in out
+    assert "not a serial device" in out
+
+
+def test_the_schema_can_be_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """H-06: for editors."""
+    assert main(["schema"]) == 0
+    assert json.loads(capsys.readouterr().out) == json_schema()

@@ -1,0 +1,228 @@
+"""What the doctor finds out about a link by sending bytes and moving lines."""
+
+from __future__ import annotations
+
+import pytest
+
+from anyserial.testing import FaultEvent, FaultPlan
+from pytest_anyserial._finding import Finding, Verdict
+from pytest_anyserial._wires import (
+    check_break,
+    check_bytes,
+    check_rates,
+    check_round_trip,
+    judge_lines,
+    trace_lines,
+)
+
+from .cables import CROSSED, cable, loopback, lost
+
+pytestmark = pytest.mark.anyio
+
+WIRES = ("tx-rx", "rts-cts", "dtr-dsr")
+
+
+def texts(findings: list[Finding], verdict: Verdict) -> list[str]:
+    return [finding.text for finding in findings if finding.verdict is verdict]
+
+
+async def test_a_good_cable() -> None:
+    """H-21: both ways, every byte value, lines, break, rates and round trip."""
+    async with cable() as made:
+        findings = await check_bytes(made.ends)
+        findings += judge_lines(await trace_lines(made.ends, settle=0), ["a", "b"], WIRES)
+        findings += await check_break(made.ends, settle=0.001)
+        findings += await check_rates(made.ends, 1_000_000, settle=0)
+        assert texts(findings, Verdict.OK) == [
+            "TX of a reaches RX of b: every byte value",
+            "TX of b reaches RX of a: every byte value",
+            "RTS of a reaches CTS of b",
+            "RTS of b reaches CTS of a",
+            "DTR of a reaches DSR and CD of b",
+            "DTR of b reaches DSR and CD of a",
+            "a break of a reaches b",
+            "a break of b reaches a",
+            "9600 to 1000000 baud without errors",
+        ]
+        assert len(findings) == 9
+        (round_trip,) = await check_round_trip(made.ends)
+        assert round_trip.check == "round trip"
+        assert "at 115200 baud" in round_trip.text
+
+
+async def test_a_loopback_plug() -> None:
+    """H-21: one port is both ends."""
+    async with loopback() as ends:
+        findings = await check_bytes(ends)
+        findings += judge_lines(await trace_lines(ends, settle=0), ["a"], WIRES)
+        findings += await check_rates(ends, None, settle=0)
+        assert texts(findings, Verdict.OK) == [
+            "TX of a reaches RX of a: every byte value",
+            "RTS of a reaches CTS of a",
+            "DTR of a reaches DSR and CD of a",
+            "9600 to 115200 baud without errors (no max_baudrate is declared)",
+        ]
+
+
+async def test_an_open_data_wire_is_named() -> None:
+    """H-21: one direction is open, the other is well."""
+    async with cable() as made:
+        made.a.faults = lost()
+        first, second = await check_bytes(made.ends)
+        assert (first.verdict, second.verdict) == (Verdict.PROBLEM, Verdict.OK)
+        assert first.text == "TX of a does not reach RX of b"
+        assert "check that wire" in first.advice
+
+
+async def test_a_loopback_plug_in_place_of_a_cable() -> None:
+    """H-21: what is sent comes back."""
+    async with loopback() as (a,), cable() as made:
+        first, _ = await check_bytes([a, made.ends[1]])
+        assert first.text == "TX of a does not reach RX of b; it comes back to RX of a: looks like a loopback plug"
+
+
+@pytest.mark.parametrize(
+    ("plan", "text", "advice"),
+    [
+        (lost(at=3, count=1), "only 255 of 256 bytes arrive", "another program"),
+        (
+            FaultPlan(schedule=[FaultEvent(action="drop", direction="write", at_byte=at) for at in (0x11, 0x13)]),
+            "only 254 of 256 bytes arrive",
+            "XON/XOFF",
+        ),
+        (
+            FaultPlan(schedule=[FaultEvent(action="corrupt", direction="write", at_byte=0x80, count=0x80, mask=0x80)]),
+            "0x80 arrives as 0x00",
+            "7 data bits",
+        ),
+        (
+            FaultPlan(schedule=[FaultEvent(action="duplicate", direction="write", at_byte=255)]),
+            "1 byte too many arrive",
+            "another program",
+        ),
+    ],
+    ids=["lost", "xon-xoff", "seven bits", "echo"],
+)
+async def test_garbled_data(plan: FaultPlan, text: str, advice: str) -> None:
+    """H-21: what arrives tells what is wrong."""
+    async with cable() as made:
+        # A plan belongs to one port for good, and this test has three loops.
+        made.a.faults = FaultPlan(schedule=list(plan.schedule))
+        first, _ = await check_bytes(made.ends)
+        assert first.text == f"TX of a reaches RX of b, but {text}"
+        assert advice in first.advice
+
+
+MISWIRED = {
+    "open": ({"cts": ""}, {}, ["RTS of a does not reach CTS of b"]),
+    "tied": ({"cts": "on"}, {}, ["RTS of a does not reach CTS of b; CTS of b is always on"]),
+    "swapped": (
+        {"cts": "peer.dtr", "dsr": "peer.rts", "cd": ""},
+        {},
+        [
+            "RTS of a does not reach CTS of b; looks swapped with DTR",
+            "DTR of a does not reach DSR of b; looks swapped with RTS",
+        ],
+    ),
+    "elsewhere": (
+        {"cts": "", "dsr": "", "cd": "peer.rts"},
+        {},
+        ["RTS of a does not reach CTS of b; it reaches CD of b instead", "DTR of a does not reach DSR of b"],
+    ),
+    "back": (
+        {"cts": ""},
+        {"cts": "own.rts"},
+        [
+            "RTS of a does not reach CTS of b; it comes back to CTS of a",
+            "RTS of b does not reach CTS of a",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", MISWIRED)
+async def test_a_miswired_line_is_named_by_wire(fault: str) -> None:
+    """H-21: open, tied, swapped, elsewhere, back; the good wires are good."""
+    of_b, of_a, expected = MISWIRED[fault]
+    async with cable() as made:
+        made.a.inputs, made.b.inputs = CROSSED | of_a, CROSSED | of_b
+        findings = judge_lines(await trace_lines(made.ends, settle=0), ["a", "b"], WIRES)
+        assert texts(findings, Verdict.PROBLEM) == expected
+        assert len(findings) == 4
+
+
+async def test_a_wire_that_the_file_does_not_mention() -> None:
+    """H-21: is worth a warning when it is there in both directions."""
+    async with cable() as made:
+        made.b.inputs = CROSSED | {"cts": ""}
+        (finding,) = judge_lines(await trace_lines(made.ends, settle=0), ["a", "b"], ["tx-rx"])
+        assert (finding.check, finding.verdict) == ("dtr-dsr", Verdict.WARNING)
+        assert finding.advice == 'add "dtr-dsr" to wires'
+
+
+async def test_lines_are_left_as_they_were() -> None:
+    """H-21: a held line does not move at all."""
+    async with cable() as made:
+        await made.ends[0].port.set_control_lines(rts=True, dtr=True)
+        made.a.moved.clear()
+        lines = await trace_lines(made.ends, pinned={("a", "dtr")}, settle=0)
+        assert {edge.output for edge in lines.edges if edge.sender == "a"} == {"rts"}
+        assert made.a.control_lines().rts
+        assert set(made.a.moved) == {"rts"}
+
+
+async def test_a_break_that_is_lost() -> None:
+    """H-21: in that direction only; the advice says how to declare it."""
+    async with cable() as made:
+        made.a.breaks = False
+        lost_, good = await check_break(made.ends, settle=0.001)
+        assert (lost_.text, lost_.verdict) == ("a break of a does not reach b", Verdict.PROBLEM)
+        assert 'lacks = ["break_signal"]' in lost_.advice
+        assert good.verdict is Verdict.OK
+
+
+async def test_a_rate_at_which_bytes_are_lost() -> None:
+    """H-21: the ladder ends there, and the advice is the rate below."""
+    async with cable() as made:
+        made.b.plan_at = lambda rate: lost(at=10, count=5) if rate >= 460_800 else FaultPlan()
+        (finding,) = await check_rates(made.ends, 3_000_000, settle=0)
+        assert finding.verdict is Verdict.PROBLEM
+        assert finding.text == "at 460800 baud from b to a only 4091 of 4096 bytes arrive"
+        assert finding.advice == "say max_baudrate = 230400, or use a shorter cable"
+        assert [end.port.config.baudrate for end in made.ends] == [115_200, 115_200]
+
+
+async def test_a_rate_that_is_refused() -> None:
+    """H-21: by the driver of either end."""
+    async with cable() as made:
+        made.b.refused = [250_000]
+        (finding,) = await check_rates(made.ends, 250_000, settle=0)
+        assert finding.text.startswith("at 250000 baud the driver refuses: ")
+        assert finding.advice == "say max_baudrate = 230400, or use a shorter cable"
+
+
+async def test_errors_that_only_the_counters_show() -> None:
+    """H-21: all bytes arrive, but not well."""
+    async with cable() as made:
+        framing = FaultEvent(action="framing", direction="read", at_byte=7, count=2)
+        made.b.plan_at = lambda rate: FaultPlan(schedule=[framing])
+        (finding,) = await check_rates(made.ends, 9600, settle=0)
+        assert finding.text == "at 9600 baud from a to b there are 2 framing errors"
+        assert finding.advice == "check the wires first"
+
+
+async def test_a_slow_round_trip_has_advice() -> None:
+    """H-21: an adapter that batches bytes."""
+    async with cable() as made:
+        made.a.faults = FaultPlan(paced=1200)
+        (finding,) = await check_round_trip(made.ends)
+        assert finding.verdict is Verdict.WARNING
+        assert "low_latency = true" in finding.advice
+
+
+async def test_a_round_trip_that_breaks_off() -> None:
+    """H-21: bounded, and it says in which direction."""
+    async with cable() as made:
+        made.b.faults = lost(at=2)
+        (finding,) = await check_round_trip(made.ends)
+        assert finding.text == "a byte from b to a is lost"
