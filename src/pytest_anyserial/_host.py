@@ -23,7 +23,6 @@ from anyserial import PortInfo
 from ._finding import Finding, ok, problem, warning
 from ._text import count
 
-
 _ROOT: Final = Path("/")
 #: Programs that take serial devices without being asked, as the kernel names their processes.
 _GRABBERS: Final = ("ModemManager", "brltty")
