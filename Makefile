@@ -5,6 +5,7 @@
 # make docs      the pages as a site in build/docs; a warning is an error, and nothing comes from the network
 # make pictures  run what the pictures in docs/ show, and draw them again
 # make tutorial  the tutorial, typed into an empty folder where only the built package is installed
+# make plugins   the plugin beside other pytest plugins, as a project installs them
 # make bench     how fast it is beside the bare system calls and other libraries (Linux; BENCH='--quick --cases fan-out')
 # make format    let ruff rewrite what it can
 # make clean     remove environments and caches
@@ -20,6 +21,9 @@ DEMO  := -e '.[pytest]' -e '$(EXAMPLE)[test]'
 TESTS := $(DEMO) hypothesis jsonschema pytest-asyncio pytest-randomly pytest-repeat pytest-timeout pytest-trio \
          pytest-xdist rich sybil
 PEERS := pyserial pyserial-asyncio-fast serialx aioserial trio-serial
+PLUGINS  := pytest-asyncio pytest-html pytest-randomly pytest-repeat pytest-rerunfailures pytest-timeout pytest-trio \
+            pytest-xdist
+EMBEDDED := pytest-embedded pytest-embedded-serial
 SITE  := sphinx furo myst-parser rich
 TOOLS := coverage mypy 'pyright[nodejs]' ruff
 
@@ -29,7 +33,7 @@ PYTEST := -m pytest --timeout 120
 # pyright runs on the pinned node, not on what the machine may have.
 export PYRIGHT_PYTHON_GLOBAL_NODE := 0
 
-.PHONY: demo test check lint types coverage pythons oldest docs pictures tutorial bench format clean
+.PHONY: demo test check lint types coverage pythons oldest docs pictures tutorial plugins bench format clean
 
 demo: .venv/stamp
 	cd $(EXAMPLE) && "$(CURDIR)/.venv/bin/python" -m pytest -v --serial-links=mock,pty
@@ -37,7 +41,7 @@ demo: .venv/stamp
 test: .venvs/dev/stamp
 	$(DEV)/python $(PYTEST) -n 2
 
-check: lint types coverage pythons oldest docs tutorial demo
+check: lint types coverage pythons oldest plugins docs tutorial demo
 
 lint: .venvs/dev/tools.stamp
 	$(DEV)/ruff check .
@@ -65,6 +69,11 @@ python-%: .venvs/%/stamp
 
 oldest: .venvs/oldest/stamp
 	.venvs/oldest/bin/python $(PYTEST) -n 2
+
+# pytest-embedded has an option of the same name as pytest-repeat.
+plugins: .venvs/plugins/stamp .venvs/embedded/stamp
+	.venvs/plugins/bin/python tests/beside.py anyserial asyncio trio timeout xdist repeat randomly rerun html all
+	.venvs/embedded/bin/python tests/beside.py embedded
 
 docs: .venvs/docs/stamp
 	.venvs/docs/bin/python -m sphinx --fail-on-warning --keep-going --fresh-env --quiet docs build/docs
@@ -109,6 +118,14 @@ clean:
 
 .venvs/oldest/stamp: $(PINS) .ci/oldest.txt
 	.ci/venv .venvs/oldest 3.11 .ci/oldest.txt $(TESTS)
+	touch $@
+
+.venvs/plugins/stamp: $(PINS)
+	.ci/venv .venvs/plugins any .ci/constraints.txt -e '.[pytest]' $(PLUGINS)
+	touch $@
+
+.venvs/embedded/stamp: $(PINS)
+	.ci/venv .venvs/embedded any .ci/constraints.txt -e '.[pytest]' $(EMBEDDED)
 	touch $@
 
 .venvs/docs/stamp: $(PINS)
