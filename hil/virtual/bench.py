@@ -24,8 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         plan.wirings(options.adapters)
         job = inside.Job(options.adapters, options.command, os.getcwd(), _environment(), _user(options))
-        if options.where == "host" or (options.where == "auto" and _host_has_vhci()):
-            return inside.run(job)
+        if options.where == "host" or (options.where == "auto" and _host_problem() is None):
+            return _run_here(job)
         parts = packages.ensure(options.cache)
         return machine.run(job, parts, machine.Limits(options.timeout, options.accel, options.output))
     except (RuntimeError, ValueError) as exc:
@@ -66,12 +66,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _host_has_vhci() -> bool:
+def _run_here(job: inside.Job) -> int:
+    if problem := _host_problem():
+        raise RuntimeError(f"adapters cannot be attached to this machine: {problem}")
+    return inside.run(job)
+
+
+def _host_problem() -> str | None:
+    """Why adapters cannot be attached to this machine's own kernel."""
     if os.geteuid() != 0:
-        return False
+        return "that needs root"
     if not vhci.is_there() and (modprobe := shutil.which("modprobe")):
         subprocess.run([modprobe, "vhci_hcd"], capture_output=True, check=False)
-    return vhci.is_there()
+    return None if vhci.is_there() else "its kernel has no module vhci_hcd, or refuses to load it"
 
 
 def _user(options: argparse.Namespace) -> str:
@@ -81,8 +88,8 @@ def _user(options: argparse.Namespace) -> str:
 
 
 def _environment() -> dict[str, str]:
-    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
-    return {**kept, "PYTHONUNBUFFERED": "1", "HOME": "/run/tmp", "TMPDIR": "/run/tmp"}
+    # So that output is seen when it is made.
+    return {name: os.environ[name] for name in _KEPT if name in os.environ} | {"PYTHONUNBUFFERED": "1"}
 
 
 if __name__ == "__main__":

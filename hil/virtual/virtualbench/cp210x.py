@@ -15,8 +15,8 @@ _IN: Final = 2
 _EVENT: Final = 4
 # enum in SERIAL_CONTROL_HANDSHAKE and SERIAL_FLOW_REPLACE, the flow control structure of the data sheet
 _DTR_ACTIVE, _CTS_HANDSHAKE, _RTS_ACTIVE, _RTS_FLOW = 1, 0x08, 1, 2
-# Vendor-specific read of the part number: a CP2102, which has no GPIO that the driver would ask for. A chip that answers
-# with one byte where two are asked for is taken for a counterfeit without events.
+# Vendor-specific read of the part number: a CP2102, which has no GPIO that the driver would ask for. One that answers
+# with a single byte where two are asked for is taken for a counterfeit without events.
 _PART_NUMBER, _CP2102 = 0x370B, b"\x02\0"
 
 

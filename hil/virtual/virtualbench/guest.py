@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pwd
@@ -14,35 +15,40 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from virtualbench import inside  # noqa: E402  the package is found through the line above
 
+# A folder that init.sh makes, and everybody may write to.
+_HOME = "/run/tmp"
 
-def _let_in(user: str, *paths: str) -> None:
-    """Let anybody pass to `paths`: the host's root may keep its home, and a Python in it, to itself."""
-    del user
-    for path in paths:
-        for parent in Path(path).resolve().parents:
-            mode = parent.stat().st_mode
-            if mode & 0o001 == 0:
-                parent.chmod(mode | 0o001)
+
+def _prepare(job: inside.Job, output: str | None) -> inside.Job:
+    """Open the way for the user, give them the folder they start in, and a home; on the host nothing changes."""
+    user = pwd.getpwuid(int(job.user)) if job.user.isdecimal() else pwd.getpwnam(job.user)
+    # The host's root may keep its home, and a Python in it, to itself.
+    for path in (sys.executable, os.path.realpath(sys.executable), os.path.join(job.folder, "it")):
+        for parent in Path(path).parents:
+            parent.chmod(parent.stat().st_mode | 0o001)
+    writable = [job.folder]
+    if output is not None:
+        options = "rw,cache=none,trans=virtio,version=9p2000.L,msize=512000"
+        subprocess.run(["/run/guest/busybox", "mount", "-t", "9p", "-o", options, "output", output], check=True)
+        writable.append(output)
+    if user.pw_uid != 0:
+        for folder in writable:
+            os.chown(folder, user.pw_uid, user.pw_gid)
+    environment = {**job.environment, "HOME": _HOME, "TMPDIR": _HOME}
+    return dataclasses.replace(job, environment=environment)
 
 
 def main() -> int:
     """Exit status of the job, or `inside.BROKEN` with the reason on standard error."""
     with open(sys.argv[1], encoding="utf-8") as file:
         job = inside.Job(**json.load(file))
-    user = pwd.getpwuid(int(job.user)) if job.user.isdecimal() else pwd.getpwnam(job.user)
     try:
-        _let_in(job.user, sys.executable, os.path.realpath(sys.executable), job.folder + "/x")
-        if user.pw_uid:
-            # Caches and temporary files; on the host nothing changes.
-            os.chown(job.folder, user.pw_uid, user.pw_gid)
-        for output in sys.argv[2:]:
-            mount = ["mount", "-t", "9p", "-o", "rw,cache=none,trans=virtio,version=9p2000.L,msize=512000"]
-            subprocess.run(["/run/guest/busybox", *mount, "output", output], check=True)
-            os.chown(output, user.pw_uid, user.pw_gid)
-        return inside.run(job)
+        return inside.run(_prepare(job, *sys.argv[2:] or [None]))
+    except RuntimeError as exc:
+        print(f"virtual bench: {exc}", file=sys.stderr)
     except Exception:
         traceback.print_exc()
-        return inside.BROKEN
+    return inside.BROKEN
 
 
 if __name__ == "__main__":

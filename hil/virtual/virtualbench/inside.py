@@ -125,15 +125,19 @@ def _loop_inside(path: str) -> bool:
 async def _command(job: Job) -> int:
     user = pwd.getpwuid(int(job.user)) if job.user.isdecimal() else pwd.getpwnam(job.user)
     groups = set(os.getgrouplist(user.pw_name, user.pw_gid)) | {grp.getgrnam("dialout").gr_gid}
-    process = await asyncio.create_subprocess_exec(
-        *job.command,
-        cwd=job.folder,
-        env={**job.environment, "USER": user.pw_name, "LOGNAME": user.pw_name},
-        stdin=subprocess.DEVNULL,
-        user=user.pw_uid,
-        group=user.pw_gid,
-        extra_groups=sorted(groups),
-    )
+    environment = {"HOME": user.pw_dir, "USER": user.pw_name, "LOGNAME": user.pw_name, **job.environment}
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *job.command,
+            cwd=job.folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            user=user.pw_uid,
+            group=user.pw_gid,
+            extra_groups=sorted(groups),
+        )
+    except OSError as exc:
+        raise RuntimeError(f"{job.command[0]}: does not start: {exc.strerror}") from None
     try:
         status = await process.wait()
     finally:
