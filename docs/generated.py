@@ -61,9 +61,11 @@ def _fixtures() -> str:
 
 
 def _marker() -> str:
-    (text,) = re.findall(r"^@pytest\.mark\.(anyserial\(.*)$", _asked("--markers"), re.MULTILINE)
-    signature, _, meaning = text.partition("): ")
-    return f"`@pytest.mark.{signature})`\n\n{meaning}"
+    (text,) = re.findall(r"^(@pytest\.mark\.anyserial\(.*?)\n\n", _asked("--markers"), re.MULTILINE | re.DOTALL)
+    signature, _, meaning = text.partition(": ")
+    intro, *keywords, outro = meaning.splitlines()
+    rows = [f"| `{keyword}` | {what} |" for keyword, what in (re.split(r" {2,}", row.strip()) for row in keywords)]
+    return "\n".join([f"`{signature}`", "", intro, "", "| keyword | |", "|---|---|", *rows, "", outro.strip()])
 
 
 #: Linux tells a pseudo terminal by its number.

@@ -83,14 +83,18 @@ _TYPES = {
 }
 
 _MARKER = """\
-anyserial(requires=[...], link=..., wires=[...], min_baudrate=..., device=..., links=[...], config=..., \
-script_strict=True, allow_leaks=False): what a test that uses a serial fixture needs from its link. \
-requires: facts such as "break_signal", "modem_lines", "path", "unplug"; link: the wiring, such as "null-modem"; \
-wires: such as "rts-cts"; min_baudrate: a rate the link must reach; device: the device under test behind it; \
-links: run on these links only; config: the SerialConfig both ends are opened with; \
-script_strict=False: serial_script lets pass what it does not expect; \
-allow_leaks=True: the test may leave ports open. Marks of module, class and function are merged. \
-A test runs once on every selected link that has what it needs, and is skipped with the reason when there is none."""
+anyserial(requires=[...], ...): what a test with a serial fixture needs from its link, and how it is judged. \
+It runs once on every selected link that has what it needs; when none has, the reason is shown.
+    requires=["break_signal"]   facts about the link, such as modem_lines, line_errors, path, unplug
+    link="null-modem"           how it is wired: null-modem, loopback, rs485 or device
+    wires=["rts-cts"]           lines that are joined: tx-rx, rts-cts, dtr-dsr
+    min_baudrate=1_000_000      a rate that it reaches
+    device="acme-meter"         the device under test behind it
+    links=["pty"]               names of links, of those selected
+    config=SerialConfig(...)    what both ends are opened with; what it asks for is a need too
+    script_strict=False         serial_script lets pass what it does not expect
+    allow_leaks=True            the test may leave ports open that it has opened itself
+  Marks of module, class and function are merged: requires and wires add up, of the rest the closest counts."""
 
 #: The plugin that runs our async tests and fixtures: its entry point and its module.
 ANYIO = ("anyio", "anyio.pytest_plugin")
@@ -128,14 +132,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--serial-loops",
         metavar="NAMES",
-        help="Event loops that they run on, separated by commas: asyncio, uvloop, trio. Default: all three.",
+        help="Event loops that async tests with serial fixtures run on, separated by commas: asyncio, uvloop, trio. "
+        "Default: all three.",
     )
     group.addoption(
         "--serial-transcript",
+        metavar="WHICH",
         choices=("failed", "all", "off"),
         default="failed",
-        help="Which tests leave files with all that passed on their ports, one JSON object per line. "
-        "Reports of failed tests show the last 200 events in any case. Default: failed.",
+        help="Tests that leave files with all that passed on their ports, one JSON object per line: failed, all or off "
+        "(none). Reports of failed tests show the last 200 events in any case. Default: failed.",
     )
     group.addoption(
         "--serial-artifacts",
@@ -152,7 +158,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addini("anyserial_links", "Links that tests with serial fixtures run on; see --serial-links.", default="")
     parser.addini("anyserial_hw", "Bench file, relative to this file; see --serial-hw.", default="")
-    parser.addini("anyserial_loops", "Event loops that they run on; see --serial-loops.", default="")
+    parser.addini(
+        "anyserial_loops", "Event loops that async tests with serial fixtures run on; see --serial-loops.", default=""
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

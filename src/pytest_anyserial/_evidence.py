@@ -32,7 +32,7 @@ class Evidence:
     def __init__(self, item: pytest.Function) -> None:
         self._item = item
         self._failed = False
-        self._mode: str = item.config.getoption("--serial-transcript")
+        self._mode = str(item.config.getoption("--serial-transcript"))
         self._began = datetime.now(UTC)
         attempts = item.config.stash.setdefault(_ATTEMPTS, {})
         attempts[item.nodeid] = attempt = attempts.get(item.nodeid, 0) + 1

@@ -271,9 +271,34 @@ def test_every_public_fixture_is_documented_and_typed(project: Project) -> None:
         assert f"\n{name} -- " in run.text
 
 
+#: What the mark takes; a wrong one is told with all that are known.
+MARKER_KEYWORDS = [
+    "requires",
+    "link",
+    "wires",
+    "min_baudrate",
+    "device",
+    "links",
+    "config",
+    "script_strict",
+    "allow_leaks",
+]
+
+
+def test_the_keywords_of_the_marker_are_these(project: Project) -> None:
+    """P-30: so that the test below does not miss one."""
+    run = project.run(test="import pytest\n@pytest.mark.anyserial(speed=1)\ndef test_it(): pass")
+    assert f"Known: {', '.join(MARKER_KEYWORDS)}\n" in run.text
+
+
 def test_help_and_markers_explain_themselves(project: Project) -> None:
     """P-30, P-40: options, ini settings and the marker."""
     text = project.run("--help").text
     for word in ("--serial-links=NAMES", "--serial-loops=NAMES", "anyserial_links", "anyserial_loops", "serial ports"):
         assert word in text
-    assert "@pytest.mark.anyserial(requires=[...], link=..." in project.run("--markers").text
+    for word in ("--serial-transcript=WHICH", "--serial-artifacts=DIR"):
+        assert word in text
+    text = project.run("--markers").text
+    assert "@pytest.mark.anyserial(requires=[...], ...): what a test with a serial fixture needs" in text
+    for keyword in MARKER_KEYWORDS:
+        assert f"\n    {keyword}=" in text
