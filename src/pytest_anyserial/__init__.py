@@ -16,8 +16,11 @@ from . import _names, _outcome
 from ._fixtures import (
     GUARD,
     NAMES,
+    RUNNING,
     serial_bench,
+    serial_clock,
     serial_config,
+    serial_factory,
     serial_faults,
     serial_link,
     serial_pair,
@@ -34,7 +37,9 @@ from ._names import HARDWARE
 
 if TYPE_CHECKING:
     from ._bench import BenchLink, BenchPort, SerialBench
+    from ._clock import SerialClock
     from ._dialogue import SerialExpectation
+    from ._factory import SerialFactory
     from ._faults import SerialFault, SerialFaults
     from ._fixtures import SerialPair
     from ._link import SerialLink
@@ -45,7 +50,9 @@ __all__ = [
     "BenchLink",
     "BenchPort",
     "SerialBench",
+    "SerialClock",
     "SerialExpectation",
+    "SerialFactory",
     "SerialFault",
     "SerialFaults",
     "SerialLink",
@@ -54,7 +61,9 @@ __all__ = [
     "SerialTranscript",
     "TranscriptEvent",
     "serial_bench",
+    "serial_clock",
     "serial_config",
+    "serial_factory",
     "serial_faults",
     "serial_link",
     "serial_pair",
@@ -72,7 +81,9 @@ _TYPES = {
     "BenchLink": "_bench",
     "BenchPort": "_bench",
     "SerialBench": "_bench",
+    "SerialClock": "_clock",
     "SerialExpectation": "_dialogue",
+    "SerialFactory": "_factory",
     "SerialFault": "_faults",
     "SerialFaults": "_faults",
     "SerialLink": "_link",
@@ -231,7 +242,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     assert isinstance(item, pytest.Function)
     unmet = _matrix.unmet(item)
     if unmet is None:
-        item.stash[GUARD] = _guard.Guard(item)
+        item.stash[GUARD] = item.config.stash[RUNNING] = _guard.Guard(item)
     elif _matrix.is_a_failure(unmet, item.config):
         pytest.fail(unmet.reason, pytrace=False)
 
@@ -264,5 +275,5 @@ def pytest_runtest_makereport(
     if guard is not None:
         guard.evidence.add_to(report, guard)
         if report.when == "teardown":
-            del item.stash[GUARD]
+            del item.stash[GUARD], item.config.stash[RUNNING]
     return report

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from anyserial import SerialConfig, SerialPort, sync
 
     from ._bench import SerialBench
+    from ._clock import SerialClock
+    from ._factory import SerialFactory
     from ._faults import SerialFaults
     from ._guard import Guard
     from ._link import SerialLink
@@ -20,13 +22,15 @@ if TYPE_CHECKING:
     from ._transcript import SerialTranscript
 
 #: Fixtures that live on the test's event loop.
-ASYNC = frozenset({"serial_port", "serial_peer", "serial_pair", "serial_script"})
+ASYNC = frozenset({"serial_port", "serial_peer", "serial_pair", "serial_script", "serial_clock", "serial_factory"})
 #: Fixtures that give device paths.
 PATHS = frozenset({"serial_path", "serial_peer_path"})
 #: Fixtures that need end B to be a port.
-PEERS = frozenset({"serial_peer", "serial_pair", "serial_script", "serial_peer_path", "sync_serial_peer"})
+PEERS = frozenset(
+    {"serial_peer", "serial_pair", "serial_script", "serial_peer_path", "sync_serial_peer", "serial_factory"}
+)
 #: Fixtures of the mock link; a test that uses one runs there, whatever links are selected.
-MOCK_ONLY = frozenset({"serial_faults"})
+MOCK_ONLY = frozenset({"serial_faults", "serial_clock"})
 #: All that a test may ask for.
 NAMES = (
     ASYNC
@@ -37,6 +41,8 @@ NAMES = (
 
 #: The watch over a test that uses a fixture of ours, in the stash of its item.
 GUARD: pytest.StashKey[Guard] = pytest.StashKey()
+#: That of the test that is running, in the stash of the config.
+RUNNING: pytest.StashKey[Guard] = pytest.StashKey()
 
 
 class SerialPair(NamedTuple):
@@ -176,3 +182,28 @@ def serial_faults(serial_link: SerialLink) -> Iterator[SerialFaults]:
 
     with _faults.planned(serial_link) as faults:
         yield faults
+
+
+@pytest.fixture
+async def serial_clock(anyio_backend: Any, serial_link: SerialLink) -> AsyncIterator[SerialClock]:
+    """Virtual time: sleeps and timeouts of this test take none, and serial_clock.time tells exactly when it is.
+
+    Time stands still while anything runs, and jumps to the next moment when all tasks wait. The test runs on the mock
+    link, on asyncio and trio; worker threads are refused.
+    """
+    from . import _clock
+
+    async with _clock.running(serial_link, anyio_backend) as clock:
+        yield clock
+
+
+@pytest.fixture(scope="session")
+def serial_factory(pytestconfig: pytest.Config) -> SerialFactory:
+    """Opens many pairs in one test, also in one with @given of Hypothesis.
+
+    async with serial_factory(config=..., faults=...) as (port, peer): each pair is a fresh link of the kind that the
+    test runs on.
+    """
+    from . import _factory
+
+    return _factory.SerialFactory(pytestconfig)

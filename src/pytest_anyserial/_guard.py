@@ -19,8 +19,10 @@ from ._evidence import Evidence
 from ._fixtures import ASYNC, PATHS
 from ._marker import needs_of
 from ._names import HARDWARE
+from ._transcript import SerialTranscript
 
 if TYPE_CHECKING:
+    from ._clock import SerialClock
     from ._far_end import FarEnd
     from ._link import SerialLink
 
@@ -48,6 +50,7 @@ class Guard:
         passed: Whether the body has returned without raising anything.
         link: The link under the test, once it is set up.
         far_end: The scripted far end, if the test has one.
+        clock: The virtual clock, if the test has one.
         evidence: What the test leaves behind.
     """
 
@@ -71,9 +74,13 @@ class Guard:
             # pytest keeps only fixtures that it finds on the way from the test's arguments. That way ends at an
             # override of ours (before pytest 9.1), and `serial_path` alone does not lead to a loop.
             item.fixturenames.insert(0, "anyio_backend")
-        for name in ("serial_faults", "serial_script"):
+        if "serial_factory" in fixtures:
+            # It has a wider scope than these, so it cannot ask for them.
+            item.fixturenames.extend(name for name in ("serial_link", "serial_config") if name not in item.fixturenames)
+        for name in ("serial_faults", "serial_script", "serial_clock"):
             if name in fixtures:
                 _set_up_early(item, name)
+        self.clock = _clock_of(item) if "serial_clock" in fixtures else None
         self.evidence = Evidence(item)
         self._opens = _leaks.OpenPorts.of(item.config)
         self._opens.start()
@@ -120,6 +127,14 @@ class Guard:
         """Fail unless the calling task runs on the loop that this value of `anyio_backend` stands for."""
         __tracebackhide__ = True
         _loops.check(backend, self._item)
+
+    def value_of(self, fixture: str) -> Any:
+        """What a fixture has given to the test."""
+        return self._item.funcargs[fixture]
+
+    def new_transcript(self) -> SerialTranscript:
+        """An empty one, by the clock of the test."""
+        return SerialTranscript(self.evidence.folder, *([] if self.clock is None else [self.clock.appointments.now]))
 
     def interrupt(self) -> None:
         """End the body, whose outcome is settled; to be called on its loop."""
@@ -174,7 +189,7 @@ def _refuse_impossible(item: pytest.Function, fixtures: frozenset[str], other_pl
         )
     for definitions in item._fixtureinfo.name2fixturedefs.values():
         definition = definitions[-1]
-        asked = fixtures.intersection(definition.argnames)
+        asked = (fixtures - {"serial_factory"}).intersection(definition.argnames)
         if asked and definition.scope != "function":
             place = "event loop and link" if asked & ASYNC else "link"
             pytest.fail(
@@ -195,12 +210,22 @@ def _refuse_impossible(item: pytest.Function, fixtures: frozenset[str], other_pl
             "test. Use one of them.",
             pytrace=False,
         )
-    if "serial_script" in fixtures and not _matrix.is_async(item):
+    on_the_loop = fixtures & {"serial_script", "serial_clock", "serial_factory"}
+    if on_the_loop and not _matrix.is_async(item):
+        verb = "works" if len(on_the_loop) == 1 else "work"
         pytest.fail(
-            f"{item.nodeid} uses serial_script, which answers on the test's event loop, so the test must be "
+            f"{item.nodeid} uses {_listed(on_the_loop)}, which {verb} on the test's event loop, so the test must be "
             "`async def`.",
             pytrace=False,
         )
+
+
+def _clock_of(item: pytest.Function) -> SerialClock | None:
+    # A test without a clock need not load it.
+    from . import _clock
+
+    source = _clock.source_of(item.callspec.params.get("anyio_backend"))
+    return None if source is None else _clock.SerialClock(source)
 
 
 def _listed(names: frozenset[str]) -> str:

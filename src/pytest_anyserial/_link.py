@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
@@ -12,12 +13,12 @@ from anyserial.testing import mock_pair, pty_pair
 from ._hw_cable import hardware_cable
 from ._links import WIRINGS, Wiring
 from ._recorder import RecordedPort
-from ._transcript import SerialTranscript
 
 if TYPE_CHECKING:
     from anyserial import sync
 
     from ._guard import Guard
+    from ._transcript import SerialTranscript
 
 End = Literal["port", "peer"]
 
@@ -50,7 +51,21 @@ class _Port(Protocol):
     def note(self, kind: str, what: str) -> None: ...
 
 
-_CABLES: Final[dict[str, Callable[[], AbstractContextManager[_Cable]]]] = {"mock": mock_pair, "pty": pty_pair}
+def _mock_cable(guard: Guard, number: int) -> AbstractContextManager[_Cable]:
+    path_a, path_b = (f"/dev/mock{end}{number if number > 1 else ''}" for end in "AB")
+    return mock_pair(path_a=path_a, path_b=path_b, clock=None if guard.clock is None else guard.clock.appointments)
+
+
+def _pty_cable(guard: Guard, number: int) -> AbstractContextManager[_Cable]:
+    del guard, number
+    return pty_pair()
+
+
+#: Links of which there is no end; a cable is the how-many-th of a test.
+_CABLES: Final[dict[str, Callable[[Guard, int], AbstractContextManager[_Cable]]]] = {
+    "mock": _mock_cable,
+    "pty": _pty_cable,
+}
 
 
 class SerialLink:
@@ -64,16 +79,18 @@ class SerialLink:
         transcript: What passed on the ports of both ends.
     """
 
-    def __init__(self, wiring: Wiring, cable: _Cable, guard: Guard) -> None:
+    def __init__(self, wiring: Wiring, cable: _Cable, guard: Guard, main: SerialLink | None = None) -> None:
         self.name = wiring.name
         self.kind = wiring.kind
         self.wires = wiring.wires
         self.config = wiring.config(0, guard.needs.config)
-        self.transcript = SerialTranscript(guard.evidence.folder)
+        self.transcript: SerialTranscript = guard.new_transcript() if main is None else main.transcript
         self._guard = guard
         self._ports: list[_Port] = []
         self._wiring = wiring
         self._cable = cable
+        self._number = 1
+        self._numbers = {1}
 
     def __repr__(self) -> str:
         return f"<SerialLink {self.name}>"
@@ -99,7 +116,7 @@ class SerialLink:
     async def opened(self, end: End = "port", config: SerialConfig | None = None) -> AsyncGenerator[SerialPort]:
         """Open an end, also again, for the length of an `async with` block; with the link's config if none is given."""
         async with await RecordedPort.open(self.path(end), self._config_of(end, config)) as port:
-            port.record(self.transcript.log(f"serial_{end}", port))
+            port.record(self.transcript.log(f"serial_{end}", port, self._title()))
             if end == "port":
                 self._ports.append(port)
             yield port
@@ -131,6 +148,26 @@ class SerialLink:
         asked = self._guard.needs.config if config is None or config is self.config else config
         return self._wiring.config(0 if end == "port" else 1, asked)
 
+    @contextmanager
+    def _another(self) -> Generator[SerialLink]:
+        """A fresh link of the same kind, for the same test and transcript. Hardware is there once, so it is itself."""
+        if self.name not in _CABLES:
+            yield SerialLink(self._wiring, self._cable, self._guard, self)
+            return
+        number = next(number for number in itertools.count(1) if number not in self._numbers)
+        self._numbers.add(number)
+        try:
+            with _CABLES[self.name](self._guard, number) as cable:
+                link = SerialLink(self._wiring, cable, self._guard, self)
+                link._number = number
+                yield link
+        finally:
+            self._numbers.remove(number)
+
+    def _title(self) -> str | None:
+        """What reports call the ends of a pair: one after the other, pairs of the same number are one to them."""
+        return None if self._number == 1 else f"{self.name} {self._number}"
+
     def _bytes_sent(self) -> int | None:
         """By the ports opened at end A; None if there was none, so that nobody can tell."""
         return sum(port.stats().bytes_sent for port in self._ports) if self._ports else None
@@ -149,5 +186,5 @@ def connected(name: str, guard: Guard) -> Generator[SerialLink]:
             cable: _Cable = stack.enter_context(hardware_cable(wiring, guard))
             guard.link = SerialLink(wiring, cable, guard)
         else:
-            guard.link = SerialLink(WIRINGS[name], stack.enter_context(_CABLES[name]()), guard)
+            guard.link = SerialLink(WIRINGS[name], stack.enter_context(_CABLES[name](guard, 1)), guard)
         yield guard.link

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from inspect import isasyncgenfunction, iscoroutinefunction
 from typing import Any, NamedTuple
@@ -32,13 +32,13 @@ class Loop(NamedTuple):
     implementation: str = ""
 
 
-def parameters(config: pytest.Config) -> list[Any]:
-    """One pytest parameter per loop; a loop that is not installed is a visible skip."""
+def parameters(config: pytest.Config, backends: Mapping[str, Any] = _BACKENDS, elsewhere: str = "") -> list[Any]:
+    """One pytest parameter per loop; a loop that is not installed, or not in `backends`, is a visible skip."""
     marked: list[Any] = []
     for name in chosen_loops(config) or LOOPS:
-        reason = missing_loop(name)
+        reason = missing_loop(name) or (elsewhere if name not in backends else None)
         marks = () if reason is None else pytest.mark.skip(reason=reason)
-        marked.append(pytest.param(_BACKENDS[name], id=name, marks=marks))
+        marked.append(pytest.param(backends.get(name), id=name, marks=marks))
     return marked
 
 

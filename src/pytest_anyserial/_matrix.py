@@ -27,7 +27,9 @@ def used(node: pytest.Function) -> frozenset[str]:
 
 def is_async(node: pytest.Function) -> bool:
     """Whether the test body is a coroutine function, also under Hypothesis."""
-    return iscoroutinefunction(getattr(getattr(node.obj, "hypothesis", None), "inner_test", node.obj))
+    body = getattr(getattr(node.obj, "hypothesis", None), "inner_test", node.obj)
+    # What AnyIO has wrapped when the first of several instances of the test ran.
+    return iscoroutinefunction(getattr(body, "_anyio_original_func", body))
 
 
 def generate(metafunc: pytest.Metafunc) -> None:
@@ -112,6 +114,11 @@ def _loops_of(metafunc: pytest.Metafunc, fixtures: frozenset[str]) -> list[Any] 
         "anyio_backend" in _argnames(mark) for mark in node.iter_markers("parametrize")
     ):
         return None
+    if "serial_clock" in fixtures:
+        from . import _clock
+
+        reason = "serial_clock needs asyncio or trio: uvloop keeps the time of libuv"
+        return _loops.parameters(metafunc.config, _clock.backends(), reason)
     return _loops.parameters(metafunc.config)
 
 

@@ -63,7 +63,7 @@ class PortLog:
 
     Attributes:
         name: The fixture that opened it.
-        path: The device.
+        path: The device, or the title of several.
         adapter: What the device is.
         now: The clock of the times.
     """
@@ -77,6 +77,11 @@ class PortLog:
         self._events: deque[tuple[float, str, bytes | str]] = deque()
         self._bytes = 0
         self._total = 0
+        self._begin = 0
+
+    def begin(self) -> None:
+        """What comes now is about another port than what came before."""
+        self._begin = self._total
 
     def add(self, kind: str, what: bytes | str = "", at: float | None = None) -> None:
         """Record that something happened now, or at the time `at` of `now()`."""
@@ -95,6 +100,11 @@ class PortLog:
     def total(self) -> int:
         """How many events there were."""
         return self._total
+
+    @property
+    def latest(self) -> int:
+        """How many of them are about the last port."""
+        return self._total - self._begin
 
     def events(self, start: float) -> list[TranscriptEvent]:
         """The kept events, oldest first, with times since `start`."""
@@ -157,12 +167,17 @@ class SerialTranscript:
         """Seconds since the test's link was set up."""
         return self._now() - self._start
 
-    def log(self, name: str, port: _Port) -> PortLog:
-        """The record for a port: a fresh one, or that of an earlier port of the same name and path."""
+    def log(self, name: str, port: _Port, title: str | None = None) -> PortLog:
+        """The record for a port: a fresh one, or that of an earlier port of the same name and path.
+
+        A `title` stands for the path of ports that come one after the other, of which reports show the last.
+        """
         for log in self._logs:
-            if (log.name, log.path) == (name, port.path):
+            if (log.name, log.path) == (name, title or port.path):
+                if title is not None:
+                    log.begin()
                 return log
-        log = PortLog(name, port.path, _adapter(port), self._now)
+        log = PortLog(name, title or port.path, _adapter(port), self._now)
         self._logs.append(log)
         return log
 
@@ -173,7 +188,8 @@ class SerialTranscript:
 
     def section(self, log: PortLog) -> Iterator[str]:
         """The lines of a failure report about one port."""
-        events = log.events(self._start)[-_SHOWN:]
+        shown = min(log.latest, _SHOWN)
+        events = log.events(self._start)[-shown:] if shown else []
         if log.total > len(events):
             yield f"({count(log.total - len(events), 'earlier event')} not shown)"
         for event in events:

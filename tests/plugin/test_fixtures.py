@@ -245,7 +245,9 @@ def test_each_test_has_a_link_of_its_own(project: Project) -> None:
 def test_the_types_can_be_imported_for_annotations() -> None:
     """P-40: `from pytest_anyserial import SerialScript` and the others, which are classes."""
     for name in (
+        "SerialClock",
         "SerialExpectation",
+        "SerialFactory",
         "SerialFault",
         "SerialFaults",
         "SerialLink",
@@ -268,7 +270,7 @@ def test_every_public_fixture_is_documented_and_typed(project: Project) -> None:
         function = getattr(fixture, "_get_wrapped_function", lambda fixture=fixture: fixture.__pytest_wrapped__.obj)()
         assert len(function.__doc__.splitlines()[0]) > 30
         assert "return" in function.__annotations__
-        assert f"\n{name} -- " in run.text
+        assert f"\n{name} -- " in run.text.replace(" [session scope]", "")
 
 
 #: What the mark takes; a wrong one is told with all that are known.

@@ -460,7 +460,7 @@ def test_a_synchronous_test_cannot_have_a_script(project: Project) -> None:
     """P-52: the script answers on the test's own loop, which a synchronous test does not run."""
     run = project.run(*ONE, test="def test_it(serial_script): pass")
     assert run.problem("test_it[mock-asyncio]") == (
-        "test_it.py::test_it[mock-asyncio] uses serial_script, which answers on the test's event loop, so the test must"
+        "test_it.py::test_it[mock-asyncio] uses serial_script, which works on the test's event loop, so the test must"
         " be `async def`."
     )
 

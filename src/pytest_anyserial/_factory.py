@@ -1,0 +1,63 @@
+"""Many pairs in one test: `serial_factory`. Each is a link of the kind that the running test was generated for."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from anyserial import SerialConfig
+from anyserial.testing import FaultEvent, FaultPlan, MockPair
+
+from ._fixtures import RUNNING, SerialPair
+from ._hw_cable import HardwareCable
+
+if TYPE_CHECKING:
+    import pytest
+
+
+class SerialFactory:
+    """Opens pairs of ports: `async with serial_factory(config=..., faults=...) as (port, peer)`."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    @asynccontextmanager
+    async def __call__(
+        self, config: SerialConfig | None = None, *, faults: FaultPlan | Iterable[FaultEvent] = ()
+    ) -> AsyncGenerator[SerialPair]:
+        """Both ends of a fresh link, open for the length of an `async with` block. Several may be open at once.
+
+        Args:
+            config: How both are opened; without one, as `serial_config` says.
+            faults: What goes wrong at `port`; needs the mock link. What is not optional has to happen in the block.
+
+        Raises:
+            RuntimeError: No test runs that uses this fixture.
+            ValueError: There are faults, and the link is not the mock.
+            AssertionError: A fault has not happened.
+        """
+        __tracebackhide__ = True
+        guard = self._config.stash.get(RUNNING, None)
+        if guard is None or guard.link is None:
+            raise RuntimeError("serial_factory opens ports for a test that uses it: call it while that test runs")
+        guard.check_loop(guard.value_of("anyio_backend"))
+        config = config or guard.value_of("serial_config")
+        plan = faults if isinstance(faults, FaultPlan) else FaultPlan(schedule=faults)
+        with guard.link._another() as link:
+            if isinstance(link._cable, MockPair):
+                # Late, because a test without a mock needs none of it.
+                from ._faults import SerialFaults
+
+                planned = SerialFaults(link, link._cable)
+                planned.plan = plan
+            elif repr(plan) != repr(FaultPlan()):
+                raise ValueError(f"faults can be planned on the mock link only, and this test runs on {link.name}")
+            else:
+                planned = None
+            if isinstance(link._cable, HardwareCable):
+                await link._cable.settle()
+            async with link.opened("port", config) as port, link.opened("peer", config) as peer:
+                yield SerialPair(port, peer)
+            if planned is not None:
+                planned.assert_fired()

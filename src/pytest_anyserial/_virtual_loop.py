@@ -1,0 +1,70 @@
+"""An asyncio event loop that never waits for a timer: when nothing else is left to do, its time jumps there."""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from typing import Any
+
+#: What a call into a worker thread gets.
+REFUSAL = (
+    "worker threads take real time, and a test with serial_clock has none: call the function directly, "
+    "or leave serial_clock out"
+)
+
+
+class LoopTime:
+    """The time of the loops that it makes, in seconds; a `loop_factory`."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+
+    def __call__(self) -> asyncio.AbstractEventLoop:
+        return VirtualLoop(self)
+
+    def current_time(self) -> float:
+        """Seconds since it was made."""
+        return self._now
+
+    def jump(self, seconds: float) -> None:
+        """Let time pass."""
+        self._now += seconds
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """asyncio's own loop, with a time that somebody else keeps."""
+
+    def __init__(self, time: LoopTime) -> None:
+        self.keeper = time
+        super().__init__(_Selector(time))
+
+    def time(self) -> float:
+        """Seconds of the virtual time."""
+        return self.keeper.current_time()
+
+    def run_in_executor(self, *_: object) -> Any:
+        """Not here: time would not wait for the thread.
+
+        Raises:
+            RuntimeError: Always.
+        """
+        raise RuntimeError(REFUSAL)
+
+
+class _Selector(selectors.DefaultSelector):
+    """Takes what is ready, and lets the time pass that it was asked to wait when nothing is."""
+
+    def __init__(self, time: LoopTime) -> None:
+        super().__init__()
+        self._time = time
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(0)
+        if ready:
+            return ready
+        if timeout is None:
+            # No timer is set: only a signal, or another thread, can make something happen.
+            return super().select()
+        if timeout > 0:
+            self._time.jump(timeout)
+        return ready
