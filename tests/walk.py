@@ -15,6 +15,7 @@ import dataclasses
 import doctest
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -80,14 +81,16 @@ class Walk:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=True,
         )
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # With everything that was started in the background.
         with self._shell:
-            self._shell.terminate()
+            os.killpg(self._shell.pid, signal.SIGTERM)
 
     def take(self, page: Path) -> None:
         """Take every step of a page.

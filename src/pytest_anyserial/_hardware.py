@@ -195,6 +195,9 @@ def attach(config: pytest.Config, path: Path) -> None:
         asks = not config.getoption("collectonly")
         hardware = Hardware(bench, _shown(path), asks=asks, known=_probe.loaded(known) if known else {})
         config.stash[HARDWARE] = hardware
+        # A bench that is asked for comes before the links that a project is used to.
+        if config.option.serial_hw and not config.option.serial_links and not hasattr(config, "workerinput"):
+            config.option.serial_links = HW
         # The workers of pytest-xdist may be told another place to stand.
         config.option.serial_hw = str(bench.path)
         if asks and hardware_links(config):

@@ -32,3 +32,11 @@ def test_the_links_of_a_bench_file_are_links(project: Project, bench: Bench, whe
         project.ini("anyserial_hw = hil.toml")
     run = project.run(*([HW] if where == "option" else []), test=EXCHANGE)
     assert run.outcomes() == {f"test_it[hw-null-{loop}]": "passed" for loop in ("asyncio", "uvloop", "trio")}
+
+
+def test_a_bench_on_the_command_line_comes_before_the_links_of_the_project(project: Project, bench: Bench) -> None:
+    """P-21, P-83: who asks for a bench gets it, whatever links the ini file names; naming links still counts."""
+    project.ini("anyserial_links = mock")
+    assert project.run(HW, ONE, test=EXCHANGE).outcomes() == {"test_it[hw-null-asyncio]": "passed"}
+    run = project.run(HW, ONE, "--serial-links=mock", test=EXCHANGE)
+    assert run.outcomes() == {"test_it[mock-asyncio]": "passed"}
