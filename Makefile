@@ -6,6 +6,7 @@
 # make pictures  run what the pictures in docs/ show, and draw them again
 # make tutorial  the tutorial, typed into an empty folder where only the built package is installed
 # make plugins   the plugin beside other pytest plugins, as a project installs them
+# make kit       the suites that qualify adapters, as far as they run without any
 # make bench     how fast it is beside the bare system calls and other libraries (Linux; BENCH='--quick --cases fan-out')
 # make format    let ruff rewrite what it can
 # make clean     remove environments and caches
@@ -33,7 +34,7 @@ PYTEST := -m pytest --timeout 120
 # pyright runs on the pinned node, not on what the machine may have.
 export PYRIGHT_PYTHON_GLOBAL_NODE := 0
 
-.PHONY: demo test check lint types coverage pythons oldest docs pictures tutorial plugins bench format clean
+.PHONY: demo test check lint types coverage pythons oldest docs pictures tutorial plugins kit bench format clean
 
 demo: .venv/stamp
 	cd $(EXAMPLE) && "$(CURDIR)/.venv/bin/python" -m pytest -v --serial-links=mock,pty
@@ -41,7 +42,7 @@ demo: .venv/stamp
 test: .venvs/dev/stamp
 	$(DEV)/python $(PYTEST) -n 2
 
-check: lint types coverage pythons oldest plugins docs tutorial demo
+check: lint types coverage pythons oldest plugins kit docs tutorial demo
 
 lint: .venvs/dev/tools.stamp
 	$(DEV)/ruff check .
@@ -66,6 +67,9 @@ pythons:
 
 python-%: .venvs/%/stamp
 	.venvs/$*/bin/python $(PYTEST) -n 2
+
+kit: .venvs/dev/stamp
+	$(DEV)/python $(PYTEST) hil --serial-links=mock,pty
 
 oldest: .venvs/oldest/stamp
 	.venvs/oldest/bin/python $(PYTEST) -n 2

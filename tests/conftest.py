@@ -10,11 +10,16 @@ from typing import Any
 
 import anyio
 import pytest
+from hypothesis import settings
 
 from anyserial import SerialPort
 from anyserial.testing import PtyPair, pty_pair
 
 from .support import open_pair
+
+# A machine that is busy elsewhere may take long over one example; pytest-timeout bounds the test as a whole.
+settings.register_profile("anyserial", deadline=None)
+settings.load_profile("anyserial")
 
 _needs_uvloop = pytest.mark.skipif(importlib.util.find_spec("uvloop") is None, reason="uvloop is not installed")
 _needs_trio = pytest.mark.skipif(importlib.util.find_spec("trio") is None, reason="trio is not installed")

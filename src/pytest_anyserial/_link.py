@@ -75,6 +75,7 @@ class SerialLink:
         name: As in the test id: `"mock"`, `"pty"`, `"hw-NAME"`.
         kind: How it is wired: `"null-modem"`, `"loopback"`, `"rs485"`, `"device"`.
         wires: The lines that are joined: `"tx-rx"`, `"rts-cts"`, `"dtr-dsr"`.
+        max_baudrate: What the bench file says that ends and wires can do; None if it says nothing.
         config: How end A is opened: what the test's marks say, else the bench file, else the defaults.
         transcript: What passed on the ports of both ends.
     """
@@ -83,6 +84,7 @@ class SerialLink:
         self.name = wiring.name
         self.kind = wiring.kind
         self.wires = wiring.wires
+        self.max_baudrate = wiring.max_baudrate
         self.config = wiring.config(0, guard.needs.config)
         self.transcript: SerialTranscript = guard.new_transcript() if main is None else main.transcript
         self._guard = guard

@@ -31,7 +31,8 @@ class AdapterReport:
         Raises:
             pytest.UsageError: One is of no known format.
         """
-        self._files = [config.invocation_params.dir / name for name in config.getoption("--serial-report")]
+        names: list[str] = config.option.serial_report
+        self._files = [config.invocation_params.dir / name for name in names]
         for file in self._files:
             if file.suffix not in _FORMATS:
                 raise pytest.UsageError(f"--serial-report={file}: its name has to end in {' or '.join(_FORMATS)}")
@@ -42,7 +43,8 @@ class AdapterReport:
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         for item in items:
             if isinstance(item, pytest.Function):
-                item.user_properties.append((_PURPOSE, getdoc(item.function) or ""))
+                body: object = item.obj
+                item.user_properties.append((_PURPOSE, getdoc(body) or ""))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Add one phase of a test; the last word on its outcome has the phase that failed."""

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from itertools import groupby
-from typing import Any, Final
+from typing import Any, Final, cast
 
 _STYLE: Final = """
 :root { color-scheme: light dark; --line: #8884; --good: #2a8a4a; --bad: #c8323c; --quiet: #888; }
@@ -86,10 +86,11 @@ def _findings(cases: Iterable[Test]) -> str:
     return f"<ul>{''.join(f'<li>{finding}</li>' for finding in findings)}</ul>" if findings else ""
 
 
-def _value(value: object) -> str:
-    if isinstance(value, list) and value and all(isinstance(one, (int, float)) for one in value):
-        return _histogram(value)
-    return escape(str(value))
+def _value(value: Any) -> str:
+    """As text; a list of numbers as a picture."""
+    items = cast("list[object]", value) if isinstance(value, list) else []
+    numbers = [float(item) for item in items if isinstance(item, (int, float))]
+    return _histogram(numbers) if numbers and len(numbers) == len(items) else escape(str(value))
 
 
 def _histogram(values: Sequence[float]) -> str:

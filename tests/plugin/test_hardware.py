@@ -40,3 +40,17 @@ def test_a_bench_on_the_command_line_comes_before_the_links_of_the_project(proje
     assert project.run(HW, ONE, test=EXCHANGE).outcomes() == {"test_it[hw-null-asyncio]": "passed"}
     run = project.run(HW, ONE, "--serial-links=mock", test=EXCHANGE)
     assert run.outcomes() == {"test_it[mock-asyncio]": "passed"}
+
+
+def test_a_test_can_ask_how_fast_its_link_may_be(project: Project, bench: Bench) -> None:
+    """P-23: the lowest of what the file says about the wires and both ends; None on a link without limits."""
+    bench.write(a="max_baudrate = 3_000_000", b="max_baudrate = 921_600", null="max_baudrate = 1_000_000")
+    run = project.run(
+        HW,
+        "--serial-links=hw,mock",
+        test="""
+        def test_it(serial_link):
+            assert serial_link.max_baudrate == {"hw-null": 921_600, "mock": None}[serial_link.name]
+        """,
+    )
+    run.result.assert_outcomes(passed=2)
