@@ -88,9 +88,10 @@ def _findings(cases: Iterable[Test]) -> str:
 
 def _value(value: Any) -> str:
     """As text; a list of numbers as a picture."""
+    text = escape(str(value))
     items = cast("list[object]", value) if isinstance(value, list) else []
     numbers = [float(item) for item in items if isinstance(item, (int, float))]
-    return _histogram(numbers) if numbers and len(numbers) == len(items) else escape(str(value))
+    return _histogram(numbers) if numbers and len(numbers) == len(items) else text
 
 
 def _histogram(values: Sequence[float]) -> str:
