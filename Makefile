@@ -25,7 +25,7 @@ PEERS := pyserial pyserial-asyncio-fast serialx aioserial trio-serial
 PLUGINS  := pytest-asyncio pytest-html pytest-randomly pytest-repeat pytest-rerunfailures pytest-timeout pytest-trio \
             pytest-xdist
 EMBEDDED := pytest-embedded pytest-embedded-serial
-SITE  := sphinx furo myst-parser rich
+SITE  := sphinx furo myst-parser rich hypothesis
 TOOLS := coverage mypy 'pyright[nodejs]' ruff
 
 DEV    := .venvs/dev/bin

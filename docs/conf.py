@@ -38,6 +38,9 @@ autodoc_typehints_description_target = "documented"
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 
+# `SerialPort` is two classes; a bare annotation may mean either, and links to the first.
+suppress_warnings = ["ref.python"]
+
 _LINK = re.compile(r"^\* \[[^]]+\]\(([^):]+)\.md\)", re.MULTILINE)
 
 _FETCHED = re.compile(

@@ -68,6 +68,12 @@ def _marker() -> str:
     return "\n".join([f"`{signature}`", "", intro, "", "| keyword | |", "|---|---|", *rows, "", outro.strip()])
 
 
+def _types() -> str:
+    names = [name for name in pytest_anyserial.__all__ if name[0].isupper()]
+    blocks = [f".. autoclass:: pytest_anyserial.{name}\n   :members:\n" for name in names]
+    return "\n".join(["```{eval-rst}", *blocks, "```"])
+
+
 #: Linux tells a pseudo terminal by its number.
 _UART, _PTY = os.makedev(4, 64), os.makedev(136, 0)
 _SIGNS: Final = {Capability.SUPPORTED: "yes", Capability.UNSUPPORTED: "no", Capability.UNKNOWN: "asks"}
@@ -99,6 +105,7 @@ _PARTS: Final[Mapping[str, Callable[[], str]]] = {
     "options": lambda: "\n".join(["| option | |", "|---|---|", *_Parser().options]),
     "settings": lambda: "\n".join(["| setting | |", "|---|---|", *_Parser().settings]),
     "marker": _marker,
+    "types": _types,
     "capabilities": _capabilities,
 }
 

@@ -1,5 +1,6 @@
 """The documentation is true where a machine can tell: links lead somewhere, examples are of today, duties are met."""
 
+import importlib
 import re
 from pathlib import Path
 
@@ -54,6 +55,22 @@ def test_every_page_is_listed() -> None:
     listed = {(index.parent / link).resolve() for link in LINK.findall(prose(index))}
     pages = {page for page in PAGES if index.parent in page.parents and page != index}
     assert [page for page in pages if not listed & {page, page.with_name("index.md")}] == []
+
+
+@pytest.mark.parametrize(
+    ("module", "pages"),
+    [
+        ("anyserial", ["library", "exceptions"]),
+        ("anyserial.sync", ["blocking"]),
+        ("anyserial.testing", ["testing"]),
+        ("pytest_anyserial.strategies", ["plugin"]),
+    ],
+)
+def test_every_public_name_is_in_the_reference(module: str, pages: list[str]) -> None:
+    """A name that can be imported can be looked up."""
+    text = "".join((ROOT / "docs" / "reference" / f"{page}.md").read_text("utf-8") for page in pages)
+    documented = set(re.findall(r"^\.\. auto\w+:: (\w+)$", text, re.MULTILINE))
+    assert set(importlib.import_module(module).__all__) - {"__version__"} - documented == set()
 
 
 @by_page
