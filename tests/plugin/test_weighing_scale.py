@@ -1,0 +1,45 @@
+"""The example of a bug that Hypothesis finds: it is found, shrunk to one fault, and shown as its page says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from .conftest import Project
+
+EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "weighing_scale"
+
+
+@pytest.fixture
+def example(project: Project) -> Project:
+    """A copy of the example."""
+    for file in EXAMPLE.glob("*.py"):
+        project.file(file.name, file.read_text("utf-8"))
+    return project
+
+
+def test_the_example_passes(example: Project) -> None:
+    """P-63, P-16: one driver does what it should, the other is found out."""
+    run = example.run("--serial-loops=trio", plugins=["_hypothesis_pytestplugin"])
+    assert run.outcomes() == {
+        "test_the_scale_tells_the_weight[Scale-mock-trio]": "passed",
+        "test_the_scale_tells_the_weight[HastyScale-mock-trio]": "passed",
+        "test_no_harmless_fault_changes_the_weight[Scale-mock-trio]": "passed",
+        "test_no_harmless_fault_changes_the_weight[HastyScale-mock-trio]": "xfailed",
+        "test_an_answer_in_two_pieces[Scale-mock-trio]": "passed",
+        "test_an_answer_in_two_pieces[HastyScale-mock-trio]": "xfailed",
+    }
+
+
+def test_the_bug_is_shrunk_to_one_fault(example: Project) -> None:
+    """P-63: the report shows a plan with the one fault that matters, and what passed with it."""
+    run = example.run(
+        "--serial-loops=asyncio", "--runxfail", "-k", "harmless and Hasty", plugins=["_hypothesis_pytestplugin"]
+    )
+    (plan,) = re.findall(r"^E +plan=(.*),$", run.text, re.MULTILINE)
+    assert plan.startswith("FaultPlan(schedule=[FaultEvent(action=FaultAction.")
+    assert plan.count("FaultEvent(") == 1
+    assert "-- serial_port mock 2 --" in run.text
+    assert run.text.count("  opened  ") == 2
