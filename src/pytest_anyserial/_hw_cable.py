@@ -154,7 +154,9 @@ def _problems_fail(wiring: HardwareWiring) -> Generator[None]:
     try:
         yield
     except (BenchMatchError, LeaseError, NoisyLinkError, PowerError, SerialError) as exc:
-        pytest.fail(f'link "{wiring.title}" of {wiring.hardware.file}: {exc}', pytrace=False)
+        text = f'link "{wiring.title}" of {wiring.hardware.file}: {exc}'
+        # A report of the cause beside it would say the same twice.
+        raise pytest.fail.Exception(text, pytrace=False) from None
 
 
 async def _silence(ports: list[SerialPort]) -> None:
