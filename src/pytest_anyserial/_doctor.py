@@ -155,7 +155,7 @@ async def _examine_link(link: BenchLink, bench: SerialBench, fit: Mapping[str, P
 
 
 async def check_link(
-    link: BenchLink, ports: Sequence[BenchPort], ends: Sequence[_wires.End], *, settle: float = _wires.SETTLE
+    link: BenchLink, ports: Sequence[BenchPort], ends: Sequence[_wires.End], *, patience: _wires.Patience | None = None
 ) -> list[Finding]:
     """Check every wire of a link.
 
@@ -163,24 +163,29 @@ async def check_link(
         link: What the file says of it.
         ports: What the file says of its ends.
         ends: The same ports, open.
-        settle: Seconds until what one end does is seen at the other.
+        patience: How long to wait for what does not come.
     """
-    findings = await _wires.check_bytes(ends)
+    patience = patience or _wires.Patience()
+    findings = await _wires.check_bytes(ends, patience=patience)
     lacks = frozenset[str]().union(*(port.lacks for port in ports))
-    findings += await _check_lines(link, ports, ends, lacks, settle)
+    findings += await _check_lines(link, ports, ends, lacks, patience)
     if any(finding.verdict is Verdict.PROBLEM and finding.check == "tx-rx" for finding in findings):
         return [*findings, skipped("break, rates, round trip", "nothing gets through")]
     if "break_signal" in lacks:
         findings.append(skipped("break", "the file says that it lacks break_signal"))
     else:
-        findings += await _wires.check_break(ends, settle=settle)
+        findings += await _wires.check_break(ends, patience=patience)
     limits = [limit for limit in (link.max_baudrate, *(port.max_baudrate for port in ports)) if limit is not None]
-    findings += await _wires.check_rates(ends, min(limits, default=None), settle=settle)
-    return findings + await _wires.check_round_trip(ends)
+    findings += await _wires.check_rates(ends, min(limits, default=None), patience=patience)
+    return findings + await _wires.check_round_trip(ends, patience=patience)
 
 
 async def _check_lines(
-    link: BenchLink, ports: Sequence[BenchPort], ends: Sequence[_wires.End], lacks: frozenset[str], settle: float
+    link: BenchLink,
+    ports: Sequence[BenchPort],
+    ends: Sequence[_wires.End],
+    lacks: frozenset[str],
+    patience: _wires.Patience,
 ) -> list[Finding]:
     wired = [wire for wire in link.wires if wire != "tx-rx"]
     if link.kind == "rs485" and not wired:
@@ -201,5 +206,5 @@ async def _check_lines(
         for line, wire in (("rts", "rts-cts"), ("dtr", "dtr-dsr"))
         if line in port.control_lines and wire not in link.wires
     }
-    lines = await _wires.trace_lines(ends, pinned, settle=settle)
+    lines = await _wires.trace_lines(ends, pinned, patience=patience)
     return _wires.judge_lines(lines, [end.name for end in ends], link.wires)

@@ -21,7 +21,6 @@ assert sys.platform != "win32" or not TYPE_CHECKING
 from anyserial import PortInfo
 
 from ._finding import Finding, ok, problem, warning
-from ._text import count
 
 _ROOT: Final = Path("/")
 #: Programs that take serial devices without being asked, as the kernel names their processes.
@@ -74,7 +73,7 @@ def check_permission(
 def check_holders(path: str, *, root: Path = _ROOT) -> Finding | None:
     """Whether another process has the device open, and which."""
     holders: list[tuple[int, str]] = []
-    hidden = 0
+    hidden = False
     node = os.path.realpath(path)
     for process in _processes(root):
         pid = int(process.name)
@@ -83,7 +82,7 @@ def check_holders(path: str, *, root: Path = _ROOT) -> Finding | None:
         try:
             links = {_link(entry) for entry in (process / "fd").iterdir()}
         except PermissionError:
-            hidden += 1
+            hidden = True
             continue
         except OSError:
             # It has ended meanwhile.
@@ -96,8 +95,7 @@ def check_holders(path: str, *, root: Path = _ROOT) -> Finding | None:
         return problem("in use", f"open in {names}", f"close it there, or: {kill}")
     if not (root / "proc/self").exists():
         return None
-    unseen = f", as far as can be seen without root ({count(hidden, 'process')} hidden)" if hidden else ""
-    return ok("in use", f"not open elsewhere{unseen}")
+    return ok("in use", f"not open elsewhere{', as far as can be seen without root' if hidden else ''}")
 
 
 def check_grabbers(device: PortInfo, *, root: Path = _ROOT, number: int | None = None) -> Finding | None:
@@ -126,7 +124,11 @@ def check_grabbers(device: PortInfo, *, root: Path = _ROOT, number: int | None =
 
 def check_driver(device: PortInfo, *, root: Path = _ROOT) -> Finding | None:
     """Which kernel driver serves the device."""
-    link = _sysfs(device, root) / "driver"
+    hardware = _sysfs(device, root).resolve()
+    # Newer kernels put a bus of their own between the tty of a UART and its device.
+    while (hardware / "subsystem").resolve().name == "serial-base":
+        hardware = hardware.parent
+    link = hardware / "driver"
     return ok("driver", link.resolve().name) if link.exists() else None
 
 

@@ -16,10 +16,10 @@ from ._bench import BenchLink, BenchPort, SerialBench
 from ._doctor import PURPOSE
 from ._lease import LeaseError, leased
 from ._resolve import BenchMatchError, describe, device_key, resolve, stable_match, stanza
-from ._wires import Edge, End, Lines, carry, trace_lines
+from ._wires import Edge, End, Lines, Patience, carry, trace_lines
 
-#: Seconds to listen for a token: a few bytes at a low rate, and the latency timer of an adapter.
-_LISTEN: Final = 0.4
+#: Most pairs of ports are not wired to each other, and each of them costs the whole silence.
+_PATIENCE: Final = Patience(silence=0.5)
 _CONFIG: Final = SerialConfig(baudrate=9600, flush_on_open=True)
 
 
@@ -135,7 +135,7 @@ async def _trace_data(ends: Sequence[End]) -> set[tuple[str, str]]:
     heard: set[tuple[str, str]] = set()
     for sender in ends:
         token = b"<anyserial %s>" % os.urandom(4).hex().encode()
-        received = await carry(sender, ends, token, seconds=_LISTEN)
+        received = await carry(sender, ends, token, patience=_PATIENCE)
         heard |= {(sender.name, name) for name, data in received.items() if token in data}
     return heard
 

@@ -25,8 +25,6 @@ from anyserial import (
 from ._finding import Finding, ok, problem, skipped, warning
 from ._text import count
 
-#: Seconds until an input follows an output at the far end: USB adapters report their lines every 16 ms or so.
-SETTLE: Final = 0.1
 #: Rates of the ladder; what the link declares as its highest comes on top.
 LADDER: Final = (9600, 19200, 38400, 57600, 115_200, 230_400, 460_800, 921_600, 1_500_000, 2_000_000, 3_000_000)
 
@@ -41,11 +39,27 @@ _LINES: Final = {"rts-cts": ("rts", "cts"), "dtr-dsr": ("dtr", "dsr")}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait, in seconds.
+
+    Attributes:
+        settle: Until an input follows an output of the far end; USB adapters report their lines every 16 ms or so.
+        silence: Until no more bytes will come; a busy machine may be silent for a while.
+    """
+
+    settle: float = 0.1
+    silence: float = 2.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class End:
     """An open port, by the name that findings call it."""
 
     name: str
     port: SerialPort
+
+
+_PATIENCE: Final = Patience()
 
 
 class Edge(NamedTuple):
@@ -65,9 +79,9 @@ class Lines(NamedTuple):
 
 
 async def carry(
-    sender: End, listeners: Iterable[End], data: bytes, *, to: End | None = None, seconds: float
+    sender: End, listeners: Sequence[End], data: bytes, *, to: End | None = None, patience: Patience = _PATIENCE
 ) -> dict[str, bytes]:
-    """Send `data` and return what each listener hears: until `to` has heard as much, at most `seconds` long."""
+    """Send `data` and return what each listener hears: until `to` has heard as much, or all have been silent."""
     heard = {end.name: bytearray() for end in listeners}
     for end in listeners:
         await end.port.reset_input_buffer()
@@ -75,10 +89,12 @@ async def carry(
     async def listen(end: End) -> None:
         while True:
             heard[end.name] += await end.port.receive()
+            # A slow machine is no reason to give up, as long as bytes arrive.
+            scope.deadline = anyio.current_time() + patience.silence
             if end == to and len(heard[end.name]) >= len(data):
                 scope.cancel()
 
-    with anyio.move_on_after(seconds) as scope:
+    with anyio.move_on_after(patience.silence + 12 * len(data) / sender.port.config.baudrate) as scope:
         async with anyio.create_task_group() as group:
             for end in listeners:
                 group.start_soon(listen, end)
@@ -86,11 +102,11 @@ async def carry(
     return {name: bytes(received) for name, received in heard.items()}
 
 
-async def check_bytes(ends: Sequence[End]) -> list[Finding]:
+async def check_bytes(ends: Sequence[End], *, patience: Patience = _PATIENCE) -> list[Finding]:
     """Whether all byte values arrive, in each direction."""
     findings: list[Finding] = []
     for sender, receiver in _directions(ends):
-        heard = await carry(sender, ends, _EVERY_BYTE, to=receiver, seconds=_enough(sender, len(_EVERY_BYTE)))
+        heard = await carry(sender, ends, _EVERY_BYTE, to=receiver, patience=patience)
         wire = f"TX of {sender.name}", f"RX of {receiver.name}"
         got = heard[receiver.name]
         if got == _EVERY_BYTE:
@@ -108,14 +124,14 @@ async def check_bytes(ends: Sequence[End]) -> list[Finding]:
 
 
 async def trace_lines(
-    ends: Sequence[End], pinned: Collection[tuple[str, str]] = (), *, settle: float = SETTLE
+    ends: Sequence[End], pinned: Collection[tuple[str, str]] = (), *, patience: Patience = _PATIENCE
 ) -> Lines:
     """Move every control line alone and see which modem lines follow; afterwards all are as before.
 
     Args:
         ends: Ports with modem lines.
         pinned: Outputs that must not move, as `(end, output)`.
-        settle: Seconds that inputs need.
+        patience: How long inputs may take.
     """
     before = {end.name: await end.port.control_lines() for end in ends}
     moving = [(end, line) for end in ends for line in _OUTPUTS if (end.name, line) not in pinned]
@@ -123,17 +139,17 @@ async def trace_lines(
     try:
         for end, line in moving:
             await _drive(end, line, False)
-        await anyio.sleep(settle)
+        await anyio.sleep(patience.settle)
         off = await _inputs(ends)
         for end, line in moving:
             # Up, down and up again: what follows all of that follows this line.
             readings: list[set[tuple[str, str]]] = []
             for level in (True, False, True):
                 await _drive(end, line, level)
-                await anyio.sleep(settle)
+                await anyio.sleep(patience.settle)
                 readings.append(await _inputs(ends))
             await _drive(end, line, False)
-            await anyio.sleep(settle)
+            await anyio.sleep(patience.settle)
             up, down, again = readings
             edges.update(Edge(end.name, line, *place) for place in (up & again) - down)
     finally:
@@ -177,7 +193,7 @@ def _judge(lines: Lines, wire: str, sender: str, receiver: str) -> Finding:
     return problem(wire, text, advice)
 
 
-async def check_break(ends: Sequence[End], *, settle: float = SETTLE) -> list[Finding]:
+async def check_break(ends: Sequence[End], *, patience: Patience = _PATIENCE) -> list[Finding]:
     """Whether a break arrives, in each direction: as a count, or as the zero byte that some adapters make of it."""
     findings: list[Finding] = []
     for sender, receiver in _directions(ends):
@@ -187,10 +203,10 @@ async def check_break(ends: Sequence[End], *, settle: float = SETTLE) -> list[Fi
         await receiver.port.reset_input_buffer()
         before = await _errors(receiver)
         await sender.port.send_break(0.05)
-        await anyio.sleep(settle)
+        await anyio.sleep(patience.settle)
         after = await _errors(receiver)
         heard = b""
-        with anyio.move_on_after(settle):
+        with anyio.move_on_after(patience.settle):
             heard = await receiver.port.receive()
         if after.breaks > before.breaks or heard.startswith(b"\0"):
             findings.append(ok("break", f"a break of {sender.name} reaches {receiver.name}"))
@@ -200,7 +216,7 @@ async def check_break(ends: Sequence[End], *, settle: float = SETTLE) -> list[Fi
     return findings
 
 
-async def check_rates(ends: Sequence[End], highest: int | None, *, settle: float = SETTLE) -> list[Finding]:
+async def check_rates(ends: Sequence[End], highest: int | None, *, patience: Patience = _PATIENCE) -> list[Finding]:
     """Whether data passes without errors at every rate up to `highest`; None is as far as 115200."""
     rates = [rate for rate in LADDER if rate <= (highest or 115_200)]
     if highest is not None and highest not in rates:
@@ -209,7 +225,7 @@ async def check_rates(ends: Sequence[End], highest: int | None, *, settle: float
     passed: list[int] = []
     try:
         for rate in rates:
-            trouble = await _trouble_at(rate, ends, settle)
+            trouble = await _trouble_at(rate, ends, patience)
             if trouble is not None:
                 advice = (
                     f"say max_baudrate = {passed[-1]}, or use a shorter cable" if passed else "check the wires first"
@@ -220,22 +236,23 @@ async def check_rates(ends: Sequence[End], highest: int | None, *, settle: float
         with anyio.CancelScope(shield=True):
             for end, config in configs:
                 await end.port.configure(config)
+            await anyio.sleep(patience.settle)
     declared = "" if highest is not None else " (no max_baudrate is declared)"
     return [ok("rates", f"{passed[0]} to {passed[-1]} baud without errors{declared}")]
 
 
-async def _trouble_at(rate: int, ends: Sequence[End], settle: float) -> str | None:
+async def _trouble_at(rate: int, ends: Sequence[End], patience: Patience) -> str | None:
     try:
         for end in ends:
             await end.port.configure(end.port.config.with_changes(baudrate=rate))
     except UnsupportedConfigurationError as exc:
         return f"the driver refuses: {exc}"
     # An adapter that changes its rate may still make a byte of what was on the line.
-    await anyio.sleep(settle)
+    await anyio.sleep(patience.settle)
     data = _EVERY_BYTE * min(16, max(1, rate // 25_600))
     for sender, receiver in _directions(ends):
         before = await _errors(receiver)
-        heard = await carry(sender, [receiver], data, to=receiver, seconds=_enough(sender, len(data)))
+        heard = await carry(sender, [receiver], data, to=receiver, patience=patience)
         after = await _errors(receiver)
         direction = f"from {sender.name} to {receiver.name}"
         if heard[receiver.name] != data:
@@ -247,20 +264,23 @@ async def _trouble_at(rate: int, ends: Sequence[End], settle: float) -> str | No
     return None
 
 
-async def check_round_trip(ends: Sequence[End]) -> list[Finding]:
+async def check_round_trip(ends: Sequence[End], *, patience: Patience = _PATIENCE) -> list[Finding]:
     """How long a byte takes there and back."""
     times: list[float] = []
     for _ in range(_ROUND_TRIPS):
         start = time.perf_counter()
         for sender, receiver in _directions(ends):
-            if not (await carry(sender, [receiver], b"U", to=receiver, seconds=_enough(sender, 1)))[receiver.name]:
+            if not (await carry(sender, [receiver], b"U", to=receiver, patience=patience))[receiver.name]:
                 return [problem("round trip", f"a byte from {sender.name} to {receiver.name} is lost")]
         times.append(time.perf_counter() - start)
     median = statistics.median(times)
     rate = ends[0].port.config.baudrate
     text = f"{median * 1e3:.1f} ms (worst {max(times) * 1e3:.1f} ms) at {rate} baud"
     if median > _SLOW_ROUND_TRIP + 20 / rate:
-        return [warning("round trip", text, "the adapter batches bytes: open = { low_latency = true } may help")]
+        advice = "an adapter that batches bytes does so less with open = { low_latency = true }"
+        if all(end.port.config.low_latency for end in ends):
+            advice = "low_latency is on already: is this machine busy?"
+        return [warning("round trip", text, advice)]
     return [ok("round trip", text)]
 
 
@@ -268,11 +288,6 @@ def _directions(ends: Sequence[End]) -> Iterator[tuple[End, End]]:
     yield ends[0], ends[-1]
     if len(ends) > 1:
         yield ends[-1], ends[0]
-
-
-def _enough(sender: End, size: int) -> float:
-    """Seconds in which so many bytes have certainly arrived."""
-    return 1.0 + 2 * 12 * size / sender.port.config.baudrate
 
 
 def _difference(sent: bytes, got: bytes) -> str:

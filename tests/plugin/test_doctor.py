@@ -22,7 +22,7 @@ from pytest_anyserial._doctor import check_link, link_config
 from pytest_anyserial._finding import Verdict
 from pytest_anyserial._lease import leased
 
-from .cables import cable
+from .cables import QUICK, cable
 
 if sys.platform == "win32":
     pytest.skip("needs pseudo terminals", allow_module_level=True)
@@ -247,7 +247,7 @@ async def test_a_link_with_all_its_wires() -> None:
     """H-21: limits of link and ports hold, and what the file says is lacking is not tried."""
     link = BenchLink(name="x", ends=("a", "b"), kind="null-modem", wires=("tx-rx", "rts-cts"), max_baudrate=57_600)
     async with cable() as made:
-        findings = await check_link(link, [port("a", max_baudrate=19_200), port("b")], made.ends, settle=0.001)
+        findings = await check_link(link, [port("a", max_baudrate=19_200), port("b")], made.ends, patience=QUICK)
         assert [(f.check, f.verdict) for f in findings[:-1]] == [
             *[("tx-rx", Verdict.OK)] * 2,
             *[("rts-cts", Verdict.OK)] * 2,
@@ -264,12 +264,12 @@ async def test_lines_that_the_file_holds_do_not_move() -> None:
     link = BenchLink(name="x", ends=("a", "b"), kind="null-modem", wires=("tx-rx", "rts-cts"))
     ports = [port("a", control_lines={"dtr": False, "rts": False}), port("b", lacks=frozenset({"break_signal"}))]
     async with cable() as made:
-        findings = await check_link(link, ports, made.ends, settle=0.001)
+        findings = await check_link(link, ports, made.ends, patience=QUICK)
         assert [f.verdict for f in findings if f.check == "rts-cts"] == [Verdict.OK, Verdict.OK]
         assert "dtr" not in made.a.moved
         assert "rts" in made.a.moved
         ports[0] = port("a", lacks=frozenset({"control_lines"}))
-        findings = await check_link(link, ports, made.ends, settle=0.001)
+        findings = await check_link(link, ports, made.ends, patience=QUICK)
         assert next(f.text for f in findings if f.check == "lines") == "the file says that it lacks control_lines"
 
 

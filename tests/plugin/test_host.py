@@ -191,6 +191,26 @@ def test_the_driver_and_its_latency_timer(tree: Tree) -> None:
     assert check_latency(ADAPTER, low_latency=False, root=tree.root) == Finding("latency timer", Verdict.OK, "1 ms")
 
 
+def test_the_driver_of_a_uart_on_board(tree: Tree) -> None:
+    """H-21: not that of the bus which the kernel puts between."""
+    chip = tree.root / "sys/devices/pci0/0000:00:04.0"
+    port = chip / "0000:00:04.0:0/0000:00:04.0:0.0"
+    port.mkdir(parents=True)
+    for folder, subsystem, driver in (
+        (chip, "pci", "serial"),
+        (port.parent, "serial-base", "ctrl"),
+        (port, "serial-base", "port"),
+    ):
+        for name, target in (("subsystem", f"bus/{subsystem}"), ("driver", f"bus/{subsystem}/drivers/{driver}")):
+            (tree.root / "sys" / target).mkdir(parents=True, exist_ok=True)
+            (folder / name).symlink_to(tree.root / "sys" / target)
+    entry = tree.root / "sys/class/tty/ttyS4"
+    entry.mkdir(parents=True)
+    (entry / "device").symlink_to(port)
+    finding = check_driver(PortInfo(device="/dev/ttyS4"), root=tree.root)
+    assert finding == Finding("driver", Verdict.OK, "serial")
+
+
 def test_a_second_adapter_with_the_same_serial_number() -> None:
     """H-21: is named; the other port of the same adapter is none."""
     twin = PortInfo(device="/dev/ttyUSB1", vid=0x0403, pid=0x6001, serial_number="A", location="1-2")

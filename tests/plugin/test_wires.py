@@ -15,7 +15,7 @@ from pytest_anyserial._wires import (
     trace_lines,
 )
 
-from .cables import CROSSED, cable, loopback, lost
+from .cables import CROSSED, QUICK, cable, loopback, lost
 
 pytestmark = pytest.mark.anyio
 
@@ -29,10 +29,10 @@ def texts(findings: list[Finding], verdict: Verdict) -> list[str]:
 async def test_a_good_cable() -> None:
     """H-21: both ways, every byte value, lines, break, rates and round trip."""
     async with cable() as made:
-        findings = await check_bytes(made.ends)
-        findings += judge_lines(await trace_lines(made.ends, settle=0), ["a", "b"], WIRES)
-        findings += await check_break(made.ends, settle=0.001)
-        findings += await check_rates(made.ends, 1_000_000, settle=0)
+        findings = await check_bytes(made.ends, patience=QUICK)
+        findings += judge_lines(await trace_lines(made.ends, patience=QUICK), ["a", "b"], WIRES)
+        findings += await check_break(made.ends, patience=QUICK)
+        findings += await check_rates(made.ends, 1_000_000, patience=QUICK)
         assert texts(findings, Verdict.OK) == [
             "TX of a reaches RX of b: every byte value",
             "TX of b reaches RX of a: every byte value",
@@ -45,7 +45,7 @@ async def test_a_good_cable() -> None:
             "9600 to 1000000 baud without errors",
         ]
         assert len(findings) == 9
-        (round_trip,) = await check_round_trip(made.ends)
+        (round_trip,) = await check_round_trip(made.ends, patience=QUICK)
         assert round_trip.check == "round trip"
         assert "at 115200 baud" in round_trip.text
 
@@ -53,9 +53,9 @@ async def test_a_good_cable() -> None:
 async def test_a_loopback_plug() -> None:
     """H-21: one port is both ends."""
     async with loopback() as ends:
-        findings = await check_bytes(ends)
-        findings += judge_lines(await trace_lines(ends, settle=0), ["a"], WIRES)
-        findings += await check_rates(ends, None, settle=0)
+        findings = await check_bytes(ends, patience=QUICK)
+        findings += judge_lines(await trace_lines(ends, patience=QUICK), ["a"], WIRES)
+        findings += await check_rates(ends, None, patience=QUICK)
         assert texts(findings, Verdict.OK) == [
             "TX of a reaches RX of a: every byte value",
             "RTS of a reaches CTS of a",
@@ -68,7 +68,7 @@ async def test_an_open_data_wire_is_named() -> None:
     """H-21: one direction is open, the other is well."""
     async with cable() as made:
         made.a.faults = lost()
-        first, second = await check_bytes(made.ends)
+        first, second = await check_bytes(made.ends, patience=QUICK)
         assert (first.verdict, second.verdict) == (Verdict.PROBLEM, Verdict.OK)
         assert first.text == "TX of a does not reach RX of b"
         assert "check that wire" in first.advice
@@ -77,7 +77,7 @@ async def test_an_open_data_wire_is_named() -> None:
 async def test_a_loopback_plug_in_place_of_a_cable() -> None:
     """H-21: what is sent comes back."""
     async with loopback() as (a,), cable() as made:
-        first, _ = await check_bytes([a, made.ends[1]])
+        first, _ = await check_bytes([a, made.ends[1]], patience=QUICK)
         assert first.text == "TX of a does not reach RX of b; it comes back to RX of a: looks like a loopback plug"
 
 
@@ -108,7 +108,7 @@ async def test_garbled_data(plan: FaultPlan, text: str, advice: str) -> None:
     async with cable() as made:
         # A plan belongs to one port for good, and this test has three loops.
         made.a.faults = FaultPlan(schedule=list(plan.schedule))
-        first, _ = await check_bytes(made.ends)
+        first, _ = await check_bytes(made.ends, patience=QUICK)
         assert first.text == f"TX of a reaches RX of b, but {text}"
         assert advice in first.advice
 
@@ -146,7 +146,7 @@ async def test_a_miswired_line_is_named_by_wire(fault: str) -> None:
     of_b, of_a, expected = MISWIRED[fault]
     async with cable() as made:
         made.a.inputs, made.b.inputs = CROSSED | of_a, CROSSED | of_b
-        findings = judge_lines(await trace_lines(made.ends, settle=0), ["a", "b"], WIRES)
+        findings = judge_lines(await trace_lines(made.ends, patience=QUICK), ["a", "b"], WIRES)
         assert texts(findings, Verdict.PROBLEM) == expected
         assert len(findings) == 4
 
@@ -155,7 +155,7 @@ async def test_a_wire_that_the_file_does_not_mention() -> None:
     """H-21: is worth a warning when it is there in both directions."""
     async with cable() as made:
         made.b.inputs = CROSSED | {"cts": ""}
-        (finding,) = judge_lines(await trace_lines(made.ends, settle=0), ["a", "b"], ["tx-rx"])
+        (finding,) = judge_lines(await trace_lines(made.ends, patience=QUICK), ["a", "b"], ["tx-rx"])
         assert (finding.check, finding.verdict) == ("dtr-dsr", Verdict.WARNING)
         assert finding.advice == 'add "dtr-dsr" to wires'
 
@@ -165,7 +165,7 @@ async def test_lines_are_left_as_they_were() -> None:
     async with cable() as made:
         await made.ends[0].port.set_control_lines(rts=True, dtr=True)
         made.a.moved.clear()
-        lines = await trace_lines(made.ends, pinned={("a", "dtr")}, settle=0)
+        lines = await trace_lines(made.ends, pinned={("a", "dtr")}, patience=QUICK)
         assert {edge.output for edge in lines.edges if edge.sender == "a"} == {"rts"}
         assert made.a.control_lines().rts
         assert set(made.a.moved) == {"rts"}
@@ -175,7 +175,7 @@ async def test_a_break_that_is_lost() -> None:
     """H-21: in that direction only; the advice says how to declare it."""
     async with cable() as made:
         made.a.breaks = False
-        lost_, good = await check_break(made.ends, settle=0.001)
+        lost_, good = await check_break(made.ends, patience=QUICK)
         assert (lost_.text, lost_.verdict) == ("a break of a does not reach b", Verdict.PROBLEM)
         assert 'lacks = ["break_signal"]' in lost_.advice
         assert good.verdict is Verdict.OK
@@ -185,7 +185,7 @@ async def test_a_rate_at_which_bytes_are_lost() -> None:
     """H-21: the ladder ends there, and the advice is the rate below."""
     async with cable() as made:
         made.b.plan_at = lambda rate: lost(at=10, count=5) if rate >= 460_800 else FaultPlan()
-        (finding,) = await check_rates(made.ends, 3_000_000, settle=0)
+        (finding,) = await check_rates(made.ends, 3_000_000, patience=QUICK)
         assert finding.verdict is Verdict.PROBLEM
         assert finding.text == "at 460800 baud from b to a only 4091 of 4096 bytes arrive"
         assert finding.advice == "say max_baudrate = 230400, or use a shorter cable"
@@ -196,7 +196,7 @@ async def test_a_rate_that_is_refused() -> None:
     """H-21: by the driver of either end."""
     async with cable() as made:
         made.b.refused = [250_000]
-        (finding,) = await check_rates(made.ends, 250_000, settle=0)
+        (finding,) = await check_rates(made.ends, 250_000, patience=QUICK)
         assert finding.text.startswith("at 250000 baud the driver refuses: ")
         assert finding.advice == "say max_baudrate = 230400, or use a shorter cable"
 
@@ -206,7 +206,7 @@ async def test_errors_that_only_the_counters_show() -> None:
     async with cable() as made:
         framing = FaultEvent(action="framing", direction="read", at_byte=7, count=2)
         made.b.plan_at = lambda rate: FaultPlan(schedule=[framing])
-        (finding,) = await check_rates(made.ends, 9600, settle=0)
+        (finding,) = await check_rates(made.ends, 9600, patience=QUICK)
         assert finding.text == "at 9600 baud from a to b there are 2 framing errors"
         assert finding.advice == "check the wires first"
 
@@ -215,7 +215,7 @@ async def test_a_slow_round_trip_has_advice() -> None:
     """H-21: an adapter that batches bytes."""
     async with cable() as made:
         made.a.faults = FaultPlan(paced=1200)
-        (finding,) = await check_round_trip(made.ends)
+        (finding,) = await check_round_trip(made.ends, patience=QUICK)
         assert finding.verdict is Verdict.WARNING
         assert "low_latency = true" in finding.advice
 
@@ -224,5 +224,5 @@ async def test_a_round_trip_that_breaks_off() -> None:
     """H-21: bounded, and it says in which direction."""
     async with cable() as made:
         made.b.faults = lost(at=2)
-        (finding,) = await check_round_trip(made.ends)
+        (finding,) = await check_round_trip(made.ends, patience=QUICK)
         assert finding.text == "a byte from b to a is lost"

@@ -1,0 +1,84 @@
+"""The doctor, where wires can be opened and swapped one by one under real drivers.
+
+Runs inside the virtual bench: `bench.py -- python -m pytest hil/virtual/test_doctor.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pytest_anyserial.__main__ import main
+
+BENCH = Path("/run/virtual-bench/hil.toml")
+CONTROL = Path(__file__).with_name("control")
+
+if not BENCH.exists():
+    pytest.skip("needs the virtual bench", allow_module_level=True)
+
+LINKS = {
+    name: link for name, link in tomllib.loads(BENCH.read_text("utf-8"))["links"].items() if len(link["ends"]) == 2
+}
+
+
+def control(*command: str) -> None:
+    subprocess.run([str(CONTROL), *command], check=True, timeout=20)
+
+
+@pytest.fixture
+def link(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A link of the bench, in order again afterwards."""
+    yield request.param
+    control("restore")
+
+
+@pytest.fixture
+def problems(link: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[[], list[str]]:
+    """Ask the doctor what is wrong with that link."""
+    file = tmp_path / "hil.toml"
+    ports = (f"[ports.{end}]\nmatch.serial_number = {json.dumps(end)}" for end in LINKS[link]["ends"])
+    facts = (f"{key} = {json.dumps(LINKS[link][key])}" for key in ("ends", "kind", "wires"))
+    file.write_text(
+        "\n".join(["schema = 1", *ports, f"[links.{link}]", *facts, "max_baudrate = 9600"]), encoding="utf-8"
+    )
+
+    def ask() -> list[str]:
+        status = main(["doctor", "--json", str(file)])
+        subjects: dict[str, list[dict[str, str]]] = json.loads(capsys.readouterr().out)["subjects"]
+        findings = [finding for found in subjects.values() for finding in found]
+        wrong = [finding["text"] for finding in findings if finding["verdict"] == "problem"]
+        assert status == (1 if wrong else 0)
+        return wrong
+
+    return ask
+
+
+@pytest.mark.parametrize("link", LINKS, indirect=True)
+def test_a_good_link_is_well(problems: Callable[[], list[str]]) -> None:
+    """H-21, H-40: nothing is wrong with what nobody has touched."""
+    assert problems() == []
+
+
+@pytest.mark.parametrize("link", ["ftdi"], indirect=True)
+@pytest.mark.parametrize(("output", "input_"), [("tx", "RX"), ("rts", "CTS"), ("dtr", "DSR")])
+def test_an_open_wire_is_named(link: str, output: str, input_: str, problems: Callable[[], list[str]]) -> None:
+    """H-21, H-42: that wire and no other."""
+    a, b = LINKS[link]["ends"]
+    control("open", f"{a}.{output}")
+    assert problems() == [f"{output.upper()} of {a} does not reach {input_} of {b}"]
+
+
+@pytest.mark.parametrize("link", ["cp210x"], indirect=True)
+def test_swapped_lines_are_named(link: str, problems: Callable[[], list[str]]) -> None:
+    """H-21, H-42: which one took the place of which."""
+    a, b = LINKS[link]["ends"]
+    control("swap", f"{a}.rts", f"{a}.dtr")
+    assert problems() == [
+        f"RTS of {a} does not reach CTS of {b}; looks swapped with DTR",
+        f"DTR of {a} does not reach DSR of {b}; looks swapped with RTS",
+    ]
