@@ -63,19 +63,21 @@ async def test_the_last_failure_is_reported(meter, serial_script):
         await meter.voltage()
 
 
-async def test_a_silent_device_is_reported(meter, serial_script):
+async def test_a_silent_device_is_reported(meter, serial_script, serial_clock):
     serial_script.on(ASK_VOLTAGE).times(2)
     with pytest.raises(NoReplyError, match=r"no answer within 0\.2 s, received nothing"):
         await meter.voltage()
+    # A frame gap, a timeout, a timeout of silence, and the timeout of the second try.
+    assert serial_clock.time == 0.60175
 
 
-async def test_a_late_reply_is_not_taken_for_the_next_answer(meter, serial_script):
+async def test_a_late_reply_is_not_taken_for_the_next_answer(meter, serial_script, serial_clock):
     serial_script.on(ASK_VOLTAGE).reply(VOLTAGE_230_7, after=0.25)
     serial_script.on(ASK_VOLTAGE).reply(VOLTAGE_231_4)
     assert await meter.voltage() == 231.4
 
 
-async def test_the_reply_to_a_cancelled_call_is_not_taken_for_the_next_answer(meter, serial_peer):
+async def test_the_reply_to_a_cancelled_call_is_not_taken_for_the_next_answer(meter, serial_peer, serial_clock):
     device = BufferedByteStream(serial_peer)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(meter.voltage)
