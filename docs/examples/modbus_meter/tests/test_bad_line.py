@@ -40,7 +40,7 @@ async def test_a_damaged_byte_costs_one_retry(meter, serial_script, serial_fault
     serial_faults.at_byte(4).corrupt(0x10)
     serial_script.on(ASK_VOLTAGE).reply(VOLTAGE_230_7).times(2)
     assert await meter.voltage() == 230.7
-    assert serial_clock.time < 0.3
+    assert 1.0 < serial_clock.time < 1.1
 
 
 async def test_a_pulled_adapter_is_not_retried(meter, serial_script, serial_faults):
