@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from anyserial import FlowControl, Parity, RS485Config, SerialConfig
 from pytest_anyserial import BenchLink, BenchPort
 from pytest_anyserial._bench import BenchFileError, Match, Power, load
+from pytest_anyserial._bench_schema import json_schema
 
 FULL = """
     schema = 1
@@ -361,3 +364,26 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     (text,) = problems(tmp_path, "schema = 1\nports.a.match.path = /dev/ttyS0")
     assert text == "hil.toml: is not TOML: Invalid value (at line 2, column 22)"
     assert problems(tmp_path, "a = " + "[" * 5000) == ["hil.toml: is not TOML that can be read: nested too deeply"]
+
+
+PAGES = Path(__file__).resolve().parents[2] / "docs"
+
+
+def test_the_page_has_every_key() -> None:
+    """H-06: whoever looks a key up finds it."""
+
+    def keys(schema: dict[str, Any]) -> set[str]:
+        inner = [*schema.get("properties", {}).values(), *schema.get("patternProperties", {}).values()]
+        return set(schema.get("properties", {})).union(*map(keys, inner))
+
+    page = (PAGES / "bench-file.md").read_text(encoding="utf-8")
+    assert {key for key in keys(json_schema()) if f"`{key}`" not in page} == set()
+
+
+@pytest.mark.parametrize("name", ["bench-file.md", "wire-a-bench.md"])
+def test_examples_of_bench_files_are_right(tmp_path: Path, name: str) -> None:
+    """H-01: what a page shows as a whole file can be used."""
+    blocks = re.findall(r"^```toml\n(schema = .*?)^```$", (PAGES / name).read_text(encoding="utf-8"), re.M | re.S)
+    assert blocks
+    for block in blocks:
+        load(file(tmp_path, block))
