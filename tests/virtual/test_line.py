@@ -82,7 +82,7 @@ def test_output_can_be_discarded():
     a.transmit(bytes(100))
     a.discard_output()
     time.advance(1)
-    assert len(b.fifo) == 1
+    assert 1 <= len(b.fifo) < 10
     assert a.idle
 
 
@@ -108,14 +108,14 @@ def test_automatic_rts_holds_the_far_end_before_anything_is_lost():
     for _ in range(200):
         sent += a.transmit(bytes(100))
         time.advance(0.01)
-    assert len(b.fifo) < b.fifo.capacity
+    assert 500 < len(b.fifo) < 1000
     assert not b.rts
     while len(b.fifo) or not a.idle:
         received += len(b.fifo.take(1000)[0])
         b.input_taken()
         time.advance(0.001)
     assert b.rts
-    assert received == sent > b.fifo.capacity / 2
+    assert received == sent
 
 
 def test_a_break_is_one_zero_and_holds_what_follows():

@@ -8,9 +8,12 @@ from .sampling import FINE, Error
 
 
 class Fifo:
-    """At most `capacity` characters; what does not fit is lost and marks the next character that does."""
+    """At most `capacity` characters; what does not fit is lost and marks the next character that does.
 
-    def __init__(self, capacity: int = 4096) -> None:
+    Far more than silicon has: a host that is emulated on a busy machine may look away for seconds.
+    """
+
+    def __init__(self, capacity: int = 65_536) -> None:
         self.capacity = capacity
         self._runs: deque[tuple[bytearray, Error]] = deque()
         self._size = 0

@@ -15,10 +15,10 @@ from .sampling import FINE, Error, Format, received
 
 # A step of transmission, and how far a late step may catch up. Bursts longer than this would overrun a receiver that
 # keeps up with the line.
-_STEP: Final = 0.001
+_STEP: Final = 0.004
 _CATCH_UP: Final = 0.004
-# With automatic RTS a receiver asks for silence when this much of its FIFO is full.
-_HIGH_WATER: Final = 0.5
+# With automatic RTS a receiver asks for silence when so many characters wait.
+_HIGH_WATER: Final = 512
 
 
 class Modem(enum.IntFlag):
@@ -128,7 +128,7 @@ class Uart:
     @property
     def rts(self) -> bool:
         """The line as it is driven."""
-        full = self.auto_rts and len(self.fifo) >= self.fifo.capacity * _HIGH_WATER
+        full = self.auto_rts and len(self.fifo) >= _HIGH_WATER
         return self.powered and self._rts and not full
 
     @property
