@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import os
 import threading
 from collections.abc import Iterator
-from types import CodeType
 from typing import Any
 
 import anyio
 import pytest
 
-from anyserial import sync
-from anyserial.testing import pty_pair
+from anyserial import SerialError, sync
+from anyserial.testing import mock_pair
 
 from .pages import PAGES, TUTORIAL, Block, blocks
 
@@ -47,54 +45,52 @@ def the_usual_portal() -> Iterator[None]:
     sync.configure_portal()
 
 
-@pytest.fixture
-def instrument() -> Iterator[str]:
-    """A path whose far end answers every line; it hangs up in the end."""
+@contextlib.contextmanager
+def instrument() -> Iterator[None]:
+    """The device that the examples open: it answers every line."""
 
-    def answer(far_end: int) -> None:
-        with contextlib.suppress(OSError):
-            while received := os.read(far_end, 512):
-                if received.endswith(b"\n"):
-                    os.write(far_end, b"ACME,1\n")
-        os.close(far_end)
+    def answer() -> None:
+        with contextlib.suppress(SerialError):
+            while True:
+                if far_end.receive().endswith(b"\n"):
+                    far_end.send(b"ACME,1\n", timeout=20)
 
-    with pty_pair() as ptys:
-        thread = threading.Thread(target=answer, args=(os.open(ptys.path_b, os.O_RDWR | os.O_NOCTTY),))
-        thread.start()
-        yield ptys.path_a
-    thread.join(20)
-    assert not thread.is_alive()
+    with mock_pair(path_a=DEVICE) as pair:
+        with sync.open_serial_port(pair.path_b) as far_end:
+            thread = threading.Thread(target=answer)
+            thread.start()
+            yield
+        thread.join(20)
+        assert not thread.is_alive()
 
 
-def compiled(block: Block, path: str, last: int | None = None) -> CodeType:
-    """The statements up to `last`, with `path` in place of the device."""
-    tree = ast.Module(block.tree.body[:last], [])
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and node.value == DEVICE:
-            node.value = path
-    return compile(tree, str(block.page), "exec", dont_inherit=True)
+def names_of(block: Block, last: int | None = None) -> dict[str, Any]:
+    """Run the statements up to `last`; the names that they define."""
+    names: dict[str, Any] = {}
+    exec(compile(ast.Module(block.tree.body[:last], []), str(block.page), "exec", dont_inherit=True), names)
+    return names
 
 
 @pytest.mark.parametrize("block", parameters(PROGRAMS))
-def test_programs_run(block: Block, instrument: str, anyio_backend: tuple[str, dict[str, Any]]) -> None:
+def test_programs_run(block: Block, anyio_backend: tuple[str, dict[str, Any]]) -> None:
     """C2, A1, A2: a program on a page does what it says, on every loop."""
-    names: dict[str, Any] = {}
-    exec(compiled(block, instrument, -1), names)
+    main = names_of(block, -1)["main"]
 
     async def bounded() -> None:
         with anyio.fail_after(20):
-            await names["main"]()
+            await main()
 
     name, options = anyio_backend
     # The adapter that a page is about is not on this machine.
-    with contextlib.suppress(SystemExit):
+    with instrument(), contextlib.suppress(SystemExit):
         anyio.run(bounded, backend=name, backend_options=options)
 
 
 @pytest.mark.parametrize("block", parameters(STATEMENTS))
-def test_statements_run(block: Block, instrument: str) -> None:
+def test_statements_run(block: Block) -> None:
     """C2: what is on a page can be pasted."""
-    exec(compiled(block, instrument), {})
+    with instrument() if DEVICE in block.code else contextlib.nullcontext():
+        names_of(block)
 
 
 def test_tests_pass(pytester: pytest.Pytester) -> None:
