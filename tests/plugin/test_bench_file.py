@@ -383,7 +383,7 @@ def test_the_page_has_every_key() -> None:
 @pytest.mark.parametrize("name", ["bench-file.md", "wire-a-bench.md"])
 def test_examples_of_bench_files_are_right(tmp_path: Path, name: str) -> None:
     """H-01: what a page shows as a whole file can be used."""
-    blocks = re.findall(r"^```toml\n(schema = .*?)^```$", (PAGES / name).read_text(encoding="utf-8"), re.M | re.S)
+    blocks = re.findall(r"(?ms)^```toml\n(schema = .*?)^```$", (PAGES / name).read_text(encoding="utf-8"))
     assert blocks
     for block in blocks:
         load(file(tmp_path, block))
