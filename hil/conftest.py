@@ -21,11 +21,19 @@ def _duration(text: str) -> float:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.getgroup("anyserial").addoption(
+    group = parser.getgroup("anyserial")
+    group.addoption(
         "--serial-soak",
         metavar="TIME",
         type=_duration,
         help="Let test_soak.py pass traffic for so long on each link, such as 90s, 10m or 8h. Default: skip it.",
+    )
+    group.addoption(
+        "--serial-unplugs",
+        metavar="N",
+        type=int,
+        default=50,
+        help="How often test_unplug.py pulls the plug of each link at a random moment. Default: %(default)s.",
     )
 
 
@@ -36,3 +44,9 @@ def soak(request: pytest.FixtureRequest) -> float:
     if seconds is None:
         pytest.skip("takes as long as you like: say --serial-soak=10m")
     return seconds
+
+
+@pytest.fixture
+def unplugs(request: pytest.FixtureRequest) -> int:
+    """How often to pull the plug at a random moment."""
+    return int(request.config.option.serial_unplugs)

@@ -11,7 +11,7 @@ import anyio
 from anyserial import LineErrors
 from pytest_anyserial import SerialLink, SerialPair
 
-from .support import deliver, errors_of, take
+from .support import deliver, errors_of, one_loop, take
 
 # Around the sizes of USB packets and of a kernel's buffers.
 SIZES = (1, 2, 61, 62, 63, 64, 65, 511, 512, 513, 4095, 4096, 4097)
@@ -56,6 +56,7 @@ async def test_both_directions_at_once(serial_pair: SerialPair) -> None:
         tasks.start_soon(deliver, peer, port, random.Random(2).randbytes(8000))
 
 
+@one_loop
 async def test_a_bulk_run_loses_nothing(
     serial_link: SerialLink, serial_pair: SerialPair, record_property: Callable[[str, object], None]
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 from anyserial import SerialClosedError, SerialConfig, SerialPort
 from pytest_anyserial import SerialLink
 
-from .support import MORE_THAN_A_LINK_HOLDS, Call, deliver, descriptors, take
+from .support import MORE_THAN_A_LINK_HOLDS, Call, deliver, descriptors, take, two_ends
 
 WAITING: dict[str, Callable[[SerialPort], Awaitable[object]]] = {
     "receive": lambda port: port.receive(),
@@ -19,6 +19,7 @@ WAITING: dict[str, Callable[[SerialPort], Awaitable[object]]] = {
 }
 
 
+@two_ends
 @pytest.mark.parametrize("operation", WAITING)
 async def test_a_close_wakes_who_waits(serial_port: SerialPort, operation: str) -> None:
     """H-30, L-92: a parked receive or send ends with SerialClosedError, and the close does not wait for the output."""

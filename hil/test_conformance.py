@@ -1,4 +1,4 @@
-"""The contract of the library, check by check, on every link and every loop: the suite that custom backends pass."""
+"""The contract of the library, check by check, on every link: the suite that custom backends pass."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from anyserial import Capability, SerialConfig, SerialPort
 from anyserial.testing import check_port_pair
 from pytest_anyserial import SerialLink
 
-from .support import two_ends
+from .support import one_loop, two_ends
+
+pytestmark = one_loop
 
 
 @two_ends

@@ -15,7 +15,7 @@ from .support import airtime, one_loop, quickest, real_wire, take
 pytestmark = [one_loop, real_wire]
 
 
-@pytest.mark.parametrize(("baudrate", "count"), [(9600, 1440), (38_400, 5760), (115_200, 17_280)])
+@pytest.mark.parametrize(("baudrate", "count"), [(9600, 960), (38_400, 3840), (115_200, 11_520)])
 async def test_a_drain_takes_as_long_as_the_bytes(
     serial_port: SerialPort,
     serial_peer: SerialPort,

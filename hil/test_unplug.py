@@ -25,8 +25,6 @@ pytestmark = pytest.mark.anyserial(requires=["unplug"])
 
 Record = Callable[[str, object], None]
 
-CYCLES = 50
-
 # Slow, so that there is something to wait for.
 CONFIG = SerialConfig(baudrate=1200)
 
@@ -137,14 +135,14 @@ async def test_a_port_from_before_a_replug_stays_dead(serial_link: SerialLink) -
 
 @one_loop
 @two_ends
-async def test_fifty_unplugs_at_random_moments(serial_link: SerialLink, record_property: Record) -> None:
+async def test_unplugs_at_random_moments(serial_link: SerialLink, unplugs: int, record_property: Record) -> None:
     """H-30: with traffic both ways, whatever is going on ends, nothing is stuck, and nothing is left behind."""
     seed = random.randrange(2**32)
     record_property("seed", seed)
     moments = random.Random(seed)
     await exchange(serial_link)
     before = descriptors()
-    for _ in range(CYCLES):
+    for _ in range(unplugs):
         async with (
             serial_link.opened("port") as port,
             serial_link.opened("peer") as peer,
