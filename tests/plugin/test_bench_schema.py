@@ -128,7 +128,7 @@ def bench_or_problems(call: Callable[[], SerialBench]) -> tuple[str, ...]:
     return ()
 
 
-@given(data=sound(FILE) | spoilt(FILE) | JUNK.filter(lambda data: isinstance(data, dict)))
+@given(data=(sound(FILE) | spoilt(FILE) | JUNK).filter(lambda data: isinstance(data, dict)))
 def test_any_table_is_a_bench_or_our_error(data: dict[str, Any]) -> None:
     """H-01: whatever is in it, and every problem on one line."""
     for problem in bench_or_problems(lambda: parse(data, Path("hil.toml"))):
