@@ -45,6 +45,8 @@ class Evidence:
         is_over = report.when == "teardown"
         if link is not None:
             self._set("serial_link", link.name)
+            if guard.hardware is not None and link.name in guard.hardware.wirings:
+                self._set("serial_bench", guard.hardware.bench.name)
             backend = self._item.funcargs.get("anyio_backend")
             if backend is not None:
                 self._set("serial_loop", _loops.claimed(backend).word)
@@ -63,12 +65,14 @@ class Evidence:
     def _write(self, link: SerialLink, report: pytest.TestReport) -> None:
         if self.folder is None:
             return
-        about: dict[str, object] = {
+        properties = dict(self._item.user_properties)
+        about = {
             "test": self._item.nodeid,
-            "link": link.name,
             "began": self._began.isoformat(timespec="milliseconds"),
+            "bench": properties.get("serial_bench"),
+            "link": link.name,
+            "loop": properties.get("serial_loop"),
         }
-        about["loop"] = dict(self._item.user_properties).get("serial_loop")
         written: list[str] = []
         try:
             for stem, log in _by_stem(link):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import os
 import threading
 import time
 from collections import deque
@@ -206,10 +207,10 @@ class SerialTranscript:
 
 
 def _adapter(port: _Port) -> str:
-    """What the device is, as far as anybody knows: `FT232R USB UART (0403:6001, FT4XYZ)`, else `linux`, `mock`."""
+    """What the device is: `FT232R USB UART (0403:6001, FT4XYZ)`, `pty`, `mock`; else by whose calls it is driven."""
     info = port.port_info
     if info is None:
-        return port.capabilities.backend
+        return "pty" if os.path.realpath(port.path).startswith("/dev/pts/") else port.capabilities.backend
     ids = [] if info.vid is None or info.pid is None else [f"{info.vid:04x}:{info.pid:04x}"]
     details = ", ".join([*ids, *filter(None, [info.serial_number])])
     name = info.description or info.device

@@ -221,7 +221,7 @@ def said(run: Run, project: Project) -> str:
         (r"FOLDER/", ""),
         (r"kill \d+", "kill PID"),
         (r"dev-\w+", "DEVICE"),
-        (r"(Plugged in:)(\n  .*)+", r"\1\n  DEVICES"),
+        (r"Plugged in:(\n  .*)+|No serial device is plugged in\.", "DEVICES"),
     ):
         text = re.sub(pattern, word, text)
     return text.strip()

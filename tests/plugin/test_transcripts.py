@@ -16,6 +16,7 @@ from anyserial import sync
 from anyserial.testing import mock_pair
 from pytest_anyserial import SerialTranscript
 
+from .benches import pty_bench
 from .conftest import Project
 
 ONE = ["--serial-loops=asyncio"]
@@ -57,6 +58,7 @@ def test_a_failed_test_leaves_a_file_per_port(project: Project) -> None:
     assert head.pop("began").endswith("+00:00")
     assert head == {
         "test": "test_it.py::test_bad[mock-trio]",
+        "bench": None,
         "link": "mock",
         "loop": "trio",
         "port": "serial_port",
@@ -108,6 +110,18 @@ def test_the_report_and_its_properties_name_the_files(project: Project) -> None:
             "serial_port_transcript": found[1],
         }.items()
     )
+
+
+def test_a_test_on_a_bench_names_the_bench(project: Project) -> None:
+    """P-81, H-02: in its properties and in its files, and what its adapters are."""
+    with pty_bench(project.path):
+        run = project.run("--serial-hw=hil.toml", *ONE, test=TWO)
+    expected = {"serial_bench": "lab-a", "serial_link": "hw-null", "serial_port_adapter": "pty"}
+    good, bad = run.by_test().values()
+    for reports in (good, bad):
+        assert properties(reports[-1]).items() >= expected.items()
+    for file in files(project)["test_it.py-test_bad-hw-null-asyncio"]:
+        assert lines(file)[0].items() >= {"bench": "lab-a", "link": "hw-null"}.items()
 
 
 def test_a_synchronous_test_has_no_loop(project: Project) -> None:
