@@ -7,6 +7,8 @@
 # make tutorial  the tutorial, typed into an empty folder where only the built package is installed
 # make plugins   the plugin beside other pytest plugins, as a project installs them
 # make kit       the suites that qualify adapters, as far as they run without any
+# make hil       the same suites on the virtual bench: real drivers, emulated adapters (Debian; installs QEMU, as root)
+# make drivers   the part of that which the gate runs
 # make bench     how fast it is beside the bare system calls and other libraries (Linux; BENCH='--quick --cases fan-out')
 # make format    let ruff rewrite what it can
 # make clean     remove environments and caches
@@ -34,7 +36,7 @@ PYTEST := -m pytest --timeout 120
 # pyright runs on the pinned node, not on what the machine may have.
 export PYRIGHT_PYTHON_GLOBAL_NODE := 0
 
-.PHONY: demo test check lint types coverage pythons oldest docs pictures tutorial plugins kit bench format clean
+.PHONY: demo test check lint types coverage pythons oldest docs pictures tutorial plugins kit hil drivers bench format clean
 
 demo: .venv/stamp
 	cd $(EXAMPLE) && "$(CURDIR)/.venv/bin/python" -m pytest -v --serial-links=mock,pty
@@ -71,6 +73,12 @@ python-%: .venvs/%/stamp
 kit: .venvs/dev/stamp
 	$(DEV)/python $(PYTEST) hil --serial-links=mock,pty
 
+VIRTUAL = $(DEV)/python hil/virtual/bench.py --timeout 1200 --output build/hil -- $(DEV)/python $(PYTEST) hil \
+          -p no:randomly --serial-hw=/run/virtual-bench/hil.toml --serial-artifacts=build/hil/transcripts
+
+hil: .venvs/dev/stamp
+	$(VIRTUAL) --serial-report=build/hil/report.html --junitxml=build/hil/junit.xml
+
 oldest: .venvs/oldest/stamp
 	.venvs/oldest/bin/python $(PYTEST) -n 2
 
@@ -104,7 +112,7 @@ format: .venvs/dev/tools.stamp
 	$(DEV)/ruff format .
 
 clean:
-	rm -rf .venv .venvs build .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
+	rm -rf .venv .venvs .cache build .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
 
 .PRECIOUS: .venvs/%/stamp .venvs/%/wheels.stamp
 

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import pwd
+import shutil
 import subprocess
 import sys
 import traceback
@@ -17,6 +18,8 @@ from virtualbench import inside  # noqa: E402  the package is found through the 
 
 # A folder that init.sh makes, and everybody may write to.
 _HOME = "/run/tmp"
+# What may belong to another user on the host, and is made anew by who misses it.
+_CACHES = (".hypothesis", ".pytest_anyserial", ".pytest_cache")
 
 
 def _prepare(job: inside.Job, output: str | None) -> inside.Job:
@@ -34,6 +37,8 @@ def _prepare(job: inside.Job, output: str | None) -> inside.Job:
     if user.pw_uid != 0:
         for folder in writable:
             os.chown(folder, user.pw_uid, user.pw_gid)
+        for cache in _CACHES:
+            shutil.rmtree(os.path.join(job.folder, cache), ignore_errors=True)
     environment = {**job.environment, "HOME": _HOME, "TMPDIR": _HOME}
     return dataclasses.replace(job, environment=environment)
 

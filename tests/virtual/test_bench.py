@@ -1,0 +1,70 @@
+"""The command `bench.py`, as far as it goes without a machine: what cannot run says why and does not look green."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from virtualbench import vhci
+
+BENCH = Path(__file__).parents[2] / "hil" / "virtual" / "bench.py"
+
+
+def bench(*arguments):
+    return subprocess.run(
+        [sys.executable, BENCH, *arguments, "--", "true"], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_a_wrong_adapter_is_a_usage_error():
+    """H-40: status 2, and what there is."""
+    done = bench("--adapters", "ftdi:fdti")
+    assert done.returncode == 2
+    assert done.stderr == "virtual bench: --adapters: 'fdti' is no adapter; there are ftdi, cp210x, acm, xr\n"
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and vhci.is_there(), reason="this machine can do it")
+def test_a_machine_without_the_controller_is_an_error():
+    """H-41: the command is not run, the status is not 0, and the reason is one of two."""
+    done = bench("--where", "host")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("virtual bench: adapters cannot be attached to this machine: ")
+    assert done.stderr.endswith(("that needs root\n", "its kernel has no module vhci_hcd, or refuses to load it\n"))
+
+
+def test_a_machine_that_cannot_be_had_is_an_error(tmp_path):
+    """H-41: no emulator and no way to install one."""
+    python = Path(sys.executable)
+    done = subprocess.run(
+        [python, BENCH, "--where", "vm", "--cache", tmp_path / "cache", "--", "true"],
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr == (
+        "virtual bench: qemu-system-x86_64 is not installed, and there is no apt-get here to install it with\n"
+    )
+
+
+def test_the_controller_is_read_and_written_as_the_kernel_has_it(tmp_path):
+    """H-42: free full-speed ports come from `status`; attach and detach are lines of numbers."""
+    (tmp_path / "status").write_text(
+        "hub port sta spd dev      sockfd local_busid\n"
+        "hs  0000 006 002 00010001 000003 0-0\n"
+        "hs  0001 004 000 00000000 000000 0-0\n"
+        "ss  0008 004 000 00000000 000000 0-0\n"
+    )
+    assert not vhci.is_there(tmp_path)
+    assert vhci.free_ports(tmp_path) == [1]
+    with open(tmp_path / "detach", "wb") as anything:
+        vhci.attach(1, anything, tmp_path)
+        assert (tmp_path / "attach").read_text() == f"1 {anything.fileno()} {0x10002} 2"
+    vhci.detach(1, tmp_path)
+    assert (tmp_path / "detach").read_text() == "1"
+    assert vhci.is_there(tmp_path)
