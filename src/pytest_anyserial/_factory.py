@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 from anyserial import SerialConfig
 from anyserial.testing import FaultEvent, FaultPlan, MockPair
 
+from ._faults import SerialFaults
 from ._fixtures import RUNNING, SerialPair
 from ._hw_cable import HardwareCable
 
 if TYPE_CHECKING:
     import pytest
+
+    from ._link import SerialLink
 
 
 class SerialFactory:
@@ -24,7 +27,7 @@ class SerialFactory:
 
     @asynccontextmanager
     async def __call__(
-        self, config: SerialConfig | None = None, *, faults: FaultPlan | Iterable[FaultEvent] = ()
+        self, config: SerialConfig | None = None, *, faults: FaultPlan | Iterable[FaultEvent] | None = None
     ) -> AsyncGenerator[SerialPair]:
         """Both ends of a fresh link, open for the length of an `async with` block. Several may be open at once.
 
@@ -43,21 +46,22 @@ class SerialFactory:
             raise RuntimeError("serial_factory opens ports for a test that uses it: call it while that test runs")
         guard.check_loop(guard.value_of("anyio_backend"))
         config = config or guard.value_of("serial_config")
-        plan = faults if isinstance(faults, FaultPlan) else FaultPlan(schedule=faults)
         with guard.link._another() as link:
-            if isinstance(link._cable, MockPair):
-                # Late, because a test without a mock needs none of it.
-                from ._faults import SerialFaults
-
-                planned = SerialFaults(link, link._cable)
-                planned.plan = plan
-            elif repr(plan) != repr(FaultPlan()):
-                raise ValueError(f"faults can be planned on the mock link only, and this test runs on {link.name}")
-            else:
-                planned = None
+            planned = None if faults is None else _planned(link, faults)
             if isinstance(link._cable, HardwareCable):
                 await link._cable.settle()
             async with link.opened("port", config) as port, link.opened("peer", config) as peer:
                 yield SerialPair(port, peer)
             if planned is not None:
                 planned.assert_fired()
+
+
+def _planned(link: SerialLink, faults: FaultPlan | Iterable[FaultEvent]) -> SerialFaults:
+    if isinstance(link._cable, MockPair):
+        planned = SerialFaults(link, link._cable)
+        planned.plan = faults if isinstance(faults, FaultPlan) else FaultPlan(schedule=faults)
+        return planned
+    raise ValueError(
+        f"faults can be planned on the mock link only, and this test runs on {link.name}: "
+        "mark it with @pytest.mark.anyserial(links=['mock'])"
+    )

@@ -56,9 +56,15 @@ def happened(fault: FiredFault) -> str:
     return described(event) + (place if event.direction in ("read", "write") else "")
 
 
-def unfired(event: FaultEvent, progress: Progress, *, begun: bool) -> str:
-    """Why a fault has not happened; `begun` says that another one of the same moment has."""
-    if begun or event.direction not in ("read", "write"):
+def unfired(event: FaultEvent, progress: Progress | None, *, begun: bool) -> str:
+    """Why a fault has not happened.
+
+    Args:
+        event: What was planned.
+        progress: How far the port has come in this direction; None if nobody can tell.
+        begun: Whether another fault of the same moment has happened.
+    """
+    if begun or progress is None or event.direction not in ("read", "write"):
         return "the test was over before"
     done = "sent" if event.direction == "write" else "received"
     if event.at_byte is not None and progress.passed <= event.at_byte:

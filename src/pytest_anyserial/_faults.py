@@ -197,8 +197,11 @@ class SerialFaults:
         for port in self._link._ports[-1:]:
             port.note("fault", happened(fault))
 
-    def _progress(self, of_writes: bool) -> Progress:
+    def _progress(self, of_writes: bool) -> Progress | None:
         stats = [port.stats() for port in self._link._ports]
+        if not stats:
+            # The driver has opened the path itself.
+            return None
         seconds = self._link.transcript.elapsed()
         if of_writes:
             return Progress(sum(one.bytes_sent for one in stats), sum(one.write_calls for one in stats), seconds)

@@ -158,7 +158,8 @@ def test_a_pair_can_have_faults(project: Project) -> None:
 
 MISUSES = {
     "async def test_it(serial_factory):\n    async with serial_factory(faults=[DROP]): pass": (
-        "ValueError: faults can be planned on the mock link only, and this test runs on pty"
+        "ValueError: faults can be planned on the mock link only, and this test runs on pty: "
+        "mark it with @pytest.mark.anyserial(links=['mock'])"
     ),
     "def test_it(serial_factory): pass": "serial_factory, which works on the test's event loop, so the test must be",
 }

@@ -319,6 +319,40 @@ def test_tests_with_faults_run_on_the_mock(project: Project) -> None:
     assert reason in run.problem("test_path[unmet]")
 
 
+def test_drivers_that_block_or_open_a_path_have_faults_too(project: Project) -> None:
+    """P-60, P-85: whichever port has end A open; what nobody has counted is not guessed at."""
+    run = project.run(
+        *ONE,
+        test="""
+        import errno, pytest
+        from anyserial import PortBusyError, SerialDisconnectedError, open_serial_port
+
+        def test_blocking(sync_serial_port, sync_serial_peer, serial_faults):
+            serial_faults.at_byte(1).corrupt(0x20).unplug()
+            sync_serial_peer.send(b"ABC")
+            assert sync_serial_port.receive(timeout=5) == b"A"
+            with pytest.raises(SerialDisconnectedError):
+                sync_serial_port.receive(timeout=5)
+            serial_faults.plan.disconnected = False
+            assert sync_serial_port.receive(timeout=5) == b"b"
+
+        async def test_path(serial_path, serial_peer, serial_faults):
+            serial_faults.plan.open_errno = errno.EBUSY
+            with pytest.raises(PortBusyError):
+                await open_serial_port(serial_path)
+            serial_faults.plan.open_errno = None
+            serial_faults.at_byte(1, direction="write").drop()
+            serial_faults.at_byte(100).drop()
+            async with await open_serial_port(serial_path) as port:
+                await port.send(b"012")
+                assert await serial_peer.receive() == b"02"
+        """,
+    )
+    assert run.outcomes() == {"test_blocking[mock]": "passed", "test_path[mock-asyncio]": "error in teardown"}
+    missed = "1 fault never happened\n  planned: 1 lost byte at byte 100; the test was over before (test_it.py:20)"
+    assert missed in run.problem("test_path[mock-asyncio]")
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
