@@ -87,6 +87,8 @@ class Guard:
 
     def __enter__(self) -> None:
         self._body = self._item.obj
+        self._given = getattr(self._body, "hypothesis", None)
+        self._inner = self._given and self._given.inner_test
         if self._watches:
             self._item.obj = self._watched(self._body)
 
@@ -94,6 +96,9 @@ class Guard:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         self._item.obj = self._body
+        if self._given:
+            # AnyIO leaves a runner of this test's loop there; its older versions then keep it for the next loop.
+            self._given.inner_test = self._inner
         self.passed = exc is None
         if self._scope is not None and self._on_its_loop is not None:
             # A timeout tore pytest out of the loop, and the body still waits in there. AnyIO tears fixtures down in

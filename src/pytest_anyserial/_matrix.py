@@ -27,9 +27,7 @@ def used(node: pytest.Function) -> frozenset[str]:
 
 def is_async(node: pytest.Function) -> bool:
     """Whether the test body is a coroutine function, also under Hypothesis."""
-    body = getattr(getattr(node.obj, "hypothesis", None), "inner_test", node.obj)
-    # What AnyIO has wrapped when the first of several instances of the test ran.
-    return iscoroutinefunction(getattr(body, "_anyio_original_func", body))
+    return iscoroutinefunction(getattr(getattr(node.obj, "hypothesis", None), "inner_test", node.obj))
 
 
 def generate(metafunc: pytest.Metafunc) -> None:
