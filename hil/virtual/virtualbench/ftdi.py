@@ -60,7 +60,8 @@ class Ftdi:
                 self._set_baudrate(value, setup.index)
             case 4:  # data bits, parity, stop bits, break
                 stop = (1, 1.5, 2)[min(2, value >> 11 & 3)]
-                uart.format = Format(uart.format.baudrate, value & 0xFF, "NOEMS"[min(4, value >> 8 & 7)], stop)
+                # Asked for 5 bits the driver leaves the field empty, and a genuine chip stays at 8.
+                uart.format = Format(uart.format.baudrate, value & 0xFF or 8, "NOEMS"[min(4, value >> 8 & 7)], stop)
                 uart.set_break(bool(value & 0x4000))
             case 5:
                 return self._status(FINE)

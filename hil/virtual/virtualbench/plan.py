@@ -23,8 +23,17 @@ DEFAULT: Final = "ftdi:ftdi,cp210x:cp210x,acm:acm,xr:xr"
 _FASTEST: Final = 230_400
 # A 16550 divides 115200; the kernel answers a higher rate with 9600.
 _FASTEST_16550: Final = 115_200
-# The driver counts errors only where INPCK is set, and anyserial leaves it off.
-_LACKS: Final = {"cp210x": ("line_errors",)}
+# Facts that a port declares. Our UARTs do not know XON and XOFF, which chips obey by themselves. The driver of the
+# CP210x counts errors only where INPCK is set, and anyserial leaves it off. QEMU's 16550 sends without taking time.
+_LACKS: Final = {
+    "ftdi": ("xon_xoff",),
+    "cp210x": ("xon_xoff", "line_errors"),
+    "acm": ("xon_xoff",),
+    "xr": ("xon_xoff",),
+    "uart": ("pacing",),
+}
+# What a driver has, and no question to it tells.
+_HAS: Final = {"xr": ("rs485",)}
 # Wires that the host can see: CDC has no CTS.
 _WIRES: Final = ("tx-rx", "rts-cts", "dtr-dsr")
 
@@ -96,8 +105,7 @@ def bench_file(plan: Sequence[Wiring], loopbacks: Iterable[str], control: Sequen
     power: list[str] = []
     for wiring in plan:
         for port, chip in zip(wiring.ports, wiring.chips, strict=True):
-            lacks = f"lacks = {json.dumps(_LACKS[chip])}\n" if chip in _LACKS else ""
-            ports.append(_port(port, "serial_number", port, _FASTEST) + f"power = {json.dumps(port)}\n" + lacks)
+            ports.append(_port(port, "serial_number", port, _FASTEST, chip) + f"power = {json.dumps(port)}\n")
             power.append(
                 f"[power.{port}]\n"
                 f"off = {json.dumps([*control, 'unplug', port])}\n"
@@ -106,7 +114,7 @@ def bench_file(plan: Sequence[Wiring], loopbacks: Iterable[str], control: Sequen
         kind = "null-modem" if len(wiring.chips) == 2 else "loopback"
         links.append(_link(wiring.name, wiring.ports, kind, wiring.wires, _FASTEST))
     for number, path in enumerate(loopbacks):
-        ports.append(_port(f"uart{number}", "path", path, _FASTEST_16550))
+        ports.append(_port(f"uart{number}", "path", path, _FASTEST_16550, "uart"))
         links.append(_link(f"uart{number}", (f"uart{number}",), "loopback", _WIRES, _FASTEST_16550))
     return "\n".join(["schema = 1\n", '[bench]\nname = "virtual"\n', *ports, *links, *power])
 
@@ -114,9 +122,10 @@ def bench_file(plan: Sequence[Wiring], loopbacks: Iterable[str], control: Sequen
 # Strings, and lists of strings, are written alike in JSON and TOML.
 
 
-def _port(name: str, key: str, value: str, fastest: int) -> str:
+def _port(name: str, key: str, value: str, fastest: int, chip: str) -> str:
     return (
         f'[ports.{name}]\nmatch = {{ {key} = {json.dumps(value)} }}\nmax_baudrate = {fastest:_}\ntags = ["x-virtual"]\n'
+        f"lacks = {json.dumps(_LACKS.get(chip, ()))}\nhas = {json.dumps(_HAS.get(chip, ()))}\n"
     )
 
 
