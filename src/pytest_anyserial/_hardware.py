@@ -25,6 +25,7 @@ from ._bench import BenchFileError, BenchLink, BenchPort, SerialBench, load
 from ._lease import LeaseFolderError, prepared
 from ._links import Fact, features
 from ._names import HARDWARE, HW, hardware_links, is_strict
+from ._presence import brought, supply_key
 from ._probe import Place, Probed
 from ._resolve import BenchMatchError, adapter_key, device_key, resolve, unstable
 
@@ -54,45 +55,45 @@ class Hardware:
         self._known = dict(known)
         self._places = {name: port.place for name, port in known.items() if port.place is not None}
 
-    def probed(self, name: str) -> Probed:
-        """What a port has told; it is asked once."""
-        if name not in self._known:
-            self._known[name] = _probe.probed(self.bench, self.bench.ports[name])
-        return self._known[name]
+    def probed(self, name: str, *, held: bool = False) -> Probed:
+        """What a port has told; it is asked until it has answered once. `held` says that it is leased already."""
+        known = self._known.get(name)
+        if known is None or (held and known.capabilities is None):
+            known = self._known[name] = _probe.probed(self.bench, self.bench.ports[name], held=held)
+        return known
 
     def dumped(self, links: tuple[str, ...]) -> str:
         """What the ports of these links have told, for the workers of pytest-xdist."""
         ports = [port for link in links for port in self.wirings[link].ports]
         return _probe.dumped({port.name: self.probed(port.name) for port in ports})
 
-    def keys(self, names: tuple[str, ...], *, neighbours: bool) -> set[str]:
+    def keys(self, names: tuple[str, ...], *, test: str, neighbours: bool) -> set[str]:
         """The keys to lease for these ports; with those of all devices that vanish when one of them is switched off.
 
         Raises:
             BenchMatchError: One of the ports was never found.
+            LeaseError: It is missing, and another process has its supply.
+            PowerError: Its supply did not bring it back.
         """
-        keys = {self._place(name).key for name in names}
+        places = [self._place(name, test) for name in names]
         if not neighbours:
-            return keys
-        supplies = {self.bench.ports[name].power for name in names} - {None}
+            return {place.key for place in places}
+        supplies = {power for name in names if (power := self.bench.ports[name].power) is not None}
         sharing = [port.name for port in self.bench.ports.values() if port.power in supplies]
-        places = [place for name in sharing if (place := self._place_if_found(name)) is not None]
-        adapters = {self._place(name).adapter for name in names} | {place.adapter for place in places}
-        devices = _aside.call(list_serial_ports)
-        mates = {device_key(device) for device in devices if adapter_key(device) in adapters}
-        return keys | mates | {place.key for place in places}
+        places.extend(self._place(name, test) for name in sharing)
+        adapters = {place.adapter for place in places}
+        mates = (device for device in _aside.call(list_serial_ports) if adapter_key(device) in adapters)
+        return {
+            *(place.key for place in places),
+            *(device_key(mate) for mate in mates),
+            *(supply_key(self.bench.power[supply]) for supply in supplies),
+        }
 
-    def _place(self, name: str) -> Place:
+    def _place(self, name: str, test: str) -> Place:
         # Remembered: another run may have it unplugged just now, and then its lease is what has to be waited for.
         if name not in self._places:
-            self._places[name] = _aside.call(lambda: _probe.placed(self.bench.ports[name]))
+            self._places[name] = Place.of(brought(self.bench, self.bench.ports[name], test=test))
         return self._places[name]
-
-    def _place_if_found(self, name: str) -> Place | None:
-        try:
-            return self._place(name)
-        except BenchMatchError:
-            return None
 
 
 class HardwareWiring:
@@ -190,7 +191,7 @@ def attach(config: pytest.Config, path: Path) -> None:
         pytest.UsageError: It cannot be used.
     """
     try:
-        bench = load(path)
+        bench = load(Path(_shown(path)))
         known = getattr(config, "workerinput", {}).get("anyserial")
         asks = not config.getoption("collectonly")
         hardware = Hardware(bench, _shown(path), asks=asks, known=_probe.loaded(known) if known else {})

@@ -5,23 +5,20 @@ Set-up never trusts the last tear-down, which may have been a SIGKILL.
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import AsyncExitStack, ExitStack, contextmanager
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 import anyio
 import pytest
 
-from anyserial import PortInfo, SerialError, SerialPort, list_serial_ports, open_serial_port
+from anyserial import SerialError, SerialPort, open_serial_port
 
-from . import _aside, _power
-from ._bench import BenchPort
+from . import _aside
 from ._hardware import HardwareWiring
 from ._lease import LeaseError, leased
-from ._power import PowerError
-from ._resolve import BenchMatchError, resolve
+from ._presence import PowerError, brought, found, located, switch
+from ._resolve import BenchMatchError
 from ._text import count, cut
 
 if TYPE_CHECKING:
@@ -29,13 +26,12 @@ if TYPE_CHECKING:
 
 #: Seconds without a byte that count as silence, and at slow rates so many frames.
 _SILENCE: Final = 0.02
+#: And that do where there was a byte before.
+_CONVINCING: Final = 0.2
 _FRAMES: Final = 3
 _BITS_PER_FRAME: Final = 12
 #: What was on its way when the last test ended has passed by then.
 _PATIENCE: Final = 2.0
-#: How long a device may take to appear or vanish when its supply is switched, permissions included.
-_SWITCHES_WITHIN: Final = 15.0
-_POLL: Final = 0.05
 _SHOWN: Final = 16
 
 
@@ -59,12 +55,12 @@ class HardwareCable:
         Raises:
             BenchMatchError: It is not plugged in.
         """
-        return _path(self._wiring.ports[0])
+        return located(self._wiring.ports[0]).device
 
     @property
     def path_b(self) -> str:
         """Where the device at end B is now."""
-        return _path(self._wiring.ports[1])
+        return located(self._wiring.ports[1]).device
 
     def unplug(self) -> None:
         """Switch the supply of end A off, and wait until its device is gone.
@@ -79,7 +75,7 @@ class HardwareCable:
                 pytrace=False,
             )
         self.is_unplugged = True
-        self._switch(self._wiring.ports[0], "off")
+        switch(self._bench, self._wiring.ports[0], "off")
 
     def replug(self) -> None:
         """Switch the supply on, and wait until the device can be opened.
@@ -87,18 +83,8 @@ class HardwareCable:
         Raises:
             PowerError: The command failed, or the device did not come back.
         """
-        self._switch(self._wiring.ports[0], "on")
+        switch(self._bench, self._wiring.ports[0], "on")
         self.is_unplugged = False
-
-    def plug_in(self) -> None:
-        """Switch on what is missing and has a supply.
-
-        Raises:
-            PowerError: The command failed, or the device did not appear.
-        """
-        for port in self._wiring.ports:
-            if port.power is not None and not _is_there(port):
-                self._switch(port, "on")
 
     async def settle(self) -> None:
         """Empty the input queues, and make sure that nothing comes.
@@ -111,21 +97,9 @@ class HardwareCable:
             ports: list[SerialPort] = []
             for number, port in enumerate(self._wiring.ports):
                 config = self._wiring.config(number, self._guard.needs.config)
-                opened = await open_serial_port((await _now(port)).device, config)
+                opened = await open_serial_port((await found(port)).device, config)
                 ports.append(await stack.enter_async_context(opened))
             await _silence(ports)
-
-    def _switch(self, port: BenchPort, to: Literal["off", "on"]) -> None:
-        if port.power is None:
-            raise PowerError(f"ports.{port.name} names no power in {self._wiring.hardware.file}")
-        _power.switch(self._bench.power[port.power], to, self._bench.path.parent)
-        done: Callable[[], bool] = (lambda: _can_be_opened(port)) if to == "on" else (lambda: not _is_there(port))
-        deadline = time.monotonic() + _SWITCHES_WITHIN
-        while not done():
-            if time.monotonic() > deadline:
-                state = "cannot be opened" if to == "on" else "is still there"
-                raise PowerError(f"ports.{port.name} {state} {_SWITCHES_WITHIN:g} s after power.{port.power}.{to}")
-            time.sleep(_POLL)
 
 
 @contextmanager
@@ -134,12 +108,15 @@ def hardware_cable(wiring: HardwareWiring, guard: Guard) -> Generator[HardwareCa
     hardware = wiring.hardware
     bench = hardware.bench
     cable = HardwareCable(wiring, guard)
+    unplugs = "unplug" in guard.needs.requires
     with ExitStack() as stack:
         with _problems_fail(wiring):
-            keys = hardware.keys(wiring.link.ends, neighbours="unplug" in guard.needs.requires)
+            keys = hardware.keys(wiring.link.ends, test=guard.test, neighbours=unplugs)
             lease = leased(keys, test=guard.test, timeout=bench.lease_timeout, folder=bench.lease_dir)
             stack.enter_context(lease)
-            cable.plug_in()
+            for port in wiring.ports:
+                brought(bench, port, test=guard.test, held=unplugs)
+                hardware.probed(port.name, held=True)
             # A device under test may say what it likes.
             if wiring.device is None:
                 _aside.call(cable.settle)
@@ -173,31 +150,9 @@ async def _silence(ports: list[SerialPort]) -> None:
                 return
             end = "ab"[ports.index(noisy[0])]
             came = await noisy[0].receive()
+            pause = max(pause, _CONVINCING)
     shown, rest = cut(came, _SHOWN)
     raise NoisyLinkError(
         f"bytes keep coming to end {end} although no test sends: {count(len(came), 'byte')} within {pause:g} s, "
         f"such as {shown.hex(' ')}{rest and ' ' + rest}. Look for a program, a console or a device that talks here"
     )
-
-
-def _path(port: BenchPort) -> str:
-    return _aside.call(lambda: _now(port)).device
-
-
-async def _now(port: BenchPort) -> PortInfo:
-    return resolve(port, await list_serial_ports())
-
-
-def _is_there(port: BenchPort) -> bool:
-    try:
-        _path(port)
-    except BenchMatchError:
-        return False
-    return True
-
-
-def _can_be_opened(port: BenchPort) -> bool:
-    try:
-        return os.access(_path(port), os.R_OK | os.W_OK)
-    except BenchMatchError:
-        return False

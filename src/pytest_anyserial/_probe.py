@@ -21,14 +21,14 @@ from anyserial import (
     UnsupportedConfigurationError,
     UnsupportedFeatureError,
     UnsupportedPolicy,
-    list_serial_ports,
     open_serial_port,
 )
 
 from . import _aside
 from ._bench import BenchPort, SerialBench
 from ._lease import LeaseError, leased
-from ._resolve import BenchMatchError, adapter_key, device_key, resolve
+from ._presence import PowerError, brought
+from ._resolve import BenchMatchError, adapter_key, device_key
 
 #: The system calls by which the library asks a Linux driver what it has.
 _ASKED_BY: Final = {"rs485": "TIOCGRS485", "low_latency": "TIOCGSERIAL", "modem_lines": "TIOCMGET"}
@@ -42,6 +42,11 @@ class Place(NamedTuple):
 
     key: str
     adapter: str
+
+    @classmethod
+    def of(cls, device: PortInfo) -> Place:
+        """Where a device is plugged in."""
+        return cls(device_key(device), adapter_key(device))
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,11 +87,15 @@ class Probed:
         return bool(platform) and fact in _NEVER.get(platform, _NEVER_ON_OTHERS)
 
 
-def probed(bench: SerialBench, port: BenchPort) -> Probed:
-    """Find and open `port`, and ask it; problems are a part of the result."""
+def probed(bench: SerialBench, port: BenchPort, *, held: bool) -> Probed:
+    """Find and open `port`, and ask it; problems are a part of the result. If it is not `held` yet, it is leased."""
+    test = f"a look at {port.name}"
     try:
-        return _aside.call(lambda: _probe(bench, port))
-    except (BenchMatchError, SerialError) as exc:
+        device = brought(bench, port, test=test, held=held)
+        keys = () if held else (device_key(device),)
+        with leased(keys, test=test, timeout=bench.lease_timeout, folder=bench.lease_dir):
+            return _aside.call(lambda: _asked(port, device))
+    except (BenchMatchError, LeaseError, PowerError, SerialError) as exc:
         return Probed(problem=str(exc))
 
 
@@ -100,15 +109,6 @@ def loaded(text: str) -> dict[str, Probed]:
     return {name: _revived(facts) for name, facts in json.loads(text).items()}
 
 
-async def placed(port: BenchPort) -> Place:
-    """Which device a port is.
-
-    Raises:
-        BenchMatchError: It is not plugged in.
-    """
-    return _place(resolve(port, await list_serial_ports()))
-
-
 def as_the_file_says(port: BenchPort, config: SerialConfig) -> SerialConfig:
     """`config`, with the levels of the port's control lines where it leaves them open."""
     changes = {
@@ -119,28 +119,22 @@ def as_the_file_says(port: BenchPort, config: SerialConfig) -> SerialConfig:
     return config.with_changes(**changes) if changes else config
 
 
-async def _probe(bench: SerialBench, port: BenchPort) -> Probed:
-    device = resolve(port, await list_serial_ports())
-    place, name = _place(device), driver(device.device)
+async def _asked(port: BenchPort, device: PortInfo) -> Probed:
     # Asking must not fail, nor warn, because of what is being asked.
     config = as_the_file_says(port, port.config).with_changes(unsupported_policy=UnsupportedPolicy.IGNORE)
     framed = config.with_changes(parity="even", byte_size=7)
-    try:
-        with leased([place.key], test=f"looking at {port.name}", timeout=bench.lease_timeout, folder=bench.lease_dir):
-            async with await open_serial_port(device.device, config) as serial:
-                refusals = {
-                    "line_errors": await _refusal(serial.line_errors),
-                    "control_lines": await _refusal(serial.control_lines),
-                    "framing": await _refusal(lambda: serial.configure(framed)),
-                }
-    except (LeaseError, SerialError) as exc:
-        return Probed(place=place, driver=name, problem=str(exc))
-    refusals = {fact: refusal for fact, refusal in refusals.items() if refusal}
-    return Probed(place=place, driver=name, capabilities=serial.capabilities, refusals=refusals)
-
-
-def _place(device: PortInfo) -> Place:
-    return Place(device_key(device), adapter_key(device))
+    async with await open_serial_port(device.device, config) as serial:
+        refusals = {
+            "line_errors": await _refusal(serial.line_errors),
+            "control_lines": await _refusal(serial.control_lines),
+            "framing": await _refusal(lambda: serial.configure(framed)),
+        }
+    return Probed(
+        place=Place.of(device),
+        driver=driver(device.device),
+        capabilities=serial.capabilities,
+        refusals={fact: refusal for fact, refusal in refusals.items() if refusal},
+    )
 
 
 async def _refusal(call: Callable[[], Awaitable[object]]) -> str:

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import socketserver
+import sys
 import textwrap
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 from anyserial.testing import PtyPair, pty_pair
+
+#: A supply whose commands reach `Bench.switched`; they find their socket in the folder of the bench file.
+_SWITCH = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect('power'); s.send(sys.argv[1].encode()); "
+POWER = f"""
+[power.hub]
+off = ["{sys.executable}", "-S", "-c", "{_SWITCH}s.recv(1)", "off"]
+on = ["{sys.executable}", "-S", "-c", "{_SWITCH}s.recv(1)", "on"]
+"""
 
 
 class Bench:
@@ -51,3 +62,26 @@ def pty_bench(folder: Path) -> Iterator[Bench]:
     """A bench in `folder` for the length of a `with` block."""
     with pty_pair() as pair:
         yield Bench(folder, pair)
+
+
+@contextlib.contextmanager
+def supply(bench: Bench) -> Iterator[list[str]]:
+    """Let `POWER` unplug and replug the pair; gives the list of what was switched."""
+    done: list[str] = []
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            what = self.request.recv(3).decode()
+            (bench.pair.unplug if what == "off" else bench.pair.replug)()
+            done.append(what)
+            self.request.send(b".")
+
+    # The path of a socket is short, so it is made where it is named.
+    with contextlib.chdir(bench.folder), socketserver.ThreadingUnixStreamServer("power", Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield done
+        finally:
+            server.shutdown()
+            thread.join()

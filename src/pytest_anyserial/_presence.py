@@ -1,0 +1,118 @@
+"""Where a port of the bench is now, and how its supply makes it come and go."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shlex
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Final, Literal
+
+from anyserial import PortInfo, list_serial_ports
+
+from . import _aside
+from ._bench import BenchPort, Power, SerialBench
+from ._lease import leased
+from ._resolve import BenchMatchError, resolve
+
+#: Seconds for one command.
+_LIMIT: Final = 30.0
+#: Seconds for a device to appear or vanish when its supply has been switched, permissions included.
+_SWITCHES_WITHIN: Final = 15.0
+_POLL: Final = 0.05
+
+
+class PowerError(Exception):
+    """A supply did not do what the bench file says it does."""
+
+
+async def found(port: BenchPort) -> PortInfo:
+    """The device that a port is now.
+
+    Raises:
+        BenchMatchError: It is not plugged in.
+    """
+    return resolve(port, await list_serial_ports())
+
+
+def located(port: BenchPort) -> PortInfo:
+    """As `found`, for code that is not async."""
+    return _aside.call(lambda: found(port))
+
+
+def brought(bench: SerialBench, port: BenchPort, *, test: str, held: bool = False) -> PortInfo:
+    """As `located`; a device that is missing and has a supply is switched on first. `held`: the supply is leased.
+
+    Raises:
+        LeaseError: Another process has the supply, to unplug something.
+        PowerError: The command failed, or the device did not appear.
+    """
+    try:
+        return located(port)
+    except BenchMatchError:
+        if port.power is None:
+            raise
+    keys = () if held else (supply_key(bench.power[port.power]),)
+    # Whoever unplugs on purpose holds the supply, and brings the device back.
+    with leased(keys, test=test, timeout=bench.lease_timeout, folder=bench.lease_dir):
+        if not _is_there(port):
+            switch(bench, port, "on")
+    return located(port)
+
+
+def supply_key(power: Power) -> str:
+    """Names a supply on this host: by what it takes to switch it."""
+    commands = repr((power.off, power.on)).encode()
+    # Last in the order of leases, so that who holds a device may ask for it.
+    return f"vbus-{hashlib.sha256(commands).hexdigest()[:12]}"
+
+
+def switch(bench: SerialBench, port: BenchPort, to: Literal["off", "on"]) -> None:
+    """Switch the supply of a port, and wait until its device is gone, or can be opened.
+
+    Raises:
+        PowerError: It has none, or the command failed, or the device did not follow.
+    """
+    if port.power is None:
+        raise PowerError(f"ports.{port.name} names no power in {bench.path.name}")
+    _run(bench, bench.power[port.power], to)
+    done: Callable[[], bool] = (lambda: _can_be_opened(port)) if to == "on" else (lambda: not _is_there(port))
+    deadline = time.monotonic() + _SWITCHES_WITHIN
+    while not done():
+        if time.monotonic() > deadline:
+            state = "cannot be opened" if to == "on" else "is still there"
+            raise PowerError(f"ports.{port.name} {state} {_SWITCHES_WITHIN:g} s after power.{port.power}.{to}")
+        time.sleep(_POLL)
+
+
+def _run(bench: SerialBench, power: Power, to: Literal["off", "on"]) -> None:
+    argv, folder = power.off if to == "off" else power.on, bench.path.parent
+    here = f"power.{power.name}.{to}: {shlex.join(argv)}"
+    try:
+        done = subprocess.run(  # noqa: S603  the bench file names it, and there is no shell
+            argv, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, timeout=_LIMIT, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise PowerError(f"{here} was not done after {_LIMIT:g} s") from None
+    except OSError as exc:
+        raise PowerError(f"{here} cannot be run in {folder}: {exc.strerror or exc}") from exc
+    if done.returncode:
+        said = (done.stderr + done.stdout).decode(errors="backslashreplace").strip()
+        raise PowerError(f"{here} failed with exit status {done.returncode}{said and f': {said}'}")
+
+
+def _is_there(port: BenchPort) -> bool:
+    try:
+        located(port)
+    except BenchMatchError:
+        return False
+    return True
+
+
+def _can_be_opened(port: BenchPort) -> bool:
+    try:
+        return os.access(located(port).device, os.R_OK | os.W_OK)
+    except BenchMatchError:
+        return False
