@@ -28,7 +28,7 @@ PLUGINS  := pytest-asyncio pytest-html pytest-randomly pytest-repeat pytest-reru
             pytest-xdist
 EMBEDDED := pytest-embedded pytest-embedded-serial
 SITE  := sphinx furo myst-parser rich hypothesis
-TOOLS := coverage mypy 'pyright[nodejs]' ruff
+TOOLS := mypy 'pyright[nodejs]' pytest-cov ruff
 
 DEV    := .venvs/dev/bin
 PYTEST := -m pytest --timeout 120
@@ -57,14 +57,14 @@ types: .venvs/dev/tools.stamp
 	    $(DEV)/pyright --pythonpath $(DEV)/python --pythonplatform $$platform || exit; done
 
 coverage: .venvs/dev/tools.stamp
-	$(DEV)/coverage erase
-	$(DEV)/coverage run $(PYTEST)
-	$(DEV)/coverage combine --quiet
-	$(DEV)/coverage report
+	$(DEV)/python $(PYTEST) -n 2 --cov --cov-report term
 
-pythons:
+# All but the one that the coverage is measured on.
+pythons: .venvs/dev/stamp
+	dev=$$($(DEV)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
 	for version in $(VERSIONS); do \
-	    if .ci/python $$version; then $(MAKE) --no-print-directory python-$$version || exit; \
+	    if [ $$version = $$dev ]; then echo "Python $$version: see make coverage"; \
+	    elif .ci/python $$version; then $(MAKE) --no-print-directory python-$$version || exit; \
 	    else echo "NOT TESTED on Python $$version"; fi; done
 
 python-%: .venvs/%/stamp
