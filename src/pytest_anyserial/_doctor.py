@@ -18,7 +18,7 @@ from . import _wires
 from ._bench import BenchLink, BenchPort, SerialBench
 from ._finding import Finding, Verdict, ok, problem, skipped, warning
 from ._lease import LeaseError, leased, leases
-from ._resolve import BenchMatchError, describe, device_key, resolve, unstable
+from ._resolve import BenchMatchError, describe, device_key, named_twice, resolve, unstable
 
 #: What leases are held for.
 PURPOSE: Final = "python -m pytest_anyserial"
@@ -46,14 +46,13 @@ async def examine(bench: SerialBench, devices: Sequence[PortInfo], *, root: Path
         root: Where `/proc`, `/sys` and `/run` are.
     """
     fit: dict[str, PortInfo] = {}
-    taken: dict[str, str] = {}
+    twice = named_twice(bench.ports.values(), devices)
     for name, port in bench.ports.items():
         findings, device = _look_at(port, devices, root)
         if device is not None:
             findings.append(_lease_of(device, bench))
-            first = taken.setdefault(device.device, name)
-            if first != name:
-                findings.append(problem("device", f"{device.device} is ports.{first} already", "keep one of the two"))
+        if name in twice:
+            findings.append(problem("device", twice[name], "keep one of the two"))
         subject = Subject(f"ports.{name}", findings)
         if device is not None and subject.is_well():
             findings += await _opened(port, device, bench)

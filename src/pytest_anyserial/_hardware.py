@@ -27,7 +27,7 @@ from ._links import Fact, features
 from ._names import HARDWARE, HW, hardware_links, is_strict
 from ._presence import brought, supply_key
 from ._probe import Place, Probed
-from ._resolve import BenchMatchError, adapter_key, device_key, resolve, unstable
+from ._resolve import BenchMatchError, adapter_key, device_key, named_twice, resolve, unstable
 
 _S = Capability.SUPPORTED
 _N = Capability.UNSUPPORTED
@@ -203,10 +203,17 @@ def attach(config: pytest.Config, path: Path) -> None:
         config.option.serial_hw = str(bench.path)
         if asks and hardware_links(config):
             prepared(bench.lease_dir)
+            _require_distinct(bench, path)
     except BenchFileError as exc:
         raise pytest.UsageError(*exc.problems) from None
     except LeaseFolderError as exc:
         raise pytest.UsageError(str(exc)) from None
+
+
+def _require_distinct(bench: SerialBench, path: Path) -> None:
+    twice = named_twice(bench.ports.values(), _aside.call(list_serial_ports))
+    if twice:
+        raise BenchFileError(tuple(f"{path}: {text}" for text in twice.values()))
 
 
 def header(config: pytest.Config) -> list[str]:

@@ -49,27 +49,22 @@ def resolve(port: BenchPort, devices: Sequence[PortInfo]) -> PortInfo:
     return matching[0]
 
 
-def resolve_all(ports: Iterable[BenchPort], devices: Sequence[PortInfo]) -> dict[str, PortInfo]:
-    """The device of every port, by the port's name.
+def named_twice(ports: Iterable[BenchPort], devices: Sequence[PortInfo]) -> dict[str, str]:
+    """The ports whose device is that of a port before them, and what to say of each.
 
-    Raises:
-        BenchMatchError: One is missing or not unique, or two ports name one device; the text has all of these.
+    A file cannot tell: two entries may name one device by different properties. Ports without a device are left out.
     """
-    found: dict[str, PortInfo] = {}
-    problems: list[str] = []
+    found: dict[str, str] = {}
+    twice: dict[str, str] = {}
     for port in ports:
         try:
-            device = resolve(port, devices)
-        except BenchMatchError as exc:
-            problems.append(str(exc))
+            node = _node(resolve(port, devices).device)
+        except BenchMatchError:
             continue
-        twin = next((name for name, other in found.items() if _node(other.device) == _node(device.device)), None)
-        if twin is not None:
-            problems.append(f"ports.{port.name}.match: {device.device} is ports.{twin} already")
-        found[port.name] = device
-    if problems:
-        raise BenchMatchError("\n".join(problems))
-    return found
+        first = found.setdefault(node, port.name)
+        if first != port.name:
+            twice[port.name] = f"ports.{port.name}.match: {node} is ports.{first} already"
+    return twice
 
 
 def device_key(device: PortInfo) -> str:

@@ -132,6 +132,15 @@ def test_a_port_that_is_not_there(bench: Bench) -> None:
     assert subjects["links.null"]["wires"]["text"] == "ports.a cannot be used"
 
 
+def test_a_port_that_cannot_be_set_up(bench: Bench) -> None:
+    """H-21: it is opened as tests open it, so what is wrong with that shows here."""
+    bench.write(b="control_lines = { dtr = false }")
+    status, subjects = bench.doctor()
+    assert status == 1
+    assert subjects["ports.b"]["open"]["verdict"] == "problem"
+    assert "setting DTR or RTS at open is not supported by this device" in subjects["ports.b"]["open"]["text"]
+
+
 def test_two_entries_for_one_device(bench: Bench) -> None:
     """H-01, H-21: found where the file alone does not show it."""
     link = bench.folder / "link"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -43,6 +44,16 @@ def test_a_bench_on_the_command_line_comes_before_the_links_of_the_project(proje
     assert project.run(HW, ONE, test=EXCHANGE).outcomes() == {"test_it[hw-null-asyncio]": "passed"}
     run = project.run(HW, ONE, "--serial-links=mock", test=EXCHANGE)
     assert run.outcomes() == {"test_it[mock-asyncio]": "passed"}
+
+
+def test_two_entries_for_one_device_are_a_usage_error(project: Project, bench: Bench) -> None:
+    """H-01: also when only the devices that are plugged in show it; nothing is opened for `--collect-only`."""
+    (project.path / "link").symlink_to(os.path.realpath(bench.pair.path_a))
+    bench.write(more='[ports.c]\nmatch = { path = "link" }')
+    run = project.run(HW, test=EXCHANGE)
+    assert run.result.ret == 4
+    run.result.stderr.fnmatch_lines(["ERROR: *hil.toml: ports.c.match: * is ports.a already"])
+    assert project.run(HW, "--collect-only").result.ret == 0
 
 
 def test_a_test_can_ask_how_fast_its_link_may_be(project: Project, bench: Bench) -> None:

@@ -19,7 +19,7 @@ from anyserial.testing import PtyPair, pty_pair
 from pytest_anyserial.__main__ import main
 from pytest_anyserial._bench import load, parse
 from pytest_anyserial._bench_schema import json_schema
-from pytest_anyserial._resolve import resolve_all
+from pytest_anyserial._resolve import resolve
 from pytest_anyserial._suggest import links_of, links_text, named, ports_text, undriven
 from pytest_anyserial._wires import Edge, Lines
 
@@ -65,7 +65,7 @@ def test_stanzas_to_paste() -> None:
         'match = { path = "/dev/ttyS0" }\n'
     )
     bench = parse(read(text), Path("hil.toml"))
-    assert list(resolve_all(bench.ports.values(), DEVICES).values()) == DEVICES
+    assert [resolve(port, DEVICES) for port in bench.ports.values()] == DEVICES
 
 
 def test_names_that_a_file_has_are_kept() -> None:

@@ -24,13 +24,14 @@ _FASTEST: Final = 230_400
 # A 16550 divides 115200; the kernel answers a higher rate with 9600.
 _FASTEST_16550: Final = 115_200
 # Facts that a port declares. Our UARTs do not know XON and XOFF, which chips obey by themselves. The driver of the
-# CP210x counts errors only where INPCK is set, and anyserial leaves it off. QEMU's 16550 sends without taking time.
+# CP210x counts errors only where INPCK is set, and anyserial leaves it off. QEMU's 16550 sends without taking time,
+# and what loops inside of it is bytes and lines, but no break.
 _LACKS: Final = {
     "ftdi": ("xon_xoff",),
     "cp210x": ("xon_xoff", "line_errors"),
     "acm": ("xon_xoff",),
     "xr": ("xon_xoff",),
-    "uart": ("pacing",),
+    "uart": ("pacing", "break_signal"),
 }
 # What a driver has, and no question to it tells.
 _HAS: Final = {"xr": ("rs485",)}
