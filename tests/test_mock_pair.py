@@ -32,6 +32,7 @@ from anyserial.testing import (
     opened_ports,
 )
 
+from .manual_clock import ManualClock
 from .support import descriptors, leaked
 
 pytestmark = pytest.mark.anyio
@@ -149,6 +150,20 @@ async def test_an_unplugged_end_cannot_be_opened(anyio_backend: object, pair: Mo
         async with await open_serial_port(pair.path_a) as port:
             await peer.send(b"x")
             assert await port.receive() == b"x"
+
+
+@pytest.mark.parametrize("first", ["port", "peer"])
+async def test_output_that_is_left_when_all_is_over(anyio_backend: object, first: str) -> None:
+    """L-95, L-170: it goes nowhere, and nobody is disturbed by it."""
+    clock = ManualClock()
+    with mock_pair(clock=clock) as pair:
+        pair.faults_a.schedule.append(FaultEvent(action=FaultAction.DELAY, direction="write", at_byte=0, seconds=1))
+        port, peer = await open_serial_port(pair.path_a), await open_serial_port(pair.path_b)
+        await port.send(b"late")
+        for end in (port, peer) if first == "port" else (peer, port):
+            await end.aclose()
+    clock.advance(60)
+    assert clock.pending == []
 
 
 async def test_it_is_a_pair_of_ports_like_any_other(anyio_backend: object) -> None:

@@ -137,12 +137,24 @@ async def running(link: SerialLink, backend: Any) -> AsyncGenerator[SerialClock]
             "applies.",
             pytrace=False,
         )
-    # As with the scripted far end: fixtures and test run in one task, so the scopes nest.
+    errors: list[Exception] = []
+
+    async def keep() -> None:
+        # As with the scripted far end, a task raises nothing: that would take down AnyIO's runner.
+        try:
+            await clock.appointments.keep()
+        except Exception as exc:
+            errors.append(exc)
+            link._guard.end_with(exc)
+
+    # Fixtures and test run in one task, so the scopes nest.
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(clock.appointments.keep)
+        tasks.start_soon(keep)
         with _threads_refused():
             yield clock
         tasks.cancel_scope.cancel()
+    if errors and link._guard.passed:
+        raise errors[0]
 
 
 @contextmanager

@@ -112,7 +112,7 @@ class Guard:
             self.check_loop(self._item.funcargs["anyio_backend"])
             self._on_its_loop = _loops.scheduler()
             try:
-                with _loops.outcomes_reach(self._end_with), anyio.CancelScope() as self._scope:
+                with _loops.outcomes_reach(self.end_with), anyio.CancelScope() as self._scope:
                     await body(**kwargs)
             finally:
                 self._scope = None
@@ -124,7 +124,8 @@ class Guard:
 
         return watched
 
-    def _end_with(self, outcome: BaseException) -> None:
+    def end_with(self, outcome: BaseException) -> None:
+        """End the body, if it is running, and raise this in its place; to be called on its loop."""
         self._outcome = outcome
         self.interrupt()
 

@@ -250,6 +250,24 @@ def test_a_loop_that_somebody_else_chose_is_an_error(project: Project) -> None:
     assert [outcome for name, outcome in run.outcomes().items() if "test_it" in name] == ["error in setup"]
 
 
+def test_what_fails_at_its_time_ends_the_test(project: Project) -> None:
+    """P-70, P-84: what somebody does when a fault is told may fail; the test does not wait for what cannot come then."""
+    run = project.run(
+        "--serial-loops=asyncio,trio",
+        test="""
+        async def test_it(serial_port, serial_faults, serial_clock):
+            def complain(fault):
+                raise ValueError("mine")
+            serial_faults.plan.on_fired = complain
+            serial_faults.after(5).unplug()
+            await serial_port.receive()
+        """,
+    )
+    assert run.outcomes() == {f"test_it[mock-{loop}]": "failed" for loop in VIRTUAL}
+    for loop in VIRTUAL:
+        assert "ValueError: mine" in run.problem(f"test_it[mock-{loop}]")
+
+
 def test_a_test_that_is_not_async_is_refused(project: Project) -> None:
     """P-70: there would be nobody whose time could be virtual."""
     run = project.run("--serial-loops=asyncio", test="def test_it(serial_clock): pass")
