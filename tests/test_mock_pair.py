@@ -137,6 +137,25 @@ async def test_faults_belong_to_the_end_and_not_to_the_port(anyio_backend: objec
     assert len(pair.faults_a.fired) == 1
 
 
+def test_seconds_are_counted_from_each_open() -> None:
+    """L-172, P-60: what is planned for later waits while nobody has the end open."""
+    clock = ManualClock()
+    with mock_pair(clock=clock) as pair:
+        pair.faults_a = FaultPlan(
+            schedule=[FaultEvent(action=FaultAction.PARITY, after=seconds) for seconds in (0.5, 2.0)]
+        )
+        for fired, line_errors in ((1, 1), (1, 0)):
+            clock.advance(10.0)
+            with sync.open_serial_port(pair.path_a) as port:
+                assert len(pair.faults_a.fired) == fired - line_errors
+                clock.advance(1.0)
+                assert len(pair.faults_a.fired) == fired
+                assert port.line_errors().parity == line_errors
+        with sync.open_serial_port(pair.path_a):
+            clock.advance(2.0)
+            assert [fault.time for fault in pair.faults_a.fired] == [0.5, 2.0]
+
+
 async def test_an_unplugged_end_cannot_be_opened(anyio_backend: object, pair: MockPair) -> None:
     """P-20: its port sees the device vanish, and its path is gone until it is back."""
     async with await open_serial_port(pair.path_a) as port, await open_serial_port(pair.path_b) as peer:

@@ -57,12 +57,11 @@ class End:
         self._paced = paced
         self._opened = clock.now()
         self._timer = Timer(clock, self._on_time)
-        self._signal = Signal()
+        # None while nobody has the end open.
+        self._signal: Signal | None = Signal()
         self._wire = Wire()
         self._inbox = bytearray()
-        self._courses: dict[Direction, Course] = {
-            direction: Course(direction) for direction in ("read", "write", "open", "configure", "ioctl")
-        }
+        self._courses = _courses()
         # Until then what has arrived cannot be read.
         self._held_until: float | None = None
         # Set by close: until then output may still leave.
@@ -86,26 +85,37 @@ class End:
         """Held by whoever is at work on either end."""
         return self._lock
 
-    def replacement(self) -> End:
-        """A fresh end in this one's place at the cable; then this one is closed, and the peer does not notice."""
+    def rest(self) -> None:
+        """Release the descriptor, but stay at the cable: what is on its way arrives, and the peer does not notice."""
         with self._lock:
-            end = End(self._lock, self._clock, paced=self._paced)
-            end.peer, self.peer.peer = self.peer, end
-            return end
+            self._settle()
+            if self.plan.short_write_max == 0:
+                self._wire.clear()
+            self._let_go()
+
+    def wake(self) -> None:
+        """After `rest`, be as new."""
+        with self._lock:
+            self.errors = LineErrors()
+            self._held_until = None
+            self._courses = _courses()
+            self._signal = Signal()
+            self._opened = self._clock.now()
+            self._settle()
 
     def fileno(self) -> int:
         """A descriptor that is readable when a read would do something, and writable when a write would."""
-        return self._signal.fileno()
+        return -1 if self._signal is None else self._signal.fileno()
 
     def is_readable(self) -> bool:
         """Whether a read would do something."""
         with self._lock:
-            return self._signal.readable
+            return self._signal is not None and self._signal.readable
 
     def is_writable(self) -> bool:
         """Whether a write would."""
         with self._lock:
-            return self._signal.writable
+            return self._signal is not None and self._signal.writable
 
     def adopt(self, plan: FaultPlan) -> None:
         """Let `plan` tell what goes wrong from now on."""
@@ -252,15 +262,20 @@ class End:
                 self._wire.clear()
             self._closed_until = self._clock.now() + _CLOSING_WAIT
             self.plan.schedule.watcher = None
-            self.rts = self.dtr = False
-            self._inbox.clear()
-            self._signal.close()
+            self._let_go()
             self._settle()
 
     # With the lock held
 
     def _is_closed(self) -> bool:
         return self._closed_until is not None
+
+    def _let_go(self) -> None:
+        self.rts = self.dtr = False
+        self._inbox.clear()
+        if self._signal is not None:
+            self._signal.close()
+            self._signal = None
 
     def _strike(self, course: Course, byte_is_there: Callable[[], bool]) -> int:
         """Carry out what is planned for this attempt; returns how many bytes it may move, 0 at an end of file."""
@@ -321,7 +336,7 @@ class End:
             self._held_until = None
         # What has left by now is out of reach of a fault that comes now.
         self._move(now)
-        if not self._is_closed():
+        if self._signal is not None:
             self._strike_device(now)
         self._show()
         self.peer._show()
@@ -350,12 +365,13 @@ class End:
             self._wire.clear()
 
     def _show(self) -> None:
-        if self._is_closed():
+        signal = self._signal
+        if signal is None:
             return
         plan, schedule, courses = self.plan, self.plan.schedule, self._courses
         arrived = bool(self._inbox) or self.peer._gone
-        enough = 1 if self._signal.writable else _WORTH_WAKING
-        self._signal.show(
+        enough = 1 if signal.writable else _WORTH_WAKING
+        signal.show(
             readable=bool(courses["read"].ready)
             or (arrived and self._held_until is None)
             or plan._ends_reads()
@@ -368,7 +384,7 @@ class End:
 
     def _next_time(self) -> float | None:
         times = [self._wire.due(), self._held_until, self._closed_until]
-        if not self._is_closed() and (after := self.plan.schedule.next_time()) is not None:
+        if self._signal is not None and (after := self.plan.schedule.next_time()) is not None:
             times.append(self._opened + after)
         return min((time for time in times if time is not None), default=None)
 
@@ -383,3 +399,8 @@ class End:
                 self._clock.stop()
             # The ends refer to each other; nothing is left for the garbage collector.
             del self.peer, peer.peer
+
+
+def _courses() -> dict[Direction, Course]:
+    directions: tuple[Direction, ...] = ("read", "write", "open", "configure", "ioctl")
+    return {direction: Course(direction) for direction in directions}

@@ -119,6 +119,9 @@ class MockBackend(FdBackend):
             return
         self.is_open = False
         self.break_asserted = False
+        self._release()
+
+    def _release(self) -> None:
         self._end.close()
 
     def read_reported(self, view: memoryview) -> int:

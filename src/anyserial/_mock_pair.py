@@ -32,8 +32,7 @@ class MockPair:
     def __init__(self, path_a: str, path_b: str, ends: tuple[End, End]) -> None:
         self.path_a = path_a
         self.path_b = path_b
-        self._ends = list(ends)
-        self._plans = [FaultPlan(), FaultPlan()]
+        self._ends = ends
         self._in_use = [False, False]
         self._is_over = False
         # That of the cable: a port may be collected, and so closed, while some thread is inside.
@@ -42,20 +41,20 @@ class MockPair:
     @property
     def faults_a(self) -> FaultPlan:
         """What goes wrong at end A, for whichever port has it open; change its fields or assign a new plan."""
-        return self._plans[0]
+        return self._ends[0].plan
 
     @faults_a.setter
     def faults_a(self, plan: FaultPlan) -> None:
-        self._adopt(0, plan)
+        self._ends[0].adopt(plan)
 
     @property
     def faults_b(self) -> FaultPlan:
         """Likewise at end B."""
-        return self._plans[1]
+        return self._ends[1].plan
 
     @faults_b.setter
     def faults_b(self, plan: FaultPlan) -> None:
-        self._adopt(1, plan)
+        self._ends[1].adopt(plan)
 
     def unplug(self) -> None:
         """Make the device at end A vanish: its port sees that, and its path cannot be opened. End B hears nothing."""
@@ -65,24 +64,17 @@ class MockPair:
         """Bring it back; an open port goes on where it was."""
         self.faults_a.disconnected = False
 
-    def _adopt(self, side: _Side, plan: FaultPlan) -> None:
-        with self._lock:
-            if self._in_use[side]:
-                self._ends[side].adopt(plan)
-            self._plans[side] = plan
-
     def _open(self, side: _Side, config: SerialConfig) -> MockBackend:
         with self._lock:
-            plan = self._plans[side]
-            if self._is_over or plan.disconnected:
+            end = self._ends[side]
+            if self._is_over or end.plan.disconnected:
                 raise os_error(errno.ENOENT)
             if self._in_use[side]:
                 raise os_error(errno.EBUSY)
-            end = self._ends[side]
-            backend = _PairedBackend(end, (self.path_a, self.path_b)[side], self, side)
             self._in_use[side] = True
+            end.wake()
+            backend = _PairedBackend(end, (self.path_a, self.path_b)[side], self, side)
             try:
-                end.adopt(plan)
                 backend.open(backend.path, config)
             except BaseException:
                 backend.close()
@@ -90,9 +82,13 @@ class MockPair:
             return backend
 
     def _leave(self, side: _Side) -> None:
-        if not self._is_over:
-            self._ends[side] = self._ends[side].replacement()
-        self._in_use[side] = False
+        with self._lock:
+            end = self._ends[side]
+            if self._is_over:
+                end.close()
+            else:
+                end.rest()
+            self._in_use[side] = False
 
     def _end(self) -> None:
         """Ports that are still open are closed by their owners; their far end is gone."""
@@ -104,18 +100,15 @@ class MockPair:
 
 
 class _PairedBackend(MockBackend):
-    """Leaves its place at the cable to a fresh end when it is closed."""
+    """Leaves its end to the next one when it is closed."""
 
     def __init__(self, end: End, path: str, pair: MockPair, side: _Side) -> None:
         super().__init__(end, path)
         self._pair = pair
         self._side: _Side = side
 
-    def close(self) -> None:
-        with self._pair._lock:
-            if self.fileno() >= 0:
-                self._pair._leave(self._side)
-            super().close()
+    def _release(self) -> None:
+        self._pair._leave(self._side)
 
 
 @contextmanager
@@ -130,7 +123,10 @@ def mock_pair(
     Raises:
         ValueError: One of the paths is in use by another pair.
     """
-    pair = MockPair(path_a, path_b, End.pair(paced=paced, clock=clock))
+    ends = End.pair(paced=paced, clock=clock)
+    for end in ends:
+        end.rest()
+    pair = MockPair(path_a, path_b, ends)
     with ExitStack() as stack:
         stack.callback(pair._end)
         stack.enter_context(published(path_a, partial(pair._open, 0)))

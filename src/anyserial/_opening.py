@@ -8,7 +8,7 @@ import traceback
 import weakref
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Final, Protocol
 
 from ._backend import Backend
@@ -38,13 +38,20 @@ class OpenedPort:
 
     Attributes:
         path: As given at open.
-        callers: The frames that led to the open, the innermost first; those of the library are left out.
     """
 
     path: str
-    callers: tuple[traceback.FrameSummary, ...]
+    _calls: tuple[tuple[CodeType, int], ...]
     _state: PortState
     _port: weakref.ref[_Port]
+
+    @property
+    def callers(self) -> list[traceback.FrameSummary]:
+        """The frames that led to the open, the innermost first; those of the library are left out."""
+        return [
+            traceback.FrameSummary(code.co_filename, line, code.co_name, lookup_line=False)
+            for code, line in self._calls
+        ]
 
     @property
     def left_open(self) -> bool:
@@ -101,17 +108,16 @@ async def open_device(path: str, config: SerialConfig) -> Backend:
 def note_opened(port: _Port, state: PortState) -> None:
     """Tell those who watch that the caller has opened `port`."""
     if _collections:
-        opened = OpenedPort(state.path, _callers(sys._getframe(1)), state, weakref.ref(port))
+        opened = OpenedPort(state.path, _calls(sys._getframe(1)), state, weakref.ref(port))
         for found in _collections:
             found.append(opened)
 
 
-def _callers(frame: FrameType | None) -> tuple[traceback.FrameSummary, ...]:
-    found: list[traceback.FrameSummary] = []
+def _calls(frame: FrameType | None) -> tuple[tuple[CodeType, int], ...]:
+    found: list[tuple[CodeType, int]] = []
     while frame is not None and len(found) < _FRAMES:
         module: str = frame.f_globals.get("__name__", "")
         if module.partition(".")[0] != __package__:
-            code = frame.f_code
-            found.append(traceback.FrameSummary(code.co_filename, frame.f_lineno, code.co_name, lookup_line=False))
+            found.append((frame.f_code, frame.f_lineno))
         frame = frame.f_back
     return tuple(found)

@@ -18,8 +18,23 @@ if TYPE_CHECKING:
     from ._link import SerialLink
     from ._transcript import PortLog
 
-#: How often each test has been set up; a test that is run again leaves files of its own.
-_ATTEMPTS: pytest.StashKey[dict[str, int]] = pytest.StashKey()
+_RUN: pytest.StashKey[_Run] = pytest.StashKey()
+
+
+class _Run:
+    """What all tests of a run share.
+
+    Attributes:
+        mode: Which tests leave files: `"failed"`, `"all"` or `"off"`.
+        folder: Where they go.
+        attempts: How often each test has been set up; one that is run again leaves files of its own.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        given: str | None = config.getoption("--serial-artifacts")
+        self.mode = str(config.getoption("--serial-transcript"))
+        self.folder = config.rootpath / ".pytest_anyserial" if given is None else config.invocation_params.dir / given
+        self.attempts: dict[str, int] = {}
 
 
 class Evidence:
@@ -31,17 +46,18 @@ class Evidence:
 
     def __init__(self, item: pytest.Function) -> None:
         self._item = item
-        self._failed = False
-        self._mode = str(item.config.getoption("--serial-transcript"))
         self._began = datetime.now(UTC)
-        attempts = item.config.stash.setdefault(_ATTEMPTS, {})
-        attempts[item.nodeid] = attempt = attempts.get(item.nodeid, 0) + 1
-        self.folder = None if self._mode == "off" else _root(item.config) / _name(item.nodeid, attempt)
+        if _RUN not in item.config.stash:
+            item.config.stash[_RUN] = _Run(item.config)
+        run = item.config.stash[_RUN]
+        run.attempts[item.nodeid] = attempt = run.attempts.get(item.nodeid, 0) + 1
+        self._leaves_files = run.mode == "all"
+        self.folder = None if run.mode == "off" else run.folder / _name(item.nodeid, attempt)
 
     def add_to(self, report: pytest.TestReport, guard: Guard) -> None:
         """Complete the report of one phase."""
         link = guard.link
-        self._failed |= report.failed
+        self._leaves_files |= report.failed
         is_over = report.when == "teardown"
         if link is not None:
             self._set("serial_link", link.name)
@@ -56,7 +72,7 @@ class Evidence:
                     text = "\n".join(link.transcript.section(log))
                     report.sections.append((plain(f"{log.name} {log.path}"), text))
             # Written at once, because a run may not get as far as the teardown, and again when it does.
-            if report.failed or (is_over and (self._failed or self._mode == "all")):
+            if report.failed or (is_over and self._leaves_files):
                 self._write(link, report)
         if report.failed:
             report.sections.extend(guard.notes())
@@ -100,11 +116,6 @@ def _by_stem(link: SerialLink) -> list[tuple[str, PortLog]]:
         seen[log.name] = number = seen.get(log.name, 0) + 1
         named.append((log.name if number == 1 else f"{log.name}-{number}", log))
     return named
-
-
-def _root(config: pytest.Config) -> Path:
-    given: str | None = config.getoption("--serial-artifacts")
-    return config.rootpath / ".pytest_anyserial" if given is None else config.invocation_params.dir / given
 
 
 def _name(nodeid: str, attempt: int) -> str:

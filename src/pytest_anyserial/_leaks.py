@@ -78,7 +78,8 @@ def complaint(ports: list[OpenedPort], item: pytest.Item) -> str:
 
 def _places(port: OpenedPort, root: Path) -> Iterator[str]:
     """Where it was opened, the innermost caller first; those of the project if there are any."""
-    ours = [frame for frame in port.callers if _is_in(root, frame.filename)] or list(port.callers[:1])
+    callers = port.callers
+    ours = [frame for frame in callers if _is_in(root, frame.filename)] or callers[:1]
     for frame in ours[:_SHOWN]:
         yield f"{_where(root, frame)}: {frame.line or '?'}"
 

@@ -210,7 +210,9 @@ def _adapter(port: _Port) -> str:
     """What the device is: `FT232R USB UART (0403:6001, FT4XYZ)`, `pty`, `mock`; else by whose calls it is driven."""
     info = port.port_info
     if info is None:
-        return "pty" if os.path.realpath(port.path).startswith("/dev/pts/") else port.capabilities.backend
+        backend = port.capabilities.backend
+        is_pty = backend != "mock" and os.path.realpath(port.path).startswith("/dev/pts/")
+        return "pty" if is_pty else backend
     ids = [] if info.vid is None or info.pid is None else [f"{info.vid:04x}:{info.pid:04x}"]
     details = ", ".join([*ids, *filter(None, [info.serial_number])])
     name = info.description or info.device
