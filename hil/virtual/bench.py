@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ _USAGE = 2
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status of the command; 2: cannot run here; 124: took too long; 125: the bench broke."""
     options = _parser().parse_args(arguments)
+    # So that a machine, or adapters in this one, do not outlive who asked for them.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         plan.wirings(options.adapters)
         job = inside.Job(options.adapters, options.command, os.getcwd(), _environment(), _user(options))
