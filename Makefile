@@ -77,7 +77,7 @@ VIRTUAL = $(DEV)/python hil/virtual/bench.py --timeout 1200 --output build/hil -
           -p no:randomly --serial-hw=/run/virtual-bench/hil.toml --serial-artifacts=build/hil/transcripts
 
 hil: .venvs/dev/stamp
-	$(VIRTUAL) --serial-report=build/hil/report.html --junitxml=build/hil/junit.xml
+	$(VIRTUAL) --serial-report=build/hil/report.html --junitxml=build/hil/junit.xml -o junit_family=legacy
 
 oldest: .venvs/oldest/stamp
 	.venvs/oldest/bin/python $(PYTEST) -n 2

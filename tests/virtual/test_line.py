@@ -68,10 +68,12 @@ def test_a_pause_is_not_made_up_for():
 
 
 def test_there_is_room_for_so_much():
-    """H-42: a UART takes what fits into its FIFO."""
-    time, a, _ = line("a", "b")
+    """H-42: a UART takes what fits into its FIFO, and more when that has left."""
+    time, a, b = line("a", "b")
+    a.set_flow(rts_cts=True)
     assert a.transmit(bytes(1000)) == 256
     assert a.room == 0
+    b.set_lines(rts=True)
     time.advance(0.2)
     assert a.room > 100
 
@@ -89,7 +91,7 @@ def test_output_can_be_discarded():
 def test_without_cts_nothing_leaves():
     """H-42: CTS holds the transmitter, and lets it go on."""
     time, a, b = line("a", "b")
-    a.cts_flow = True
+    a.set_flow(rts_cts=True)
     a.transmit(b"abc")
     time.advance(1)
     assert arrived(b) == []
@@ -116,6 +118,53 @@ def test_automatic_rts_holds_the_far_end_before_anything_is_lost():
         time.advance(0.001)
     assert b.rts
     assert received == sent
+
+
+def test_xoff_holds_the_transmitter():
+    """H-42: until XON; neither is received, and both act in their places in the stream."""
+    time, a, b = line("a", "b")
+    a.set_flow(obeyed=b"\x11\x13")
+    b.transmit(b"x\x13y")
+    time.advance(1)
+    assert arrived(a) == [(b"xy", FINE)]
+    a.transmit(b"held")
+    time.advance(1)
+    assert arrived(b) == []
+    b.transmit(b"\x11")
+    time.advance(1)
+    assert arrived(b) == [(b"held", FINE)]
+
+
+def test_without_it_xoff_is_a_character():
+    """H-42: it arrives like any other, and what held the transmitter lets go."""
+    time, a, b = line("a", "b")
+    a.set_flow(obeyed=b"\x11\x13")
+    b.transmit(b"\x13")
+    a.transmit(b"held")
+    time.advance(0.1)
+    a.set_flow()
+    b.transmit(b"\x13")
+    time.advance(1)
+    assert (arrived(a), arrived(b)) == ([(b"\x13", FINE)], [(b"held", FINE)])
+
+
+def test_a_full_receiver_sends_xoff():
+    """H-42: ahead of its own output, even of what is held; XON when there is room again."""
+    time, a, b = line("a", "b")
+    for end in (a, b):
+        end.format = Format(115_200)
+        end.set_flow(obeyed=b"\x11\x13", auto_xoff=b"\x11\x13")
+    sent = received = 0
+    for _ in range(50):
+        sent += a.transmit(bytes(100))
+        time.advance(0.01)
+    assert 500 < len(b.fifo) < 1000
+    while len(b.fifo) or not a.idle:
+        received += len(b.fifo.take(1000)[0])
+        b.input_taken()
+        time.advance(0.001)
+    assert received == sent
+    assert len(a.fifo) == 0
 
 
 def test_a_break_is_one_zero_and_holds_what_follows():

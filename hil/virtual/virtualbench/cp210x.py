@@ -14,7 +14,7 @@ _IN: Final = 2
 # An event is at most this long, so a transfer is not filled further than that.
 _EVENT: Final = 4
 # enum in SERIAL_CONTROL_HANDSHAKE and SERIAL_FLOW_REPLACE, the flow control structure of the data sheet
-_DTR_ACTIVE, _CTS_HANDSHAKE, _RTS_ACTIVE, _RTS_FLOW = 1, 0x08, 1, 2
+_DTR_ACTIVE, _CTS_HANDSHAKE, _RTS_ACTIVE, _RTS_FLOW, _OBEY_XOFF, _SEND_XOFF = 1, 0x08, 1, 2, 0x01, 0x02
 # Vendor-specific read of the part number: a CP2102, which has no GPIO that the driver would ask for. One that answers
 # with a single byte where two are asked for is taken for a counterfeit without events.
 _PART_NUMBER, _CP2102 = 0x370B, b"\x02\0"
@@ -34,6 +34,7 @@ class Cp210x:
         """No flow control, no events."""
         self._escape = 0
         self._flow = bytes(16)
+        self._characters = b"\x11\x13"
         self._line_control = 0x0800
         self._told = Modem(0)
 
@@ -58,7 +59,7 @@ class Cp210x:
             case 0x08:  # GET_MDMSTS
                 return bytes([uart.modem | (1 if uart.dtr else 0) | (2 if uart.rts else 0)])
             case 0x10:  # GET_COMM_STATUS: errors, hold reasons, both queues
-                return struct.pack("<IIIIBBB", 0, 0, len(uart.fifo), uart.output_waiting + (not uart.idle), 0, 0, 0)
+                return struct.pack("<IIIIBBB", 0, 0, len(uart.fifo), uart.output_waiting, 0, 0, 0)
             case 0x12:  # PURGE
                 if value & 5:
                     uart.discard_output()
@@ -71,8 +72,8 @@ class Cp210x:
             case 0x15:  # EMBED_EVENTS: the escape character, 0 for none
                 self._escape = value & 0xFF
                 self._told = uart.modem
-            case 0x19:  # SET_CHARS: XON and XOFF, which the kernel sees to
-                pass
+            case 0x19:  # SET_CHARS: the last two are XON and XOFF
+                self._characters = data[4:6]
             case 0x1D:  # GET_BAUDRATE
                 return struct.pack("<I", int(uart.format.baudrate))
             case 0x1E:  # SET_BAUDRATE
@@ -110,7 +111,9 @@ class Cp210x:
         self._flow = data
         handshake, replace = struct.unpack_from("<II", data)
         uart, rts = self._uart, replace >> 6 & 3
-        uart.cts_flow = bool(handshake & _CTS_HANDSHAKE)
-        uart.auto_rts = rts == _RTS_FLOW
         uart.set_lines(dtr=handshake & 3 == _DTR_ACTIVE, rts=rts in (_RTS_ACTIVE, _RTS_FLOW))
-        uart.run()
+        uart.set_flow(
+            rts_cts=bool(handshake & _CTS_HANDSHAKE),
+            obeyed=self._characters if replace & _OBEY_XOFF else None,
+            auto_xoff=self._characters if replace & _SEND_XOFF else None,
+        )

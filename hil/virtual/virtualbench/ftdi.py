@@ -54,8 +54,8 @@ class Ftdi:
                     dtr=bool(value & 1) if value & 0x100 else None, rts=bool(value & 2) if value & 0x200 else None
                 )
             case 2:  # flow control
-                uart.cts_flow = uart.auto_rts = bool(setup.index & 0x100)
-                uart.run()
+                characters = value.to_bytes(2, "little") if setup.index & 0x400 else None
+                uart.set_flow(rts_cts=bool(setup.index & 0x100), obeyed=characters, auto_xoff=characters)
             case 3:
                 self._set_baudrate(value, setup.index)
             case 4:  # data bits, parity, stop bits, break

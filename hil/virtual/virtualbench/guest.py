@@ -48,7 +48,7 @@ def main() -> int:
     with open(sys.argv[1], encoding="utf-8") as file:
         job = inside.Job(**json.load(file))
     try:
-        return inside.run(_prepare(job, *sys.argv[2:] or [None]))
+        return inside.run(_prepare(job, sys.argv[2] if len(sys.argv) > 2 else None))
     except RuntimeError as exc:
         print(f"virtual bench: {exc}", file=sys.stderr)
     except Exception:

@@ -23,16 +23,10 @@ DEFAULT: Final = "ftdi:ftdi,cp210x:cp210x,acm:acm,xr:xr"
 _FASTEST: Final = 230_400
 # A 16550 divides 115200; the kernel answers a higher rate with 9600.
 _FASTEST_16550: Final = 115_200
-# Facts that a port declares. Our UARTs do not know XON and XOFF, which chips obey by themselves. The driver of the
-# CP210x counts errors only where INPCK is set, and anyserial leaves it off. QEMU's 16550 sends without taking time,
-# and what loops inside of it is bytes and lines, but no break.
-_LACKS: Final = {
-    "ftdi": ("xon_xoff",),
-    "cp210x": ("xon_xoff", "line_errors"),
-    "acm": ("xon_xoff",),
-    "xr": ("xon_xoff",),
-    "uart": ("pacing", "break_signal"),
-}
+# Facts that a port declares. cp210x counts errors only where INPCK is set, and anyserial leaves it off. CDC has no
+# XON/XOFF, and its driver sends on whatever the far end says. QEMU's 16550 sends without taking time, and what loops
+# inside of it is bytes and lines, but no break.
+_LACKS: Final = {"cp210x": ("line_errors",), "acm": ("xon_xoff",), "uart": ("pacing", "break_signal")}
 # What a driver has, and no question to it tells.
 _HAS: Final = {"xr": ("rs485",)}
 # Wires that the host can see: CDC has no CTS.

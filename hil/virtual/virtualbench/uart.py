@@ -17,7 +17,7 @@ from .sampling import FINE, Error, Format, received
 # keeps up with the line.
 _STEP: Final = 0.004
 _CATCH_UP: Final = 0.004
-# With automatic RTS a receiver asks for silence when so many characters wait.
+# A receiver with automatic flow control asks for silence when so many characters wait.
 _HIGH_WATER: Final = 512
 
 
@@ -86,6 +86,8 @@ class Uart:
         format: Of both directions.
         cts_flow: Transmit only while CTS is on.
         auto_rts: Take RTS back while the receive FIFO is nearly full.
+        obeyed: XON and XOFF, when the far end may hold the transmitter with them; they are not received then.
+        auto_xoff: XON and XOFF, when they are to be sent as the receive FIFO gets nearly full.
         powered: Without power it drives nothing and hears nothing.
         fifo: What has been received.
         cable: What it is plugged into.
@@ -100,12 +102,18 @@ class Uart:
         self.fifo = Fifo()
         self._transmit_size = transmit_size
         self._output = bytearray()
+        # Of XON and XOFF, the one to send before anything else.
+        self._urgent = b""
+        self._on_line = b""
         self._step: Handle | None = None
-        self._in_flight = 0
         self._free_at = 0.0
         self.format = Format()
         self.cts_flow = False
         self.auto_rts = False
+        self.obeyed: bytes | None = None
+        self.auto_xoff: bytes | None = None
+        self._held = False
+        self._asked_for_silence = False
         self.powered = False
         self._rts = False
         self._dtr = False
@@ -119,17 +127,19 @@ class Uart:
             self._step.cancel()
             self._step = None
         self._output.clear()
+        self._urgent = self._on_line = b""
         self.fifo.clear()
         self.format = Format()
+        self.obeyed = self.auto_xoff = None
         self.cts_flow = self.auto_rts = self._rts = self._dtr = self._breaking = self._break_due = False
+        self._held = self._asked_for_silence = False
         self.powered = on
         self.cable.changed(self)
 
     @property
     def rts(self) -> bool:
         """The line as it is driven."""
-        full = self.auto_rts and len(self.fifo) >= _HIGH_WATER
-        return self.powered and self._rts and not full
+        return self.powered and self._rts and not (self.auto_rts and self._is_full)
 
     @property
     def dtr(self) -> bool:
@@ -157,8 +167,8 @@ class Uart:
 
     @property
     def output_waiting(self) -> int:
-        """Characters that are not on the line yet."""
-        return len(self._output)
+        """Characters that have not passed the line yet."""
+        return len(self._output) + len(self._on_line)
 
     @property
     def idle(self) -> bool:
@@ -174,10 +184,7 @@ class Uart:
 
     def discard_output(self) -> None:
         """Drop what is not on the line yet."""
-        if self._step is None:
-            self._output.clear()
-        else:
-            del self._output[self._in_flight :]
+        self._output.clear()
 
     def discard_input(self) -> None:
         """Drop what has been received."""
@@ -193,6 +200,14 @@ class Uart:
         self._rts_seen = self.rts
         self.cable.changed(self)
 
+    def set_flow(self, *, rts_cts: bool = False, obeyed: bytes | None = None, auto_xoff: bytes | None = None) -> None:
+        """Flow control in hardware; what held the transmitter so far does so no longer."""
+        self.cts_flow = self.auto_rts = rts_cts
+        self.obeyed, self.auto_xoff = obeyed, auto_xoff
+        self._held = self._asked_for_silence = False
+        self.input_taken()
+        self.run()
+
     def set_break(self, on: bool) -> None:
         """Hold the line low, once the characters that are on it have passed; nothing else is sent meanwhile."""
         if on and not self._breaking:
@@ -203,15 +218,21 @@ class Uart:
     def receive(self, data: bytes, error: Error = FINE) -> None:
         """Characters arrive."""
         if self.powered and data:
+            if self.obeyed is not None and not error:
+                data = self._obey(data, self.obeyed)
             self.fifo.put(data, error)
             self.input_taken()
             self.notify()
 
     def input_taken(self) -> None:
-        """The FIFO has changed; with automatic RTS the far end may have to know."""
-        if self.auto_rts and self.rts != self._rts_seen:
+        """The FIFO has changed; with automatic flow control the far end may have to know."""
+        if self.rts != self._rts_seen:
             self._rts_seen = self.rts
             self.cable.changed(self)
+        if self.auto_xoff is not None and self._is_full != self._asked_for_silence:
+            self._asked_for_silence = self._is_full
+            self._urgent = self.auto_xoff[1:] if self._is_full else self.auto_xoff[:1]
+            self.run()
 
     def run(self, *, since: float | None = None) -> None:
         """Go on with what the line lets pass now, or would have since then."""
@@ -221,20 +242,37 @@ class Uart:
             self._break_due = False
             for receiver in self.cable.receivers(self):
                 receiver.receive(b"\0", Error.BREAK)
-        if self._breaking or not self._output:
+        if self._breaking or not (self._output or self._urgent):
             return
-        if self.cts_flow and not self.cable.level(self, "cts"):
+        if not self._urgent and (self._held or (self.cts_flow and not self.cable.level(self, "cts"))):
             return
         start = self.scheduler.time() if since is None else since
         character = self.format.seconds
-        self._in_flight = min(len(self._output), max(1, int(_STEP / character)))
-        self._free_at = start + self._in_flight * character
+        if self._urgent:
+            self._on_line, self._urgent = self._urgent, b""
+        else:
+            count = max(1, int(_STEP / character))
+            self._on_line = bytes(self._output[:count])
+            del self._output[:count]
+        self._free_at = start + len(self._on_line) * character
         self._step = self.scheduler.call_at(self._free_at, self._sent)
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self.fifo) >= _HIGH_WATER
+
+    def _obey(self, data: bytes, characters: bytes) -> bytes:
+        """Let XON and XOFF in `data` act; returns the rest of it."""
+        last = max(data.rfind(character) for character in characters)
+        if last < 0:
+            return data
+        self._held = data[last] == characters[1]
+        self.run()
+        return data.translate(None, characters)
 
     def _sent(self) -> None:
         self._step = None
-        data = bytes(self._output[: self._in_flight])
-        del self._output[: self._in_flight]
+        data, self._on_line = self._on_line, b""
         for receiver in self.cable.receivers(self):
             for run, error in received(data, self.format, receiver.format):
                 receiver.receive(run, error)

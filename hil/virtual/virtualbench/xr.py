@@ -14,8 +14,9 @@ _CLOCK: Final = 48_000_000
 _DATA_IN, _DATA_OUT, _NOTIFY = 1, 2, 3
 # Registers of the UART block.
 _DIVISOR: Final = (0x04, 0x05, 0x06)
-_FORMAT, _FLOW, _TX_BREAK, _GPIO_SET, _GPIO_CLEAR, _GPIO_STATUS = 0x0B, 0x0C, 0x14, 0x1D, 0x1E, 0x1F
-_HARDWARE_FLOW: Final = 1
+_FORMAT, _FLOW, _XON, _XOFF, _TX_BREAK = 0x0B, 0x0C, 0x10, 0x11, 0x14
+_GPIO_SET, _GPIO_CLEAR, _GPIO_STATUS = 0x1D, 0x1E, 0x1F
+_RTS_CTS_FLOW, _XOFF_FLOW = 1, 2
 # GPIO bits; a line that is on is low.
 _RI, _CD, _DSR, _DTR, _CTS, _RTS = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
 
@@ -71,8 +72,9 @@ class Xr:
             stop = 2 if value & 0x80 else 1
             uart.format = Format(old.baudrate, value & 15, "NOEMS"[min(4, value >> 4 & 7)], stop)
         elif register == _FLOW:
-            uart.cts_flow = uart.auto_rts = value & 7 == _HARDWARE_FLOW
-            uart.run()
+            both = bytes(self._registers.get(place, 0) & 0xFF for place in (_XON, _XOFF))
+            used = both if value & 7 == _XOFF_FLOW else None
+            uart.set_flow(rts_cts=value & 7 == _RTS_CTS_FLOW, obeyed=used, auto_xoff=used)
         elif register == _TX_BREAK:
             uart.set_break(value != 0)
         elif register in (_GPIO_SET, _GPIO_CLEAR):
