@@ -16,7 +16,6 @@ from anyserial import (
     SerialConfig,
     SerialError,
     UnsupportedPolicy,
-    list_serial_ports,
 )
 from anyserial.config import ByteSize
 
@@ -25,7 +24,7 @@ from ._bench import BenchFileError, BenchLink, BenchPort, SerialBench, load
 from ._lease import LeaseFolderError, prepared
 from ._links import Fact, features
 from ._names import HARDWARE, HW, hardware_links, is_strict
-from ._presence import brought, supply_key
+from ._presence import brought, devices, located, supply_key
 from ._probe import Place, Probed
 from ._resolve import BenchMatchError, adapter_key, device_key, named_twice, resolve, unstable
 
@@ -80,9 +79,9 @@ class Hardware:
             return {place.key for place in places}
         supplies = {power for name in names if (power := self.bench.ports[name].power) is not None}
         sharing = [port.name for port in self.bench.ports.values() if port.power in supplies]
-        places.extend(self._place(name, test) for name in sharing)
+        places.extend(place for name in sharing if (place := self._place_if_there(name)) is not None)
         adapters = {place.adapter for place in places}
-        mates = (device for device in _aside.call(list_serial_ports) if adapter_key(device) in adapters)
+        mates = (device for device in _aside.call(devices) if adapter_key(device) in adapters)
         return {
             *(place.key for place in places),
             *(device_key(mate) for mate in mates),
@@ -93,6 +92,14 @@ class Hardware:
         # Remembered: another run may have it unplugged just now, and then its lease is what has to be waited for.
         if name not in self._places:
             self._places[name] = Place.of(brought(self.bench, self.bench.ports[name], test=test))
+        return self._places[name]
+
+    def _place_if_there(self, name: str) -> Place | None:
+        if name not in self._places:
+            try:
+                self._places[name] = Place.of(located(self.bench.ports[name]))
+            except BenchMatchError:
+                return None
         return self._places[name]
 
 
@@ -203,17 +210,17 @@ def attach(config: pytest.Config, path: Path) -> None:
         config.option.serial_hw = str(bench.path)
         if asks and hardware_links(config):
             prepared(bench.lease_dir)
-            _require_distinct(bench, path)
+            _require_distinct(bench, hardware.file)
     except BenchFileError as exc:
         raise pytest.UsageError(*exc.problems) from None
     except LeaseFolderError as exc:
         raise pytest.UsageError(str(exc)) from None
 
 
-def _require_distinct(bench: SerialBench, path: Path) -> None:
-    twice = named_twice(bench.ports.values(), _aside.call(list_serial_ports))
+def _require_distinct(bench: SerialBench, file: str) -> None:
+    twice = named_twice(bench.ports.values(), _aside.call(devices))
     if twice:
-        raise BenchFileError(tuple(f"{path}: {text}" for text in twice.values()))
+        raise BenchFileError(tuple(f"{file}: {text}" for text in twice.values()))
 
 
 def header(config: pytest.Config) -> list[str]:
@@ -221,28 +228,28 @@ def header(config: pytest.Config) -> list[str]:
     hardware, links = config.stash[HARDWARE], hardware_links(config)
     if not links:
         return []
-    devices = _aside.call(list_serial_ports)
+    plugged_in = _aside.call(devices)
     lines = [f"serial bench: {hardware.bench.name} ({hardware.file}){', strict' if is_strict(config) else ''}"]
     for name in links:
         wiring = hardware.wirings[name]
-        ends = (f"{end} = {_place(port, devices)}" for end, port in zip("ab", wiring.ports, strict=False))
+        ends = (f"{end} = {_place(port, plugged_in)}" for end, port in zip("ab", wiring.ports, strict=False))
         lines.append(f"  {name}: {wiring.device or wiring.kind}, {', '.join(ends)}")
     ports = {port.name: port for name in links for port in hardware.wirings[name].ports}
-    return [*lines, *(f"  warning: {text}" for port in ports.values() if (text := _advice(port, devices)))]
+    return [*lines, *(f"  warning: {text}" for port in ports.values() if (text := _advice(port, plugged_in)))]
 
 
-def _place(port: BenchPort, devices: Sequence[PortInfo]) -> str:
+def _place(port: BenchPort, plugged_in: Sequence[PortInfo]) -> str:
     try:
-        device = resolve(port, devices).device
+        device = resolve(port, plugged_in).device
     except BenchMatchError:
         return f"ports.{port.name} (not found)"
     name = _probe.driver(device)
     return f"{device} ({name})" if name else device
 
 
-def _advice(port: BenchPort, devices: Sequence[PortInfo]) -> str | None:
+def _advice(port: BenchPort, plugged_in: Sequence[PortInfo]) -> str | None:
     try:
-        return unstable(port, resolve(port, devices), devices)
+        return unstable(port, resolve(port, plugged_in), plugged_in)
     except BenchMatchError:
         return None
 

@@ -17,8 +17,8 @@ from anyserial import SerialError, SerialPort, open_serial_port
 from . import _aside
 from ._hardware import HardwareWiring
 from ._lease import LeaseError, leased
-from ._presence import PowerError, brought, found, located, switch
-from ._resolve import BenchMatchError
+from ._presence import PowerError, brought, devices, located, switch
+from ._resolve import BenchMatchError, resolve
 from ._text import count, cut
 
 if TYPE_CHECKING:
@@ -87,17 +87,21 @@ class HardwareCable:
         self.is_unplugged = False
 
     async def settle(self) -> None:
-        """Empty the input queues, and make sure that nothing comes.
+        """Empty the input queues, and make sure that nothing comes; a device under test may say what it likes.
 
         Raises:
+            BenchMatchError: A device is not plugged in.
             NoisyLinkError: Something keeps coming.
             SerialError: An end cannot be opened.
         """
+        plugged_in = await devices()
+        paths = [resolve(port, plugged_in).device for port in self._wiring.ports]
+        if self._wiring.device is not None:
+            return
         async with AsyncExitStack() as stack:
             ports: list[SerialPort] = []
-            for number, port in enumerate(self._wiring.ports):
-                config = self._wiring.config(number, self._guard.needs.config)
-                opened = await open_serial_port((await found(port)).device, config)
+            for number, path in enumerate(paths):
+                opened = await open_serial_port(path, self._wiring.config(number, self._guard.needs.config))
                 ports.append(await stack.enter_async_context(opened))
             await _silence(ports)
 
@@ -115,10 +119,12 @@ def hardware_cable(wiring: HardwareWiring, guard: Guard) -> Generator[HardwareCa
             lease = leased(keys, test=guard.test, timeout=bench.lease_timeout, folder=bench.lease_dir)
             stack.enter_context(lease)
             for port in wiring.ports:
-                brought(bench, port, test=guard.test, held=unplugs)
                 hardware.probed(port.name, held=True)
-            # A device under test may say what it likes.
-            if wiring.device is None:
+            try:
+                _aside.call(cable.settle)
+            except BenchMatchError:
+                for port in wiring.ports:
+                    brought(bench, port, test=guard.test, held=unplugs)
                 _aside.call(cable.settle)
         yield cable
         if cable.is_unplugged:

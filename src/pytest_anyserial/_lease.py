@@ -355,7 +355,8 @@ def _user() -> str:
     try:
         return getpass.getuser()
     except (OSError, KeyError, ImportError):
-        return f"user {os.getuid()}" if hasattr(os, "getuid") else "a user without a name"
+        number: Callable[[], int] | None = getattr(os, "getuid", None)
+        return "a user without a name" if number is None else f"user {number()}"
 
 
 def _clock(moment: float) -> str:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Final, Literal
 
-from anyserial import PortInfo, list_serial_ports
+from anyserial import PortInfo, UnsupportedPlatformError, list_serial_ports
 
 from . import _aside
 from ._bench import BenchPort, Power, SerialBench
@@ -28,13 +28,21 @@ class PowerError(Exception):
     """A supply did not do what the bench file says it does."""
 
 
+async def devices() -> list[PortInfo]:
+    """All serial devices that are plugged in; none where the system cannot tell, which leaves ports with a path."""
+    try:
+        return await list_serial_ports()
+    except UnsupportedPlatformError:
+        return []
+
+
 async def found(port: BenchPort) -> PortInfo:
     """The device that a port is now.
 
     Raises:
         BenchMatchError: It is not plugged in.
     """
-    return resolve(port, await list_serial_ports())
+    return resolve(port, await devices())
 
 
 def located(port: BenchPort) -> PortInfo:
