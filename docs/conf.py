@@ -41,6 +41,9 @@ napoleon_use_ivar = True
 # `SerialPort` is two classes; a bare annotation may mean either, and links to the first.
 suppress_warnings = ["ref.python"]
 
+#: Of the private use area: no docstring has it.
+_COLON = "\ue000"
+
 _LINK = re.compile(r"^\* \[[^]]+\]\(([^):]+)\.md\)", re.MULTILINE)
 
 _FETCHED = re.compile(
@@ -64,9 +67,15 @@ def _complete(_: Sphinx, page: str, source: list[str]) -> None:
             caption = paragraph.lstrip("# ")
 
 
-def _separate_code(_app: Sphinx, _what: str, _name: str, _obj: object, _options: object, lines: list[str]) -> None:
+def _before_napoleon(_app: Sphinx, what: str, _name: str, _obj: object, _options: object, lines: list[str]) -> None:
+    """Hide the colons of a value: napoleon would take what stands before the first one for its type."""
+    if what in ("property", "attribute", "data"):
+        lines[:] = [line.replace(":", _COLON) for line in lines]
+
+
+def _after_napoleon(_app: Sphinx, _what: str, _name: str, _obj: object, _options: object, lines: list[str]) -> None:
     """Let code stand next to a letter or a dot, as in 1..`n`; reStructuredText wants a separator there."""
-    lines[:] = [re.sub(r"(`[^`]+`)", r"\\ \1\\ ", line) for line in lines]
+    lines[:] = [re.sub(r"(`[^`]+`)", r"\\ \1\\ ", line.replace(_COLON, ":")) for line in lines]
 
 
 def _refuse_the_network(app: Sphinx, failed: Exception | None) -> None:
@@ -80,6 +89,7 @@ def _refuse_the_network(app: Sphinx, failed: Exception | None) -> None:
 
 def setup(app: Sphinx) -> None:
     """What Sphinx calls first."""
-    app.connect("autodoc-process-docstring", _separate_code)
+    app.connect("autodoc-process-docstring", _before_napoleon, priority=400)
+    app.connect("autodoc-process-docstring", _after_napoleon, priority=600)
     app.connect("source-read", _complete)
     app.connect("build-finished", _refuse_the_network)

@@ -68,9 +68,13 @@ def _marker() -> str:
     return "\n".join([f"`{signature}`", "", intro, "", "| keyword | |", "|---|---|", *rows, "", outro.strip()])
 
 
+#: Classes that have more for the plugin itself than for tests.
+_SHOWN: Final = {"SerialExpectation": "members: reply, times, optional", "SerialPair": "no-members:"}
+
+
 def _types() -> str:
     names = [name for name in pytest_anyserial.__all__ if name[0].isupper()]
-    blocks = [f".. autoclass:: pytest_anyserial.{name}\n   :members:\n" for name in names]
+    blocks = [f".. autoclass:: pytest_anyserial.{name}\n   :{_SHOWN.get(name, 'members:')}\n" for name in names]
     return "\n".join(["```{eval-rst}", *blocks, "```"])
 
 

@@ -69,7 +69,7 @@ def test_every_page_is_listed() -> None:
 def test_every_public_name_is_in_the_reference(module: str, pages: list[str]) -> None:
     """A name that can be imported can be looked up."""
     text = "".join((ROOT / "docs" / "reference" / f"{page}.md").read_text("utf-8") for page in pages)
-    documented = set(re.findall(r"^\.\. auto\w+:: (\w+)$", text, re.MULTILINE))
+    documented = set(re.findall(r"^\.\. (?:auto|py:)\w+:: (\w+)$", text, re.MULTILINE))
     assert set(importlib.import_module(module).__all__) - {"__version__"} - documented == set()
 
 
