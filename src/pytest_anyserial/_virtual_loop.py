@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from typing import Any
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import TypeVar, TypeVarTuple
+
+_T = TypeVar("_T")
+_Ts = TypeVarTuple("_Ts")
 
 #: What a call into a worker thread gets.
 REFUSAL = (
@@ -42,12 +47,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Seconds of the virtual time."""
         return self.keeper.current_time()
 
-    def run_in_executor(self, *_: object) -> Any:
+    def run_in_executor(self, executor: Executor | None, func: Callable[[*_Ts], _T], *args: *_Ts) -> asyncio.Future[_T]:
         """Not here: time would not wait for the thread.
 
         Raises:
             RuntimeError: Always.
         """
+        del executor, func, args
         raise RuntimeError(REFUSAL)
 
 

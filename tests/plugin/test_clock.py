@@ -251,7 +251,7 @@ def test_a_loop_that_somebody_else_chose_is_an_error(project: Project) -> None:
 
 
 def test_what_fails_at_its_time_ends_the_test(project: Project) -> None:
-    """P-70, P-84: what somebody does when a fault is told may fail; the test does not wait for what cannot come then."""
+    """P-70, P-84: a function that is told of faults may fail; the test does not wait for what cannot come then."""
     run = project.run(
         "--serial-loops=asyncio,trio",
         test="""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from .benches import pty_bench
 from .conftest import Project
 
 ALL = ["--serial-links=mock,pty"]
@@ -154,6 +155,30 @@ def test_a_pair_can_have_faults(project: Project) -> None:
     assert "AssertionError: serial_faults: 1 fault never happened\n" in missed
     assert "planned: 1 lost byte at byte 1; only 1 byte passed" in missed
     assert "never happened" not in run.problem("test_own_failure[mock-asyncio]")
+
+
+def test_hardware_is_opened_again_and_again(project: Project) -> None:
+    """P-16, P-24: it is there once; each pair finds it empty and silent, whatever the last one left."""
+    with pty_bench(project.path):
+        run = project.run(
+            *ONE,
+            "--serial-hw=hil.toml",
+            test="""
+            from hypothesis import given, settings, strategies as st
+
+            @settings(max_examples=5, deadline=None, database=None)
+            @given(data=st.binary(min_size=1, max_size=50))
+            async def test_it(serial_factory, data):
+                async with serial_factory() as (port, peer):
+                    assert [port.input_waiting(), peer.input_waiting()] == [0, 0]
+                    await port.send(data)
+                    assert (await peer.receive()).startswith(data[:1])
+                    await peer.send(b"left behind")
+                    await port.send(b"left behind")
+            """,
+            plugins=HYPOTHESIS,
+        )
+    assert run.outcomes() == {"test_it[hw-null-asyncio]": "passed"}
 
 
 MISUSES = {
