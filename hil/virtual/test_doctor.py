@@ -1,4 +1,4 @@
-"""The doctor, where wires can be opened and swapped one by one under real drivers.
+"""The doctor and its like, where wires can be opened and swapped one by one under real drivers.
 
 Runs inside the virtual bench: `bench.py -- python -m pytest hil/virtual/test_doctor.py`.
 """
@@ -11,9 +11,14 @@ import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import anyio
 import pytest
 
+from anyserial import list_serial_ports
+from pytest_anyserial import SerialBench
 from pytest_anyserial.__main__ import main
+from pytest_anyserial._bench import load
+from pytest_anyserial._resolve import resolve
 
 BENCH = Path("/run/virtual-bench/hil.toml")
 CONTROL = Path(__file__).with_name("control")
@@ -82,3 +87,20 @@ def test_swapped_lines_are_named(link: str, problems: Callable[[], list[str]]) -
         f"RTS of {a} does not reach CTS of {b}; looks swapped with DTR",
         f"DTR of {a} does not reach DSR of {b}; looks swapped with RTS",
     ]
+
+
+def test_suggest_finds_out_the_wiring(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """H-20, H-40: ports that no file names are found, with their links and all wires of these."""
+    assert main(["suggest", "--wiring", "--yes"]) == 0
+    text = capsys.readouterr().out
+    file = tmp_path / "hil.toml"
+    file.write_text(text, encoding="utf-8")
+    found, ports = load(file), load(BENCH).ports
+    devices = anyio.run(list_serial_ports)
+    names = {resolve(port, devices).device: port.name for port in ports.values()}
+
+    def wirings(bench: SerialBench) -> set[tuple[frozenset[str], str, tuple[str, ...]]]:
+        called = {port.name: names.get(resolve(port, devices).device, port.name) for port in bench.ports.values()}
+        return {(frozenset(called[end] for end in link.ends), link.kind, link.wires) for link in bench.links.values()}
+
+    assert wirings(found) == wirings(load(BENCH)), text

@@ -34,7 +34,11 @@ class Subject(NamedTuple):
 
     def is_well(self) -> bool:
         """Whether nothing is wrong with it; warnings are not wrong."""
-        return all(finding.verdict is not Verdict.PROBLEM for finding in self.findings)
+        return _is_well(self.findings)
+
+
+def _is_well(findings: Sequence[Finding]) -> bool:
+    return all(finding.verdict is not Verdict.PROBLEM for finding in findings)
 
 
 async def examine(bench: SerialBench, devices: Sequence[PortInfo], *, root: Path = _ROOT) -> AsyncIterator[Subject]:
@@ -49,16 +53,15 @@ async def examine(bench: SerialBench, devices: Sequence[PortInfo], *, root: Path
     twice = named_twice(bench.ports.values(), devices)
     for name, port in bench.ports.items():
         findings, device = _look_at(port, devices, root)
-        if device is not None:
-            findings.append(_lease_of(device, bench))
         if name in twice:
             findings.append(problem("device", twice[name], "keep one of the two"))
-        subject = Subject(f"ports.{name}", findings)
-        if device is not None and subject.is_well():
-            findings += await _opened(port, device, bench)
-            if subject.is_well():
+        if device is not None:
+            findings.append(_lease_of(device, bench))
+            if _is_well(findings):
+                findings.append(await _open(port, device, bench))
+            if _is_well(findings):
                 fit[name] = device
-        yield subject
+        yield Subject(f"ports.{name}", findings)
     for link in bench.links.values():
         yield Subject(f"links.{link.name}", await _examine_link(link, bench, fit))
 
@@ -119,13 +122,13 @@ def _lease_of(device: PortInfo, bench: SerialBench) -> Finding:
     return problem("lease", f"held by {held.holder or 'another process'}", "wait until that is done")
 
 
-async def _opened(port: BenchPort, device: PortInfo, bench: SerialBench) -> list[Finding]:
+async def _open(port: BenchPort, device: PortInfo, bench: SerialBench) -> Finding:
     try:
         with leased([device_key(device)], test=PURPOSE, timeout=0, folder=bench.lease_dir):
             async with await SerialPort.open(device.device, link_config(port)) as opened:
-                return [ok("open", f"opens at {opened.config.baudrate} baud")]
+                return ok("open", f"opens at {opened.config.baudrate} baud")
     except (LeaseError, SerialError) as exc:
-        return [problem("open", str(exc))]
+        return problem("open", str(exc))
 
 
 async def _examine_link(link: BenchLink, bench: SerialBench, fit: Mapping[str, PortInfo]) -> list[Finding]:

@@ -51,15 +51,15 @@ class Patience:
     silence: float = 2.0
 
 
+_PATIENCE: Final = Patience()
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class End:
     """An open port, by the name that findings call it."""
 
     name: str
     port: SerialPort
-
-
-_PATIENCE: Final = Patience()
 
 
 class Edge(NamedTuple):
@@ -89,9 +89,10 @@ async def carry(
     async def listen(end: End) -> None:
         while True:
             heard[end.name] += await end.port.receive()
-            # A slow machine is no reason to give up, as long as bytes arrive.
-            scope.deadline = anyio.current_time() + patience.silence
-            if end == to and len(heard[end.name]) >= len(data):
+            if len(heard[end.name]) < len(data):
+                # A slow machine is no reason to give up.
+                scope.deadline = anyio.current_time() + patience.silence
+            elif end == to:
                 scope.cancel()
 
     with anyio.move_on_after(patience.silence + 12 * len(data) / sender.port.config.baudrate) as scope:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -189,6 +190,22 @@ def test_a_port_that_cannot_be_used_is_a_remark(
     assert list(read(out)["links"]) == ["w-x"]
     assert "# null: " in out
     assert "not a serial device" in out
+
+
+def test_nothing_is_sent_to_a_device_unasked(
+    tmp_path: Path, ptys: tuple[PtyPair, PtyPair], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """H-20: where nobody can answer, that is an error, and it names the way out."""
+    file = tmp_path / "hil.toml"
+    file.write_text(
+        f"schema = 1\nports.w.match.path = '{ptys[0].path_a}'\n"
+        "[links.meter]\nends = ['w']\nkind = 'device'\ndevice = 'meter'\n",
+        encoding="utf-8",
+    )
+    assert main(["suggest", "--wiring", str(file)]) == 2
+    error = capsys.readouterr().err
+    assert f"w ({os.path.realpath(ptys[0].path_a)})" in error
+    assert "Nobody is there to answer: say --yes if that does no harm" in error
 
 
 def test_the_schema_can_be_printed(capsys: pytest.CaptureFixture[str]) -> None:

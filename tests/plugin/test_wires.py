@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import anyio
 import pytest
 
 from anyserial.testing import FaultEvent, FaultPlan
 from pytest_anyserial._finding import Finding, Verdict
 from pytest_anyserial._wires import (
+    carry,
     check_break,
     check_bytes,
     check_rates,
@@ -111,6 +113,22 @@ async def test_garbled_data(plan: FaultPlan, text: str, advice: str) -> None:
         first, _ = await check_bytes(made.ends, patience=QUICK)
         assert first.text == f"TX of a reaches RX of b, but {text}"
         assert advice in first.advice
+
+
+async def test_a_far_end_that_never_stops_talking() -> None:
+    """H-21, P-84: listening ends all the same."""
+    async with cable() as made, anyio.create_task_group() as group:
+
+        async def talk() -> None:
+            while True:
+                await made.ends[1].port.send(b"noise " * 100)
+                await anyio.sleep(0.01)
+
+        group.start_soon(talk)
+        heard = await carry(made.ends[0], made.ends, b"?", patience=QUICK)
+        assert len(heard["a"]) > 600
+        assert heard["b"] == b"?"
+        group.cancel_scope.cancel()
 
 
 MISWIRED = {
