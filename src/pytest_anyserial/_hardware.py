@@ -120,9 +120,19 @@ class HardwareWiring:
         rates = [limit for limit in (link.max_baudrate, *(port.max_baudrate for port in self.ports)) if limit]
         self.max_baudrate = min(rates, default=None)
 
+    def port(self, end: int) -> BenchPort:
+        """The port at end A (0) or end B (1).
+
+        Raises:
+            LookupError: There is no end B.
+        """
+        if end < len(self.ports):
+            return self.ports[end]
+        raise LookupError(f"{self.name} has only end A: its kind is {self.kind}{self.declared}")
+
     def config(self, end: int, asked: SerialConfig | None) -> SerialConfig:
         """As the test asks, else as the file says; with the levels of control lines that protect what they lead to."""
-        port = self.ports[end]
+        port = self.port(end)
         config = _probe.as_the_file_says(port, asked or port.config)
         # No test may hear what a device has said to the one before.
         return config if self.device is None else config.with_changes(flush_on_open=True)

@@ -55,12 +55,16 @@ class HardwareCable:
         Raises:
             BenchMatchError: It is not plugged in.
         """
-        return located(self._wiring.ports[0]).device
+        return located(self._wiring.port(0)).device
 
     @property
     def path_b(self) -> str:
-        """Where the device at end B is now."""
-        return located(self._wiring.ports[1]).device
+        """Where the device at end B is now.
+
+        Raises:
+            LookupError: There is none, or it is not plugged in.
+        """
+        return located(self._wiring.port(1)).device
 
     def unplug(self) -> None:
         """Switch the supply of end A off, and wait until its device is gone.

@@ -143,6 +143,8 @@ def test_a_link_with_one_end_has_no_far_end(project: Project, bench: Bench) -> N
 
             async def test_port(serial_port, serial_link, serial_path):
                 assert (serial_link.kind, len(serial_link.capabilities)) == ("loopback", 1)
+                with pytest.raises(LookupError, match="hw-loopback has only end A: its kind is loopback"):
+                    serial_link.path("peer")
 
             async def test_peer(serial_peer): pass
             async def test_script(serial_script): pass
