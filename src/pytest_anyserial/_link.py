@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 from anyserial import SerialCapabilities, SerialConfig, SerialPort, SerialStats
 from anyserial.testing import mock_pair, pty_pair
 
-from ._hw_cable import hardware_cable
 from ._links import WIRINGS, Wiring
 from ._recorder import RecordedPort
 
@@ -184,6 +183,9 @@ def connected(name: str, guard: Guard) -> Generator[SerialLink]:
     """A fresh link of this name for the test that `guard` watches, for the length of a `with` block."""
     with ExitStack() as stack:
         if guard.hardware is not None and name in guard.hardware.wirings:
+            # A run without a bench need not load what works with one.
+            from ._hw_cable import hardware_cable
+
             wiring = guard.hardware.wirings[name]
             cable: _Cable = stack.enter_context(hardware_cable(wiring, guard))
             guard.link = SerialLink(wiring, cable, guard)

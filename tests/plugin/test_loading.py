@@ -81,7 +81,8 @@ REPORT_IMPORTS = """
 import sys
 
 def pytest_unconfigure():
-    heavy = {"anyserial", "anyio", "trio", "uvloop", "hypothesis", "asyncio", "pytest_anyserial._matrix"}
+    heavy = {"anyserial", "anyio", "trio", "uvloop", "hypothesis", "asyncio", "pytest_anyserial._matrix",
+             "pytest_anyserial._hardware", "anyserial.sync"}
     print("loaded:", sorted(heavy.intersection(sys.modules)))
 """
 
@@ -107,6 +108,7 @@ def test_the_same_run_notices_when_it_is_used(tmp_path: Path) -> None:
     assert "1 passed" in output
     loaded = next(line for line in output.splitlines() if line.startswith("loaded: "))
     assert all(repr(name) in loaded for name in ("anyserial", "anyio", "asyncio", "pytest_anyserial._matrix"))
+    assert not any(repr(name) in loaded for name in ("pytest_anyserial._hardware", "anyserial.sync", "hypothesis"))
 
 
 def test_the_package_imports_pytest_and_the_standard_library_only(tmp_path: Path) -> None:
