@@ -184,6 +184,7 @@ def _judge(lines: Lines, wire: str, sender: str, receiver: str) -> Finding:
     advice = f'check that wire, or take "{wire}" out of wires'
     if Edge(sender, other, receiver, input_) in lines.edges:
         text += f"; looks swapped with {other.upper()}"
+        advice = "exchange these two wires"
     elif reached:
         text += f"; it reaches {' and '.join(map(str.upper, reached))} of {receiver} instead"
     elif own:

@@ -167,6 +167,7 @@ async def test_a_miswired_line_is_named_by_wire(fault: str) -> None:
         findings = judge_lines(await trace_lines(made.ends, patience=QUICK), ["a", "b"], WIRES)
         assert texts(findings, Verdict.PROBLEM) == expected
         assert len(findings) == 4
+        assert {finding.advice for finding in findings if "swapped" in finding.text} <= {"exchange these two wires"}
 
 
 async def test_a_wire_that_the_file_does_not_mention() -> None:
