@@ -148,10 +148,13 @@ async def _refusal(call: Callable[[], Awaitable[object]]) -> str:
 def driver(path: str, sysfs: Path = Path("/sys")) -> str:
     """The kernel driver of a tty on Linux, such as `ftdi_sio`; empty where that cannot be told."""
     node = os.path.realpath(path)
-    try:
-        return (sysfs / "class" / "tty" / os.path.basename(node) / "device" / "driver").resolve(strict=True).name
-    except OSError:
-        return "pty" if node.startswith("/dev/pts/") else ""
+    device = (sysfs / "class" / "tty" / os.path.basename(node) / "device").resolve()
+    # A 16550 stands behind a port and a controller, which are devices of the kernel's serial core.
+    for folder in (device, *device.parents[:2]):
+        link = folder / "driver"
+        if link.exists() and (name := link.resolve().name) not in ("port", "ctrl"):
+            return name
+    return "pty" if node.startswith("/dev/pts/") else ""
 
 
 def _revived(facts: dict[str, Any]) -> Probed:

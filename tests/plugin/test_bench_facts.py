@@ -108,12 +108,18 @@ def test_what_a_port_has_told_travels_whole(port: Probed) -> None:
 
 
 def test_the_driver_of_a_tty_is_found_in_sysfs(tmp_path: Path) -> None:
-    """P-22: by its name there; none is no error."""
-    device = tmp_path / "devices" / "ttyUSB0"
-    (tmp_path / "drivers" / "ftdi_sio").mkdir(parents=True)
-    device.mkdir(parents=True)
-    (device / "driver").symlink_to(tmp_path / "drivers" / "ftdi_sio")
-    (tmp_path / "class" / "tty" / "ttyUSB0").mkdir(parents=True)
-    (tmp_path / "class" / "tty" / "ttyUSB0" / "device").symlink_to(device)
+    """P-22: by its name there, past the kernel's serial core; none is no error."""
+
+    def tree(tty: str, device: str, drivers: dict[str, str]) -> None:
+        (tmp_path / "class" / "tty" / tty).mkdir(parents=True)
+        (tmp_path / "devices" / device).mkdir(parents=True)
+        (tmp_path / "class" / "tty" / tty / "device").symlink_to(tmp_path / "devices" / device)
+        for place, name in drivers.items():
+            (tmp_path / "drivers" / name).mkdir(parents=True)
+            (tmp_path / "devices" / place / "driver").symlink_to(tmp_path / "drivers" / name)
+
+    tree("ttyUSB0", "1-4:1.0/ttyUSB0", {"1-4:1.0/ttyUSB0": "ftdi_sio"})
+    tree("ttyS1", "pci/ctrl/port", {"pci/ctrl/port": "port", "pci/ctrl": "ctrl", "pci": "serial"})
     assert driver("/dev/ttyUSB0", tmp_path) == "ftdi_sio"
+    assert driver("/dev/ttyS1", tmp_path) == "serial"
     assert driver("/dev/ttyUSB1", tmp_path) == ""
