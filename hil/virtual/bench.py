@@ -10,6 +10,10 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+assert sys.platform == "linux" or not TYPE_CHECKING
 
 from virtualbench import inside, machine, packages, plan, vhci
 
@@ -23,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status of the command; 2: cannot run here; 124: took too long; 125: the bench broke."""
     options = _parser().parse_args(arguments)
     # So that a machine, or adapters in this one, do not outlive who asked for them.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    signal.signal(signal.SIGTERM, _exit)
     try:
         plan.wirings(options.adapters)
         job = inside.Job(options.adapters, options.command, os.getcwd(), _environment(), _user(options))
@@ -93,6 +97,11 @@ def _user(options: argparse.Namespace) -> str:
 def _environment() -> dict[str, str]:
     # So that output is seen when it is made.
     return {name: os.environ[name] for name in _KEPT if name in os.environ} | {"PYTHONUNBUFFERED": "1"}
+
+
+def _exit(number: int, frame: FrameType | None) -> None:
+    del frame
+    sys.exit(128 + number)
 
 
 if __name__ == "__main__":

@@ -11,10 +11,14 @@ import subprocess
 import sys
 import traceback
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+assert sys.platform == "linux" or not TYPE_CHECKING
+
+# The package is beside this folder.
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from virtualbench import inside  # noqa: E402  the package is found through the line above
+from virtualbench import inside
 
 # A folder that init.sh makes, and everybody may write to.
 _HOME = "/run/tmp"

@@ -15,10 +15,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+assert sys.platform == "linux" or not TYPE_CHECKING
+
 from .inside import BROKEN, Job
 from .packages import QEMU, Parts
-
-assert sys.platform == "linux" or not TYPE_CHECKING
 
 #: Exit status of a run that took too long.
 TIMED_OUT: Final = 124

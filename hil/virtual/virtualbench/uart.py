@@ -113,13 +113,13 @@ class Uart:
         self.obeyed: bytes | None = None
         self.auto_xoff: bytes | None = None
         self._held = False
-        self._asked_for_silence = False
+        self._asked_for_silence: bool = False
         self.powered = False
         self._rts = False
         self._dtr = False
         self._breaking = False
         self._break_due = False
-        self._rts_seen = False
+        self._rts_seen: bool = False
 
     def power(self, on: bool) -> None:
         """Plug in or pull out; either way it starts from scratch."""
