@@ -40,10 +40,9 @@ def resolve(port: BenchPort, devices: Sequence[PortInfo]) -> PortInfo:
     wanted = _wanted(port.match)
     matching = [device for device in devices if not _differences(wanted, device)]
     if not matching:
-        near = [
-            (device, missed) for device in devices if len(missed := _differences(wanted, device)) == 1 < len(wanted)
-        ]
-        raise BenchMatchError(f"{here}: no device has {_listed(wanted)}. {_near(near)}{_plugged_in(devices)}")
+        raise BenchMatchError(
+            f"{here}: no device has {_listed(wanted)}. {_near(wanted, devices)}{_plugged_in(devices)}"
+        )
     if len(matching) > 1:
         raise BenchMatchError(f"{here}: {len(matching)} devices have {_listed(wanted)}. {_told_apart(matching)}")
     return matching[0]
@@ -189,8 +188,14 @@ def _told_apart(devices: Sequence[PortInfo]) -> str:
     return f"Nothing that is known of them tells them apart but their paths:{_lines(devices)}"
 
 
-def _near(near: Sequence[tuple[PortInfo, Sequence[str]]]) -> str:
-    return "".join(f"{device.device} differs in {missed[0]} only. " for device, missed in near)
+def _near(wanted: Mapping[str, Any], devices: Sequence[PortInfo]) -> str:
+    """Which devices have all but one of several properties."""
+    near: dict[str, list[str]] = {}
+    for device in devices if len(wanted) > 1 else ():
+        differences = _differences(wanted, device)
+        if len(differences) == 1:
+            near.setdefault(differences[0], []).append(device.device)
+    return "".join(f"Only {key} differs at {', '.join(paths)}. " for key, paths in near.items())
 
 
 def _plugged_in(devices: Sequence[PortInfo]) -> str:

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from anyserial import PortInfo
 from pytest_anyserial._bench import BenchPort, Match
@@ -67,7 +69,7 @@ def test_no_match_lists_what_is_plugged_in() -> None:
     """H-03: with the device that nearly matches."""
     assert complaint(port(vid=0x0403, pid=0x6001, serial_number="C"), A, B, ONBOARD) == (
         'ports.a.match: no device has vid 0x0403, pid 0x6001, serial_number "C". '
-        "/dev/ttyUSB0 differs in serial_number only. /dev/ttyUSB1 differs in serial_number only. Plugged in:\n"
+        "Only serial_number differs at /dev/ttyUSB0, /dev/ttyUSB1. Plugged in:\n"
         '  /dev/ttyUSB0: vid = 0x0403, pid = 0x6001, serial_number = "A", interface = 0, location = "1-1"'
         " (FT232R USB UART)\n"
         '  /dev/ttyUSB1: vid = 0x0403, pid = 0x6001, serial_number = "B", interface = 0, location = "1-2"'
@@ -172,3 +174,24 @@ def test_keys_of_physical_devices() -> None:
     number = os.stat("/dev/null").st_rdev
     assert device_key(PortInfo(device="/dev/null")) == adapter_key(PortInfo(device="/dev/null")) == f"dev-{number:x}"
     assert device_key(PortInfo(device="COM3", location="Port_#0001.Hub_#0003")) == "COM3"
+
+
+DEVICES = st.lists(
+    st.builds(
+        PortInfo,
+        device=st.integers(0, 5).map("/dev/ttyX{}".format),
+        vid=st.sampled_from([0x0403, 0x10C4]),
+        pid=st.just(0x6001),
+        serial_number=st.sampled_from([None, "A", "B"]),
+        location=st.sampled_from([None, "1-1", "1-1:1.0", "1-1:1.1", "1-2"]),
+        interface_number=st.sampled_from([None, 0, 1]),
+    ),
+    unique_by=lambda device: device.device,
+)
+
+
+@given(devices=DEVICES)
+def test_the_suggested_name_finds_the_device(devices: list[PortInfo]) -> None:
+    """H-03, H-20: whatever is plugged in, it names that device and no other."""
+    for device in devices:
+        assert resolve(BenchPort(name="a", match=stable_match(device, devices)), devices) is device

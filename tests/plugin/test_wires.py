@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import anyio
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from anyserial.testing import FaultEvent, FaultPlan
 from pytest_anyserial._finding import Finding, Verdict
 from pytest_anyserial._wires import (
+    Edge,
     carry,
     check_break,
     check_bytes,
@@ -168,6 +171,28 @@ async def test_a_miswired_line_is_named_by_wire(fault: str) -> None:
         assert texts(findings, Verdict.PROBLEM) == expected
         assert len(findings) == 4
         assert {finding.advice for finding in findings if "swapped" in finding.text} <= {"exchange these two wires"}
+
+
+SOURCES = st.sampled_from(["", "on", "own.rts", "own.dtr", "peer.rts", "peer.dtr"])
+WIRINGS = st.fixed_dictionaries({"cts": SOURCES, "dsr": SOURCES, "cd": SOURCES})
+
+
+@settings(max_examples=15, deadline=None)
+@given(of_a=WIRINGS, of_b=WIRINGS)
+async def test_whatever_is_wired_is_traced(of_a: dict[str, str], of_b: dict[str, str]) -> None:
+    """H-20, H-21: every input that follows an output is found, and nothing else."""
+    async with cable() as made:
+        made.a.inputs, made.b.inputs = of_a, of_b
+        names = {"a": {"own": "a", "peer": "b"}, "b": {"own": "b", "peer": "a"}}
+        wired, on = set(), set()
+        for end, inputs in (("a", of_a), ("b", of_b)):
+            for line, source in inputs.items():
+                owner, _, output = source.partition(".")
+                if output:
+                    wired.add(Edge(names[end][owner], output, end, line))
+                elif source:
+                    on.add((end, line))
+        assert await trace_lines(made.ends, patience=QUICK) == (wired, on)
 
 
 async def test_a_wire_that_the_file_does_not_mention() -> None:
