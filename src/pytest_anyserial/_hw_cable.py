@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 import pytest
 
-from anyserial import SerialError, SerialPort, open_serial_port
+from anyserial import SerialError, SerialPort, UnsupportedPolicy, open_serial_port
 
 from . import _aside
 from ._hardware import HardwareWiring
@@ -32,6 +32,7 @@ _FRAMES: Final = 3
 _BITS_PER_FRAME: Final = 12
 #: What was on its way when the last test ended has passed by then.
 _PATIENCE: Final = 2.0
+_WINDOWS: Final = 5
 _SHOWN: Final = 16
 
 
@@ -105,8 +106,10 @@ class HardwareCable:
         async with AsyncExitStack() as stack:
             ports: list[SerialPort] = []
             for number, path in enumerate(paths):
-                opened = await open_serial_port(path, self._wiring.config(number, self._guard.needs.config))
-                ports.append(await stack.enter_async_context(opened))
+                config = self._wiring.config(number, self._guard.needs.config)
+                # What is missing is for the test's own ports to say.
+                config = config.with_changes(unsupported_policy=UnsupportedPolicy.IGNORE)
+                ports.append(await stack.enter_async_context(await open_serial_port(path, config)))
             await _silence(ports)
 
 
@@ -122,14 +125,14 @@ def hardware_cable(wiring: HardwareWiring, guard: Guard) -> Generator[HardwareCa
             keys = hardware.keys(wiring.link.ends, test=guard.test, neighbours=unplugs)
             lease = leased(keys, test=guard.test, timeout=bench.lease_timeout, folder=bench.lease_dir)
             stack.enter_context(lease)
-            for port in wiring.ports:
-                hardware.probed(port.name, held=True)
             try:
                 _aside.call(cable.settle)
             except BenchMatchError:
                 for port in wiring.ports:
                     brought(bench, port, test=guard.test, held=unplugs)
                 _aside.call(cable.settle)
+            for port in wiring.ports:
+                hardware.probed(port.name, held=True)
         yield cable
         if cable.is_unplugged:
             with _problems_fail(wiring):
@@ -150,7 +153,7 @@ async def _silence(ports: list[SerialPort]) -> None:
     slowest = min(port.config.baudrate for port in ports)
     pause = max(_SILENCE, _FRAMES * _BITS_PER_FRAME / slowest)
     came, end = b"", ""
-    with anyio.move_on_after(_PATIENCE):
+    with anyio.move_on_after(max(_PATIENCE, _WINDOWS * pause)):
         while True:
             for port in ports:
                 await port.reset_input_buffer()

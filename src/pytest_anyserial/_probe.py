@@ -91,7 +91,7 @@ def probed(bench: SerialBench, port: BenchPort, *, held: bool) -> Probed:
     """Find and open `port`, and ask it; problems are a part of the result. If it is not `held` yet, it is leased."""
     test = f"a look at {port.name}"
     try:
-        device = brought(bench, port, test=test, held=held)
+        device = brought(bench, port, test=test)
         keys = () if held else (device_key(device),)
         with leased(keys, test=test, timeout=bench.lease_timeout, folder=bench.lease_dir):
             return _aside.call(lambda: _asked(port, device))

@@ -10,7 +10,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from pytest_anyserial._bench import load
 from pytest_anyserial._lease import leased, leases
+from pytest_anyserial._presence import supply_key
 
 from .benches import POWER, Bench, pty_bench, supply
 from .conftest import Project
@@ -95,6 +97,26 @@ ends = ["m"]
 kind = "{name}"
 {lines}
 """
+
+
+def test_a_feature_that_is_missing_is_told_by_the_port_of_the_test(project: Project, bench: Bench) -> None:
+    """P-24: the set-up opens the same ports, and leaves it to the test to be warned."""
+    bench.write(a="open = { low_latency = true, unsupported_policy = 'warn' }")
+    run = project.run(
+        HW,
+        ONE,
+        test="""
+        import pytest
+        from anyserial import open_serial_port
+
+        def test_path(serial_path): pass
+
+        async def test_warned(serial_link):
+            with pytest.warns(RuntimeWarning, match="low latency is not supported"):
+                async with serial_link.opened(): pass
+        """,
+    )
+    assert all_passed(run.outcomes(), 2)
 
 
 #: Talks without end on a pty of its own, whose path it prints.
@@ -268,6 +290,32 @@ def test_a_test_that_unplugs_leases_all_that_goes_with_it(project: Project, benc
             """,
         )
     assert all_passed(run.outcomes(), 2)
+
+
+def test_a_port_of_the_same_supply_may_be_missing(project: Project, bench: Bench) -> None:
+    """H-13: what is not plugged in needs no lease."""
+    lines = 'power = "hub"'
+    more = ONE_END.format(path="/dev/null-modem", name="loopback", lines="").replace("[links", f"{lines}\n[links")
+    bench.write(a=lines, b=lines, more=more + POWER)
+    with supply(bench):
+        run = project.run(HW, ONE, "--serial-links=hw-null", test=UNPLUG.format(end=AGAIN))
+    assert all_passed(run.outcomes(), 1)
+
+
+def test_a_device_that_another_run_has_unplugged_is_waited_for(project: Project, bench: Bench) -> None:
+    """H-13, P-24: it is not switched on under somebody's test; the message names who has the supply."""
+    bench.write(top="lease_timeout = 0.2", a='power = "hub"', b='power = "hub"', more=POWER)
+    key_of_hub = supply_key(load(project.path / "hil.toml").power["hub"])
+    with supply(bench) as switched:
+        bench.pair.unplug()
+        with leased([key_of_hub], test="test_far.py::test_unplug", timeout=0, folder=project.path / "leases"):
+            run = project.run(HW, ONE, test=EXCHANGE)
+        assert switched == []
+        problem = run.problem("test_it[hw-null-asyncio]")
+        assert f'link "null" of hil.toml: {key_of_hub} is held by pid ' in problem
+        assert "for test_far.py::test_unplug)" in problem
+        assert all_passed(project.run(HW, ONE).outcomes(), 1)
+        assert switched == ["on"]
 
 
 def test_a_supply_that_fails_is_told_with_what_it_said(project: Project, bench: Bench) -> None:
