@@ -122,7 +122,6 @@ def _command_line(parts: Parts, limits: Limits, share: Path, console: Path, outp
         arguments += ["-accel", limits.accelerator, "-cpu", "host"]
     arguments += ["-kernel", str(parts.kernel), "-initrd", str(parts.initrd)]
     arguments += ["-append", "console=ttyS0 panic=-1 quiet random.trust_cpu=on"]
-    arguments += ["-object", "rng-random,id=random,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=random"]
     # The console is on the ISA port. Two PCI ports belong to the bench.
     arguments += ["-chardev", f"file,id=console,path={console}", "-device", "isa-serial,chardev=console"]
     for name in ("uart0", "uart1"):
