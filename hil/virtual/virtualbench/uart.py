@@ -94,7 +94,7 @@ class Uart:
         notify: Called when something has changed that the adapter may have to report: input, lines, room for output.
     """
 
-    def __init__(self, name: str, scheduler: Scheduler, *, transmit_size: int = 256) -> None:
+    def __init__(self, name: str, scheduler: Scheduler, *, transmit_size: int = 128) -> None:
         self.name = name
         self.scheduler = scheduler
         self.cable: Line = _Unplugged()
