@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
-from .walk import Walk, WrongOutputError
+from .walk import PAGES, Walk, WrongOutputError
 
 PAGE = """\
 ```python
@@ -71,3 +72,24 @@ def test_a_page_that_is_wrong(tmp_path: Path, right: str, wrong: str, message: s
     """What differs from the page ends the walk, and says where."""
     with pytest.raises(WrongOutputError, match=message):
         walked(tmp_path, PAGE.replace(right, wrong, 1))
+
+
+def test_the_tutorial(tmp_path: Path) -> None:
+    """The tutorial is right, beginning where everything is installed; `make tutorial` begins earlier."""
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "project").mkdir()
+    for tool, does in (("python3", "mkdir -p .venv/bin && touch .venv/bin/activate"), ("pip", "exit 0")):
+        path = tmp_path / "tools" / tool
+        path.write_text(f"#!/bin/sh\n{does}\n", "utf-8")
+        path.chmod(0o755)
+    environment = {
+        **os.environ,
+        "PATH": f"{tmp_path / 'tools'}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+        # What a reader has not installed is not loaded.
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        "PYTEST_ADDOPTS": "-p pytest_anyserial",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    with Walk(tmp_path / "project", environment, io.StringIO()) as walk:
+        for page in PAGES:
+            walk.take(page)
