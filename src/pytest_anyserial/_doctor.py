@@ -12,7 +12,15 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from anyserial import Capability, PortInfo, SerialConfig, SerialError, SerialPort
+from anyserial import (
+    Capability,
+    PortBusyError,
+    PortInfo,
+    PortPermissionError,
+    SerialConfig,
+    SerialError,
+    SerialPort,
+)
 
 from . import _wires
 from ._bench import BenchLink, BenchPort, SerialBench
@@ -127,6 +135,10 @@ async def _open(port: BenchPort, device: PortInfo, bench: SerialBench) -> Findin
         with leased([device_key(device)], test=PURPOSE, timeout=0, folder=bench.lease_dir):
             async with await SerialPort.open(device.device, link_config(port)) as opened:
                 return ok("open", f"opens at {opened.config.baudrate} baud")
+    except PortPermissionError as exc:
+        return problem("open", str(exc))
+    except PortBusyError as exc:
+        return problem("open", str(exc), f"another program has locked it; to see which: sudo fuser -v {device.device}")
     except (LeaseError, SerialError) as exc:
         return problem("open", str(exc))
 

@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 import pytest
 
-from anyserial import open_serial_port
+from anyserial import open_serial_port, sync
 from anyserial.testing import PtyPair, pty_pair
 from pytest_anyserial.__main__ import main
 from pytest_anyserial._bench import BenchLink, BenchPort, Match
@@ -161,6 +161,41 @@ def test_a_port_that_another_program_has_open(bench: Bench) -> None:
     assert f"open in sleep (pid {process.pid}, " in subjects["ports.a"]["in use"]["text"]
     assert "open" not in subjects["ports.a"]
     assert subjects["links.null"]["wires"]["verdict"] == "skipped"
+
+
+#: Asks the doctor as a user who is not root, and who may not read every folder of this Python.
+_ASK = """
+import os, sys, tempfile, anyio, anyio.to_thread, pytest_anyserial._host
+from pathlib import Path
+from pytest_anyserial.__main__ import main
+
+anyio.run(anyio.to_thread.run_sync, int)
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+with tempfile.TemporaryDirectory() as folder:
+    file = Path(folder, "hil.toml")
+    file.write_text(f"schema = 1\\nbench.lease_dir = 'leases'\\nports.a.match.path = '{sys.argv[1]}'")
+    main(["doctor", str(file), "--json"])
+"""
+
+
+@pytest.mark.skipif(
+    os.getuid() != 0 or not Path("/proc/self/fd").exists(),
+    reason="needs root, whose programs others cannot see in /proc",
+)
+def test_a_port_that_a_program_of_root_has_locked(bench: Bench) -> None:
+    """H-21: whoever cannot see the program is told how to."""
+    node = os.path.realpath(bench.ptys.path_a)
+    os.chmod(node, 0o666)
+    with sync.SerialPort.open(node, exclusive=True):
+        done = subprocess.run(
+            [sys.executable, "-c", _ASK, node], capture_output=True, text=True, timeout=60, check=False
+        )
+    findings = {finding["check"]: finding for finding in json.loads(done.stdout)["subjects"]["ports.a"]}
+    assert findings["in use"]["text"] == "not open elsewhere, as far as can be seen without root"
+    assert findings["open"]["verdict"] == "problem"
+    assert findings["open"]["advice"].endswith(f"sudo fuser -v {node}")
 
 
 def test_a_lease_that_another_run_holds(bench: Bench) -> None:
