@@ -19,7 +19,7 @@ import pytest
 from anyserial import SerialConfig, SerialDisconnectedError, SerialPort, sync
 from pytest_anyserial import SerialBench, SerialLink
 
-from .support import MORE_THAN_A_LINK_HOLDS, PATIENCE, Call, deliver, descriptors, one_loop, two_ends
+from .support import MORE_THAN_A_LINK_HOLDS, PATIENCE, Call, deliver, descriptors, one_loop, silent, two_ends
 
 pytestmark = pytest.mark.anyserial(requires=["unplug"])
 
@@ -160,6 +160,11 @@ async def test_unplugs_at_random_moments(serial_link: SerialLink, unplugs: int, 
                 assert isinstance(call.error, SerialDisconnectedError)
             tasks.cancel_scope.cancel()
         serial_link.replug()
+    async with serial_link.opened("port") as port, serial_link.opened("peer") as peer:
+        # What the last cycle has sent may still be on its way.
+        for end in (port, peer):
+            while not await silent(end, 0.1):
+                await end.reset_input_buffer()
     await exchange(serial_link)
     assert descriptors() == before
 

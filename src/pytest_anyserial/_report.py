@@ -56,7 +56,9 @@ class AdapterReport:
         test["loop"] = properties.pop("serial_loop", test["loop"])
         for name, value in properties.items():
             if name.endswith("_adapter"):
-                test["adapters"][name.removeprefix("sync_").removesuffix("_adapter")] = value
+                # An end that was opened again is the same device: serial_port-2.
+                end = name.removeprefix("sync_").removesuffix("_adapter").partition("-")[0]
+                test["adapters"].setdefault(end, value)
             elif not name.endswith("_transcript"):
                 test["measured"][name] = value
         if report.failed or (report.skipped and test["outcome"] == "passed"):

@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 
 from anyserial import PortInfo, SerialCapabilities
 
+from ._probe import driver
 from ._text import count, cut, hex_lines, plain
 
 #: Events that a report shows per port, and bytes of one event.
@@ -207,14 +208,14 @@ class SerialTranscript:
 
 
 def _adapter(port: _Port) -> str:
-    """What the device is: `FT232R USB UART (0403:6001, FT4XYZ)`, `pty`, `mock`; else by whose calls it is driven."""
+    """What the device is: `FT232R USB UART (0403:6001, FT4XYZ, ftdi_sio)`, `pty`, `mock`; else whose calls drive it."""
     info = port.port_info
     if info is None:
         backend = port.capabilities.backend
         is_pty = backend != "mock" and os.path.realpath(port.path).startswith("/dev/pts/")
         return "pty" if is_pty else backend
     ids = [] if info.vid is None or info.pid is None else [f"{info.vid:04x}:{info.pid:04x}"]
-    details = ", ".join([*ids, *filter(None, [info.serial_number])])
+    details = ", ".join([*ids, *filter(None, [info.serial_number, driver(info.device)])])
     name = info.description or info.device
     return f"{name} ({details})" if details else name
 

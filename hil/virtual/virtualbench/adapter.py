@@ -119,12 +119,19 @@ class Adapter:
             self.connect(ours)
             vhci.attach(self.port, theirs)
 
-    def unplug(self) -> None:
-        """As when the plug is pulled: the kernel hears of it at once."""
+    async def unplug(self) -> None:
+        """As when the plug is pulled: the drivers let go of the device, then its port is empty.
+
+        Until then it goes on answering. A real host controller ends at once what was asked of a device that is gone;
+        the virtual one does not, and a driver that is waiting for an answer would keep the device for 5 s more.
+        """
         self._check_plugged()
-        assert self.port is not None
-        vhci.detach(self.port)
-        self._lost()
+        device = vhci.device(self.name)
+        if device is not None:
+            await asyncio.to_thread(vhci.remove, device)
+        if self.port is not None and self.is_plugged:
+            vhci.detach(self.port)
+            self._lost()
 
     def cut(self) -> None:
         """As when the device dies: the kernel has to find out."""

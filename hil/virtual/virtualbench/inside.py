@@ -82,7 +82,7 @@ async def _run(job: Job) -> int:
             BENCH_FILE.write_text(bench_file(plan, loopbacks, ["bash", str(CONTROL)]))
             return await _command(job)
     finally:
-        bench.unplug_all()
+        await bench.unplug_all()
 
 
 async def _appear(serials: Sequence[str]) -> None:

@@ -54,11 +54,11 @@ class Bench:
             if not adapter.is_plugged:
                 await adapter.plug()
 
-    def unplug_all(self) -> None:
+    async def unplug_all(self) -> None:
         """Leave nothing behind in the kernel."""
         for adapter in self.adapters.values():
             if adapter.is_plugged:
-                adapter.unplug()
+                await adapter.unplug()
 
     async def command(self, line: str) -> str:
         """Carry out one command.
@@ -68,7 +68,7 @@ class Bench:
         """
         match line.split():
             case ["unplug", name]:
-                self._adapter(name).unplug()
+                await self._adapter(name).unplug()
             case ["cut", name]:
                 self._adapter(name).cut()
             case ["replug", name]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 FOLDER: Final = Path("/sys/devices/platform/vhci_hcd.0")
+DEVICES: Final = Path("/sys/bus/usb/devices")
 
 # enum usb_device_speed: USB_SPEED_FULL; enum usbip_device_status: VDEV_ST_NULL, nothing attached.
 _FULL_SPEED: Final = 2
@@ -32,3 +33,19 @@ def attach(port: int, sock: socket.socket, folder: Path = FOLDER) -> None:
 def detach(port: int, folder: Path = FOLDER) -> None:
     """Unplug what is attached to `port`."""
     (folder / "detach").write_text(str(port))
+
+
+def device(serial_number: str, folder: Path = DEVICES) -> Path | None:
+    """Where the kernel keeps the USB device with this serial number, while it has it."""
+    for file in folder.glob("*/serial"):
+        try:
+            if file.read_text().strip() == serial_number:
+                return file.parent
+        except OSError:
+            continue  # one that is just being unplugged
+    return None
+
+
+def remove(device: Path) -> None:
+    """Have the kernel let go of a device; returns when its drivers have, for which the device still has to answer."""
+    (device / "remove").write_text("1")
