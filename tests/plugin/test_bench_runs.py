@@ -119,7 +119,7 @@ def test_a_feature_that_is_missing_is_told_by_the_port_of_the_test(project: Proj
     assert all_passed(run.outcomes(), 2)
 
 
-#: Talks without end on a pty of its own, whose path it prints.
+#: Talks on a pty of its own, whose path it prints: for ever, and slowly, because a tty whose buffer was full may stall.
 TALKER = """
 import os, time, tty
 controller, end = os.openpty()
@@ -131,7 +131,7 @@ while True:
         os.write(controller, b"login:")
     except BlockingIOError:
         pass
-    time.sleep(0.0005)
+    time.sleep(0.005)
 """
 
 
