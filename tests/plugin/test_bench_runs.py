@@ -373,7 +373,8 @@ def test_two_files_that_name_a_device_differently_share_its_lease(project: Proje
 
 
 def test_workers_of_xdist_share_a_bench(project: Project, bench: Bench) -> None:
-    """H-10, H-11, P-23: four workers collect the same, and never two of them use one link at a time."""
+    """H-10, H-11, H-13, P-23: four workers collect the same, and never two of them use one link, or unplug it."""
+    bench.write(a='power = "hub"', b='power = "hub"', more=POWER)
     project.file(
         "test_it.py",
         ALONE,
@@ -387,14 +388,23 @@ def test_workers_of_xdist_share_a_bench(project: Project, bench: Bench) -> None:
                 await serial_port.send(b"ping")
                 assert await serial_peer.receive() == b"ping"
 
+        @pytest.mark.anyserial(requires=["unplug"])
+        @pytest.mark.parametrize("turn", range(4))
+        async def test_unplug(serial_link, turn):
+            with alone():
+                serial_link.unplug()
+                if turn % 2:
+                    serial_link.replug()
+
         @pytest.mark.anyserial(requires=["rs485"])
         async def test_unmet(serial_port): pass
         """,
     )
-    run = project.run(HW, "-n4", "--no-serial-strict", plugins=["xdist"])
+    with supply(bench):
+        run = project.run(HW, "-n4", "--no-serial-strict", plugins=["xdist"])
     outcomes = run.outcomes()
     assert outcomes.pop("test_unmet[unmet]") == "skipped"
-    assert all_passed(outcomes, 18)
+    assert all_passed(outcomes, 30)
     assert "serial bench: lab-a (hil.toml)\n" in run.text
     assert "rs485: 1 test\n" in run.text
 
