@@ -7,10 +7,11 @@ import functools
 import heapq
 import itertools
 import math
+import os
 import threading
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import anyio
 import pytest
@@ -21,6 +22,10 @@ from ._virtual_loop import REFUSAL, LoopTime, VirtualLoop
 
 if TYPE_CHECKING:
     from ._link import SerialLink
+
+#: Seconds. Time comes there only if no task waits for an earlier moment, and none is going to be woken otherwise.
+_FOR_EVER: Final = 1e8
+_LIBRARIES: Final = frozenset({"anyio", "anyserial", "asyncio", "pytest_anyserial", "trio"})
 
 
 class Source(Protocol):
@@ -89,13 +94,14 @@ class Appointments:
         return call
 
     async def keep(self) -> None:
-        """Make the calls, for ever."""
+        """Make the calls, and return when nothing else is left that could happen."""
         on_loop = _loops.scheduler()
+        end = self.now() + _FOR_EVER
         try:
-            while True:
+            while self.now() < end:
                 changed = anyio.Event()
                 self._wake = functools.partial(on_loop, changed.set)
-                with anyio.CancelScope(deadline=self._next()):
+                with anyio.CancelScope(deadline=min(self._next(), end)):
                     await changed.wait()
                 while self._next() <= self.now():
                     heapq.heappop(self._calls).callback()
@@ -137,15 +143,21 @@ async def running(link: SerialLink, backend: Any) -> AsyncGenerator[SerialClock]
             "applies.",
             pytrace=False,
         )
-    errors: list[Exception] = []
+    guard = link._guard
+    errors: list[BaseException] = []
 
     async def keep() -> None:
         # As with the scripted far end, a task raises nothing: that would take down AnyIO's runner.
-        try:
-            await clock.appointments.keep()
-        except Exception as exc:
-            errors.append(exc)
-            link._guard.end_with(exc)
+        goes_on = True
+        while goes_on:
+            try:
+                await clock.appointments.keep()
+                errors.append(pytest.fail.Exception(_standstill(guard.coroutine), pytrace=False))
+            except Exception as exc:
+                errors.append(exc)
+            # Under Hypothesis that was one example, and others follow.
+            goes_on = guard.coroutine is not None
+            guard.end_with(errors[-1])
 
     # Fixtures and test run in one task, so the scopes nest.
     async with anyio.create_task_group() as tasks:
@@ -153,8 +165,31 @@ async def running(link: SerialLink, backend: Any) -> AsyncGenerator[SerialClock]
         with _threads_refused():
             yield clock
         tasks.cancel_scope.cancel()
-    if errors and link._guard.passed:
+    if errors and guard.passed:
         raise errors[0]
+
+
+def _standstill(body: object) -> str:
+    """That nothing is going to happen, and where the test waits."""
+    places = list(_places(body)) or ["in a fixture"]
+    return "\n".join(
+        [
+            "serial_clock: all tasks wait, and nothing is left that could happen.",
+            *(
+                f"  the test waits  {place}" if not index else f"{' ' * 18}{place}"
+                for index, place in enumerate(places)
+            ),
+            "Put a timeout around what may not come; it takes no time here.",
+        ]
+    )
+
+
+def _places(coroutine: Any) -> Iterator[str]:
+    """The lines where a suspended coroutine and what it awaits are, without those of libraries."""
+    while (frame := getattr(coroutine, "cr_frame", None)) is not None:
+        if frame.f_globals.get("__name__", "").partition(".")[0] not in _LIBRARIES:
+            yield f"at {os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno} in {coroutine.__name__}"
+        coroutine = coroutine.cr_await
 
 
 @contextmanager

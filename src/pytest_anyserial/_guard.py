@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
-from inspect import iscoroutinefunction
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +50,7 @@ class Guard:
         link: The link under the test, once it is set up.
         far_end: The scripted far end, if the test has one.
         clock: The virtual clock, if the test has one.
+        coroutine: The body, while it runs on its loop.
         evidence: What the test leaves behind.
     """
 
@@ -69,7 +69,7 @@ class Guard:
         self._fixtures = fixtures
         other_plugin = _loops.taken_over(item)
         _refuse_impossible(item, fixtures, other_plugin)
-        self._watches = iscoroutinefunction(item.obj) and not other_plugin
+        self._watches = _matrix.is_async(item) and not other_plugin
         if _matrix.is_async(item) and not other_plugin and "anyio_backend" not in item.fixturenames:
             # pytest keeps only fixtures that it finds on the way from the test's arguments. That way ends at an
             # override of ours (before pytest 9.1), and `serial_path` alone does not lead to a loop.
@@ -80,6 +80,7 @@ class Guard:
         for name in ("serial_faults", "serial_script", "serial_clock"):
             if name in fixtures:
                 _set_up_early(item, name)
+        self.coroutine: Coroutine[object, object, object] | None = None
         self.clock = _clock_of(item) if "serial_clock" in fixtures else None
         self.evidence = Evidence(item)
         self._opens = _leaks.OpenPorts.of(item.config)
@@ -89,7 +90,9 @@ class Guard:
         self._body = self._item.obj
         self._given = getattr(self._body, "hypothesis", None)
         self._inner = self._given and self._given.inner_test
-        if self._watches:
+        if self._watches and self._given:
+            self._given.inner_test = self._watched(self._inner)
+        elif self._watches:
             self._item.obj = self._watched(self._body)
 
     def __exit__(
@@ -113,11 +116,16 @@ class Guard:
             self._on_its_loop = _loops.scheduler()
             try:
                 with _loops.outcomes_reach(self.end_with), anyio.CancelScope() as self._scope:
-                    await body(**kwargs)
+                    self.coroutine = coroutine = body(**kwargs)
+                    await coroutine
             finally:
-                self._scope = None
-            if self._outcome is not None:
-                raise self._outcome
+                self._scope = self.coroutine = None
+            outcome, self._outcome = self._outcome, None
+            if outcome is not None:
+                if self._given and isinstance(outcome, pytest.fail.Exception):
+                    # Without a traceback pytest does not show the example either.
+                    outcome.pytrace = True
+                raise outcome
             if self.far_end is not None:
                 await self.far_end.catch_up()
                 self.far_end.raise_failure()

@@ -268,6 +268,65 @@ def test_what_fails_at_its_time_ends_the_test(project: Project) -> None:
         assert "ValueError: mine" in run.problem(f"test_it[mock-{loop}]")
 
 
+def test_a_test_that_would_hang_fails_at_once(project: Project) -> None:
+    """P-70, P-84: when nothing is left that could happen, the test is told where it waits."""
+    project.file(
+        "meter.py",
+        """
+        async def volts(port):
+            await port.send(b"?")
+            return await port.receive()
+        """,
+    )
+    run = project.run(
+        "--serial-loops=asyncio,trio",
+        test="""
+        import anyio
+        import meter
+
+        async def test_it(serial_port, serial_script, serial_clock):
+            serial_script.on(b"?")
+            await meter.volts(serial_port)
+
+        async def test_years_are_not_for_ever(serial_port, serial_clock):
+            await anyio.sleep(3e7)
+        """,
+    )
+    for loop in VIRTUAL:
+        assert run.outcomes()[f"test_it[mock-{loop}]"] == "failed"
+        assert run.outcomes()[f"test_years_are_not_for_ever[mock-{loop}]"] == "passed"
+        assert run.problem(f"test_it[mock-{loop}]").splitlines() == [
+            "serial_clock: all tasks wait, and nothing is left that could happen.",
+            "  the test waits  at test_it.py:7 in test_it",
+            "                  at meter.py:4 in volts",
+            "Put a timeout around what may not come; it takes no time here.",
+        ]
+
+
+def test_hypothesis_shrinks_a_test_that_would_hang(project: Project) -> None:
+    """P-70, P-16: one example after the other that waits for what cannot come."""
+    run = project.run(
+        "--serial-loops=asyncio,trio",
+        test="""
+        import pytest
+        from hypothesis import given, settings, strategies as st
+
+        @pytest.mark.usefixtures("serial_clock")
+        @settings(deadline=None, database=None)
+        @given(number=st.integers(0, 1000))
+        async def test_it(serial_factory, number):
+            async with serial_factory() as (port, peer):
+                if number > 10:
+                    await port.receive()
+        """,
+        plugins=["_hypothesis_pytestplugin"],
+    )
+    assert run.outcomes() == {f"test_it[mock-{loop}]": "failed" for loop in VIRTUAL}
+    for loop in VIRTUAL:
+        assert "all tasks wait, and nothing is left that could happen" in run.problem(f"test_it[mock-{loop}]")
+        assert "number=11" in run.problem(f"test_it[mock-{loop}]")
+
+
 def test_a_test_that_is_not_async_is_refused(project: Project) -> None:
     """P-70: there would be nobody whose time could be virtual."""
     run = project.run("--serial-loops=asyncio", test="def test_it(serial_clock): pass")
