@@ -89,7 +89,7 @@ class Guard:
     def __enter__(self) -> None:
         self._body = self._item.obj
         self._given = getattr(self._body, "hypothesis", None)
-        self._inner = self._given and self._given.inner_test
+        self._inner: Any = self._given and self._given.inner_test
         if self._watches and self._given:
             self._given.inner_test = self._watched(self._inner)
         elif self._watches:
