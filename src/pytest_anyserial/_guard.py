@@ -88,8 +88,9 @@ class Guard:
 
     def __enter__(self) -> None:
         self._body = self._item.obj
-        self._given = getattr(self._body, "hypothesis", None)
-        self._inner: Any = self._given and self._given.inner_test
+        self._given: Any = getattr(self._body, "hypothesis", None)
+        if self._given:
+            self._inner = self._given.inner_test
         if self._watches and self._given:
             self._given.inner_test = self._watched(self._inner)
         elif self._watches:
