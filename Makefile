@@ -74,7 +74,7 @@ kit: .venvs/dev/stamp
 	$(DEV)/python $(PYTEST) hil --serial-links=mock,pty
 
 VIRTUAL = $(DEV)/python hil/virtual/bench.py --timeout 1200 --output build/hil -- $(DEV)/python $(PYTEST) hil \
-          -p no:randomly --serial-hw=/run/virtual-bench/hil.toml --serial-artifacts=build/hil/transcripts
+          -p no:randomly --serial-hw=/run/virtual-bench/hil.toml --serial-artifacts=build/hil/transcripts --serial-unplugs=13
 
 hil: .venvs/dev/stamp
 	$(VIRTUAL) --serial-report=build/hil/report.html --junitxml=build/hil/junit.xml -o junit_family=legacy
