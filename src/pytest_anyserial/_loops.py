@@ -48,8 +48,9 @@ def claimed(backend: Any) -> Loop:
     name, options = pair
     if name != "asyncio":
         return Loop(name, name)
-    if options.get("loop_factory") is not None:
-        return Loop(name, None)
+    factory = options.get("loop_factory")
+    if factory is not None:
+        return Loop(name, getattr(factory, "stands_for", None))
     return Loop(name, "uvloop" if options.get("use_uvloop") else "asyncio")
 
 
@@ -60,7 +61,7 @@ def running() -> Loop:
     if trio is not None and trio.lowlevel.in_trio_task():
         return Loop("trio", "trio")
     kind = type(asyncio.get_running_loop())
-    package = kind.__module__.partition(".")[0]
+    package: str = getattr(kind, "stands_for", kind.__module__.partition(".")[0])
     word = "uvloop" if package == "winloop" else package
     return Loop("asyncio", word, f"{kind.__module__}.{kind.__qualname__}")
 

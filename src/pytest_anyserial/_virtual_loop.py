@@ -23,7 +23,13 @@ REFUSAL = (
 
 
 class LoopTime:
-    """The time of the loops that it makes, in seconds; a `loop_factory`."""
+    """The time of the loops that it makes, in seconds; a `loop_factory`.
+
+    Attributes:
+        stands_for: What test ids call these loops.
+    """
+
+    stands_for = "asyncio"
 
     def __init__(self) -> None:
         self._now = 0.0
@@ -45,6 +51,8 @@ class LoopTime:
 
 class VirtualLoop(asyncio.SelectorEventLoop):
     """asyncio's own loop, with a time that somebody else keeps."""
+
+    stands_for = LoopTime.stands_for
 
     def __init__(self, keeper: LoopTime) -> None:
         self.keeper = keeper

@@ -35,7 +35,10 @@ def test_retries_take_no_time_and_are_exact(project: Project) -> None:
             sent = [event.time for event in serial_transcript.events if event.kind == "sent"]
             assert sent == list(range(20))
         """,
+        "--junit-xml=junit.xml",
     )
+    junit = (project.path / "junit.xml").read_text("utf-8")
+    assert [f'name="serial_loop" value="{loop}"' in junit for loop in VIRTUAL] == [True, True]
     assert time.monotonic() - began < 20
 
 

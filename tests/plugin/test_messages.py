@@ -188,6 +188,25 @@ CASES = {
     "script left over": Case(SCRIPTED.format(body="pass")),
     "script without a loop": Case("def test_it(serial_script): pass"),
     "fault not fired": Case("async def test_it(serial_port, serial_faults): serial_faults.at_byte(512).unplug()"),
+    "nothing left to happen in virtual time": Case(
+        """
+        async def read_value(port):
+            return await port.receive()
+
+        async def test_it(serial_port, serial_clock):
+            await read_value(serial_port)
+        """
+    ),
+    "virtual time on a loop of the project": Case(
+        """
+        import pytest
+
+        @pytest.fixture
+        def anyio_backend(): return "asyncio"
+
+        async def test_it(serial_clock): pass
+        """
+    ),
     "leaked port": Case(LEAK),
     "missing bench file": Case(PASS, ["--serial-hw=hil.toml"]),
     "mistakes in the bench file": Case(PASS, HW, within=on_a_wrong_bench),
