@@ -259,7 +259,7 @@ async def test_a_slow_round_trip_has_advice() -> None:
     """H-21: an adapter that batches bytes."""
     async with cable() as made:
         made.a.faults = FaultPlan(paced=1200)
-        (finding,) = await check_round_trip(made.ends, patience=QUICK)
+        (finding,) = await check_round_trip(made.ends)
         assert finding.verdict is Verdict.WARNING
         assert "low_latency = true" in finding.advice
 
