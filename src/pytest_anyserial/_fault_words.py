@@ -30,7 +30,7 @@ _WORDS: Final[dict[FaultAction, Callable[[FaultEvent], str]]] = {
     _A.OVERRUN: lambda event: count(event.count, "overrun"),
     _A.BREAK: lambda event: count(event.count, "break"),
     _A.DISCONNECT: lambda _: "unplug",
-    _A.REPLUG: lambda event: f"replug, {event.seconds:g} s late," if event.seconds else "replug",
+    _A.REPLUG: lambda _: "replug",
 }
 #: What the device does by itself, though nobody calls it.
 _BY_ITSELF: Final = frozenset({_A.DISCONNECT, _A.REPLUG, _A.PARITY, _A.FRAMING, _A.OVERRUN, _A.BREAK})
@@ -45,8 +45,9 @@ class Progress(NamedTuple):
 
 
 def described(event: FaultEvent) -> str:
-    """`unplug at byte 512`."""
-    return f"{_WORDS[event.action](event)} {_moment(event)}"
+    """`unplug at byte 512`, `replug at byte 512 + 2 s`."""
+    later = f" + {event.seconds:g} s" if event.action is _A.REPLUG and event.seconds else ""
+    return f"{_WORDS[event.action](event)} {_moment(event)}{later}"
 
 
 def happened(fault: FiredFault) -> str:

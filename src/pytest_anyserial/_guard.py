@@ -225,6 +225,13 @@ def _refuse_impossible(item: pytest.Function, fixtures: frozenset[str], other_pl
             "test. Use one of them.",
             pytrace=False,
         )
+    blocking = fixtures & {"sync_serial_port", "sync_serial_peer"}
+    if "serial_clock" in fixtures and blocking:
+        pytest.fail(
+            f"{item.nodeid} uses serial_clock, whose time passes while the event loop waits, and {_listed(blocking)}, "
+            "which keeps the loop from it. Use one of them.",
+            pytrace=False,
+        )
     on_the_loop = fixtures & {"serial_script", "serial_clock", "serial_factory"}
     if on_the_loop and not _matrix.is_async(item):
         verb = "works" if len(on_the_loop) == 1 else "work"

@@ -330,6 +330,13 @@ def test_hypothesis_shrinks_a_test_that_would_hang(project: Project) -> None:
         assert "number=11" in run.problem(f"test_it[mock-{loop}]")
 
 
+def test_a_port_that_blocks_is_refused(project: Project) -> None:
+    """P-70: what blocks the loop would wait for a time that does not pass."""
+    run = project.run("--serial-loops=trio", test="async def test_it(serial_clock, sync_serial_port): pass")
+    assert run.outcomes() == {"test_it[mock-trio]": "error in setup"}
+    assert "and sync_serial_port, which keeps the loop from it. Use one of them." in run.problem("test_it[mock-trio]")
+
+
 def test_a_test_that_is_not_async_is_refused(project: Project) -> None:
     """P-70: there would be nobody whose time could be virtual."""
     run = project.run("--serial-loops=asyncio", test="def test_it(serial_clock): pass")
