@@ -44,7 +44,7 @@ demo: .venv/stamp
 test: .venvs/dev/stamp
 	$(DEV)/python $(PYTEST) -n 2
 
-check: lint types coverage pythons oldest plugins kit docs tutorial demo
+check: lint types coverage pythons oldest plugins kit drivers docs tutorial demo
 
 lint: .venvs/dev/tools.stamp
 	$(DEV)/ruff check .
@@ -73,11 +73,15 @@ python-%: .venvs/%/stamp
 kit: .venvs/dev/stamp
 	$(DEV)/python $(PYTEST) hil --serial-links=mock,pty
 
-VIRTUAL = $(DEV)/python hil/virtual/bench.py --timeout 1200 --output build/hil -- $(DEV)/python $(PYTEST) hil \
-          -p no:randomly --serial-hw=/run/virtual-bench/hil.toml --serial-artifacts=build/hil/transcripts --serial-unplugs=13
+VIRTUAL = $(DEV)/python hil/virtual/bench.py --output build/hil --timeout
+UNDER   = -- $(DEV)/python $(PYTEST) -p no:randomly --serial-hw=/run/virtual-bench/hil.toml \
+          --serial-artifacts=build/hil/transcripts --serial-unplugs=13
 
 hil: .venvs/dev/stamp
-	$(VIRTUAL) --serial-report=build/hil/report.html --junitxml=build/hil/junit.xml -o junit_family=legacy
+	$(VIRTUAL) 1200 $(UNDER) hil --serial-report=build/hil/report.html --junitxml=build/hil/junit.xml -o junit_family=legacy
+
+drivers: .venvs/dev/stamp
+	$(VIRTUAL) 600 $(UNDER) hil/test_conformance.py hil/test_unplug.py --serial-loops=asyncio -k 'not random'
 
 oldest: .venvs/oldest/stamp
 	.venvs/oldest/bin/python $(PYTEST) -n 2
