@@ -81,7 +81,7 @@ hil: .venvs/dev/stamp
 	$(VIRTUAL) 1200 $(UNDER) hil --serial-report=build/hil/report.html --junitxml=build/hil/junit.xml -o junit_family=legacy
 
 drivers: .venvs/dev/stamp
-	$(VIRTUAL) 600 $(UNDER) hil/test_conformance.py hil/test_unplug.py --serial-loops=asyncio -k 'not random'
+	$(VIRTUAL) 900 $(UNDER) hil/test_conformance.py hil/test_unplug.py --serial-loops=asyncio -k 'not random'
 
 oldest: .venvs/oldest/stamp
 	.venvs/oldest/bin/python $(PYTEST) -n 2
