@@ -49,7 +49,7 @@ DENIED = PermissionError(errno.EACCES, "Permission denied")
 
 
 def expected_class(code, context):
-    """The table of the specification, row by row; the first that matches."""
+    """The table of the specification, row by row, and what decision 10 adds; the first that matches."""
     match context, errno.errorcode.get(code):
         case "open", "ENOENT" | "ENODEV" | "ENXIO":
             return PortNotFoundError
@@ -66,6 +66,8 @@ def expected_class(code, context):
         case "ioctl", "EINVAL" | "ENOTTY":
             return UnsupportedFeatureError
         case "configure" | "ioctl" | "io", "EIO" | "ENXIO" | "ENODEV" | "EPIPE" | "ECONNRESET":
+            return SerialDisconnectedError
+        case "io", "EPERM":
             return SerialDisconnectedError
     return SerialError
 

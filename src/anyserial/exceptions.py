@@ -111,6 +111,9 @@ def _class_for(code: int | None, context: ErrorContext) -> type[SerialError]:
         return UnsupportedFeatureError
     if context != "open" and code in _DISCONNECTED:
         return SerialDisconnectedError
+    # While cdc_acm lets go of a device, Linux answers a write with EPERM: its transfers cannot be submitted any more.
+    if context == "io" and code == errno.EPERM:
+        return SerialDisconnectedError
     return SerialError
 
 
