@@ -170,6 +170,26 @@ def test_ftdi_waits_for_its_timer():
     on_a_bench(test, "ftdi", "ftdi")
 
 
+def test_ftdi_says_when_everything_has_left():
+    """H-42, L-68: the status shows an empty transmitter, a busy one, and an empty one again."""
+
+    async def test(kernel, far, adapter, *others):
+        async def is_empty():
+            await kernel.read(1, 64)
+            while isinstance(status := (await kernel.answer())[3], int):
+                pass  # the output has been taken
+            return bool(status[1] & 0x40)
+
+        assert await is_empty()
+        await kernel.submit(2, data=bytes(200))
+        assert not await is_empty()
+        while not await is_empty():
+            assert not adapter.uart.idle
+        assert adapter.uart.idle
+
+    on_a_bench(test, "ftdi", "ftdi")
+
+
 def test_ftdi_reports_errors_in_the_status_byte():
     """H-42: an errored character comes alone behind its status."""
 

@@ -37,7 +37,7 @@ class Ftdi:
         self.latency = 16
         self._due = False
         self._last = 0.0
-        self._told: Modem | None = None
+        self._told: tuple[Modem, bool] | None = None
 
     def control(self, setup: Setup, data: bytes) -> bytes | None:
         """Requests of FTDI's own."""
@@ -80,14 +80,17 @@ class Ftdi:
     def poll(self, endpoint: int, size: int) -> bytes | None:
         """A full packet, an error and a change of the modem lines go at once; anything less when the timer is due."""
         del endpoint
-        fifo, news = self._uart.fifo, self._told is not None and self._told != self._uart.modem
+        fifo, told = self._uart.fifo, self._told
+        news = told is not None and told[0] != self._uart.modem
+        # Whether everything has left is asked for in vain until the next tick.
+        stale = told is None or told[1] != self._uart.idle
         if not (self._due or news or fifo.has_errors or len(fifo) >= _PACKET - 2):
-            if (fifo or self._told is None) and self._timer is None:
+            if (fifo or stale) and self._timer is None:
                 self._start_timer()
             return None
         self._due = False
         self._stop_timer()
-        if not (fifo or news or self._told is None):
+        if not (fifo or news or stale):
             return None
         answer = bytearray()
         while not answer or (fifo and len(answer) + _PACKET <= size):
@@ -97,7 +100,7 @@ class Ftdi:
                 # A short packet ends the transfer.
                 break
         self._uart.input_taken()
-        self._told = self._uart.modem
+        self._told = self._uart.modem, self._uart.idle
         self._last = self._uart.scheduler.time()
         return bytes(answer)
 
