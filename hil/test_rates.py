@@ -56,7 +56,7 @@ async def test_a_rate_is_made_or_refused(
         assert serial_port.config.baudrate == (baudrate if refused is None else before)
 
 
-@pytest.mark.parametrize("baudrate", [9600, 31_250, 57_600])
+@pytest.mark.parametrize("baudrate", [9600, 38_400, 115_200])
 @real_wire
 async def test_the_wire_has_the_speed_of_the_rate(
     serial_pair: SerialPair, baudrate: int, record_property: Callable[[str, object], None]

@@ -42,6 +42,9 @@ def lookup_port(path: str, *, sysfs: Path = _SYSFS, dev: Path = _DEV) -> PortInf
 
 
 def _port(entry: Path, sysfs: Path, dev: Path) -> PortInfo | None:
+    # Most ttys are consoles without hardware, and one look at them is enough.
+    if not os.path.exists(entry / "device"):
+        return None
     try:
         name = entry.resolve(strict=True).name
         hardware = (entry / "device").resolve(strict=True)
