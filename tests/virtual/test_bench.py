@@ -68,3 +68,18 @@ def test_the_controller_is_read_and_written_as_the_kernel_has_it(tmp_path):
     vhci.detach(1, tmp_path)
     assert (tmp_path / "detach").read_text() == "1"
     assert vhci.is_there(tmp_path)
+
+
+def test_a_device_is_found_by_its_serial_number_and_removed(tmp_path):
+    """H-42: hubs without one, and devices that vanish while one looks, are passed over."""
+    (tmp_path / "usb1").mkdir()
+    for name, serial_number in [("1-1", "ftdi-a\n"), ("1-2", "ftdi-b\n")]:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "serial").write_text(serial_number)
+    (tmp_path / "1-0").mkdir()
+    (tmp_path / "1-0" / "serial").symlink_to(tmp_path / "gone")
+    assert vhci.device("xr-a", tmp_path) is None
+    found = vhci.device("ftdi-b", tmp_path)
+    assert found == tmp_path / "1-2"
+    vhci.remove(found)
+    assert (found / "remove").read_text() == "1"
