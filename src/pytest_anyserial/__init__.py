@@ -247,6 +247,17 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.fail(unmet.reason, pytrace=False)
 
 
+@pytest.hookimpl(specname="pytest_runtest_setup", wrapper=True, tryfirst=True)
+def pytest_anyserial_setup_failed(item: pytest.Item) -> Generator[None, object, object]:
+    try:
+        return (yield)
+    except BaseException as exc:
+        guard = item.stash.get(GUARD, None)
+        if guard is not None:
+            guard.after_failed_setup(exc)
+        raise
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     guard = item.stash.get(GUARD, None)

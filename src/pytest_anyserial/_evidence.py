@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Generator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from anyserial import SerialClosedError
+
 from . import _loops
+from ._fixtures import RUNNING
 from ._text import plain
 
 if TYPE_CHECKING:
     from ._guard import Guard
+    from ._hardware import Hardware
     from ._link import SerialLink
     from ._transcript import PortLog
 
@@ -22,7 +27,7 @@ _RUN: pytest.StashKey[_Run] = pytest.StashKey()
 
 
 class _Run:
-    """What all tests of a run share.
+    """What all tests of a run share; also a plugin, from the first test on that leaves something.
 
     Attributes:
         mode: Which tests leave files: `"failed"`, `"all"` or `"off"`.
@@ -35,6 +40,25 @@ class _Run:
         self.mode = str(config.getoption("--serial-transcript"))
         self.folder = config.rootpath / ".pytest_anyserial" if given is None else config.invocation_params.dir / given
         self.attempts: dict[str, int] = {}
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:
+        """What a fixture says that Ctrl-C found waiting for a port, and that went on because the port was closed."""
+        try:
+            return (yield)
+        except SerialClosedError:
+            if RUNNING not in session.config.stash:
+                raise
+            return None
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+        """A test that Ctrl-C has ended has no report, so what it leaves is shown here."""
+        guard = config.stash.get(RUNNING, None)
+        if guard is not None and guard.link is not None:
+            terminalreporter.section(f"serial ports of {guard.test}, which was interrupted")
+            for title, text in guard.evidence.of(guard.link):
+                terminalreporter.write_sep("-", title)
+                terminalreporter.line(text)
 
 
 class Evidence:
@@ -49,6 +73,7 @@ class Evidence:
         self._began = datetime.now(UTC)
         if _RUN not in item.config.stash:
             item.config.stash[_RUN] = _Run(item.config)
+            item.config.pluginmanager.register(item.config.stash[_RUN])
         run = item.config.stash[_RUN]
         run.attempts[item.nodeid] = attempt = run.attempts.get(item.nodeid, 0) + 1
         self._leaves_files = run.mode == "all"
@@ -56,31 +81,39 @@ class Evidence:
 
     def add_to(self, report: pytest.TestReport, guard: Guard) -> None:
         """Complete the report of one phase."""
-        link = guard.link
         self._leaves_files |= report.failed
-        is_over = report.when == "teardown"
-        if link is not None:
-            self._set("serial_link", link.name)
-            if guard.hardware is not None and link.name in guard.hardware.wirings:
-                self._set("serial_bench", guard.hardware.bench.name)
-            backend = self._item.funcargs.get("anyio_backend")
-            if backend is not None:
-                self._set("serial_loop", _loops.claimed(backend).word)
-            for stem, log in _by_stem(link):
-                self._set(f"{stem}_adapter", log.adapter)
-                if report.failed:
-                    text = "\n".join(link.transcript.section(log))
-                    report.sections.append((plain(f"{log.name} {log.path}"), text))
-            # Written at once, because a run may not get as far as the teardown, and again when it does.
-            if report.failed or (is_over and self._leaves_files):
-                self._write(link, report)
+        if guard.link is not None:
+            self._set_properties(guard.link, guard.hardware)
+            if report.failed:
+                # Also written now, because a run may not get as far as the teardown.
+                report.sections.extend(self.of(guard.link))
+            elif report.when == "teardown" and self._leaves_files:
+                self._write(guard.link)
         if report.failed:
             report.sections.extend(guard.notes())
         report.user_properties = list(self._item.user_properties)
 
-    def _write(self, link: SerialLink, report: pytest.TestReport) -> None:
+    def of(self, link: SerialLink) -> list[tuple[str, str]]:
+        """Titles and texts of what has happened on a link; files are written too."""
+        logs = link.transcript.logs
+        sections = [(plain(f"{log.name} {log.path}"), "\n".join(link.transcript.section(log))) for log in logs]
+        written = self._write(link)
+        return [*sections, ("serial transcripts", "\n".join(map(plain, written)))] if written else sections
+
+    def _set_properties(self, link: SerialLink, hardware: Hardware | None) -> None:
+        self._set("serial_link", link.name)
+        if hardware is not None and link.name in hardware.wirings:
+            self._set("serial_bench", hardware.bench.name)
+        backend = self._item.funcargs.get("anyio_backend")
+        if backend is not None:
+            self._set("serial_loop", _loops.claimed(backend).word)
+        for stem, log in _by_stem(link):
+            self._set(f"{stem}_adapter", log.adapter)
+
+    def _write(self, link: SerialLink) -> list[str]:
+        """Write the files; returns their names, or why there are none."""
         if self.folder is None:
-            return
+            return []
         properties = dict(self._item.user_properties)
         about = {
             "test": self._item.nodeid,
@@ -98,8 +131,7 @@ class Evidence:
                 self._set(f"{stem}_transcript", written[-1])
         except OSError as exc:
             written.append(f"could not be written: {exc}")
-        if written and report.failed:
-            report.sections.append(("serial transcripts", "\n".join(map(plain, written))))
+        return written
 
     def _set(self, name: str, value: object) -> None:
         properties: list[tuple[str, Any]] = self._item.user_properties

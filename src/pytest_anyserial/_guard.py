@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Coroutine, Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +85,26 @@ class Guard:
         self.evidence = Evidence(item)
         self._opens = _leaks.OpenPorts.of(item.config)
         self._opens.start()
+
+    def after_failed_setup(self, exc: BaseException) -> None:
+        """Let no fixture wait for a port after `exc`, and raise what the loop kept to itself.
+
+        AnyIO tears fixtures down in the task that set them up. When a signal has torn pytest out of the loop, one of
+        them may still wait in there, and the others would wait for it for ever.
+        """
+        __tracebackhide__ = True
+        if _loops.comes_from_a_signal(exc):
+            self._opens.close_all()
+        if self._outcome is not None:
+            raise self._outcome from None
+
+    def outcomes_reach_fixtures(self) -> AbstractContextManager[None]:
+        """While a port of a fixture is open: what a signal handler raised ends a fixture that waits for the port."""
+        return _loops.outcomes_reach(self._end_fixtures_with)
+
+    def _end_fixtures_with(self, outcome: BaseException) -> None:
+        self._outcome = outcome
+        self._opens.close_all()
 
     def __enter__(self) -> None:
         self._body = self._item.obj

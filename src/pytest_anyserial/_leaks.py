@@ -48,6 +48,11 @@ class OpenPorts:
             port.close()
         return left
 
+    def close_all(self) -> None:
+        """Close everything that is open now, so that whoever waits for it goes on."""
+        for port in self._found:
+            port.close()
+
     def has(self, path: str) -> bool:
         """Whether the test has opened this path."""
         return any(port.path == path for port in self._found)

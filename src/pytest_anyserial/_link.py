@@ -141,8 +141,9 @@ class SerialLink:
     async def _opened(self, end: End, config: SerialConfig, backend: Any) -> AsyncGenerator[SerialPort]:
         """One end for a fixture, on the loop that `backend` stands for."""
         self._guard.check_loop(backend)
-        async with self.opened(end, config) as port:
-            yield port
+        with self._guard.outcomes_reach_fixtures():
+            async with self.opened(end, config) as port:
+                yield port
 
     def _config_of(self, end: End, config: SerialConfig | None) -> SerialConfig:
         """What the default of `serial_config` means for an end: each port of a bench may have its own."""

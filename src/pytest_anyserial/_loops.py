@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import traceback
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from inspect import isasyncgenfunction, iscoroutinefunction
@@ -101,6 +102,14 @@ def outcomes_reach(end: Callable[[BaseException], None]) -> Generator[None]:
         yield
     finally:
         loop.set_exception_handler(handler)
+
+
+def comes_from_a_signal(exc: BaseException) -> bool:
+    """Whether Ctrl-C or pytest-timeout raised it, wherever the main thread was, and not what pytest had called."""
+    if isinstance(exc, pytest.fail.Exception):
+        frames = traceback.walk_tb(exc.__traceback__)
+        return any(frame.f_globals.get("__name__") == "pytest_timeout" for frame, _ in frames)
+    return isinstance(exc, KeyboardInterrupt)
 
 
 def check(backend: Any, item: pytest.Item) -> None:

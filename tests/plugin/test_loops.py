@@ -373,6 +373,33 @@ def test_a_timeout_ends_one_test_and_not_the_run(project: Project) -> None:
     }
 
 
+def test_a_timeout_in_a_fixture_ends_one_test_and_not_the_run(project: Project) -> None:
+    """P-16, P-25: also when a fixture waits for the port, in its set-up; the failure is the timeout's."""
+    run = project.run(
+        "--timeout-method=signal",
+        test="""
+        import pytest
+
+        @pytest.fixture
+        async def meter(serial_port):
+            await serial_port.receive()
+
+        @pytest.mark.timeout(0.5)
+        async def test_hangs(meter): pass
+
+        async def test_goes_on(serial_port, serial_peer):
+            await serial_port.send(b"x")
+            assert await serial_peer.receive() == b"x"
+        """,
+        plugins=["pytest_timeout"],
+    )
+    for loop in LOOPS:
+        setup, *_ = run.by_test()[f"test_hangs[mock-{loop}]"]
+        assert (setup.when, setup.outcome) == ("setup", "failed")
+        assert "Timeout (>0.5s) from pytest-timeout." in setup.longreprtext
+        assert run.outcomes()[f"test_goes_on[mock-{loop}]"] == "passed"
+
+
 def test_other_plugins_and_kinds_of_tests_are_left_in_peace(project: Project) -> None:
     """P-16: pytest-repeat and pytest-randomly multiply and shuffle, unittest's own async tests run as they do."""
     run = project.run(

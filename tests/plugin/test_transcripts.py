@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -20,6 +22,7 @@ from .benches import pty_bench
 from .conftest import Project
 
 ONE = ["--serial-loops=asyncio"]
+LOOPS = ("asyncio", "uvloop", "trio")
 TWO = """
     async def test_good(serial_pair):
         await serial_pair.port.send(b"good")
@@ -277,3 +280,59 @@ def test_no_byte_and_no_text_breaks_a_terminal_or_xml(data: bytes, text: str, pa
         assert head["path"] == path
         assert bytes.fromhex(received.get("data", "")) == data
         assert failed.get("detail", "") == text
+
+
+HANGS = {
+    "async": """
+async def test_it(serial_port):
+    await serial_port.send(b'evidence')
+    await serial_port.receive()
+""",
+    "blocking": """
+def test_it(sync_serial_port):
+    sync_serial_port.send(b'evidence')
+    sync_serial_port.receive()
+""",
+    "fixture": """
+@pytest.fixture
+async def meter(serial_port):
+    await serial_port.send(b'evidence')
+    await serial_port.receive()
+
+async def test_it(meter): pass
+""",
+}
+
+
+@pytest.mark.parametrize(
+    ("where", "loop"), [(where, loop) for where in ("async", "fixture") for loop in LOOPS] + [("blocking", "asyncio")]
+)
+def test_an_interrupted_test_leaves_its_transcript(project: Project, where: str, loop: str) -> None:
+    """P-80, P-81: Ctrl-C on a test that hangs: it has no report, so the summary shows its ports and names the files."""
+    project.file(
+        "test_it.py",
+        """
+        import os, signal, threading
+        import pytest
+
+        @pytest.fixture(autouse=True)
+        def impatience():
+            threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+        """,
+        HANGS[where],
+    )
+    options = ["-p", "anyio.pytest_plugin", "-p", "pytest_anyserial", f"--serial-loops={loop}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options],
+        cwd=project.path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == pytest.ExitCode.INTERRUPTED, done.stdout
+    assert "serial ports of test_it.py::test_it[mock" in done.stdout
+    assert "|evidence|" in done.stdout
+    ((file,),) = files(project).values()
+    assert str(file.relative_to(project.path)) in done.stdout
+    assert [event["kind"] for event in lines(file)[1:3]] == ["opened", "sent"]
