@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,3 +27,14 @@ def test_an_example_bench_is_a_bench(file: Path) -> None:
 def test_a_suite_is_in_the_guide(suite: Path) -> None:
     """H-30: the guide says what each suite shows."""
     assert f"| `{suite.stem}` |" in README
+
+
+def test_without_a_bench_the_suites_of_hardware_skip_visibly() -> None:
+    """L-220: each says which fact is missing, and nothing fails; no variable of the environment is asked."""
+    suites = [str(KIT / f"test_{name}.py") for name in ("framing", "low_latency", "rs485")]
+    command = [sys.executable, "-m", "pytest", "-rs", "-p", "no:cacheprovider", "--serial-loops=asyncio", *suites]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    run = subprocess.run(command, cwd=KIT.parent, env=environment, capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0, run.stdout
+    assert re.search(r"needs (framing|low_latency|rs485): link .mock. UNSUPPORTED", run.stdout)
+    assert re.search(r"\b[1-9][0-9]* skipped", run.stdout)
