@@ -393,8 +393,7 @@ class End:
         self._timer.set(None)
         peer = self.peer
         peer._show()
-        # One that was replaced, and had something left to send, is not what its peer refers to.
-        if peer._gone and getattr(peer, "peer", None) is self:
+        if peer._gone:
             if isinstance(self._clock, ThreadClock):
                 self._clock.stop()
             # The ends refer to each other; nothing is left for the garbage collector.
