@@ -39,6 +39,7 @@ class AdapterReport:
         self._writes = not hasattr(config, "workerinput")
         self._tests: dict[str, dict[str, Any]] = {}
         self._began = datetime.now(UTC)
+        self._bench: Any = ""
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         for item in items:
@@ -59,7 +60,9 @@ class AdapterReport:
                 # An end that was opened again is the same device: serial_port-2.
                 end = name.removeprefix("sync_").removesuffix("_adapter").partition("-")[0]
                 test["adapters"].setdefault(end, value)
-            elif not name.endswith("_transcript"):
+            elif name == "serial_bench":
+                self._bench = value
+            elif not name.startswith(("serial_", "sync_serial_")):
                 test["measured"][name] = value
         if report.failed or (report.skipped and test["outcome"] == "passed"):
             test["outcome"] = report.outcome
@@ -74,6 +77,7 @@ class AdapterReport:
 
         data = {
             "made": self._began.isoformat(timespec="seconds"),
+            "bench": self._bench,
             "anyserial": __version__,
             "python": platform.python_version(),
             "system": platform.platform(),

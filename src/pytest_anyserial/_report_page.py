@@ -37,7 +37,8 @@ def page(data: Mapping[str, Any]) -> str:
     for test in tests:
         by_link.setdefault(test["link"], []).append(test)
     not_run = by_link.pop("", [])
-    about = {name: escape(data[name]) for name in ("made", "anyserial", "python", "system", "kernel")}
+    known = ("made", "bench", "anyserial", "python", "system", "kernel")
+    about = {name: escape(data[name]) for name in known if data[name]}
     sections = [_link(name, found) for name, found in by_link.items()]
     if not_run:
         sections.append(_not_run(not_run))

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from .benches import pty_bench
 from .conftest import Project
 
 SUITE = """
@@ -64,6 +65,16 @@ def test_the_workers_of_xdist_make_one_report(project: Project) -> None:
     assert [test["purpose"] for test in data["tests"] if test["test"] == "test_measures"] == [
         "L-1: measures <this> & that."
     ] * 2
+
+
+def test_the_report_names_the_bench_and_its_ports(project: Project) -> None:
+    """H-32: which bench it was, and what of a test's properties is about the link and not a figure."""
+    with pty_bench(project.path):
+        project.file("test_kit.py", "async def test_it(serial_port, serial_peer): pass")
+        project.run("--serial-loops=asyncio", "--serial-hw=hil.toml", "--serial-report=report.json")
+    data = json.loads((project.path / "report.json").read_text("utf-8"))
+    assert data["bench"] == "lab-a"
+    assert [(test["link"], test["outcome"], test["measured"]) for test in data["tests"]] == [("hw-null", "passed", {})]
 
 
 class Page(HTMLParser):
