@@ -286,17 +286,20 @@ HANGS = {
     "async": """
 async def test_it(serial_port):
     await serial_port.send(b'evidence')
+    lose_patience()
     await serial_port.receive()
 """,
     "blocking": """
 def test_it(sync_serial_port):
     sync_serial_port.send(b'evidence')
+    lose_patience()
     sync_serial_port.receive()
 """,
     "fixture": """
 @pytest.fixture
 async def meter(serial_port):
     await serial_port.send(b'evidence')
+    lose_patience()
     await serial_port.receive()
 
 async def test_it(meter): pass
@@ -315,9 +318,8 @@ def test_an_interrupted_test_leaves_its_transcript(project: Project, where: str,
         import os, signal, threading
         import pytest
 
-        @pytest.fixture(autouse=True)
-        def impatience():
-            threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+        def lose_patience():
+            threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
         """,
         HANGS[where],
     )
