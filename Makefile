@@ -78,7 +78,7 @@ UNDER   = -- $(DEV)/python $(PYTEST) -p no:randomly --serial-hw=/run/virtual-ben
           --serial-artifacts=build/hil/transcripts --serial-unplugs=13
 
 hil: .venvs/dev/stamp
-	$(VIRTUAL) 1200 $(UNDER) hil --serial-report=build/hil/report.html --junitxml=build/hil/junit.xml -o junit_family=legacy
+	$(VIRTUAL) 1800 $(UNDER) hil --serial-report=build/hil/report.html --junitxml=build/hil/junit.xml -o junit_family=legacy
 
 drivers: .venvs/dev/stamp
 	$(VIRTUAL) 900 $(UNDER) hil/test_conformance.py hil/test_unplug.py --serial-loops=asyncio -k 'not random'
