@@ -106,7 +106,7 @@ async def test_an_idle_drain_returns_at_once(ports: Ports) -> None:
 
 async def test_drain_returns_when_the_queue_is_empty(anyio_backend: object) -> None:
     """L-65: not before."""
-    async with faulty_pair(SerialConfig(baudrate=9600), paced=True) as (port, _, _):
+    async with faulty_pair(SerialConfig(baudrate=1200), paced=True) as (port, _, _):
         await port.send(bytes(100))
         assert port.output_waiting() > 0
         await port.drain()
