@@ -74,14 +74,14 @@ kit: .venvs/dev/stamp
 	$(DEV)/python $(PYTEST) hil --serial-links=mock,pty
 
 VIRTUAL = $(DEV)/python hil/virtual/bench.py --output build/hil --timeout
-UNDER   = -- $(DEV)/python $(PYTEST) -p no:randomly --serial-hw=/run/virtual-bench/hil.toml \
+UNDER   = -- $(DEV)/python $(PYTEST) -p no:randomly --serial-hw=/run/virtual-bench/$(1).toml \
           --serial-artifacts=build/hil/transcripts --serial-unplugs=13
 
 hil: .venvs/dev/stamp
-	$(VIRTUAL) 1800 $(UNDER) hil --serial-report=build/hil/report.html --junitxml=build/hil/junit.xml -o junit_family=legacy
+	$(VIRTUAL) 1800 $(call UNDER,hil) hil --serial-report=build/hil/report.html --junitxml=build/hil/junit.xml -o junit_family=legacy
 
 drivers: .venvs/dev/stamp
-	$(VIRTUAL) 900 $(UNDER) hil/test_conformance.py hil/test_unplug.py --serial-loops=asyncio -k 'not random'
+	$(VIRTUAL) 900 $(call UNDER,hil-cut) hil/test_conformance.py hil/test_unplug.py --serial-loops=asyncio -k 'not random'
 
 oldest: .venvs/oldest/stamp
 	.venvs/oldest/bin/python $(PYTEST) -n 2

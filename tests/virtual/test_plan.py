@@ -57,6 +57,15 @@ def test_the_bench_file_describes_what_there_is():
     assert {end for link in bench["links"].values() for end in link["ends"]} == set(bench["ports"])
 
 
+def test_power_can_go_off_without_a_word():
+    """H-42: a bench whose adapters are cut off differs in nothing else."""
+    orderly, cut = (
+        bench_file(wirings("ftdi:ftdi"), ["/dev/ttyS1"], ["control"], unplug=how) for how in ("unplug", "cut")
+    )
+    assert tomllib.loads(cut)["power"]["ftdi-a"]["off"] == ["control", "cut", "ftdi-a"]
+    assert cut.replace('"cut"', '"unplug"') == orderly
+
+
 def test_only_pci_uarts_belong_to_the_bench(tmp_path):
     """H-40: not the console on the ISA bus, and not the kernel's empty slots."""
     for name, place, kind in [("ttyS0", "pnp0", "4"), ("ttyS1", "pci0000:00", "4"), ("ttyS2", "pci0000:00", "0")]:

@@ -28,6 +28,8 @@ assert sys.platform == "linux" or not TYPE_CHECKING
 
 FOLDER: Final = Path("/run/virtual-bench")
 BENCH_FILE: Final = FOLDER / "hil.toml"
+#: The same bench, whose adapters vanish without a word when their power goes off.
+CUT_FILE: Final = FOLDER / "hil-cut.toml"
 CONTROL: Final = Path(__file__).resolve().parent.parent / "control"
 #: Exit status of a bench that could not be set up.
 BROKEN: Final = 125
@@ -79,7 +81,8 @@ async def _run(job: Job) -> int:
         async with await serve(bench, FOLDER / "port"):
             await _appear([port for wiring in plan for port in wiring.ports])
             loopbacks = [path for path in uarts() if _loop_inside(path)]
-            BENCH_FILE.write_text(bench_file(plan, loopbacks, ["bash", str(CONTROL)]))
+            for file, unplug in ((BENCH_FILE, "unplug"), (CUT_FILE, "cut")):
+                file.write_text(bench_file(plan, loopbacks, ["bash", str(CONTROL)], unplug=unplug))
             return await _command(job)
     finally:
         await bench.unplug_all()

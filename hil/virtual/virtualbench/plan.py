@@ -87,13 +87,16 @@ def uarts(folder: Path = Path("/sys/class/tty")) -> list[str]:
     return [f"/dev/{tty.name}" for tty in sorted(found, key=lambda tty: int(re.sub(r"\D", "", tty.name)))]
 
 
-def bench_file(plan: Sequence[Wiring], loopbacks: Iterable[str], control: Sequence[str]) -> str:
+def bench_file(
+    plan: Sequence[Wiring], loopbacks: Iterable[str], control: Sequence[str], *, unplug: str = "unplug"
+) -> str:
     """The text of `hil.toml`.
 
     Args:
         plan: The adapters.
         loopbacks: Paths of 16550s that loop inside.
-        control: The command that unplugs with `unplug NAME` behind it, and plugs in with `replug NAME`.
+        control: The command that plugs in with `replug NAME` behind it, and takes what is said next.
+        unplug: How power goes off: `"unplug"`, or `"cut"` for adapters that vanish without a word.
     """
     ports: list[str] = []
     links: list[str] = []
@@ -103,7 +106,7 @@ def bench_file(plan: Sequence[Wiring], loopbacks: Iterable[str], control: Sequen
             ports.append(_port(port, "serial_number", port, _FASTEST, chip) + f"power = {json.dumps(port)}\n")
             power.append(
                 f"[power.{port}]\n"
-                f"off = {json.dumps([*control, 'unplug', port])}\n"
+                f"off = {json.dumps([*control, unplug, port])}\n"
                 f"on = {json.dumps([*control, 'replug', port])}\n"
             )
         kind = "null-modem" if len(wiring.chips) == 2 else "loopback"
