@@ -141,6 +141,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="On a bench, skip tests that no selected link has the means for, and do not insist on hardware tests.",
     )
     group.addoption(
+        "--serial-ask",
+        action="store_true",
+        help="A person is at the bench: tests that unplug ask at the terminal for adapters to be pulled and plugged in "
+        "whose ports in the bench file name no power.",
+    )
+    group.addoption(
         "--serial-loops",
         metavar="NAMES",
         help="Event loops that async tests with serial fixtures run on, separated by commas: asyncio, uvloop, trio. "

@@ -20,6 +20,7 @@ from anyserial import (
 from anyserial.config import ByteSize
 
 from . import _aside, _probe
+from ._attendant import Attendant, called
 from ._bench import BenchFileError, BenchLink, BenchPort, SerialBench, load
 from ._lease import LeaseFolderError, prepared
 from ._links import Fact, features
@@ -43,11 +44,13 @@ class Hardware:
         bench: What the file says.
         wirings: Its links, by the name that test ids have: `hw-NAME`.
         file: The file, as people know it.
+        attendant: Who pulls and plugs what has no supply; None if nobody does.
     """
 
     def __init__(self, bench: SerialBench, file: str, *, asks: bool, known: Mapping[str, Probed]) -> None:
         self.bench = bench
         self.file = file
+        self.attendant: Attendant | None = None
         #: Whether devices may be opened to learn what they have.
         self.asks = asks
         self.wirings = {f"{HW}-{name}": HardwareWiring(self, link) for name, link in bench.links.items()}
@@ -72,7 +75,7 @@ class Hardware:
         Raises:
             BenchMatchError: One of the ports was never found.
             LeaseError: It is missing, and another process has its supply.
-            PowerError: Its supply did not bring it back.
+            PresenceError: Its supply did not bring it back.
         """
         places = [self._place(name, test) for name in names]
         if not neighbours:
@@ -185,8 +188,10 @@ class HardwareWiring:
         if name in _ALWAYS or not self.hardware.asks:
             return Fact(value=_S)
         if name == "unplug":
-            why = f"ports.{port.name} names no power in {self.hardware.file}"
-            return Fact(value=_S) if port.power else Fact(value=_N, where=self._where(end, port), why=why)
+            if port.power or self.hardware.attendant is not None:
+                return Fact(value=_S)
+            why = f"ports.{port.name} names no power in {self.hardware.file}; with --serial-ask a person may do it"
+            return Fact(value=_N, where=self._where(end, port), why=why)
         probed = self.hardware.probed(port.name)
         value, why = probed.has(name)
         if value is _U:
@@ -219,6 +224,8 @@ def attach(config: pytest.Config, path: Path) -> None:
         # The workers of pytest-xdist may be told another place to stand.
         config.option.serial_hw = str(bench.path)
         if asks and hardware_links(config):
+            if config.getoption("serial_ask"):
+                hardware.attendant = called(config)
             prepared(bench.lease_dir)
             _require_distinct(bench, hardware.file)
     except BenchFileError as exc:

@@ -17,7 +17,7 @@ from anyserial import SerialError, SerialPort, UnsupportedPolicy, open_serial_po
 from . import _aside
 from ._hardware import HardwareWiring
 from ._lease import LeaseError, leased
-from ._presence import PowerError, brought, devices, located, switch
+from ._presence import PresenceError, brought, devices, located, switch
 from ._resolve import BenchMatchError, resolve
 from ._text import count, cut
 
@@ -41,13 +41,15 @@ class NoisyLinkError(Exception):
 
 
 class HardwareCable:
-    """The ends of a leased link, by their present paths, and the supply of the device at end A."""
+    """The ends of a leased link, by their present paths, and what makes the device at end A come and go."""
 
     def __init__(self, wiring: HardwareWiring, guard: Guard) -> None:
         self.is_unplugged = False
         self._wiring = wiring
         self._bench = wiring.hardware.bench
         self._guard = guard
+        # What can be switched asks nobody.
+        self._attendant = None if wiring.port(0).power else wiring.hardware.attendant
 
     @property
     def path_a(self) -> str:
@@ -68,10 +70,10 @@ class HardwareCable:
         return located(self._wiring.port(1)).device
 
     def unplug(self) -> None:
-        """Switch the supply of end A off, and wait until its device is gone.
+        """Switch the supply of end A off, or ask the person at the bench, and wait until its device is gone.
 
         Raises:
-            PowerError: The command failed, or the device stayed.
+            PresenceError: The command failed, or the device stayed.
         """
         if "unplug" not in self._guard.needs.requires:
             pytest.fail(
@@ -80,15 +82,23 @@ class HardwareCable:
                 pytrace=False,
             )
         self.is_unplugged = True
-        switch(self._bench, self._wiring.ports[0], "off")
+        port, attendant = self._wiring.port(0), self._attendant
+        if attendant is None:
+            switch(self._bench, port, "off")
+        else:
+            attendant.unplug(port)
 
     def replug(self) -> None:
-        """Switch the supply on, and wait until the device can be opened.
+        """Switch the supply on, or ask the person at the bench, and wait until the device can be opened.
 
         Raises:
-            PowerError: The command failed, or the device did not come back.
+            PresenceError: The command failed, or the device did not come back.
         """
-        switch(self._bench, self._wiring.ports[0], "on")
+        port, attendant = self._wiring.port(0), self._attendant
+        if attendant is None:
+            switch(self._bench, port, "on")
+        else:
+            attendant.replug(port)
         self.is_unplugged = False
 
     async def settle(self) -> None:
@@ -143,7 +153,7 @@ def hardware_cable(wiring: HardwareWiring, guard: Guard) -> Generator[HardwareCa
 def _problems_fail(wiring: HardwareWiring) -> Generator[None]:
     try:
         yield
-    except (BenchMatchError, LeaseError, NoisyLinkError, PowerError, SerialError) as exc:
+    except (BenchMatchError, LeaseError, NoisyLinkError, PresenceError, SerialError) as exc:
         text = f'link "{wiring.title}" of {wiring.hardware.file}: {exc}'
         # A report of the cause beside it would say the same twice.
         raise pytest.fail.Exception(text, pytrace=False) from None

@@ -1,4 +1,4 @@
-"""Where a port of the bench is now, and how its supply makes it come and go."""
+"""Where a port of the bench is now, how its supply makes it come and go, and the wait until it has."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import shlex
 import subprocess
 import time
-from collections.abc import Callable
 from typing import Final, Literal
 
 from anyserial import PortInfo, UnsupportedPlatformError, list_serial_ports
@@ -23,9 +22,12 @@ _LIMIT: Final = 30.0
 _SWITCHES_WITHIN: Final = 15.0
 _POLL: Final = 0.05
 
+#: A device that is gone, or can be opened.
+State = Literal["off", "on"]
 
-class PowerError(Exception):
-    """A supply did not do what the bench file says it does."""
+
+class PresenceError(Exception):
+    """A device did not come or go when its supply was switched, or a person was asked to see to it."""
 
 
 async def devices() -> list[PortInfo]:
@@ -55,7 +57,7 @@ def brought(bench: SerialBench, port: BenchPort, *, test: str, held: bool = Fals
 
     Raises:
         LeaseError: Another process has the supply, to unplug something.
-        PowerError: The command failed, or the device did not appear.
+        PresenceError: The command failed, or the device did not appear.
     """
     try:
         return located(port)
@@ -77,25 +79,38 @@ def supply_key(power: Power) -> str:
     return f"vbus-{hashlib.sha256(commands).hexdigest()[:12]}"
 
 
-def switch(bench: SerialBench, port: BenchPort, to: Literal["off", "on"]) -> None:
+def switch(bench: SerialBench, port: BenchPort, to: State) -> None:
     """Switch the supply of a port, and wait until its device is gone, or can be opened.
 
     Raises:
-        PowerError: It has none, or the command failed, or the device did not follow.
+        PresenceError: It has none, or the command failed, or the device did not follow.
     """
     if port.power is None:
-        raise PowerError(f"ports.{port.name} names no power in {bench.path.name}")
+        raise PresenceError(f"ports.{port.name} names no power in {bench.path.name}")
     _run(bench, bench.power[port.power], to)
-    done: Callable[[], bool] = (lambda: _can_be_opened(port)) if to == "on" else (lambda: not _is_there(port))
-    deadline = time.monotonic() + _SWITCHES_WITHIN
-    while not done():
+    awaited(port, to, within=_SWITCHES_WITHIN, after=f"power.{port.power}.{to}")
+
+
+def is_so(port: BenchPort, state: State) -> bool:
+    """Whether the device of a port is in this state."""
+    return _can_be_opened(port) if state == "on" else not _is_there(port)
+
+
+def awaited(port: BenchPort, state: State, *, within: float, after: str) -> None:
+    """Wait until the device of a port is in this state, for so many seconds; `after` says what is to bring it there.
+
+    Raises:
+        PresenceError: It is not.
+    """
+    deadline = time.monotonic() + within
+    while not is_so(port, state):
         if time.monotonic() > deadline:
-            state = "cannot be opened" if to == "on" else "is still there"
-            raise PowerError(f"ports.{port.name} {state} {_SWITCHES_WITHIN:g} s after power.{port.power}.{to}")
+            now = "cannot be opened" if state == "on" else "is still there"
+            raise PresenceError(f"ports.{port.name} {now} {within:g} s after {after}{_why_missing(port)}")
         time.sleep(_POLL)
 
 
-def _run(bench: SerialBench, power: Power, to: Literal["off", "on"]) -> None:
+def _run(bench: SerialBench, power: Power, to: State) -> None:
     argv, folder = power.off if to == "off" else power.on, bench.path.parent
     here = f"power.{power.name}.{to}: {shlex.join(argv)}"
     try:
@@ -103,12 +118,12 @@ def _run(bench: SerialBench, power: Power, to: Literal["off", "on"]) -> None:
             argv, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, timeout=_LIMIT, check=False
         )
     except subprocess.TimeoutExpired:
-        raise PowerError(f"{here} was not done after {_LIMIT:g} s") from None
+        raise PresenceError(f"{here} was not done after {_LIMIT:g} s") from None
     except OSError as exc:
-        raise PowerError(f"{here} cannot be run in {folder}: {exc.strerror or exc}") from exc
+        raise PresenceError(f"{here} cannot be run in {folder}: {exc.strerror or exc}") from exc
     if done.returncode:
         said = (done.stderr + done.stdout).decode(errors="backslashreplace").strip()
-        raise PowerError(f"{here} failed with exit status {done.returncode}{said and f': {said}'}")
+        raise PresenceError(f"{here} failed with exit status {done.returncode}{said and f': {said}'}")
 
 
 def _is_there(port: BenchPort) -> bool:
@@ -117,6 +132,14 @@ def _is_there(port: BenchPort) -> bool:
     except BenchMatchError:
         return False
     return True
+
+
+def _why_missing(port: BenchPort) -> str:
+    try:
+        located(port)
+    except BenchMatchError as exc:
+        return f": {exc}"
+    return ""
 
 
 def _can_be_opened(port: BenchPort) -> bool:

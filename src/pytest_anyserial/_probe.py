@@ -27,7 +27,7 @@ from anyserial import (
 from . import _aside
 from ._bench import BenchPort, SerialBench
 from ._lease import LeaseError, leased
-from ._presence import PowerError, brought
+from ._presence import PresenceError, brought
 from ._resolve import BenchMatchError, adapter_key, device_key
 
 #: The system calls by which the library asks a Linux driver what it has.
@@ -95,7 +95,7 @@ def probed(bench: SerialBench, port: BenchPort, *, held: bool) -> Probed:
         keys = () if held else (device_key(device),)
         with leased(keys, test=test, timeout=bench.lease_timeout, folder=bench.lease_dir):
             return _aside.call(lambda: _asked(port, device))
-    except (BenchMatchError, LeaseError, PowerError, SerialError) as exc:
+    except (BenchMatchError, LeaseError, PresenceError, SerialError) as exc:
         return Probed(problem=str(exc))
 
 

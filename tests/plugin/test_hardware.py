@@ -188,7 +188,7 @@ MATCHES = {
     "unplug": (
         {},
         "requires=['unplug']",
-        'needs unplug: link "null" (end a, pty) UNSUPPORTED: ports.a names no power in hil.toml',
+        "UNSUPPORTED: ports.a names no power in hil.toml; with --serial-ask a person may do it",
     ),
     "wire": ({"wires": '"tx-rx", "rts-cts"'}, "wires=['rts-cts']", ""),
     "no wire": ({}, "wires=['rts-cts']", 'needs wire rts-cts: link "null" has tx-rx (declared in hil.toml)'),

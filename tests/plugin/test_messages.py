@@ -211,6 +211,7 @@ CASES = {
     "missing bench file": Case(PASS, ["--serial-hw=hil.toml"]),
     "mistakes in the bench file": Case(PASS, HW, within=on_a_wrong_bench),
     "adapter held by another process": Case(PASS, HW, within=on_a_bench_in_use),
+    "nobody can be asked to unplug": Case(PASS, [*HW, "--serial-ask"], within=on_a_bench),
     "device gone in mid-run": Case(
         """
         import os, pathlib
