@@ -77,7 +77,8 @@ def called(config: pytest.Config) -> Attendant:
         capture: Any = plugins.get_plugin("capturemanager")
         terminal: Any = plugins.get_plugin("terminalreporter")
         with capture.global_and_fixture_disabled():
-            terminal.write_line(text, bold=True)
+            # The dots of a quiet run stand there without an end of line.
+            terminal.write_line(f"\n{text}", bold=True)
             terminal.flush()
 
     return Attendant(say)
