@@ -78,10 +78,11 @@ UNDER   = -- $(DEV)/python $(PYTEST) -p no:randomly --serial-hw=/run/virtual-ben
           --serial-artifacts=build/hil/transcripts --serial-unplugs=13
 
 hil: .venvs/dev/stamp
-	$(VIRTUAL) 1800 $(call UNDER,hil) hil --serial-report=build/hil/report.html --junitxml=build/hil/junit.xml -o junit_family=legacy
+	$(VIRTUAL) 1800 $(call UNDER,hil) hil --ignore hil/virtual --serial-report=build/hil/report.html --junitxml=build/hil/junit.xml -o junit_family=legacy
 
 drivers: .venvs/dev/stamp
-	$(VIRTUAL) 900 $(call UNDER,hil-cut) hil/test_conformance.py hil/test_unplug.py --serial-loops=asyncio -k 'not random'
+	$(VIRTUAL) 900 $(call UNDER,hil-cut) hil/test_conformance.py hil/test_unplug.py hil/virtual --serial-loops=asyncio \
+	          -k 'not random'
 
 oldest: .venvs/oldest/stamp
 	.venvs/oldest/bin/python $(PYTEST) -n 2
