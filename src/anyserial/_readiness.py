@@ -58,14 +58,14 @@ class Watch(Protocol):
         """Raise the cancellation of the caller's scope, if there is one; else return without yielding."""
         ...
 
-    async def read(self, attempt: _Attempt, view: memoryview, keep: _Keep) -> int:
+    def read(self, attempt: _Attempt, view: memoryview, keep: _Keep) -> Awaitable[int]:
         """Wait until `attempt(view)` does not raise `BlockingIOError`; return its result, or `WOKEN`.
 
         If the wait is cancelled although the attempt was made, `keep` gets what it put into `view`.
         """
         ...
 
-    async def write(self, attempt: _Attempt, view: memoryview) -> int:
+    def write(self, attempt: _Attempt, view: memoryview) -> Awaitable[int]:
         """Likewise, for a transfer out of `view`."""
         ...
 
@@ -333,23 +333,18 @@ class _PlainWatch:
         self._closed = waits.closed
         self._fd = fd
 
-    async def read(self, attempt: _Attempt, view: memoryview, keep: _Keep) -> int:
-        # Nothing is awaited between the attempt that succeeds and the return.
+    def read(self, attempt: _Attempt, view: memoryview, keep: _Keep) -> Awaitable[int]:
         del keep
-        while True:
-            try:
-                await self._readable(self._fd)
-            except self._closed:
-                return WOKEN
-            try:
-                return attempt(view)
-            except BlockingIOError:
-                continue
+        return self._transfer(self._readable, attempt, view)
 
-    async def write(self, attempt: _Attempt, view: memoryview) -> int:
+    def write(self, attempt: _Attempt, view: memoryview) -> Awaitable[int]:
+        return self._transfer(self._writable, attempt, view)
+
+    async def _transfer(self, wait: Callable[[int], Awaitable[None]], attempt: _Attempt, view: memoryview) -> int:
+        # Nothing is awaited between the attempt that succeeds and the return.
         while True:
             try:
-                await self._writable(self._fd)
+                await wait(self._fd)
             except self._closed:
                 return WOKEN
             try:

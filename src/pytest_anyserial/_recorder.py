@@ -7,21 +7,37 @@ from anyserial import BytesLike, SerialConfig, SerialPort
 from ._transcript import PortLog
 
 
-class RecordedPort(SerialPort):
-    """An ordinary port; `record` gives it the log to write to before it is handed out."""
+class Recording:
+    """What a recorded port, async or blocking, remembers of its record."""
 
     _log: PortLog
     _bytes_logged = 0
     _close_logged = False
 
+    def note(self, kind: str, what: str) -> None:
+        """Write down what somebody else knows of it."""
+        self._log.add(kind, what)
+
+    def _note_sent(self, data: BytesLike, total: int, began: float) -> None:
+        # What the device took: the growth of its own count, so that a send that was cut short is told as it was.
+        taken, self._bytes_logged = total - self._bytes_logged, total
+        if taken:
+            whole = data if isinstance(data, bytes) else memoryview(data).tobytes()
+            self._log.add("sent", whole[:taken], began)
+
+    def _note_closed(self) -> None:
+        if not self._close_logged:
+            self._close_logged = True
+            self._log.add("closed")
+
+
+class RecordedPort(Recording, SerialPort):
+    """An ordinary port; `record` gives it the log to write to before it is handed out."""
+
     def record(self, log: PortLog) -> None:
         """From now on, write to `log`."""
         self._log = log
         log.add("opened", describe(self.config))
-
-    def note(self, kind: str, what: str) -> None:
-        """Write down what somebody else knows of it."""
-        self._log.add(kind, what)
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
         with self._log.failures_of("receive"):
@@ -50,12 +66,7 @@ class RecordedPort(SerialPort):
             with self._log.failures_of("send"):
                 await super().send_buffer(data)
         finally:
-            # What the device took: the growth of its own count, so that a cancelled send is told as it was.
-            total = self.stats().bytes_sent
-            taken, self._bytes_logged = total - self._bytes_logged, total
-            if taken:
-                whole = data if isinstance(data, bytes) else memoryview(data).tobytes()
-                self._log.add("sent", whole[:taken], began)
+            self._note_sent(data, self.stats().bytes_sent, began)
 
     async def configure(self, config: SerialConfig) -> None:
         with self._log.failures_of(f"configure {describe(config)}"):
@@ -79,9 +90,7 @@ class RecordedPort(SerialPort):
         self._log.add("output dropped")
 
     async def aclose(self) -> None:
-        if not self._close_logged:
-            self._close_logged = True
-            self._log.add("closed")
+        self._note_closed()
         await super().aclose()
 
 

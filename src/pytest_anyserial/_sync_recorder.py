@@ -5,25 +5,17 @@ from __future__ import annotations
 from anyserial import BytesLike, SerialConfig
 from anyserial.sync import SerialPort
 
-from ._recorder import describe, levels
+from ._recorder import Recording, describe, levels
 from ._transcript import PortLog
 
 
-class RecordedSyncPort(SerialPort):
+class RecordedSyncPort(Recording, SerialPort):
     """An ordinary blocking port; `record` gives it the log to write to before it is handed out."""
-
-    _log: PortLog
-    _bytes_logged = 0
-    _close_logged = False
 
     def record(self, log: PortLog) -> None:
         """From now on, write to `log`."""
         self._log = log
         log.add("opened", describe(self.config))
-
-    def note(self, kind: str, what: str) -> None:
-        """Write down what somebody else knows of it."""
-        self._log.add(kind, what)
 
     def receive(self, max_bytes: int = 65536, *, timeout: float | None = None) -> bytes:
         with self._log.failures_of("receive"):
@@ -52,12 +44,7 @@ class RecordedSyncPort(SerialPort):
             with self._log.failures_of("send"):
                 super().send_buffer(data, timeout=timeout)
         finally:
-            # What the device took: the growth of its own count, so that a send that timed out is told as it was.
-            total = self.stats().bytes_sent
-            taken, self._bytes_logged = total - self._bytes_logged, total
-            if taken:
-                whole = data if isinstance(data, bytes) else memoryview(data).tobytes()
-                self._log.add("sent", whole[:taken], began)
+            self._note_sent(data, self.stats().bytes_sent, began)
 
     def configure(self, config: SerialConfig, *, timeout: float | None = None) -> None:
         with self._log.failures_of(f"configure {describe(config)}"):
@@ -83,7 +70,5 @@ class RecordedSyncPort(SerialPort):
         self._log.add("output dropped")
 
     def close(self, *, timeout: float | None = None) -> None:
-        if not self._close_logged:
-            self._close_logged = True
-            self._log.add("closed")
+        self._note_closed()
         super().close(timeout=timeout)
