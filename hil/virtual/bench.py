@@ -34,7 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.where == "host" or (options.where == "auto" and _host_problem() is None):
             return _run_here(job)
         parts = packages.ensure(options.cache)
-        return machine.run(job, parts, machine.Limits(options.timeout, options.accel, options.output))
+        limits = machine.Limits(options.timeout, options.accel, options.output, options.prefix)
+        return machine.run(job, parts, limits)
     except (RuntimeError, ValueError) as exc:
         print(f"virtual bench: {exc}", file=sys.stderr)
         return _USAGE
@@ -52,8 +53,8 @@ def _parser() -> argparse.ArgumentParser:
         "--adapters",
         default=plan.DEFAULT,
         metavar="LIST",
-        help=f"pairs of {', '.join(plan.CHIPS)}, joined by null-modem cables; one alone has a loopback plug "
-        "(default: %(default)s)",
+        help=f"pairs of {', '.join(plan.CHIPS)}, joined by null-modem cables; one alone has a loopback plug, and "
+        f"{plan.UART} is one that loops inside, in a virtual machine (default: %(default)s)",
     )
     parser.add_argument(
         "--where",
@@ -65,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--timeout", type=float, default=600.0, metavar="SECONDS", help="of the machine (%(default)g)")
     parser.add_argument("--user", help="who runs COMMAND (default: you, or nobody if you are root)")
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="what COMMAND writes here is kept")
+    parser.add_argument("--prefix", default="", metavar="TEXT", help="before each line that the machine prints")
     parser.add_argument("--accel", choices=("tcg", "kvm"), default="tcg", help="how QEMU runs (default: %(default)s)")
     parser.add_argument(
         "--cache", type=Path, default=_CACHE, metavar="FOLDER", help="of the guest's parts (default: %(default)s)"

@@ -22,7 +22,7 @@ def test_a_wrong_adapter_is_a_usage_error():
     """H-40: status 2, and what there is."""
     done = bench("--adapters", "ftdi:fdti")
     assert done.returncode == 2
-    assert done.stderr == "virtual bench: --adapters: 'fdti' is no adapter; there are ftdi, cp210x, acm, xr\n"
+    assert done.stderr == "virtual bench: --adapters: 'fdti' is no adapter; there are ftdi, cp210x, acm, xr and uart\n"
 
 
 @pytest.mark.skipif(os.geteuid() == 0 and vhci.is_there(), reason="this machine can do it")

@@ -8,7 +8,7 @@ import pytest
 
 from virtualbench.initramfs import archive, closure
 from virtualbench.inside import CONTROL
-from virtualbench.plan import DEFAULT, bench_file, uarts, wirings
+from virtualbench.plan import DEFAULT, bench_file, uart_count, uarts, wirings
 from virtualbench.server import HELP, Bench, serve
 
 from .support import Kernel
@@ -28,12 +28,23 @@ def test_pairs_and_plugs_have_names():
 
 @pytest.mark.parametrize(
     ("text", "complaint"),
-    [("ftdi:pl2303", "'pl2303' is no adapter; there are ftdi, "), ("xr:xr:xr", "joins 3 adapters")],
+    [
+        ("ftdi:pl2303", "'pl2303' is no adapter; there are ftdi, "),
+        ("xr:xr:xr", "joins 3 adapters"),
+        ("ftdi,uart:uart", "'uart:uart': a uart loops inside and takes no cable"),
+    ],
 )
 def test_a_wrong_adapter_is_named(text, complaint):
     """H-40: with what there is instead."""
     with pytest.raises(ValueError, match=complaint):
         wirings(text)
+
+
+def test_a_16550_is_asked_for_like_an_adapter():
+    """H-40: as many as the machine is to have; they need no cable, and no plug."""
+    assert uart_count(DEFAULT) == 2
+    assert uart_count("ftdi:ftdi") == 0
+    assert [wiring.name for wiring in wirings("uart,ftdi:ftdi,uart")] == ["ftdi"]
 
 
 def test_the_bench_file_describes_what_there_is():

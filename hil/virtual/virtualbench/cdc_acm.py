@@ -11,7 +11,9 @@ from .sampling import Error, Format
 from .uart import Modem, Uart
 from .usbip import Setup
 
-_DATA_IN, _DATA_OUT, _NOTIFY = 1, 2, 3
+_DATA_IN, _DATA_OUT = 1, 2
+#: The endpoint that is not data.
+NOTIFY: Final = 3
 # SERIAL_STATE of the PSTN subclass; there is no CTS in it.
 _CD, _DSR, _BREAK, _RING, _FRAMING, _PARITY, _OVERRUN = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20, 0x40
 _LINES: Final = ((Modem.CD, _CD), (Modem.DSR, _DSR), (Modem.RI, _RING))
@@ -33,7 +35,7 @@ class CdcAcm:
         2,
         interface(0, 1, kind=(2, 2, 1)),
         _FUNCTIONAL,
-        interrupt(0x80 | _NOTIFY, 16, 4),
+        interrupt(0x80 | NOTIFY, 16, 4),
         interface(1, 2, kind=(10, 0, 0)),
         bulk(0x80 | _DATA_IN),
         bulk(_DATA_OUT),
@@ -72,7 +74,7 @@ class CdcAcm:
 
     def poll(self, endpoint: int, size: int) -> bytes | None:
         """Bytes on one endpoint; lines, and what was wrong with which, on the other, without any common order."""
-        return self._notification() if endpoint == _NOTIFY else self._input(size)
+        return self._notification() if endpoint == NOTIFY else self._input(size)
 
     def _notification(self) -> bytes | None:
         modem = self._uart.modem

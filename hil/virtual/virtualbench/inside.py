@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from . import vhci
-from .plan import bench_file, uarts, wirings
+from .plan import bench_file, uart_count, uarts, wirings
 from .server import Bench, serve
 
 assert sys.platform == "linux" or not TYPE_CHECKING
@@ -80,7 +80,7 @@ async def _run(job: Job) -> int:
         await bench.plug_all()
         async with await serve(bench, FOLDER / "port"):
             await _appear([port for wiring in plan for port in wiring.ports])
-            loopbacks = [path for path in uarts() if _loop_inside(path)]
+            loopbacks = [path for path in uarts()[: uart_count(job.adapters)] if _loop_inside(path)]
             for file, unplug in ((BENCH_FILE, "unplug"), (CUT_FILE, "cut")):
                 file.write_text(bench_file(plan, loopbacks, ["bash", str(CONTROL)], unplug=unplug))
             return await _command(job)

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +20,7 @@ assert sys.platform == "linux" or not TYPE_CHECKING
 
 from .inside import BROKEN, Job
 from .packages import QEMU, Parts
+from .plan import uart_count
 
 #: Exit status of a run that took too long.
 TIMED_OUT: Final = 124
@@ -42,11 +44,13 @@ class Limits:
         seconds: From boot to power-off.
         accelerator: `"tcg"`, or `"kvm"` where it works.
         output: A folder that the guest may write to, at the same path.
+        prefix: Stands before every line that the guest prints, for several guests on one terminal.
     """
 
     seconds: float
     accelerator: str = "tcg"
     output: Path | None = None
+    prefix: str = ""
 
 
 def run(job: Job, parts: Parts, limits: Limits) -> int:
@@ -68,7 +72,7 @@ def run(job: Job, parts: Parts, limits: Limits) -> int:
         ours, theirs = socket.socketpair()
         with ours:
             with theirs:
-                command = _command_line(parts, limits, share, console, theirs.fileno())
+                command = _command_line(job, parts, limits, share, console, theirs.fileno())
                 machine = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
             try:
                 problem = _watch(machine, ours, share, limits)
@@ -88,7 +92,7 @@ def _watch(machine: subprocess.Popen[bytes], output: socket.socket, share: Path,
 
     def pump() -> None:
         try:
-            while data := output.recv(65_536):
+            for data in _lines(output, limits.prefix) if limits.prefix else iter(lambda: output.recv(65_536), b""):
                 sys.stdout.buffer.write(data)
                 sys.stdout.buffer.flush()
         except BrokenPipeError:
@@ -109,7 +113,14 @@ def _watch(machine: subprocess.Popen[bytes], output: socket.socket, share: Path,
     return None
 
 
-def _command_line(parts: Parts, limits: Limits, share: Path, console: Path, output: int) -> list[str]:
+def _lines(output: socket.socket, prefix: str) -> Iterator[bytes]:
+    """Whole lines, each behind `prefix`."""
+    with output.makefile("rb") as lines:
+        for line in lines:
+            yield prefix.encode() + line.rstrip(b"\r\n") + b"\n"
+
+
+def _command_line(job: Job, parts: Parts, limits: Limits, share: Path, console: Path, output: int) -> list[str]:
     shares = {"host": ("/", True), "extra": (str(parts.extra), True), "share": (str(share), False)}
     if limits.output is not None:
         shares["output"] = str(limits.output.resolve()), False
@@ -122,9 +133,9 @@ def _command_line(parts: Parts, limits: Limits, share: Path, console: Path, outp
         arguments += ["-accel", limits.accelerator, "-cpu", "host"]
     arguments += ["-kernel", str(parts.kernel), "-initrd", str(parts.initrd)]
     arguments += ["-append", "console=ttyS0 panic=-1 quiet random.trust_cpu=on"]
-    # The console is on the ISA port. Two PCI ports belong to the bench.
+    # The console is on the ISA port. The PCI ports belong to the bench.
     arguments += ["-chardev", f"file,id=console,path={console}", "-device", "isa-serial,chardev=console"]
-    for name in ("uart0", "uart1"):
+    for name in (f"uart{number}" for number in range(uart_count(job.adapters))):
         arguments += ["-chardev", f"null,id={name}", "-device", f"pci-serial,chardev={name}"]
     # A stdio chardev with standard input at /dev/null blocks for ever; an inherited socket does not.
     arguments += ["-device", "virtio-serial-pci", "-chardev", f"socket,id=output,fd={output}"]

@@ -6,6 +6,7 @@ QEMU alone is installed, because it brings libraries; that needs root once.
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import os
 import re
 import shutil
@@ -44,11 +45,18 @@ class Parts:
 
 
 def ensure(cache: Path) -> Parts:
-    """The parts of a guest; downloaded and installed when they are not there yet.
+    """The parts of a guest; downloaded and installed when they are not there yet, by one process at a time.
 
     Raises:
         RuntimeError: Something is missing that cannot be had here; the message says what to do.
     """
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    with cache.with_name(f"{cache.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _ensure(cache)
+
+
+def _ensure(cache: Path) -> Parts:
     if shutil.which(QEMU) is None:
         _install_qemu()
     if not (cache / "vmlinuz").exists():
@@ -57,7 +65,7 @@ def ensure(cache: Path) -> Parts:
     sources = (_INIT, Path(initramfs.__file__))
     if not initrd.exists() or initrd.stat().st_mtime < max(source.stat().st_mtime for source in sources):
         data = initramfs.build(cache / "modules", cache / "extra" / "usr" / "bin" / "busybox", _INIT)
-        partial = cache / f"initrd.{os.getpid()}"
+        partial = cache / "initrd.new"
         partial.write_bytes(data)
         partial.replace(initrd)
     return Parts(cache / "vmlinuz", initrd, cache / "extra")
@@ -85,7 +93,6 @@ def _download(cache: Path) -> None:
         kernel = _kernel_package()
     if kernel is None:
         raise RuntimeError(f"apt knows none of {', '.join(_KERNELS)}: sudo apt-get update, then try again")
-    cache.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache.parent, prefix=f"{cache.name}-") as name:
         work = Path(name)
         _say(f"downloading {kernel} and {', '.join(_UNPACKED)}")
@@ -102,8 +109,8 @@ def _download(cache: Path) -> None:
         (work / "kernel" / "lib" / "modules").rename(new / "modules")
         vmlinuz.rename(new / "vmlinuz")
         new.chmod(0o755)
-        if not cache.exists():
-            new.rename(cache)
+        shutil.rmtree(cache, ignore_errors=True)
+        new.rename(cache)
 
 
 def _kernel_package() -> str | None:

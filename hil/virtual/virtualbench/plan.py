@@ -17,7 +17,9 @@ from .ftdi import Ftdi
 from .xr import Xr
 
 CHIPS: Final[dict[str, MakesChip]] = {"ftdi": Ftdi, "cp210x": Cp210x, "acm": CdcAcm, "xr": Xr}
-DEFAULT: Final = "ftdi:ftdi,cp210x:cp210x,acm:acm,xr:xr"
+#: A 16550 of the virtual machine, which loops inside.
+UART: Final = "uart"
+DEFAULT: Final = "ftdi:ftdi,cp210x:cp210x,acm:acm,xr:xr,uart,uart"
 
 # What Python under an emulated processor moves through one adapter: 36 to 63 kB/s (measured).
 _FASTEST: Final = 230_400
@@ -65,16 +67,25 @@ def wirings(text: str) -> list[Wiring]:
     found: list[Wiring] = []
     seen: Counter[str] = Counter()
     for part in filter(None, text.split(",")):
+        if part == UART:
+            continue
         chips = tuple(part.split(":"))
         for chip in chips:
+            if chip == UART:
+                raise ValueError(f"--adapters: {part!r}: a {UART} loops inside and takes no cable; write {UART} alone")
             if chip not in CHIPS:
-                raise ValueError(f"--adapters: {chip!r} is no adapter; there are {', '.join(CHIPS)}")
+                raise ValueError(f"--adapters: {chip!r} is no adapter; there are {', '.join(CHIPS)} and {UART}")
         if len(chips) > 2:
             raise ValueError(f"--adapters: {part!r} joins {len(chips)} adapters; a cable has two ends")
         name = "-".join(dict.fromkeys(chips)) + ("-loop" if len(chips) == 1 else "")
         seen[name] += 1
         found.append(Wiring(name if seen[name] == 1 else f"{name}{seen[name]}", chips))
     return found
+
+
+def uart_count(text: str) -> int:
+    """How many 16550s `text` asks for."""
+    return text.split(",").count(UART)
 
 
 def uarts(folder: Path = Path("/sys/class/tty")) -> list[str]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from .adapter import Identity, bulk, configuration, interface, interrupt
-from .cdc_acm import _FUNCTIONAL  # the chip poses as a CDC device, and is one until its registers are written
+from .adapter import Identity
+from .cdc_acm import NOTIFY, CdcAcm
 from .sampling import Format
 from .uart import Modem, Uart
 from .usbip import Setup
 
 _CLOCK: Final = 48_000_000
-_DATA_IN, _DATA_OUT, _NOTIFY = 1, 2, 3
 # Registers of the UART block.
 _DIVISOR: Final = (0x04, 0x05, 0x06)
 _FORMAT, _FLOW, _XON, _XOFF, _TX_BREAK = 0x0B, 0x0C, 0x10, 0x11, 0x14
@@ -25,15 +24,8 @@ class Xr:
     """The chip."""
 
     identity = Identity(0x04E2, 0x1410, 0x0003, 2, "XR21V1410")
-    configuration = configuration(
-        2,
-        interface(0, 1, kind=(2, 2, 1)),
-        _FUNCTIONAL,
-        interrupt(0x80 | _NOTIFY, 16, 4),
-        interface(1, 2, kind=(10, 0, 0)),
-        bulk(0x80 | _DATA_IN),
-        bulk(_DATA_OUT),
-    )
+    # It poses as a device of the CDC class, and is one until its registers are written.
+    configuration = CdcAcm.configuration
 
     def __init__(self, uart: Uart) -> None:
         self._uart = uart
@@ -55,7 +47,7 @@ class Xr:
 
     def poll(self, endpoint: int, size: int) -> bytes | None:
         """Plain bytes; the driver hears of errors nowhere and asks for the lines."""
-        if endpoint == _NOTIFY:
+        if endpoint == NOTIFY:
             return None
         data, _ = self._uart.fifo.take(size)
         self._uart.input_taken()
