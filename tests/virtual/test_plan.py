@@ -55,8 +55,8 @@ def test_the_bench_file_describes_what_there_is():
     assert bench["ports"]["ftdi-a"]["match"] == {"serial_number": "ftdi-a"}
     assert bench["ports"]["uart0"]["match"] == {"path": "/dev/ttyS1"}
     assert "power" not in bench["ports"]["uart0"]
-    assert bench["ports"]["cp210x-a"]["lacks"] == ["line_errors"]
-    assert bench["ports"]["acm-b"]["lacks"] == ["xon_xoff"]
+    assert bench["ports"]["cp210x-a"]["lacks"] == ["line_errors", "low_latency", "rs485"]
+    assert bench["ports"]["acm-b"]["lacks"] == ["xon_xoff", "low_latency", "rs485"]
     assert bench["ports"]["xr-a"]["has"] == ["rs485"]
     assert bench["links"]["xr"]["ends"] == ["xr-a", "xr-b"]
     assert bench["links"]["acm"]["wires"] == ["tx-rx", "dtr-dsr"]

@@ -25,10 +25,16 @@ DEFAULT: Final = "ftdi:ftdi,cp210x:cp210x,acm:acm,xr:xr,uart,uart"
 _FASTEST: Final = 230_400
 # A 16550 divides 115200; the kernel answers a higher rate with 9600.
 _FASTEST_16550: Final = 115_200
-# Facts that a port declares. cp210x counts errors only where INPCK is set, and anyserial leaves it off. CDC has no
-# XON/XOFF, and its driver sends on whatever the far end says. QEMU's 16550 sends without taking time, and what loops
-# inside of it is bytes and lines, but no break.
-_LACKS: Final = {"cp210x": ("line_errors",), "acm": ("xon_xoff",), "uart": ("pacing", "break_signal")}
+# Facts that a port declares. Only ftdi_sio has a latency timer, and only xr_serial RS-485. cp210x counts errors only
+# where INPCK is set, and anyserial leaves it off. CDC has no XON/XOFF, and its driver sends on whatever the far end
+# says. QEMU's 16550 sends without taking time, and what loops inside of it is bytes and lines, but no break.
+_LACKS: Final = {
+    "ftdi": ("rs485",),
+    "cp210x": ("line_errors", "low_latency", "rs485"),
+    "acm": ("xon_xoff", "low_latency", "rs485"),
+    "xr": ("low_latency",),
+    "uart": ("pacing", "break_signal"),
+}
 # What a driver has, and no question to it tells.
 _HAS: Final = {"xr": ("rs485",)}
 # Wires that the host can see: CDC has no CTS.
