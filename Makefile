@@ -21,8 +21,8 @@ EXAMPLE  := docs/examples/modbus_meter
 PINS     := pyproject.toml $(EXAMPLE)/pyproject.toml .ci/constraints.txt .ci/venv Makefile
 
 DEMO  := -e '.[pytest]' -e '$(EXAMPLE)[test]'
-TESTS := $(DEMO) hypothesis jsonschema pytest-asyncio pytest-randomly pytest-repeat pytest-timeout pytest-trio \
-         pytest-xdist rich sybil
+TESTS := $(DEMO) hypothesis jsonschema markdown-it-py pytest-asyncio pytest-randomly pytest-repeat pytest-timeout \
+         pytest-trio pytest-xdist rich sybil
 PEERS := pyserial pyserial-asyncio-fast serialx aioserial trio-serial
 PLUGINS  := pytest-asyncio pytest-html pytest-randomly pytest-repeat pytest-rerunfailures pytest-timeout pytest-trio \
             pytest-xdist

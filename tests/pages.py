@@ -21,7 +21,11 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 DOCS: Final = ROOT / "docs"
 #: Read by people on a code host and on the site.
 PAGES: Final = sorted(
-    [*ROOT.glob("*.md"), *(page for page in DOCS.rglob("*.md") if "/." not in page.relative_to(ROOT).as_posix())]
+    [
+        *ROOT.glob("*.md"),
+        *(ROOT / "hil").rglob("*.md"),
+        *(page for page in DOCS.rglob("*.md") if "/." not in page.relative_to(ROOT).as_posix()),
+    ]
 )
 #: Done step by step by `walk.py`.
 TUTORIAL: Final = DOCS / "tutorial"

@@ -3,9 +3,10 @@
 `python tests/walk.py WHEEL --python PYTHON --find-links FOLDER` starts in an empty folder with nothing installed.
 `WHEEL` is this package, `FOLDER` the wheels of what it needs, so no network is involved. The transcript is printed.
 
-A block that begins with `# name` is that file, with `# name, continued` the rest of it. In a `console` block a line
-after `$ ` is typed, and the lines below are what it prints; `...` stands for anything, durations and temporary folders
-for any other. A command succeeds; after a comment `<!-- fails -->` the last one of the block does not.
+A block that begins with `# name` is that file, with `# name, continued` the rest of it; so is a comment that begins
+with the line `<!-- file`. In a `console` block a line after `$ ` is typed, and the lines below are what it prints;
+`...` stands for anything, times and temporary folders for any other. A command succeeds; after a comment
+`<!-- fails -->` the last one of the block does not.
 """
 
 from __future__ import annotations
@@ -27,10 +28,14 @@ TUTORIAL: Final = Path(__file__).resolve().parents[1] / "docs" / "tutorial"
 #: In the order in which they are read.
 PAGES: Final = sorted(TUTORIAL.glob("*.md"))
 
-_BLOCK = re.compile(r"^(<!-- fails -->\n)?```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(r"^(<!-- fails -->\n)?(?:```|<!-- )(\w+)\n(.*?)^(?:```|-->)$", re.MULTILINE | re.DOTALL)
 _FILE = re.compile(r"# ([\w.-]+\.\w+)(, continued)?\n")
 _TYPED = re.compile(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
-_UNSTABLE = [(re.compile(r"\d+\.\d+ ?s\b"), "0.00s"), (re.compile(r"/tmp/[\w.-]+"), "/tmp/folder")]
+_UNSTABLE = [
+    (re.compile(r"\d+\.\d+ ?s\b"), "0.00s"),
+    (re.compile(r'"time": [\d.]+|\d{4}-\d\d-\d\dT[\d:.+]+'), "then"),
+    (re.compile(r"/tmp/[\w.-]+"), "/tmp/folder"),
+]
 _COMPARED = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
