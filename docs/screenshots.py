@@ -1,6 +1,7 @@
 """Pictures of what a terminal shows: `python docs/screenshots.py` runs the commands and draws their output.
 
-A picture is a real run, times included, so it differs each time. It needs no font from elsewhere.
+A picture is a real run, times included, so it differs each time. It needs no font from elsewhere. The pictures go to
+this folder, or to the one that is named: `python docs/screenshots.py FOLDER`.
 """
 
 from __future__ import annotations
@@ -114,27 +115,34 @@ def cable(folder: Path) -> Generator[None]:
             os.close(controller)
 
 
-def picture(name: str, folder: Path, *arguments: str) -> None:
-    """Run `python -m ARGUMENTS` in `folder` and draw what it prints; the picture is `docs/NAME.svg`."""
-    environment = {**os.environ, "COLUMNS": str(_WIDTH), "FORCE_COLOR": "1", "PYTEST_ADDOPTS": "-q -p no:cacheprovider"}
+def picture(path: Path, folder: Path, *arguments: str) -> None:
+    """Run `python -m ARGUMENTS` in `folder` and draw what it prints."""
+    environment = {
+        **os.environ,
+        "COLUMNS": str(_WIDTH),
+        "FORCE_COLOR": "1",
+        "PYTEST_ADDOPTS": "-q -p no:cacheprovider -p pytest_anyserial",
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+    }
     command = [sys.executable, "-m", *arguments]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
     console = Console(record=True, width=_WIDTH, file=io.StringIO(), force_terminal=True)
     console.print(Text.from_ansi(done.stdout))
-    svg = console.export_svg(title=f"python -m {' '.join(arguments)}", theme=SVG_EXPORT_THEME, unique_id=name)
-    (HERE / f"{name}.svg").write_text(re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL), "utf-8")
+    svg = console.export_svg(title=f"python -m {' '.join(arguments)}", theme=SVG_EXPORT_THEME, unique_id=path.stem)
+    path.write_text(re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL), "utf-8")
 
 
 def main() -> None:
     """Draw all pictures."""
+    output = Path(sys.argv[1]) if len(sys.argv) > 1 else HERE
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for file, text in _FILES.items():
             (folder / file).write_text(text.lstrip(), "utf-8")
-        picture("wire-report", folder, "pytest", "--serial-loops=trio", "test_psu.py")
+        picture(output / "wire-report.svg", folder, "pytest", "--serial-loops=trio", "test_psu.py")
         with cable(folder):
-            picture("doctor", folder, "pytest_anyserial", "doctor", "hil.toml")
-            picture("strict-bench", folder, "pytest", "--serial-hw=hil.toml", "test_bench.py")
+            picture(output / "doctor.svg", folder, "pytest_anyserial", "doctor", "hil.toml")
+            picture(output / "strict-bench.svg", folder, "pytest", "--serial-hw=hil.toml", "test_bench.py")
 
 
 if __name__ == "__main__":

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import html
 import re
 import tomllib
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -38,6 +40,8 @@ _COMMAND: Final = re.compile(
 _CODE: Final = re.compile(r"[=\[]|\w\(|\b(async|await|from|import) ")
 #: What a part of a statement is completed with.
 _COMPLETED: Final = ("{}", "{}: ...", "{} f(): ...", "{} f: ...", "f({})", "f{}")
+#: Width of a character in a picture that rich has drawn.
+_COLUMN: Final = 12.2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +107,7 @@ def quotes(page: Path, text: str) -> Iterator[Quote]:
                     parts = (part.strip() for part in quote.split("..."))
                     yield from (Quote(page, line, (part,), whole=False) for part in parts if part)
         elif token.type in ("code_block", "fence") and (token.info not in _OTHERS or token.level):
-            lines = tuple(line for line in _lines(token.content) if not is_code(line))
+            lines = tuple(line for line in lines_of(token.content) if not is_code(line))
             if lines and not _NOT_LOOKED_UP.fullmatch(before.content):
                 yield Quote(page, line, lines, whole=True)
 
@@ -115,7 +119,7 @@ def _in_text(token: Token) -> list[str]:
     return [child.content for child in children if child.type == "code_inline"] + re.findall(r'["“]([^"”]+)["”]', words)
 
 
-def _lines(block: str) -> Iterator[str]:
+def lines_of(block: str) -> Iterator[str]:
     """The lines of a block without what frames them; a cell of a table is one line."""
     cell: list[str] = []
     for line in block.splitlines():
@@ -129,3 +133,13 @@ def _lines(block: str) -> Iterator[str]:
             yield line.strip("=- ")
     if cell:
         yield " ".join(cell)
+
+
+def terminal(picture: Path) -> str:
+    """The text in a picture of a terminal. Where each piece stands tells the blanks between them."""
+    lines: defaultdict[float, str] = defaultdict(str)
+    svg = picture.read_text("utf-8")
+    pieces = re.findall(r'<text [^>]*x="([\d.]+)" y="([\d.]+)"[^>]* clip-path[^>]*>(.*?)</text>', svg)
+    for x, y, text in sorted(pieces, key=lambda piece: float(piece[0])):
+        lines[float(y)] = lines[float(y)].ljust(round(float(x) / _COLUMN)) + html.unescape(text).replace("\xa0", " ")
+    return "\n".join(line for _, line in sorted(lines.items()))

@@ -22,6 +22,8 @@ from typing import Final
 Template = tuple[str | None, ...]
 
 _WORD: Final = re.compile(r"""(?<![\w/.'"=\[-])[a-z]{2,}(?![\w/'"=\]-]|\.\w)""")
+#: Lines that one text may take on a page.
+_LINES: Final = 4
 
 
 def words(text: str) -> list[str]:
@@ -104,7 +106,8 @@ class Speaker:
         `whole` texts have to be said from their beginning to their end, others are parts of something said.
         """
         unsaid = next((line for line in lines if not self._says(line, whole)), None)
-        return None if unsaid is None or self._says(" ".join(lines), whole) else unsaid
+        is_one = unsaid is not None and len(lines) <= _LINES and self._says(" ".join(lines), whole)
+        return None if is_one else unsaid
 
     def _says(self, text: str, whole: bool) -> bool:
         return not words(text) or self._invented(" ".join(text.split()), whole) < math.inf

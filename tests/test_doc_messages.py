@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from .pages import PAGES, ROOT
-from .quotes import Quote, is_code, quotes
+from .pages import DOCS, PAGES, ROOT
+from .quotes import Quote, is_code, lines_of, quotes, terminal
 from .spoken import Speaker
 
 SPEAKER = Speaker(file.read_text("utf-8") for file in sorted((ROOT / "src").rglob("*.py")))
 QUOTES = [quote for page in PAGES for quote in quotes(page, page.read_text("utf-8"))]
+DOCTOR = DOCS / "doctor.svg"
 
 #: A module, in short.
 SOURCE = '''
@@ -33,6 +34,11 @@ def test_quoted_messages_exist(quote: Quote) -> None:
         f"{quote.place} quotes {unsaid!r}, which nothing in src/ says. Quote what it does say, with `...` for what is "
         "left out. If it is no message, put it in italics, or `<!-- not looked up: why -->` before the block."
     )
+
+
+def test_the_doctor_says_what_his_picture_shows() -> None:
+    """What he finds depends on the machine, and so can be looked up only."""
+    assert SPEAKER.unsaid(list(lines_of(terminal(DOCTOR))), whole=True) is None
 
 
 @pytest.mark.parametrize(

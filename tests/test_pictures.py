@@ -1,0 +1,24 @@
+"""The pictures in the pages show what a terminal shows today; `make pictures` draws them again."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from .pages import DOCS
+from .quotes import terminal
+
+
+def shown(picture: Path) -> list[str]:
+    """What stands in a picture, but for numbers, blanks and rules."""
+    return [" ".join(re.sub(r"\d+|[-=_]{3,}", "#", line).split()) for line in terminal(picture).splitlines()]
+
+
+def test_runs_look_like_their_pictures(tmp_path: Path) -> None:
+    """Drawn again they say the same; of the doctor, what the machine is like is another matter."""
+    subprocess.run([sys.executable, DOCS / "screenshots.py", tmp_path], check=True)
+    for name in ("wire-report.svg", "strict-bench.svg"):
+        assert shown(DOCS / name) == shown(tmp_path / name)
+    assert shown(DOCS / "doctor.svg")[-1] == shown(tmp_path / "doctor.svg")[-1]
