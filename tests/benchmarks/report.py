@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from .cases import CASES, COMPARED, OURS, Bar, Case
+from .cases import BEST_PEER, CASES, COMPARED, OURS, Bar, Case
 from .processes import Sample
 
 
@@ -87,10 +87,23 @@ class Results:
                 name = f"{OURS}/{loop}"
                 if bar.versus is None:
                     value = self._row(case, name).medians.get(bar.metric)
+                elif bar.versus == BEST_PEER:
+                    value = self._beside_best_peer(case, bar, loop)
                 else:
                     value = self.ratio(case, name, f"{bar.versus}/{loop}", bar.metric)
                 if value is not None:
                     yield Verdict(case=case, bar=bar, contestant=name, value=value)
+
+    def _beside_best_peer(self, case: Case, bar: Bar, loop: str) -> float | None:
+        peers = {
+            sample.contestant
+            for sample in self._samples
+            if sample.case == case.name and _loop(sample.contestant) == loop and is_peer(sample.contestant)
+        }
+        ratios = [
+            ratio for peer in peers if (ratio := self.ratio(case, f"{OURS}/{loop}", peer, bar.metric)) is not None
+        ]
+        return (min if bar.at_least else max)(ratios, default=None)
 
     def _by_round(self, case: Case, name: str) -> dict[int, Sample]:
         return {
@@ -158,6 +171,11 @@ def _sentence(verdict: Verdict) -> str:
 
 def _line(shown: Sequence[str]) -> str:
     return f"| {' | '.join(shown)} |"
+
+
+def is_peer(contestant: str) -> bool:
+    """Whether somebody else's library is behind it."""
+    return not contestant.startswith((OURS, "raw/"))
 
 
 def _loop(contestant: str) -> str:

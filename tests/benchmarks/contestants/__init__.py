@@ -88,6 +88,8 @@ CONTESTANTS = [
     Contestant(library="aioserial", loop="asyncio", module="peer_aioserial"),
     Contestant(library="raw", loop="uvloop", module="raw_asyncio"),
     Contestant(library="anyserial", loop="uvloop", module="ours"),
+    Contestant(library="pyserial-asyncio-fast", loop="uvloop", module="peer_pyserial_asyncio"),
+    Contestant(library="serialx", loop="uvloop", module="peer_serialx"),
     Contestant(library="raw", loop="trio", module="raw_trio"),
     Contestant(library="anyserial", loop="trio", module="ours"),
     Contestant(library="trio-serial", loop="trio", module="peer_trio_serial"),

@@ -1,4 +1,4 @@
-"""A port that is a pair of asyncio streams, as two of the libraries give it."""
+"""A port that is a pair of asyncio streams, as two of the libraries give it; after `write` comes `drain`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Port:
         self.read_some = reader.read
 
     async def exchange(self, data: bytes) -> None:
-        self.writer.write(data)
+        await self.write_all(data)
         await self.reader.readexactly(len(data))
 
     async def read_all(self, total: int) -> None:
