@@ -291,9 +291,7 @@ async def test_bytes_held_after_a_native_cancellation(ports: Ports, name: str) -
     """L-51, L-102, D11: counted as input, handed out first and alone, without a second read."""
     skip_native_on_trio(native=True)
     port, peer = ports
-    await peer.send(b"first")
-    await until(lambda: port.input_waiting() == 5)
-    await cut_once_read(port, lambda: port.receive(5))
+    await cut_once_read(port, peer, b"first")
     await peer.send(b"second")
     await until(lambda: port.input_waiting() == 11)
     stats = port.stats()
@@ -307,24 +305,24 @@ async def test_bytes_held_after_a_native_cancellation(ports: Ports, name: str) -
     assert await take(port, 6) == b"second"
 
 
-async def cut_once_read(port: SerialPort, call: Callable[[], Coroutine[object, object, object]]) -> None:
-    """Cancel `call` natively in the very turn in which it has taken bytes from the kernel."""
+async def cut_once_read(port: SerialPort, peer: SerialPort, data: bytes) -> None:
+    """Send `data`, and cancel a receive natively in the very turn in which the loop has read it for it."""
     received = port.stats().bytes_received
-    task = asyncio.create_task(call())
+    task = asyncio.create_task(port.receive())
+    await anyio.wait_all_tasks_blocked()
+    await peer.send(data)
     while port.stats().bytes_received == received:
         await asyncio.sleep(0)
     task.cancel()
     await asyncio.wait([task])
-    assert task.cancelled(), "no yield after the read: nothing to hold, and this test shows nothing"
+    assert task.cancelled(), "no turn between the read and the return: nothing to hold, and this test shows nothing"
 
 
 async def test_held_bytes_can_be_dropped(ports: Ports) -> None:
     """L-102, L-84: `reset_input_buffer` drops them with the rest."""
     skip_native_on_trio(native=True)
     port, peer = ports
-    await peer.send(b"old")
-    await until(lambda: port.input_waiting() == 3)
-    await cut_once_read(port, lambda: port.receive(3))
+    await cut_once_read(port, peer, b"old")
     assert port.input_waiting() == 3
     await port.reset_input_buffer()
     assert port.input_waiting() == 0
@@ -336,9 +334,7 @@ async def test_held_bytes_come_in_the_portions_asked_for(ports: Ports) -> None:
     """L-47, L-102: a limit smaller than what is held leaves the rest held."""
     skip_native_on_trio(native=True)
     port, peer = ports
-    await peer.send(b"abcdef")
-    await until(lambda: port.input_waiting() == 6)
-    await cut_once_read(port, lambda: port.receive(6))
+    await cut_once_read(port, peer, b"abcdef")
     assert await port.receive(2) == b"ab"
     assert port.input_waiting() == 4
     assert await port.receive_available(limit=3) == b"cde"

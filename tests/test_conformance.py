@@ -47,9 +47,9 @@ async def test_what_is_not_declared_lacking_is_checked(anyio_backend: object) ->
 class Garbling(MockBackend):
     """A line that turns each byte into its successor."""
 
-    def read_nowait(self, view: memoryview) -> int:
-        count = super().read_nowait(view)
-        for index in range(count):
+    def try_read(self, view: memoryview) -> int | None:
+        count = super().try_read(view)
+        for index in range(count or 0):
             view[index] = (view[index] + 1) % 256
         return count
 

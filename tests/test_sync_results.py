@@ -250,11 +250,11 @@ def test_held_bytes_come_first_also_after_a_request() -> None:
     class Sipping(MockBackend):
         """Takes all that is queued and hands out one byte at a time."""
 
-        def read_nowait(self, view: memoryview) -> int:
+        def try_read(self, view: memoryview) -> int | None:
             if not self._held:
                 room = memoryview(bytearray(64))
-                self._hold(room[: super().read_nowait(room)])
-            return super().read_nowait(view[:1])
+                self._hold(room[: super().try_read(room) or 0])
+            return super().try_read(view[:1])
 
     near, far = Sipping.pair()
     with provider() as portals, over(near, portals) as port, over(far, portals) as peer:

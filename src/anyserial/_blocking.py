@@ -10,14 +10,16 @@ import time
 from collections.abc import Callable
 from threading import get_ident
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias
 
 from ._backend import ReadinessBackend
 from ._buffers import BytesLike, readable_bytes, require_positive, writable_bytes
 from ._calls import Call
+from ._fd import FdBackend
 from .stream import SerialPort
 
 _EXPIRED: Final = -1
+_Transfer: TypeAlias = Callable[[memoryview], int | None]
 
 #: Seconds that one poll waits at most: it counts milliseconds in a C int.
 _LONGEST_POLL: Final = 3600.0
@@ -37,6 +39,8 @@ class BlockingTransfers:
     def __init__(self, port: SerialPort, backend: ReadinessBackend) -> None:
         self._port = port
         self._backend = backend
+        self._try_read = _trying(backend, "read")
+        self._try_write = _trying(backend, "write")
         self._stopped = False
         self._left = threading.Event()
         # Bytes that the backend holds back are invisible to `poll`. There are none after the first read that found
@@ -85,34 +89,35 @@ class BlockingTransfers:
                 depth = backend.input_waiting()
                 if depth or self._reader.wait(deadline):
                     view = port._sized_buffer(depth or backend.input_waiting(), limit)
-                    try:
-                        return view[: port._require_data(backend.read_nowait(view))].tobytes()
-                    except BlockingIOError:
-                        if not _is_over(deadline):
-                            continue
+                    count = self._try_read(view)
+                    if count is not None:
+                        return view[: port._require_data(count)].tobytes()
+                    if not _is_over(deadline):
+                        continue
                 break
         raise self._expired("received", timeout)
 
     def send(self, data: BytesLike, timeout: float | None) -> None:
         """As `SerialPort.send_buffer`."""
-        write = self._backend.write_nowait
+        write = self._try_write
         self._answer_expected = self._nothing_held
         sent = 0
         with memoryview(data) if type(data) is bytes else readable_bytes(data) as view, self._writer:
             deadline = None
             while sent < len(view):
-                try:
-                    sent += write(view[sent:] if sent else view)
-                except BlockingIOError:
-                    deadline = deadline or _deadline(timeout)
-                    if _is_over(deadline) or not self._writer.wait(deadline):
-                        break
+                count = write(view[sent:] if sent else view)
+                if count is not None:
+                    sent += count
+                    continue
+                deadline = deadline or _deadline(timeout)
+                if _is_over(deadline) or not self._writer.wait(deadline):
+                    break
             else:
                 return
         raise self._expired(f"sent beyond {sent} bytes", timeout)
 
     def _read(self, view: memoryview, timeout: float | None) -> int:
-        read = self._backend.read_nowait
+        read = self._try_read
         deadline = None if timeout is None else _deadline(timeout)
         # A read that finds nothing costs more than a poll, and right after a request it would: a device takes its time.
         if self._answer_expected:
@@ -120,10 +125,10 @@ class BlockingTransfers:
             if not self._reader.wait(deadline):
                 return _EXPIRED
         while True:
-            try:
-                return read(view) or self._port._require_data(0)
-            except BlockingIOError:
-                self._nothing_held = True
+            count = read(view)
+            if count is not None:
+                return count or self._port._require_data(0)
+            self._nothing_held = True
             if _is_over(deadline) or not self._reader.wait(deadline):
                 return _EXPIRED
 
@@ -216,6 +221,21 @@ class _Side:
         ask: Callable[[float], list[tuple[int, int]]] = poll.poll
         self._poll = ask
         return ask
+
+
+def _trying(backend: ReadinessBackend, direction: Literal["read", "write"]) -> _Transfer:
+    """A transfer that is None when there is nothing to do; ours can do that without an exception."""
+    if isinstance(backend, FdBackend):
+        return backend.try_read if direction == "read" else backend.try_write
+    transfer = backend.read_nowait if direction == "read" else backend.write_nowait
+
+    def attempt(view: memoryview) -> int | None:
+        try:
+            return transfer(view)
+        except BlockingIOError:
+            return None
+
+    return attempt
 
 
 def _deadline(timeout: float | None) -> float | None:

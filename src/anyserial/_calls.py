@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import threading
+from collections.abc import Callable
 from types import TracebackType
 
 import anyio
@@ -54,7 +55,7 @@ class Call:
         action: What that error says is going on already.
     """
 
-    __slots__ = ("_action", "_context", "_guard", "_state")
+    __slots__ = ("_action", "_context", "_guard", "_state", "leave")
 
     def __init__(
         self, state: PortState, context: ErrorContext, guard: threading.Lock | None = None, action: str = ""
@@ -63,22 +64,27 @@ class Call:
         self._context: ErrorContext = context
         self._guard = guard
         self._action = action
+        #: Let the next one in.
+        self.leave: Callable[[], None] = _nothing if guard is None else guard.release
 
-    def __enter__(self) -> None:
+    def enter(self) -> None:
+        """Refuse a closed port, and a second user."""
         if self._state.closed:
             raise self._state.closed_error()
         if self._guard is not None and not self._guard.acquire(False):
             raise anyio.BusyResourceError(self._action)
 
+    __enter__ = enter
+
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        if self._guard is not None:
-            self._guard.release()
+        self.leave()
         if exc is not None and isinstance(exc, os_errors):
-            self._translate(exc)
+            self.translate(exc)
 
-    def _translate(self, exc: Exception) -> None:
+    def translate(self, exc: Exception) -> None:
+        """Raise what `exc` means to who called; return if it means just that."""
         state = self._state
         if state.closed and not isinstance(exc, SerialError):
             raise state.closed_error() from exc
@@ -88,3 +94,7 @@ class Call:
             _log.debug("%s: disconnected: %s", state.path, error)
         if error is not exc:
             raise error from exc
+
+
+def _nothing() -> None:
+    pass

@@ -21,14 +21,19 @@ class FdBackend:
     Args:
         fd: A non-blocking descriptor; owned from here on.
         path: What the user called the device.
-        read: `read(view) -> count`; 0 is end of file, `BlockingIOError` and `InterruptedError` mean try again.
+        read: `read(view) -> count`; 0 is end of file. None or `BlockingIOError` mean that there is nothing now,
+            `InterruptedError` that it is to be tried again.
         write: `write(view) -> count`, likewise.
 
     The callables must not refer to the backend: a port that is dropped has to be collectable at once.
     """
 
     def __init__(
-        self, fd: int, path: str, read: Callable[[memoryview], int], write: Callable[[memoryview], int]
+        self,
+        fd: int,
+        path: str,
+        read: Callable[[memoryview], int | None],
+        write: Callable[[memoryview], int | None],
     ) -> None:
         self.path = path
         self.counters = Counters()
@@ -36,15 +41,15 @@ class FdBackend:
         self._read = read
         self._write = write
         self._watch: Watch | None = None
-        # Bytes read when a native cancellation landed; they come before everything in the kernel's queue.
+        # Read by the loop for a call that was cancelled before its turn; they come before all in the kernel's queue.
         self._held = bytearray()
 
     def fileno(self) -> int:
         """The descriptor, -1 once closed."""
         return self._fd
 
-    def read_nowait(self, view: memoryview) -> int:
-        """One read without waiting; `BlockingIOError` when nothing is queued."""
+    def try_read(self, view: memoryview) -> int | None:
+        """One read without waiting; None when nothing is queued."""
         if self._held:
             return self._take_held(view)
         counters = self.counters
@@ -57,13 +62,15 @@ class FdBackend:
             except InterruptedError:
                 continue
             except BlockingIOError:
+                count = None
+            if count is None:
                 counters.read_eagain += 1
-                raise
+                return None
             counters.bytes_received += count
             return count
 
-    def write_nowait(self, view: memoryview) -> int:
-        """One write without waiting; `BlockingIOError` when there is no room."""
+    def try_write(self, view: memoryview) -> int | None:
+        """One write without waiting; None when there is no room."""
         counters = self.counters
         while True:
             if self._fd < 0:
@@ -74,36 +81,38 @@ class FdBackend:
             except InterruptedError:
                 continue
             except BlockingIOError:
+                count = None
+            if count is None:
                 counters.write_eagain += 1
-                raise
+                return None
             counters.bytes_sent += count
             return count
 
-    def read_reported(self, view: memoryview) -> int:
-        """`read_nowait`, after the loop has reported the descriptor readable; it may have been a moment ago."""
-        return self.read_nowait(view)
+    def read_nowait(self, view: memoryview) -> int:
+        """As `try_read`, with `BlockingIOError` for None."""
+        return _or_would_block(self.try_read(view))
 
-    def write_reported(self, view: memoryview) -> int:
-        """Likewise for a write."""
-        return self.write_nowait(view)
+    def write_nowait(self, view: memoryview) -> int:
+        """As `try_write`, with `BlockingIOError` for None."""
+        return _or_would_block(self.try_write(view))
+
+    # What is tried after the loop has reported the descriptor ready; it may have been a moment ago.
+    read_reported = try_read
+    write_reported = try_write
 
     async def read_some(self, view: memoryview) -> int:
         """Move 1..`len(view)` bytes, waiting for the first; 0 at end of file."""
         watch = self._watch
         if watch is None or watch.loop is not running_loop():
             watch = self._new_watch()
-        await watch.checkpoint_if_cancelled()
-        try:
-            count = self.read_nowait(view)
-        except BlockingIOError:
-            while (count := await watch.read(self.read_reported, view, self._hold)) == WOKEN:
+        await watch.before()
+        count = self.try_read(view)
+        if count is None:
+            while (moved := await watch.read(self.read_reported, view, self._hold)) == WOKEN:
                 self._require_open()
-            return count
-        try:
-            await watch.give_way()
-        except BaseException:
-            self._hold(view[:count])
-            raise
+            return moved
+        if watch.after is not None:
+            await watch.after()
         return count
 
     async def write_some(self, view: memoryview) -> int:
@@ -111,15 +120,14 @@ class FdBackend:
         watch = self._watch
         if watch is None or watch.loop is not running_loop():
             watch = self._new_watch()
-        await watch.checkpoint_if_cancelled()
-        try:
-            count = self.write_nowait(view)
-        except BlockingIOError:
-            while (count := await watch.write(self.write_reported, view)) == WOKEN:
+        await watch.before()
+        count = self.try_write(view)
+        if count is None:
+            while (moved := await watch.write(self.write_reported, view)) == WOKEN:
                 self._require_open()
-            return count
-        # After a write the answer often arrives while the loop runs once.
-        await watch.give_way()
+            return moved
+        if watch.after is not None:
+            await watch.after()
         return count
 
     async def wait_readable(self) -> None:
@@ -173,3 +181,9 @@ class FdBackend:
         view[:count] = self._held[:count]
         del self._held[:count]
         return count
+
+
+def _or_would_block(count: int | None) -> int:
+    if count is None:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    return count

@@ -7,7 +7,6 @@ do what system calls would.
 from __future__ import annotations
 
 import dataclasses
-import errno
 import warnings
 from typing import Final, Literal
 
@@ -15,7 +14,7 @@ import anyio
 
 from ._cable import End
 from ._clock import Clock
-from ._fault_plan import FaultPlan, os_error
+from ._fault_plan import FaultPlan
 from ._fd import FdBackend
 from ._values import ControlLines, LineErrors, ModemLines
 from .capabilities import Capability, SerialCapabilities
@@ -124,17 +123,13 @@ class MockBackend(FdBackend):
     def _release(self) -> None:
         self._end.close()
 
-    def read_reported(self, view: memoryview) -> int:
+    def read_reported(self, view: memoryview) -> int | None:
         """Not an attempt if the loop is late with its report: attempts are counted, and loops are late differently."""
-        if not self._end.is_readable():
-            raise os_error(errno.EAGAIN)
-        return super().read_reported(view)
+        return super().read_reported(view) if self._end.is_readable() else None
 
-    def write_reported(self, view: memoryview) -> int:
+    def write_reported(self, view: memoryview) -> int | None:
         """Likewise."""
-        if not self._end.is_writable():
-            raise os_error(errno.EAGAIN)
-        return super().write_reported(view)
+        return super().write_reported(view) if self._end.is_writable() else None
 
     async def wait_readable(self) -> None:
         """Return when a read will do something."""

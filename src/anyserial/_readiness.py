@@ -3,6 +3,11 @@
 On the asyncio family a registration outlives the call that made it, because adding and removing one costs two system
 calls and a few objects per wait. Its callback makes the transfer itself: a level-triggered loop would report the same
 data once more before the waiting task gets its turn.
+
+A call gives way once. On asyncio that comes before the transfer, where it also delivers every cancellation that is
+pending: AnyIO repeats one in each turn of the loop until it has arrived. On trio a look at the cancellation comes
+before the transfer, and the turn after it is shielded. Either way nothing is awaited between a transfer and its return
+that could lose it.
 """
 
 from __future__ import annotations
@@ -32,7 +37,7 @@ running_loop: Final[Callable[[], asyncio.AbstractEventLoop | None]] = asyncio._g
 #: What a wait returns when `detach` ended it.
 WOKEN: Final = -1
 
-_Attempt: TypeAlias = Callable[[memoryview], int]
+_Attempt: TypeAlias = Callable[[memoryview], int | None]
 _Keep: TypeAlias = Callable[[memoryview], None]
 
 # A registration that reports what nobody waits for is dropped after so many times. A few are normal in a dialogue: the
@@ -49,17 +54,17 @@ class Watch(Protocol):
         ...
 
     @property
-    def give_way(self) -> Callable[[], Awaitable[None]]:
-        """Let the loop run once. On trio no cancellation is delivered here; on asyncio it can be."""
+    def before(self) -> Callable[[], Awaitable[None]]:
+        """Before a transfer is tried: raise a cancellation that is pending."""
         ...
 
     @property
-    def checkpoint_if_cancelled(self) -> Callable[[], Awaitable[None]]:
-        """Raise the cancellation of the caller's scope, if there is one; else return without yielding."""
+    def after(self) -> Callable[[], Awaitable[None]] | None:
+        """After one that did not wait: let the loop run once. Raises nothing; None where that came before."""
         ...
 
     def read(self, attempt: _Attempt, view: memoryview, keep: _Keep) -> Awaitable[int]:
-        """Wait until `attempt(view)` does not raise `BlockingIOError`; return its result, or `WOKEN`.
+        """Wait until `attempt(view)` is not None; return its result, or `WOKEN`.
 
         If the wait is cancelled although the attempt was made, `keep` gets what it put into `view`.
         """
@@ -95,7 +100,7 @@ def watch(fd: int) -> Watch:
     # In trio's guest mode an asyncio loop runs too, but the task is trio's.
     if loop is not None and asyncio.current_task() is not None:
         # The proactor loop of Windows has no readers; AnyIO brings a thread for it.
-        return _PlainWatch(fd, loop, _BY_ANYIO) if hasattr(loop, "_proactor") else _AsyncioWatch(fd, loop)
+        return _PlainWatch(fd, loop, _BY_PROACTOR) if hasattr(loop, "_proactor") else _AsyncioWatch(fd, loop)
     trio = sys.modules.get("trio")
     if trio is None or not trio.lowlevel.in_trio_task():
         raise UnsupportedAsyncBackendError("anyserial needs a task of asyncio or trio, and none is running here")
@@ -116,35 +121,29 @@ def _yield_once() -> Generator[None, None, None]:
     yield
 
 
-def _anyio_check() -> Callable[[], Awaitable[None]]:
-    # In each call AnyIO first asks which loop is running; that costs as much as the look at the scopes.
-    find_backend: Callable[[], Any] | None = getattr(lowlevel, "get_async_backend", None)
-    return checkpoint_if_cancelled if find_backend is None else find_backend().checkpoint_if_cancelled
-
-
 class _AsyncioWatch:
     """For asyncio's selector loops and uvloop."""
 
     def __init__(self, fd: int, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.give_way = _yield_once
-        self.checkpoint_if_cancelled = _anyio_check()
+        self.before = _yield_once
+        self.after = None
         self._fd = fd
         self._thread = threading.get_ident()
         self._reads = _Interest()
         self._writes = _Interest()
 
-    async def read(self, attempt: _Attempt, view: memoryview, keep: _Keep) -> int:
+    def read(self, attempt: _Attempt, view: memoryview, keep: _Keep) -> Awaitable[int]:
         interest = self._reads
-        if not interest.is_registered():
+        if interest.callback() is None:
             interest.register(self._fd, self.loop.add_reader, self.loop.remove_reader)
-        return await interest.wait(self.loop.create_future(), attempt, view, keep)
+        return interest.wait(self.loop.create_future(), attempt, view, keep)
 
-    async def write(self, attempt: _Attempt, view: memoryview) -> int:
+    def write(self, attempt: _Attempt, view: memoryview) -> Awaitable[int]:
         interest = self._writes
-        if not interest.is_registered():
+        if interest.callback() is None:
             interest.register(self._fd, self.loop.add_writer, self.loop.remove_writer)
-        return await interest.wait(self.loop.create_future(), attempt, view, None)
+        return interest.wait(self.loop.create_future(), attempt, view, None)
 
     async def readable(self) -> None:
         await self.read(_nothing, memoryview(b""), _forget)
@@ -193,18 +192,15 @@ class _Interest:
     that it has to be made anew. The callback refers to this object weakly, so a dropped port goes at once.
     """
 
-    __slots__ = ("__weakref__", "_attempt", "_callback", "_future", "_idle_reports", "_view", "was_registered")
+    __slots__ = ("__weakref__", "_attempt", "_future", "_idle_reports", "_view", "callback", "was_registered")
 
     def __init__(self) -> None:
         self.was_registered = False
-        self._callback: Callable[[], _Callback | None] = _no_callback
+        self.callback: Callable[[], _Callback | None] = _no_callback
         self._future: asyncio.Future[int] | None = None
         self._attempt: _Attempt = _nothing
         self._view = memoryview(b"")
         self._idle_reports = 0
-
-    def is_registered(self) -> bool:
-        return self._callback() is not None
 
     def register(self, fd: int, add: Callable[[int, _Callback], Any], remove: Callable[[int], Any]) -> None:
         if self.was_registered:
@@ -212,7 +208,7 @@ class _Interest:
         self.was_registered = True
         callback = _Callback(self, fd, remove)
         add(fd, callback)
-        self._callback = weakref.ref(callback)
+        self.callback = weakref.ref(callback)
 
     async def wait(self, future: asyncio.Future[int], attempt: _Attempt, view: memoryview, keep: _Keep | None) -> int:
         self._attempt = attempt
@@ -241,13 +237,12 @@ class _Interest:
             return self._idle_reports < _PATIENCE
         try:
             count = self._attempt(self._view)
-        except BlockingIOError:
-            return True
         except Exception as exc:
             # It belongs to the waiting call.
             future.set_exception(exc)
         else:
-            future.set_result(count)
+            if count is not None:
+                future.set_result(count)
         return True
 
     def wake(self) -> None:
@@ -292,29 +287,23 @@ class _Descriptor:
 
 
 class _Waits(NamedTuple):
-    """How one library waits for descriptors and looks for cancellations; `closed` is what ends a wait from outside."""
+    """How one library gives way and waits for descriptors; `closed` is what ends a wait from outside."""
 
-    give_way: Callable[[], Awaitable[None]]
-    checkpoint_if_cancelled: Callable[[], Awaitable[None]]
+    before: Callable[[], Awaitable[None]]
+    after: Callable[[], Awaitable[None]] | None
     readable: Callable[[int], Awaitable[None]]
     writable: Callable[[int], Awaitable[None]]
     closed: type[Exception]
 
 
-_BY_ANYIO: Final = _Waits(
-    lowlevel.cancel_shielded_checkpoint,
-    checkpoint_if_cancelled,
-    anyio.wait_readable,
-    anyio.wait_writable,
-    anyio.ClosedResourceError,
-)
+_BY_PROACTOR: Final = _Waits(_yield_once, None, anyio.wait_readable, anyio.wait_writable, anyio.ClosedResourceError)
 
 
 def _by_trio(trio: Any) -> _Waits:
     own = trio.lowlevel
     return _Waits(
-        own.cancel_shielded_checkpoint,
         own.checkpoint_if_cancelled,
+        own.cancel_shielded_checkpoint,
         own.wait_readable,
         own.wait_writable,
         trio.ClosedResourceError,
@@ -326,8 +315,8 @@ class _PlainWatch:
 
     def __init__(self, fd: int, loop: asyncio.AbstractEventLoop | None, waits: _Waits) -> None:
         self.loop = loop
-        self.give_way = waits.give_way
-        self.checkpoint_if_cancelled = waits.checkpoint_if_cancelled
+        self.before = waits.before
+        self.after = waits.after
         self._readable = waits.readable
         self._writable = waits.writable
         self._closed = waits.closed
@@ -347,10 +336,9 @@ class _PlainWatch:
                 await wait(self._fd)
             except self._closed:
                 return WOKEN
-            try:
-                return attempt(view)
-            except BlockingIOError:
-                continue
+            count = attempt(view)
+            if count is not None:
+                return count
 
     async def readable(self) -> None:
         with contextlib.suppress(self._closed):

@@ -12,6 +12,7 @@ import sys
 import termios
 import threading
 from collections.abc import Callable
+from io import FileIO
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -124,7 +125,9 @@ class TtyBackend(FdBackend):
     """An open terminal device. Born by `open_tty`."""
 
     def __init__(self, fd: int, path: str, device: int, facts: TtyFacts) -> None:
-        super().__init__(fd, path, read=lambda view: os.readv(fd, (view,)), write=lambda view: os.write(fd, view))
+        # A read that finds nothing is None here; the functions of `os` would make an exception of it.
+        file = FileIO(fd, "r+", closefd=False)
+        super().__init__(fd, path, read=file.readinto, write=file.write)
         self.port_info: PortInfo | None = None
         self.closer: _closing.Closer | None = None
         self._device = device

@@ -74,7 +74,9 @@ class SerialPort(ByteStream):
         self._counters: Counters = transfers.counters
         self._read_some: _Transfer = transfers.read_some
         self._write_some: _Transfer = transfers.write_some
+        # Allocated by the first receive; the room is the part of it that the last one asked for.
         self._scratch: memoryview | None = None
+        self._room = memoryview(b"")
         self._break_on = False
         state = PortState(backend.path)
         reading, writing = threading.Lock(), threading.Lock()
@@ -161,10 +163,19 @@ class SerialPort(ByteStream):
             SerialClosedError: The port is, or during the call was, closed.
             anyio.BusyResourceError: Another task is receiving.
         """
-        require_positive("max_bytes", max_bytes)
-        with self._receiving:
+        if max_bytes <= 0:
+            require_positive("max_bytes", max_bytes)
+        # The same as `with`; here and in `send` its two methods are a measurable part of the call.
+        call = self._receiving
+        call.enter()
+        try:
             view = self._transfer_buffer(max_bytes)
-            return view[: self._require_data(await self._read_some(view))].tobytes()
+            return view[: await self._read_some(view) or self._require_data(0)].tobytes()
+        except os_errors as exc:
+            call.translate(exc)
+            raise
+        finally:
+            call.leave()
 
     async def receive_into(self, buffer: bytearray | memoryview) -> int:
         """Fill `buffer` from its start with 1..`len(buffer)` bytes and return how many; otherwise as `receive`.
@@ -205,9 +216,10 @@ class SerialPort(ByteStream):
 
     def _transfer_buffer(self, size: int) -> memoryview:
         """Room that is allocated once; the guard lets one reader use it at a time."""
-        if self._scratch is None:
-            self._scratch = memoryview(bytearray(_MAX_TRANSFER))
-        return self._scratch if size >= _MAX_TRANSFER else self._scratch[:size]
+        if len(self._room) != size:
+            self._scratch = self._scratch or memoryview(bytearray(_MAX_TRANSFER))
+            self._room = self._scratch[:size]
+        return self._room
 
     # Sending
 
@@ -226,8 +238,18 @@ class SerialPort(ByteStream):
         if type(item) is not bytes or not item:
             await self.send_buffer(item)
             return
-        with self._sending:
-            await self._write(memoryview(item))
+        call = self._sending
+        call.enter()
+        try:
+            view = memoryview(item)
+            sent = await self._write_some(view)
+            if sent < len(view):
+                await self._write(view[sent:])
+        except os_errors as exc:
+            call.translate(exc)
+            raise
+        finally:
+            call.leave()
 
     async def send_buffer(self, data: BytesLike) -> None:
         """As `send`, for any buffer; contiguous data is not copied, items of several bytes go out as raw bytes."""
