@@ -16,6 +16,7 @@ from ._backend import ReadinessBackend
 from ._buffers import BytesLike, readable_bytes, require_positive, writable_bytes
 from ._calls import Call
 from ._fd import FdBackend
+from ._platform import os_errors
 from .stream import SerialPort
 
 _EXPIRED: Final = -1
@@ -102,7 +103,8 @@ class BlockingTransfers:
         write = self._try_write
         self._answer_expected = self._nothing_held
         sent = 0
-        with memoryview(data) if type(data) is bytes else readable_bytes(data) as view, self._writer:
+        view = memoryview(data) if type(data) is bytes else readable_bytes(data)
+        with self._writer:
             deadline = None
             while sent < len(view):
                 count = write(view[sent:] if sent else view)
@@ -171,6 +173,7 @@ class _Side:
     def __init__(self, transfers: BlockingTransfers, call: Call, fd: int, events: int, bell: int) -> None:
         self._transfers = transfers
         self._call = call
+        self._leave = call.leave
         self._fd = fd
         self._events = events
         self._bell = bell
@@ -178,7 +181,7 @@ class _Side:
         self.thread = 0
 
     def __enter__(self) -> None:
-        self._call.__enter__()
+        self._call.enter()
         # First the mark, then the look: a closer does it the other way round, so one of the two sees the other.
         self.thread = get_ident()
         if self._transfers._stopped:
@@ -192,7 +195,9 @@ class _Side:
         if self._transfers._stopped:
             self._transfers._left.set()
             self._transfers._release_bell()
-        self._call.__exit__(exc_type, exc, tb)
+        self._leave()
+        if exc is not None and isinstance(exc, os_errors):
+            self._call.translate(exc)
 
     def is_elsewhere(self) -> bool:
         """Whether another thread is inside; a signal handler may close the port under its own thread's call."""
