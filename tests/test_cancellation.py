@@ -200,6 +200,35 @@ async def cut_short(
         tg.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize("name", [*RECEIVERS, "send", "send_buffer"])
+@pytest.mark.parametrize("native", [False, True], ids=["scope", "native"])
+async def test_what_is_pending_comes_before_the_transfer(ports: Ports, name: str, native: bool) -> None:
+    """L-49, L-102: a cancellation that came in the very same turn, just before the call, and no byte moves."""
+    skip_native_on_trio(native)
+    port, peer = ports
+    await peer.send(b"kept")
+    await until(lambda: port.input_waiting() == 4)
+    before = port.stats()
+
+    async def call() -> None:
+        cancel()
+        await AWAITABLES[name](port)
+
+    async with anyio.create_task_group() as tg:
+        cancel = tg.cancel_scope.cancel
+        if native:
+            task = asyncio.create_task(call())
+            cancel = task.cancel
+            await asyncio.wait([task])
+            assert task.cancelled()
+        else:
+            tg.start_soon(call)
+    after = port.stats()
+    assert (after.bytes_received, after.bytes_sent) == (before.bytes_received, before.bytes_sent)
+    assert (after.read_calls, after.write_calls) == (before.read_calls, before.write_calls)
+    assert port.input_waiting() == 4
+
+
 def skip_native_on_trio(native: bool) -> None:
     if native and on_trio():
         pytest.skip("trio has no native cancellation besides its scopes")

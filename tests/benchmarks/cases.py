@@ -141,8 +141,9 @@ CASES: Final = [
         measure="bulk_read",
         metrics=RATE,
         far="source",
-        settings={"size": 16 * MIB},
+        settings={"size": 16 * MIB, "times": 5},
         quick={"size": MIB},
+        rounds=9,
         bars=(
             Bar(metric="rate", versus="raw", limit=0.95, at_least=True),
             Bar(metric="rate", versus=BEST_PEER, limit=1.0, at_least=True),
@@ -154,8 +155,9 @@ CASES: Final = [
         measure="bulk_write",
         metrics=RATE,
         far="sink",
-        settings={"size": 16 * MIB},
+        settings={"size": 16 * MIB, "times": 5},
         quick={"size": MIB},
+        rounds=9,
         bars=(Bar(metric="rate", versus="raw", limit=0.95, at_least=True),),
     ),
     Case(

@@ -63,27 +63,29 @@ async def bench_fan_out(library: AsyncLibrary, paths: Paths, size: int, count: i
     return watch.per(each * len(ports)) | {"threads": threads}
 
 
-async def bench_bulk_read(library: AsyncLibrary, paths: Paths, size: int) -> Figures:
+async def bench_bulk_read(library: AsyncLibrary, paths: Paths, size: int, times: int) -> Figures:
     """The far end sends without pause."""
     port = await library.open_port(paths[0])
     with Stopwatch() as watch:
-        await port.write_all(b"%d\n" % size)
-        await port.read_all(size)
+        for _ in range(times):
+            await port.write_all(b"%d\n" % size)
+            await port.read_all(size)
     await port.aclose()
-    return watch.throughput(size)
+    return watch.throughput(size * times)
 
 
-async def bench_bulk_write(library: AsyncLibrary, paths: Paths, size: int) -> Figures:
+async def bench_bulk_write(library: AsyncLibrary, paths: Paths, size: int, times: int) -> Figures:
     """The far end reads without pause, and says when it has everything."""
     port = await library.open_port(paths[0])
     chunk = bytes(65536)
     with Stopwatch() as watch:
-        for _ in range(size // len(chunk) - 1):
-            await port.write_all(chunk)
-        await port.write_all(chunk[1:] + b"\n")
-        await port.read_all(1)
+        for _ in range(times):
+            for _ in range(size // len(chunk) - 1):
+                await port.write_all(chunk)
+            await port.write_all(chunk[1:] + b"\n")
+            await port.read_all(1)
     await port.aclose()
-    return watch.throughput(size)
+    return watch.throughput(size * times)
 
 
 async def bench_queued(library: AsyncLibrary, paths: Paths, size: int, count: int, batches: int) -> Figures:
