@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 assert sys.platform == "linux" or not TYPE_CHECKING
 
 from virtualbench import inside, machine, packages, plan, vhci
+from virtualbench.architecture import AMD64, ARM64, Architecture
 
 _CACHE = Path(__file__).resolve().parent.parent.parent / ".cache" / "virtual-bench"
 # What the command sees of the caller's environment.
@@ -30,10 +32,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _exit)
     try:
         plan.wirings(options.adapters)
-        job = inside.Job(options.adapters, options.command, os.getcwd(), _environment(), _user(options))
-        if options.where == "host" or (options.where == "auto" and _host_problem() is None):
-            return _run_here(job)
-        parts = packages.ensure(options.cache)
+        architecture = ARM64 if plan.has_pl011s(options.adapters) else AMD64
+        environment = _environment(architecture)
+        job = inside.Job(options.adapters, options.command, os.getcwd(), environment, _user(options))
+        if options.where == "host" or (options.where == "auto" and _host_problem(architecture) is None):
+            return _run_here(job, architecture)
+        parts = packages.ensure(options.cache, architecture)
         limits = machine.Limits(options.timeout, options.accel, options.output, options.prefix)
         return machine.run(job, parts, limits)
     except (RuntimeError, ValueError) as exc:
@@ -53,8 +57,9 @@ def _parser() -> argparse.ArgumentParser:
         "--adapters",
         default=plan.DEFAULT,
         metavar="LIST",
-        help=f"pairs of {', '.join(plan.CHIPS)}, joined by null-modem cables; one alone has a loopback plug, and "
-        f"{plan.UART} is one that loops inside, in a virtual machine (default: %(default)s)",
+        help=f"pairs of {', '.join(plan.CHIPS)}, joined by null-modem cables; one alone has a loopback plug, "
+        f"{plan.UART} is one that loops inside, in a virtual machine, and {plan.PL011S} is on an ARM board "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--where",
@@ -75,14 +80,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run_here(job: inside.Job) -> int:
-    if problem := _host_problem():
+def _run_here(job: inside.Job, architecture: Architecture) -> int:
+    if problem := _host_problem(architecture):
         raise RuntimeError(f"adapters cannot be attached to this machine: {problem}")
     return inside.run(job)
 
 
-def _host_problem() -> str | None:
+def _host_problem(architecture: Architecture) -> str | None:
     """Why adapters cannot be attached to this machine's own kernel."""
+    if architecture is not AMD64:
+        return f"{plan.PL011S} is part of another one"
     if os.geteuid() != 0:
         return "that needs root"
     if not vhci.is_there() and (modprobe := shutil.which("modprobe")):
@@ -96,9 +103,18 @@ def _user(options: argparse.Namespace) -> str:
     return os.environ.get("SUDO_UID", "nobody") if os.geteuid() == 0 else str(os.geteuid())
 
 
-def _environment() -> dict[str, str]:
+def _environment(architecture: Architecture) -> dict[str, str]:
     # So that output is seen when it is made.
-    return {name: os.environ[name] for name in _KEPT if name in os.environ} | {"PYTHONUNBUFFERED": "1"}
+    environment = {name: os.environ[name] for name in _KEPT if name in os.environ} | {"PYTHONUNBUFFERED": "1"}
+    if architecture.python:
+        environment["PYTHONPATH"] = os.pathsep.join(_packages())
+    return environment
+
+
+def _packages() -> list[str]:
+    """Where this Python finds what is not its own; another one can use as much of that as is not compiled."""
+    own = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), sysconfig.get_config_var("DESTSHARED")}
+    return [folder for folder in sys.path[1:] if folder not in own and os.path.isdir(folder)]
 
 
 def _exit(number: int, frame: FrameType | None) -> None:

@@ -22,7 +22,19 @@ def test_a_wrong_adapter_is_a_usage_error():
     """H-40: status 2, and what there is."""
     done = bench("--adapters", "ftdi:fdti")
     assert done.returncode == 2
-    assert done.stderr == "virtual bench: --adapters: 'fdti' is no adapter; there are ftdi, cp210x, acm, xr and uart\n"
+    assert (
+        done.stderr
+        == "virtual bench: --adapters: 'fdti' is no adapter; there are ftdi, cp210x, acm, xr, pl011 and uart\n"
+    )
+
+
+def test_a_board_is_not_this_machine():
+    """H-41: its UARTs cannot be attached here, not even by root."""
+    done = bench("--where", "host", "--adapters", "pl011:pl011")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "virtual bench: adapters cannot be attached to this machine: pl011:pl011 is part of another one\n"
+    )
 
 
 @pytest.mark.skipif(os.geteuid() == 0 and vhci.is_there(), reason="this machine can do it")
@@ -35,11 +47,14 @@ def test_a_machine_without_the_controller_is_an_error():
     assert done.stderr.endswith(("that needs root\n", "its kernel has no module vhci_hcd, or refuses to load it\n"))
 
 
-def test_a_machine_that_cannot_be_had_is_an_error(tmp_path):
+@pytest.mark.parametrize(
+    ("adapters", "emulator"), [("ftdi:ftdi", "qemu-system-x86_64"), ("pl011:pl011", "qemu-system-aarch64")]
+)
+def test_a_machine_that_cannot_be_had_is_an_error(adapters, emulator, tmp_path):
     """H-41: no emulator and no way to install one."""
     python = Path(sys.executable)
     done = subprocess.run(
-        [python, BENCH, "--where", "vm", "--cache", tmp_path / "cache", "--", "true"],
+        [python, BENCH, "--where", "vm", "--adapters", adapters, "--cache", tmp_path / "cache", "--", "true"],
         env={"PATH": str(tmp_path)},
         capture_output=True,
         text=True,
@@ -48,7 +63,7 @@ def test_a_machine_that_cannot_be_had_is_an_error(tmp_path):
     )
     assert done.returncode == 2
     assert done.stderr == (
-        "virtual bench: qemu-system-x86_64 is not installed, and there is no apt-get here to install it with\n"
+        f"virtual bench: {emulator} is not installed, and there is no apt-get here to install it with\n"
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from virtualbench.initramfs import archive, closure
 from virtualbench.inside import CONTROL
-from virtualbench.plan import DEFAULT, bench_file, uart_count, uarts, wirings
+from virtualbench.plan import DEFAULT, bench_file, has_pl011s, uart_count, uarts, wirings
 from virtualbench.server import HELP, Bench, serve
 
 from .support import Kernel
@@ -32,6 +32,8 @@ def test_pairs_and_plugs_have_names():
         ("ftdi:pl2303", "'pl2303' is no adapter; there are ftdi, "),
         ("xr:xr:xr", "joins 3 adapters"),
         ("ftdi,uart:uart", "'uart:uart': a uart loops inside and takes no cable"),
+        ("pl011", "'pl011': a board has two pl011s, which are joined; write pl011:pl011"),
+        ("pl011:pl011,uart", "no machine has both pl011:pl011 and uart"),
     ],
 )
 def test_a_wrong_adapter_is_named(text, complaint):
@@ -45,6 +47,26 @@ def test_a_16550_is_asked_for_like_an_adapter():
     assert uart_count(DEFAULT) == 2
     assert uart_count("ftdi:ftdi") == 0
     assert [wiring.name for wiring in wirings("uart,ftdi:ftdi,uart")] == ["ftdi"]
+
+
+def test_a_board_is_asked_for_like_a_pair_of_adapters():
+    """H-40: alone or beside others, which are then plugged into the board."""
+    assert has_pl011s("ftdi:ftdi,pl011:pl011")
+    assert not has_pl011s(DEFAULT)
+    assert [wiring.name for wiring in wirings("pl011:pl011,xr:xr")] == ["xr"]
+
+
+def test_the_bench_file_joins_the_uarts_of_a_board():
+    """H-40: by path, with the RS-485 that their driver has, and only the wires that an emulator carries."""
+    bench = tomllib.loads(bench_file([], [], ["control"], pl011s=["/dev/ttyAMA0", "/dev/ttyAMA1"]))
+    assert {name: port["match"] for name, port in bench["ports"].items()} == {
+        "pl011-a": {"path": "/dev/ttyAMA0"},
+        "pl011-b": {"path": "/dev/ttyAMA1"},
+    }
+    assert bench["ports"]["pl011-a"]["has"] == ["rs485"]
+    assert list(bench["links"]) == ["pl011"]
+    assert bench["links"]["pl011"]["ends"] == ["pl011-a", "pl011-b"]
+    assert bench["links"]["pl011"]["wires"] == ["tx-rx"]
 
 
 def test_the_bench_file_describes_what_there_is():

@@ -7,6 +7,8 @@ $b mount -t proc proc /proc
 for module in $($b cat /modules); do
     $b insmod "/lib/$module.ko" || echo "init: $module does not load"
 done
+# Where the console is behind a module, the kernel could not open it, and udev does not live without.
+exec <>/dev/console >&0 2>&1
 
 $b mount -t tmpfs -o mode=755 tmpfs /layer
 $b mkdir /layer/upper /layer/work

@@ -30,8 +30,14 @@ def _prepare(job: inside.Job, output: str | None) -> inside.Job:
     """Open the way for the user, give them the folder they start in, and a home; on the host nothing changes."""
     user = pwd.getpwuid(int(job.user)) if job.user.isdecimal() else pwd.getpwnam(job.user)
     # The host's root may keep its home, and a Python in it, to itself.
-    for path in (sys.executable, os.path.realpath(sys.executable), os.path.join(job.folder, "it")):
-        for parent in Path(path).parents:
+    programs = [os.path.join(job.folder, program) for program in (sys.executable, job.command[0])]
+    folders = [
+        job.folder,
+        *(os.path.join(job.folder, path) for path in job.environment.get("PYTHONPATH", "").split(":")),
+    ]
+    folders += map(os.path.dirname, (*programs, *map(os.path.realpath, programs)))
+    for folder in filter(os.path.isdir, folders):
+        for parent in (Path(folder), *Path(folder).parents):
             parent.chmod(parent.stat().st_mode | 0o001)
     writable = [job.folder]
     if output is not None:

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-#: Modules of the way to the host's files and of the adapters. Names that a kernel has built in are left out.
+#: Modules of the way to the host's files, after those of the bus, and of the adapters. Names that a kernel has built in
+#: are left out.
 MODULES: Final = (
-    "virtio_pci",
     "virtio_console",
     "9pnet_virtio",
     "9p",
@@ -25,18 +25,19 @@ MODULES: Final = (
 _DEPENDS: Final = re.compile(rb"\0depends=([^\0]*)\0")
 
 
-def build(modules: Path, busybox: Path, init: Path) -> bytes:
+def build(modules: Path, names: Iterable[str], busybox: Path, init: Path) -> bytes:
     """A cpio archive that a kernel takes as its initramfs.
 
     Args:
         modules: The folder of the kernel's modules, at any depth above them.
+        names: Of modules to load before `MODULES`.
         busybox: A static one.
         init: The script to run first.
 
     Raises:
         RuntimeError: The kernel has no virtual host controller, or not all drivers.
     """
-    loaded = closure(modules, MODULES)
+    loaded = closure(modules, (*names, *MODULES))
     files = {
         "bin/busybox": (busybox.read_bytes(), 0o755),
         "init": (init.read_bytes(), 0o755),

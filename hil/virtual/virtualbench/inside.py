@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import errno
 import fcntl
 import grp
 import os
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from . import vhci
-from .plan import bench_file, uart_count, uarts, wirings
+from .plan import bench_file, has_pl011s, uart_count, uarts, wirings
 from .server import Bench, serve
 
 assert sys.platform == "linux" or not TYPE_CHECKING
@@ -38,6 +39,7 @@ BROKEN: Final = 125
 _ALL_APPEAR: Final = 60.0
 _LEASES: Final = Path("/run/lock")
 _TIOCM_LOOP: Final = 0x8000
+_PL011S: Final = ("/dev/ttyAMA0", "/dev/ttyAMA1")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -81,8 +83,9 @@ async def _run(job: Job) -> int:
         async with await serve(bench, FOLDER / "port"):
             await _appear([port for wiring in plan for port in wiring.ports])
             loopbacks = [path for path in uarts()[: uart_count(job.adapters)] if _loop_inside(path)]
+            pl011s = _PL011S if has_pl011s(job.adapters) else ()
             for file, unplug in ((BENCH_FILE, "unplug"), (CUT_FILE, "cut")):
-                file.write_text(bench_file(plan, loopbacks, ["bash", str(CONTROL)], unplug=unplug))
+                file.write_text(bench_file(plan, loopbacks, ["bash", str(CONTROL)], pl011s=pl011s, unplug=unplug))
             return await _command(job)
     finally:
         await bench.unplug_all()
@@ -140,7 +143,9 @@ async def _command(job: Job) -> int:
             extra_groups=sorted(groups),
         )
     except OSError as exc:
-        raise RuntimeError(f"{job.command[0]}: does not start: {exc.strerror}") from None
+        # A program of the host, on a machine with another processor.
+        hint = "; Python for this processor is /usr/bin/python3" if exc.errno == errno.ENOEXEC else ""
+        raise RuntimeError(f"{job.command[0]}: does not start: {exc.strerror}{hint}") from None
     try:
         status = await process.wait()
     finally:

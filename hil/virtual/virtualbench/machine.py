@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import itertools
 import json
 import shlex
 import shutil
@@ -18,9 +20,10 @@ from typing import TYPE_CHECKING, Final
 
 assert sys.platform == "linux" or not TYPE_CHECKING
 
+from . import board
 from .inside import BROKEN, Job
-from .packages import QEMU, Parts
-from .plan import uart_count
+from .packages import Parts
+from .plan import has_pl011s, uart_count
 
 #: Exit status of a run that took too long.
 TIMED_OUT: Final = 124
@@ -57,34 +60,57 @@ def run(job: Job, parts: Parts, limits: Limits) -> int:
     """Boot, run the job, switch off; returns its exit status.
 
     A guest that dies or hangs prints its console; the status is then `BROKEN` or `TIMED_OUT`.
+
+    Raises:
+        RuntimeError: This machine has no such processor to lend, or the emulator no such board.
     """
+    if limits.accelerator != "tcg" and parts.architecture.python:
+        raise RuntimeError(f"--accel {limits.accelerator}: the processor here is no {parts.architecture.debian}")
     with tempfile.TemporaryDirectory(prefix="virtual-bench-") as name:
         work = Path(name)
-        share, console = work / "share", work / "console"
+        share = work / "share"
         share.mkdir()
         shutil.copy(_START, share)
         (share / "job.json").write_text(json.dumps(dataclasses.asdict(job)))
-        runner = [sys.executable, "-E", "-S", str(_RUNS_JOB), f"{_SHARE}/job.json"]
+        runner = [parts.architecture.python or sys.executable, "-E", "-S", str(_RUNS_JOB), f"{_SHARE}/job.json"]
         if limits.output is not None:
             limits.output.mkdir(parents=True, exist_ok=True)
             runner.append(str(limits.output.resolve()))
         (share / "job.sh").write_text(f"exec {shlex.join(runner)}\n")
-        ours, theirs = socket.socketpair()
-        with ours:
-            with theirs:
-                command = _command_line(job, parts, limits, share, console, theirs.fileno())
-                machine = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
-            try:
-                problem = _watch(machine, ours, share, limits)
-            finally:
-                machine.kill()
-                machine.wait()
+        problem = _run(job, parts, limits, work)
         status = share / "status"
         if problem is None and status.exists():
             return int(status.read_text())
         print(f"virtual bench: {problem or 'the guest died'}; its console:", file=sys.stderr)
-        print(console.read_text(errors="replace") if console.exists() else "(nothing)", file=sys.stderr)
+        for file in ("qemu", "console"):
+            said = (work / file).read_text(errors="replace") if (work / file).exists() else ""
+            print(said or f"({file} says nothing)", file=sys.stderr)
         return BROKEN if problem is None else TIMED_OUT
+
+
+def _run(job: Job, parts: Parts, limits: Limits, work: Path) -> str | None:
+    """From power-on to power-off; returns what took too long."""
+    with contextlib.ExitStack() as opened:
+        pairs = [socket.socketpair() for _ in range(3 if has_pl011s(job.adapters) else 1)]
+        for end in itertools.chain.from_iterable(pairs):
+            opened.enter_context(end)
+        (output, *pl011s), theirs = zip(*pairs, strict=True)
+        descriptors = [end.fileno() for end in theirs]
+        command = _command_line(job, parts, limits, work, *descriptors)
+        complaints = opened.enter_context((work / "qemu").open("wb"))
+        machine = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=complaints, pass_fds=descriptors)
+        for end in theirs:
+            end.close()
+        cable = threading.Thread(target=board.join, args=pl011s, daemon=True)
+        try:
+            if pl011s:
+                cable.start()
+            return _watch(machine, output, work / "share", limits)
+        finally:
+            machine.kill()
+            machine.wait()
+            if pl011s:
+                cable.join(5)
 
 
 def _watch(machine: subprocess.Popen[bytes], output: socket.socket, share: Path, limits: Limits) -> str | None:
@@ -120,28 +146,36 @@ def _lines(output: socket.socket, prefix: str) -> Iterator[bytes]:
             yield prefix.encode() + line.rstrip(b"\r\n") + b"\n"
 
 
-def _command_line(job: Job, parts: Parts, limits: Limits, share: Path, console: Path, output: int) -> list[str]:
-    shares = {"host": ("/", True), "extra": (str(parts.extra), True), "share": (str(share), False)}
+def _command_line(job: Job, parts: Parts, limits: Limits, work: Path, output: int, *pl011s: int) -> list[str]:
+    architecture = parts.architecture
+    shares = {"host": ("/", True), "extra": (str(parts.extra), True), "share": (str(work / "share"), False)}
     if limits.output is not None:
         shares["output"] = str(limits.output.resolve()), False
-    arguments = [QEMU, "-nodefaults", "-display", "none", "-no-reboot", "-m", _MEMORY, "-smp", "1"]
+    arguments = [architecture.qemu, *architecture.machine, "-nodefaults", "-display", "none", "-no-reboot"]
+    arguments += ["-m", _MEMORY]
+    if pl011s:
+        board.device_tree(arguments, work / "tree")
+        arguments += ["-dtb", str(work / "tree")]
     if limits.accelerator == "tcg":
         # An instruction takes two nanoseconds of the guest's time, about what an idle machine does. On a busy one the
         # guest's seconds get longer, and no wait in it expires early.
-        arguments += ["-accel", "tcg", "-cpu", "max", "-icount", "shift=1"]
+        arguments += ["-accel", "tcg", "-icount", "shift=1", *architecture.processor]
     else:
         arguments += ["-accel", limits.accelerator, "-cpu", "host"]
+    console, device = architecture.console
     arguments += ["-kernel", str(parts.kernel), "-initrd", str(parts.initrd)]
-    arguments += ["-append", "console=ttyS0 panic=-1 quiet random.trust_cpu=on"]
-    # The console is on the ISA port. The PCI ports belong to the bench.
-    arguments += ["-chardev", f"file,id=console,path={console}", "-device", "isa-serial,chardev=console"]
+    arguments += ["-append", f"console={console} panic=-1 quiet {architecture.kernel_options}"]
+    # A stdio chardev with standard input at /dev/null blocks for ever; an inherited socket does not.
+    arguments += ["-device", f"virtio-serial-{architecture.virtio}", "-chardev", f"socket,id=output,fd={output}"]
+    arguments += ["-device", "virtserialport,chardev=output,name=output"]
+    # Neither on a PCI port nor on a PL011. Those belong to the bench.
+    arguments += ["-chardev", f"file,id=console,path={work / 'console'}", "-device", f"{device},chardev=console"]
     for name in (f"uart{number}" for number in range(uart_count(job.adapters))):
         arguments += ["-chardev", f"null,id={name}", "-device", f"pci-serial,chardev={name}"]
-    # A stdio chardev with standard input at /dev/null blocks for ever; an inherited socket does not.
-    arguments += ["-device", "virtio-serial-pci", "-chardev", f"socket,id=output,fd={output}"]
-    arguments += ["-device", "virtserialport,chardev=output,name=output"]
+    for number, end in enumerate(pl011s):
+        arguments += ["-chardev", f"socket,id=pl011-{number},fd={end}", "-serial", f"chardev:pl011-{number}"]
     for tag, (path, read_only) in shares.items():
         options = "readonly=on,multidevs=remap" if read_only else "readonly=off"
         arguments += ["-fsdev", f"local,id={tag},path={path},security_model=none,{options}"]
-        arguments += ["-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]
+        arguments += ["-device", f"virtio-9p-{architecture.virtio},fsdev={tag},mount_tag={tag}"]
     return arguments
