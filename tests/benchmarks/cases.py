@@ -192,7 +192,7 @@ CASES: Final = [
             "sleep_p99": "sleep p99 µs",
             "ratio": "p99 ÷ sleep p99",
         },
-        settings={"delay": 0.001, "count": 200},
+        settings={"delay": 0.001, "count": 500},
         quick={"count": 20},
         only=CANCELLABLE,
         bars=(Bar(metric="ratio", limit=1.2), Bar(metric="p50", limit=1000)),
