@@ -4,12 +4,13 @@ import contextlib
 import random
 import socket
 import struct
+import sys
 import threading
 import time
 
 import pytest
 
-from virtualbench.board import join, whole_pl011s
+from virtualbench.board import device_tree, join, whole_pl011s
 
 LIMITED = b"arm,pl011\0arm,sbsa-uart\0"
 WHOLE = b"arm,pl011\0arm,primecell\0"
@@ -39,6 +40,27 @@ def test_another_board_is_refused(uarts):
     """H-41: an emulator that names its UARTs otherwise would give a bench that is none."""
     with pytest.raises(RuntimeError, match=f"has {uarts} UARTs of the expected kind, not 2"):
         whole_pl011s(tree(uarts=uarts))
+
+
+def emulator(program):
+    """A command that is called as QEMU is, and has the name of the file to write in `file`."""
+    return [sys.executable, "-c", f"import sys; file = sys.argv[-1].removeprefix('dumpdtb=')\n{program}"]
+
+
+def test_the_emulator_is_asked_for_its_tree(tmp_path):
+    """H-40: what it writes is changed in its place."""
+    (tmp_path / "original").write_bytes(tree(uarts=2))
+    device_tree(
+        emulator(f"open(file, 'wb').write(open({str(tmp_path / 'original')!r}, 'rb').read())"), tmp_path / "tree"
+    )
+    assert (tmp_path / "tree").read_bytes() == whole_pl011s(tree(uarts=2))
+
+
+@pytest.mark.parametrize("program", ["sys.exit('no such board')", "print('no such board', file=sys.stderr)"])
+def test_an_emulator_without_the_board_is_an_error(program, tmp_path):
+    """H-41: in its own words, whether it fails or just writes nothing."""
+    with pytest.raises(RuntimeError, match=r"writes no device tree: no such board$"):
+        device_tree(emulator(program), tmp_path / "tree")
 
 
 @contextlib.contextmanager
