@@ -30,7 +30,7 @@ _MARKDOWN: Final = MarkdownIt("commonmark").enable("table")
 _OTHERS: Final = ("python", "console", "toml", "{eval-rst}")
 _NOT_LOOKED_UP: Final = re.compile(r"<!-- not looked up: .+ -->\s*")
 
-_TARGETS: Final = "|".join(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+_TARGETS: Final = "|".join(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
 _COMMAND: Final = re.compile(
     rf"(\$ |make ({_TARGETS})\b|pip install |sudo [a-z]+ |export \w+="
     r"|(\S+/)?(python|pytest|ls|sphinx|\w+\.py) (-|\w+/)).*"
@@ -120,9 +120,9 @@ def _in_text(token: Token) -> list[str]:
 
 
 def lines_of(block: str) -> Iterator[str]:
-    """The lines of a block without what frames them; a cell of a table is one line."""
+    """The lines of a block without what frames them; a cell of a table is one line, and so is a continued command."""
     cell: list[str] = []
-    for line in block.splitlines():
+    for line in re.sub(r"\\\n\s*", "", block).splitlines():
         if line.startswith("│"):
             *first, last = (part.strip() for part in line.strip("│").split("│"))
             if any(first) or last.startswith("->"):

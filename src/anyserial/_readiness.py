@@ -1,8 +1,8 @@
 """How to wait for a descriptor, and how to give way, on each event loop. The only module that knows about loops.
 
 On the asyncio family a registration outlives the call that made it, because adding and removing one costs two system
-calls and a few objects per wait. Its callback makes the transfer itself: a level-triggered loop would report the same
-data once more before the waiting task gets its turn.
+calls and a few objects per wait. Its callback makes a read itself: a level-triggered loop would report the same data
+once more before the waiting task gets its turn. A write is left to that turn, when there is room for a larger piece.
 
 A call gives way once. On asyncio that comes before the transfer, where it also delivers every cancellation that is
 pending: AnyIO repeats one in each turn of the loop until it has arrived. On trio a look at the cancellation comes
@@ -139,11 +139,16 @@ class _AsyncioWatch:
             interest.register(self._fd, self.loop.add_reader, self.loop.remove_reader)
         return interest.wait(self.loop.create_future(), attempt, view, keep)
 
-    def write(self, attempt: _Attempt, view: memoryview) -> Awaitable[int]:
+    async def write(self, attempt: _Attempt, view: memoryview) -> int:
         interest = self._writes
-        if interest.callback() is None:
-            interest.register(self._fd, self.loop.add_writer, self.loop.remove_writer)
-        return interest.wait(self.loop.create_future(), attempt, view, None)
+        while True:
+            if interest.callback() is None:
+                interest.register(self._fd, self.loop.add_writer, self.loop.remove_writer)
+            if await interest.wait(self.loop.create_future(), _nothing, view, None) == WOKEN:
+                return WOKEN
+            count = attempt(view)
+            if count is not None:
+                return count
 
     async def readable(self) -> None:
         await self.read(_nothing, memoryview(b""), _forget)
