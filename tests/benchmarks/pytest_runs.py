@@ -98,18 +98,26 @@ def _times_by_loop(source: str) -> dict[str, Figures]:
 
 
 def _startup(count: int) -> tuple[Figures, Figures]:
-    """Milliseconds of a run of one test, with the plugin and without."""
+    """Milliseconds of a run of one test, with the plugin and without; the quickest run of each.
+
+    Work elsewhere makes a run slower by more than the plugin does, and never quicker.
+    """
     ours, bare = [], []
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(count):
             ours.append(_pytest(folder, {"test_it.py": _UNRELATED}))
             bare.append(_pytest(folder, {"test_it.py": _UNRELATED}, "-p", "no:pytest_anyserial"))
-    return _medians(ours), _medians(bare)
+    return _quickest(ours), _quickest(bare)
 
 
 def _medians(times: Sequence[tuple[float, float]]) -> Figures:
     walls, cpus = zip(*times, strict=True)
     return {"wall": statistics.median(walls) * 1e3, "cpu": statistics.median(cpus) * 1e3}
+
+
+def _quickest(times: Sequence[tuple[float, float]]) -> Figures:
+    walls, cpus = zip(*times, strict=True)
+    return {"wall": min(walls) * 1e3, "cpu": min(cpus) * 1e3}
 
 
 def _pytest(folder: str, files: dict[str, str], *options: str) -> tuple[float, float]:
