@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -179,15 +181,16 @@ def test_an_open_that_takes_too_long(ptys: PtyPair) -> None:
 
 def test_an_open_cut_short_at_any_moment(ptys: PtyPair) -> None:
     """L-155: either there is a port, or there is nothing left of it."""
-    before, outcomes = descriptors(), set()
-    for step in range(60):
+    before, late, deadline = descriptors(), 0, time.monotonic() + 20
+    # An open that is nearly there is let through, and on a busy machine many are.
+    for step in itertools.count():
         try:
-            sync.open_serial_port(ptys.path_a, timeout=step * 0.00005).close()
-            outcomes.add("opened")
+            sync.open_serial_port(ptys.path_a, timeout=step % 60 * 0.00005).close()
         except TimeoutError:
-            outcomes.add("too late")
-    outcomes.discard("opened")
-    assert outcomes == {"too late"}
+            late += 1
+        if (step >= 60 and late) or time.monotonic() > deadline:
+            break
+    assert late
     until(lambda: not leaked(before))
     sync.configure_portal()
 
