@@ -188,6 +188,7 @@ def blocking_configure(port: sync.SerialPort) -> None:
     """Configure for ever."""
     while True:
         port.configure(port.config.with_changes(hangup_on_close=not port.config.hangup_on_close), timeout=PATIENCE)
+        time.sleep(0.001)
 
 
 @two_ends

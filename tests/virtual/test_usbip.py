@@ -133,6 +133,21 @@ def test_an_unlinked_transfer_is_not_answered_twice(chip):
     on_a_bench(test, chip)
 
 
+def test_what_was_asked_before_a_cut_is_answered():
+    """H-42: nobody would end it for the driver, which would keep the device for seconds."""
+
+    async def test(kernel, adapter):
+        setup = Setup(0x80, 6, 0x0100, 0, 18)
+        for _ in range(2):
+            await kernel.read(0, 18, setup=setup)
+        adapter.cut()
+        assert [(await kernel.answer())[2] for _ in range(2)] == [0, 0]
+        assert kernel.sock.recv(1) == b""
+        assert not adapter.is_plugged
+
+    on_a_bench(test, "cp210x")
+
+
 def test_a_kernel_that_lets_go_unplugs():
     """H-42: the adapter has no power then, and its lines are off."""
 

@@ -134,8 +134,13 @@ class Adapter:
             self._lost()
 
     def cut(self) -> None:
-        """As when the device dies: the kernel has to find out."""
+        """As when the device dies: the kernel has to find out.
+
+        What it has asked before is answered, because of what `unplug` says.
+        """
         self._check_plugged()
+        if self._connection is not None:
+            self._connection.catch_up()
         self._lost()
 
     def run(self) -> None:

@@ -13,6 +13,8 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import Final
 
+# Exchanges that a driver may still make with a device that is about to vanish; one setting takes a few.
+_TURNS: Final = 50
 _HEADER: Final = 48
 # command, sequence number, device, direction, endpoint
 _BASIC: Final = struct.Struct(">5I")
@@ -180,6 +182,12 @@ class Connection:
             self._output += message[sent:]
             self._loop.add_writer(self._sock.fileno(), self._writable)
 
+    def catch_up(self) -> None:
+        """Take what the kernel has sent so far, and some of what it sends when it is answered."""
+        for _ in range(_TURNS):
+            if not (self.is_open and self._readable()):
+                return
+
     def close(self) -> None:
         """Let go; harmless when done already."""
         if self.is_open:
@@ -187,19 +195,20 @@ class Connection:
             self._loop.remove_writer(self._sock.fileno())
             self._sock.close()
 
-    def _readable(self) -> None:
+    def _readable(self) -> bool:
         try:
             data = self._sock.recv(1 << 18)
         except BlockingIOError:
-            return
+            return False
         except OSError:
             data = b""
         if not data:
             self.close()
             self._on_lost()
-            return
+            return False
         for message in self._decoder.feed(data):
             self._on_message(message)
+        return True
 
     def _writable(self) -> None:
         try:
