@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from threading import get_ident
 from types import TracebackType
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from ._backend import ReadinessBackend
 from ._buffers import BytesLike, readable_bytes, require_positive, writable_bytes
@@ -40,8 +40,11 @@ class BlockingTransfers:
     def __init__(self, port: SerialPort, backend: ReadinessBackend) -> None:
         self._port = port
         self._backend = backend
-        self._try_read = _trying(backend, "read")
-        self._try_write = _trying(backend, "write")
+        self._try_read: _Transfer = _trying(backend.read_nowait)
+        self._try_write: _Transfer = _trying(backend.write_nowait)
+        if isinstance(backend, FdBackend):
+            # These come without an exception.
+            self._try_read, self._try_write = backend.try_read, backend.try_write
         self._stopped = False
         self._left = threading.Event()
         # Bytes that the backend holds back are invisible to `poll`. There are none after the first read that found
@@ -103,8 +106,7 @@ class BlockingTransfers:
         write = self._try_write
         self._answer_expected = self._nothing_held
         sent = 0
-        view = memoryview(data) if type(data) is bytes else readable_bytes(data)
-        with self._writer:
+        with memoryview(data) if type(data) is bytes else readable_bytes(data) as view, self._writer:
             deadline = None
             while sent < len(view):
                 count = write(view[sent:] if sent else view)
@@ -228,11 +230,8 @@ class _Side:
         return ask
 
 
-def _trying(backend: ReadinessBackend, direction: Literal["read", "write"]) -> _Transfer:
-    """A transfer that is None when there is nothing to do; ours can do that without an exception."""
-    if isinstance(backend, FdBackend):
-        return backend.try_read if direction == "read" else backend.try_write
-    transfer = backend.read_nowait if direction == "read" else backend.write_nowait
+def _trying(transfer: Callable[[memoryview], int]) -> _Transfer:
+    """`transfer`, but None where it raises `BlockingIOError`."""
 
     def attempt(view: memoryview) -> int | None:
         try:

@@ -144,7 +144,7 @@ class _AsyncioWatch:
         while True:
             if interest.callback() is None:
                 interest.register(self._fd, self.loop.add_writer, self.loop.remove_writer)
-            if await interest.wait(self.loop.create_future(), _nothing, view, None) == WOKEN:
+            if await interest.wait(self.loop.create_future(), _nothing, view, _forget) == WOKEN:
                 return WOKEN
             count = attempt(view)
             if count is not None:
@@ -215,7 +215,7 @@ class _Interest:
         add(fd, callback)
         self.callback = weakref.ref(callback)
 
-    async def wait(self, future: asyncio.Future[int], attempt: _Attempt, view: memoryview, keep: _Keep | None) -> int:
+    async def wait(self, future: asyncio.Future[int], attempt: _Attempt, view: memoryview, keep: _Keep) -> int:
         self._attempt = attempt
         self._view = view
         self._idle_reports = 0
@@ -226,7 +226,7 @@ class _Interest:
             # A native cancellation can come between the transfer and this task's turn.
             if future.done() and not future.cancelled() and future.exception() is None:
                 count = future.result()
-                if keep is not None and count > 0:
+                if count > 0:
                     keep(view[:count])
             raise
         finally:

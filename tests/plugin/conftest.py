@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
+
+from .benches import Bench, pty_bench
 
 # An inner run forgets the modules it imported. What is imported out here stays one and the same for all of them.
 for _module in (
@@ -133,3 +135,10 @@ class _Recorder:
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Project:
     """An empty project."""
     return Project(pytester, monkeypatch)
+
+
+@pytest.fixture
+def bench(project: Project) -> Iterator[Bench]:
+    """A bench in the project's folder."""
+    with pty_bench(project.path) as bench:
+        yield bench

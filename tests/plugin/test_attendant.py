@@ -7,7 +7,6 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
@@ -17,7 +16,7 @@ from pytest_anyserial._attendant import Attendant
 from pytest_anyserial._bench import load
 from pytest_anyserial._presence import PresenceError
 
-from .benches import POWER, Bench, pty_bench, supply
+from .benches import POWER, Bench, supply
 from .conftest import BASE, Project
 
 ASK = ["--serial-hw=hil.toml", "--serial-loops=asyncio", "--serial-ask"]
@@ -39,13 +38,6 @@ AGAIN = """serial_link.replug()
         await port.send(b"back")
         assert await peer.receive() == b"back"
 """
-
-
-@pytest.fixture
-def bench(project: Project) -> Iterator[Bench]:
-    """A bench in the project's folder."""
-    with pty_bench(project.path) as bench:
-        yield bench
 
 
 class Terminal:

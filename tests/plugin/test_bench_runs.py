@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
 
@@ -36,13 +35,6 @@ def alone():
     finally:
         os.unlink("witness")
 """
-
-
-@pytest.fixture
-def bench(project: Project) -> Iterator[Bench]:
-    """A bench in the project's folder."""
-    with pty_bench(project.path) as bench:
-        yield bench
 
 
 def key(path: str) -> str:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
 
 import pytest
 
 from anyserial.testing import pty_pair
 
-from .benches import Bench, pty_bench
+from .benches import Bench
 from .conftest import Project
 
 HW = "--serial-hw=hil.toml"
@@ -20,13 +19,6 @@ async def test_it(serial_port, serial_peer):
     await serial_port.send(b"ping")
     assert await serial_peer.receive() == b"ping"
 """
-
-
-@pytest.fixture
-def bench(project: Project) -> Iterator[Bench]:
-    """A bench in the project's folder."""
-    with pty_bench(project.path) as bench:
-        yield bench
 
 
 @pytest.mark.parametrize("where", ["option", "ini"])
