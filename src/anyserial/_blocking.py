@@ -67,11 +67,19 @@ class BlockingTransfers:
         """As `SerialPort.receive`."""
         if max_bytes <= 0:
             require_positive("max_bytes", max_bytes)
-        with self._reader:
+        # The same as `with`; here and in `send` that is a measurable part of the call.
+        side = self._reader
+        side.enter()
+        try:
             view = self._port._transfer_buffer(max_bytes)
             count = self._read(view, timeout)
             if count != _EXPIRED:
                 return view[:count].tobytes()
+        except os_errors as exc:
+            side.translate(exc)
+            raise
+        finally:
+            side.leave()
         raise self._expired("received", timeout)
 
     def receive_into(self, buffer: bytearray | memoryview, timeout: float | None) -> int:
@@ -101,24 +109,35 @@ class BlockingTransfers:
                 break
         raise self._expired("received", timeout)
 
-    def send(self, data: BytesLike, timeout: float | None) -> None:
-        """As `SerialPort.send_buffer`."""
-        write = self._try_write
+    def send(self, view: memoryview, timeout: float | None) -> None:
+        """As `SerialPort.send`."""
         self._answer_expected = self._nothing_held
         sent = 0
-        with memoryview(data) if type(data) is bytes else readable_bytes(data) as view, self._writer:
-            deadline = None
+        deadline = None
+        side = self._writer
+        side.enter()
+        try:
             while sent < len(view):
-                count = write(view[sent:] if sent else view)
+                count = self._try_write(view[sent:] if sent else view)
                 if count is not None:
                     sent += count
                     continue
                 deadline = deadline or _deadline(timeout)
-                if _is_over(deadline) or not self._writer.wait(deadline):
+                if _is_over(deadline) or not side.wait(deadline):
                     break
             else:
                 return
+        except os_errors as exc:
+            side.translate(exc)
+            raise
+        finally:
+            side.leave()
         raise self._expired(f"sent beyond {sent} bytes", timeout)
+
+    def send_buffer(self, data: BytesLike, timeout: float | None) -> None:
+        """As `SerialPort.send_buffer`."""
+        with readable_bytes(data) as view:
+            self.send(view, timeout)
 
     def _read(self, view: memoryview, timeout: float | None) -> int:
         read = self._try_read
@@ -175,31 +194,39 @@ class _Side:
     def __init__(self, transfers: BlockingTransfers, call: Call, fd: int, events: int, bell: int) -> None:
         self._transfers = transfers
         self._call = call
-        self._leave = call.leave
+        self._let_go = call.leave
+        self.translate = call.translate
         self._fd = fd
         self._events = events
         self._bell = bell
-        self._poll: Callable[[float], list[tuple[int, int]]] | None = None
+        self._poll: Callable[[float | None], list[tuple[int, int]]] | None = None
         self.thread = 0
 
-    def __enter__(self) -> None:
+    def enter(self) -> None:
+        """As any call; and be seen by a closer."""
         self._call.enter()
         # First the mark, then the look: a closer does it the other way round, so one of the two sees the other.
         self.thread = get_ident()
         if self._transfers._stopped:
-            self.__exit__(None, None, None)
+            self.leave()
             raise self._transfers._port._state.closed_error()
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    __enter__ = enter
+
+    def leave(self) -> None:
+        """Let the closer go on, and the next call in."""
         self.thread = 0
         if self._transfers._stopped:
             self._transfers._left.set()
             self._transfers._release_bell()
-        self._leave()
+        self._let_go()
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.leave()
         if exc is not None and isinstance(exc, os_errors):
-            self._call.translate(exc)
+            self.translate(exc)
 
     def is_elsewhere(self) -> bool:
         """Whether another thread is inside; a signal handler may close the port under its own thread's call."""
@@ -208,24 +235,24 @@ class _Side:
     def wait(self, deadline: float | None) -> bool:
         """Wait until a transfer is worth trying; false when `deadline` has passed."""
         poll = self._poll or self._start_polling()
-        span = _LONGEST_POLL
+        span = None
         while True:
             if deadline is not None:
-                span = min(max(0.0, deadline - time.monotonic()), _LONGEST_POLL)
-            ready = poll(span * 1000)
+                span = min(max(0.0, deadline - time.monotonic()), _LONGEST_POLL) * 1000
+            ready = poll(span)
             if self._transfers._stopped:
                 raise self._transfers._port._state.closed_error()
             if ready:
                 return True
-            if span < _LONGEST_POLL:
+            if _is_over(deadline):
                 return False
 
-    def _start_polling(self) -> Callable[[float], list[tuple[int, int]]]:
+    def _start_polling(self) -> Callable[[float | None], list[tuple[int, int]]]:
         assert _poll is not None
         poll = _poll()
         poll.register(self._fd, self._events)
         poll.register(self._bell, _POLLIN)
-        ask: Callable[[float], list[tuple[int, int]]] = poll.poll
+        ask: Callable[[float | None], list[tuple[int, int]]] = poll.poll
         self._poll = ask
         return ask
 

@@ -150,8 +150,10 @@ class SerialPort:
             timeout = check_timeout(timeout)
         if self._transfers is None:
             self._call(lambda: self._port.send(item), timeout)
+        elif type(item) is bytes:
+            self._transfers.send(memoryview(item), timeout)
         else:
-            self._transfers.send(item, timeout)
+            self._transfers.send_buffer(item, timeout)
 
     def send_buffer(self, data: BytesLike, *, timeout: float | None = None) -> None:
         """As `send`, for any buffer."""
@@ -159,7 +161,7 @@ class SerialPort:
         if self._transfers is None:
             self._call(lambda: self._port.send_buffer(data), timeout)
         else:
-            self._transfers.send(data, timeout)
+            self._transfers.send_buffer(data, timeout)
 
     def send_eof(self, *, timeout: float | None = None) -> None:
         """Wait until everything was sent; silent on a closed port."""
