@@ -26,7 +26,8 @@ def test_a_quick_run_measures_us_beside_the_floor(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     samples = json.loads(record.read_text("utf-8"))["samples"]
-    assert [sample["contestant"] for sample in samples] == names
+    # With processors kept awake it is measured once more, where the user may do that.
+    assert [sample["contestant"] for sample in samples if sample["case"] == "round-trip-1"] == names
     assert all(sample["figures"]["p50"] > 0 for sample in samples), samples
     assert "bar ≤ 1.15 · raw" in done.stdout
 

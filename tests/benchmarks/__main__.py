@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import os
 import platform
 import re
+import signal
 import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
 from .cases import CASES
+from .machine import kernel_work_at_far_end
 from .plot import fan_out_plot
 from .processes import Sample
 from .report import Results, as_markdown, as_text
@@ -31,15 +34,18 @@ def main() -> None:
     if not sys.platform.startswith("linux"):
         sys.exit(f"the benchmarks need Linux (epoll, /proc), this is {sys.platform}")
     samples: list[Sample] = []
-    machine = _machine()
-    print(_sentence(machine))
-    print("Medians over the rounds; in brackets the ratio to the bare system calls on the same loop.")
-    for case in CASES:
-        if options.cases and not case.name.startswith(tuple(options.cases)):
-            continue
-        samples += run(case, rounds=options.rounds, quick=options.quick, only=options.only)
-        if any(sample.case == case.name for sample in samples):
-            print(as_text(Results(samples), case), flush=True)
+    # `kill` is to put back what is set here, as Ctrl-C does.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
+    with contextlib.nullcontext(False) if options.quick else kernel_work_at_far_end() as granted:
+        machine = _machine(granted)
+        print(_sentence(machine))
+        print("Medians over the rounds; in brackets the ratio to the bare system calls on the same loop.")
+        for case in CASES:
+            if options.cases and not case.name.startswith(tuple(options.cases)):
+                continue
+            samples += run(case, rounds=options.rounds, quick=options.quick, only=options.only)
+            if any(sample.case == case.name for sample in samples):
+                print(as_text(Results(samples), case), flush=True)
     results = Results(samples)
     verdicts = [verdict for case in results.cases() for verdict in results.verdicts(case)]
     print(f"\n{sum(verdict.met for verdict in verdicts)} of {len(verdicts)} bars are met.")
@@ -66,7 +72,7 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _machine() -> dict[str, Any]:
+def _machine(kernel_work_at_far_end: bool) -> dict[str, Any]:
     versions = {}
     for name in _PACKAGES:
         try:
@@ -78,6 +84,7 @@ def _machine() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release().partition('-')[0]}",
         "processors": os.cpu_count(),
         "load": os.getloadavg()[0],
+        "kernel work": "on the far end's processor" if kernel_work_at_far_end else "wherever the scheduler puts it",
         "versions": versions,
     }
 
@@ -86,7 +93,7 @@ def _sentence(machine: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     return (
         f"Python {machine['python']} on {machine['system']}, {machine['processors']} processors, load average"
-        f" {machine['load']:.1f} at the start; {versions}."
+        f" {machine['load']:.1f} at the start; the kernel's work {machine['kernel work']}; {versions}."
     )
 
 

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from .cases import Case
 from .figures import Figures
+from .machine import processors
 
 _FAR: Final = Path(__file__).with_name("far.py")
 _HOME: Final = Path(__file__).parents[1]
@@ -48,7 +49,7 @@ class Worker:
             stderr=self._stderr,
             text=True,
         )
-        os.sched_setaffinity(self._process.pid, _processors()[:-1] or _processors())
+        os.sched_setaffinity(self._process.pid, processors()[:-1] or processors())
         self.error: str | None = None
 
     def wait_until_ready(self) -> None:
@@ -101,7 +102,7 @@ def far_end(case: Case) -> Iterator[list[str]]:
         tty.setraw(terminal)
     command = [sys.executable, "-I", "-S", str(_FAR), case.far, *map(str, controllers)]
     process = subprocess.Popen(command, pass_fds=controllers)
-    os.sched_setaffinity(process.pid, _processors()[-1:])
+    os.sched_setaffinity(process.pid, processors()[-1:])
     for controller in controllers:
         os.close(controller)
     try:
@@ -112,12 +113,3 @@ def far_end(case: Case) -> Iterator[list[str]]:
         process.wait()
         for _, terminal in pairs:
             os.close(terminal)
-
-
-def _processors() -> list[int]:
-    """The last one is the far end's own, as a device has its own.
-
-    Sharing one with the contestant, its answer is there before the request's write returns, or costs two switches, as
-    the scheduler likes: figures of the same program differ by a factor of two.
-    """
-    return sorted(os.sched_getaffinity(0))

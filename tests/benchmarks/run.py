@@ -9,6 +9,7 @@ from typing import Any, Final
 from . import pytest_runs, syscalls
 from .cases import OURS, Case
 from .contestants import CONTESTANTS
+from .machine import kept_awake
 from .processes import Sample, Worker, far_end
 
 # Rounds before everybody gets a fresh process: how a process happens to lie in memory is worth some percent.
@@ -34,12 +35,16 @@ def run(case: Case, *, rounds: int | None, quick: bool, only: Sequence[str]) -> 
         for number in range(rounds if f"{OURS}/".startswith(tuple(only) or "") else 0):
             yield from pytest_runs.measure(case, number, settings)
         return
-    for first in range(0, rounds, _LIFETIME):
-        numbers = range(first, min(first + _LIFETIME, rounds))
-        for sample in _turns(case, names, numbers, settings):
-            yield sample
-            if sample.error is not None:
-                names = [name for name in names if name != sample.contestant]
+    with kept_awake() if case.awake else contextlib.nullcontext(True) as granted:
+        if not granted:
+            print(f"{case.name}: left out, this user may not keep the processors awake")
+            return
+        for first in range(0, rounds, _LIFETIME):
+            numbers = range(first, min(first + _LIFETIME, rounds))
+            for sample in _turns(case, names, numbers, settings):
+                yield sample
+                if sample.error is not None:
+                    names = [name for name in names if name != sample.contestant]
 
 
 def _turns(case: Case, names: Sequence[str], numbers: Sequence[int], settings: dict[str, Any]) -> Iterator[Sample]:
