@@ -142,6 +142,17 @@ class SerialExpectation:
         wrong = next((at for at, (came, expected) in pairs if came != expected), len(self._request))
         return data[:wrong]
 
+    def missing(self, data: bytes) -> bytes | None:
+        """What would complete `data`; None if nothing can, or nobody knows what."""
+        request = self._request
+        return request[len(data) :] if isinstance(request, bytes) and request.startswith(data) else None
+
+    def hint(self) -> str:
+        """What to do when it came and was not its turn."""
+        if self.is_used_up:
+            return f"{self._place} expects it {count(self._wanted, 'time')} and not again; times() takes more"
+        return f"{self._place} expects it at another point; after serial_script.any_order() the order does not matter"
+
     def expected_lines(self) -> Iterator[str]:
         """The request for a message: printable, then hex."""
         yield self.where
@@ -313,8 +324,13 @@ class Dialogue:
             matched = step.matched(came)
             if matched is not None:
                 lines.append(f"  matched   {cut(matched, _SHOWN)[0]!r} ({count(len(matched), 'byte')})")
+            missing = step.missing(came)
+            if missing:
+                lines.append(f"  missing   {cut(missing, _SHOWN)[0]!r} ({count(len(missing), 'byte')})")
         if not candidates:
             lines.append(f"  expected  {self._expected_instead()}")
+        others = [step for step in self._steps if isinstance(step, SerialExpectation) and step not in candidates]
+        lines += [f"  hint      {step.hint()}" for step in others if step.length_in(came)][:1]
         return "\n".join(lines)
 
     def _expected_instead(self) -> str:

@@ -194,6 +194,48 @@ def test_a_request_is_shown_whole_although_its_first_byte_was_wrong(project: Pro
 
 
 @pytest.mark.parametrize(
+    ("requests", "hint"),
+    [
+        ("AA", "test_it.py:3 expects it 1 time and not again; times() takes more"),
+        ("BA", "test_it.py:4 expects it at another point; after serial_script.any_order() the order does not matter"),
+        ("AC", None),
+    ],
+)
+def test_a_request_that_comes_at_the_wrong_point_says_so(project: Project, requests: str, hint: str | None) -> None:
+    """P-51: the script has it, and what the author may have meant."""
+    run = project.run(
+        "--serial-links=mock",
+        *ONE,
+        test=f"""
+        async def test_it(serial_port, serial_script):
+            serial_script.on(b"A")
+            serial_script.on(b"B")
+            for byte in {requests!r}:
+                await serial_port.send(byte.encode())
+            await serial_port.receive()
+        """,
+    )
+    (test,) = run.outcomes()
+    lines = run.problem(test).splitlines()
+    assert [line.removeprefix("  hint      ") for line in lines if line.startswith("  hint")] == [hint] * bool(hint)
+
+
+def test_what_would_have_completed_a_request_is_shown(project: Project) -> None:
+    """P-51: a terminator that was forgotten, most of all."""
+    run = project.run(
+        "--serial-links=mock",
+        *ONE,
+        test="""
+        async def test_it(serial_port, serial_script):
+            serial_script.on(b"READ?\\r\\n")
+            await serial_port.send(b"READ?\\r")
+        """,
+    )
+    (test,) = run.outcomes()
+    assert run.problem(test).splitlines()[-2:] == [r"  matched   b'READ?\r' (6 bytes)", r"  missing   b'\n' (1 byte)"]
+
+
+@pytest.mark.parametrize(
     ("script", "expected"),
     [
         ("pass", "nothing: the script has no expectations yet"),
