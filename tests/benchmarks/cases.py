@@ -115,70 +115,56 @@ def _fan_out(ports: int, *bars: Bar) -> Case:
     )
 
 
-def _awake(case: Case) -> Case:
-    """The same where no time passes until a processor has woken up."""
+def _bulk(direction: str, title: str, far: str, *bars: Bar) -> Case:
+    return Case(
+        name=f"bulk-{direction}",
+        title=title,
+        measure=f"bulk_{direction}",
+        metrics=RATE,
+        far=far,
+        settings={"size": 16 * MIB, "times": 5},
+        quick={"size": MIB},
+        rounds=9,
+        bars=(Bar(metric="rate", versus="raw", limit=0.95, at_least=True), *bars),
+    )
+
+
+def _asleep_and_awake(case: Case) -> tuple[Case, Case]:
+    """As the machine is, and where no time passes until a processor has woken up."""
     title = f"{case.title}, no processor asleep"
-    return replace(case, name=f"{case.name}-awake", title=title, awake=True, rounds=9)
+    return case, replace(case, name=f"{case.name}-awake", title=title, awake=True, rounds=9)
 
-
-_ROUND_TRIP_1 = _round_trip(
-    1, Bar(metric="p50", versus="raw", limit=1.15), Bar(metric="p50", versus=BEST_PEER, limit=1.0)
-)
-_BLOCKING = Case(
-    name="blocking",
-    title="Round trip of 1 byte without a loop",
-    measure="round_trip",
-    metrics=ROUND_TRIP,
-    settings={"size": 1, "count": 2000},
-    quick={"count": 200},
-    loops=("blocking",),
-    bars=tuple(
-        Bar(metric=metric, versus=versus, limit=limit, loops=("blocking",))
-        for metric in ("p50", "cpu")
-        for versus, limit in (("raw", 1.1), ("pyserial", 1.0))
-    ),
-)
-_BULK_READ = Case(
-    name="bulk-read",
-    title="Receiving 16 MiB",
-    measure="bulk_read",
-    metrics=RATE,
-    far="source",
-    settings={"size": 16 * MIB, "times": 5},
-    quick={"size": MIB},
-    rounds=9,
-    bars=(
-        Bar(metric="rate", versus="raw", limit=0.95, at_least=True),
-        Bar(metric="rate", versus=BEST_PEER, limit=1.0, at_least=True),
-    ),
-)
-_BULK_WRITE = Case(
-    name="bulk-write",
-    title="Sending 16 MiB",
-    measure="bulk_write",
-    metrics=RATE,
-    far="sink",
-    settings={"size": 16 * MIB, "times": 5},
-    quick={"size": MIB},
-    rounds=9,
-    bars=(Bar(metric="rate", versus="raw", limit=0.95, at_least=True),),
-)
 
 CASES: Final = [
-    _ROUND_TRIP_1,
-    _awake(_ROUND_TRIP_1),
+    *_asleep_and_awake(
+        _round_trip(1, Bar(metric="p50", versus="raw", limit=1.15), Bar(metric="p50", versus=BEST_PEER, limit=1.0))
+    ),
     _round_trip(64),
-    _BLOCKING,
-    _awake(_BLOCKING),
+    *_asleep_and_awake(
+        Case(
+            name="blocking",
+            title="Round trip of 1 byte without a loop",
+            measure="round_trip",
+            metrics=ROUND_TRIP,
+            settings={"size": 1, "count": 2000},
+            quick={"count": 200},
+            loops=("blocking",),
+            bars=tuple(
+                Bar(metric=metric, versus=versus, limit=limit, loops=("blocking",))
+                for metric in ("p50", "cpu")
+                for versus, limit in (("raw", 1.1), ("pyserial", 1.0))
+            ),
+        )
+    ),
     _fan_out(1),
     _fan_out(4),
     _fan_out(16),
     _fan_out(64, Bar(metric="cpu", versus="raw", limit=1.0), Bar(metric="cpu", versus=BEST_PEER, limit=1.0)),
     _fan_out(128),
-    _BULK_READ,
-    _awake(_BULK_READ),
-    _BULK_WRITE,
-    _awake(_BULK_WRITE),
+    *_asleep_and_awake(
+        _bulk("read", "Receiving 16 MiB", "source", Bar(metric="rate", versus=BEST_PEER, limit=1.0, at_least=True))
+    ),
+    *_asleep_and_awake(_bulk("write", "Sending 16 MiB", "sink")),
     Case(
         name="queued",
         title="Receiving 16 bytes that are there",
