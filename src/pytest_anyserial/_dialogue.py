@@ -150,7 +150,8 @@ class SerialExpectation:
     def hint(self) -> str:
         """What to do when it came and was not its turn."""
         if self.is_used_up:
-            return f"{self._place} expects it {count(self._wanted, 'time')} and not again; times() takes more"
+            came = count(self._seen, "time")
+            return f"it came {came} already, as {self._place} expects; .times({self._seen + 1}) there, or another on(), expects it once more"
         return f"{self._place} expects it at another point; after serial_script.any_order() the order does not matter"
 
     def expected_lines(self) -> Iterator[str]:
@@ -330,7 +331,9 @@ class Dialogue:
         if not candidates:
             lines.append(f"  expected  {self._expected_instead()}")
         others = [step for step in self._steps if isinstance(step, SerialExpectation) and step not in candidates]
-        lines += [f"  hint      {step.hint()}" for step in others if step.length_in(came)][:1]
+        elsewhere = next((step for step in others if step.length_in(came)), None)
+        if elsewhere is not None:
+            lines.append(f"  hint      {elsewhere.hint()}")
         return "\n".join(lines)
 
     def _expected_instead(self) -> str:

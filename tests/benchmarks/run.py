@@ -37,7 +37,7 @@ def run(case: Case, *, rounds: int | None, quick: bool, only: Sequence[str]) -> 
         return
     with kept_awake() if case.awake else contextlib.nullcontext(True) as granted:
         if not granted:
-            print(f"{case.name}: left out, this user may not keep the processors awake")
+            print(f"\n{case.title}  [{case.name}]\n  left out: only root may keep the processors awake, usually")
             return
         for first in range(0, rounds, _LIFETIME):
             numbers = range(first, min(first + _LIFETIME, rounds))

@@ -196,7 +196,10 @@ def test_a_request_is_shown_whole_although_its_first_byte_was_wrong(project: Pro
 @pytest.mark.parametrize(
     ("requests", "hint"),
     [
-        ("AA", "test_it.py:3 expects it 1 time and not again; times() takes more"),
+        (
+            "AA",
+            "it came 1 time already, as test_it.py:3 expects; .times(2) there, or another on(), expects it once more",
+        ),
         ("BA", "test_it.py:4 expects it at another point; after serial_script.any_order() the order does not matter"),
         ("AC", None),
     ],
