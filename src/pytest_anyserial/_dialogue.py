@@ -150,8 +150,8 @@ class SerialExpectation:
     def hint(self) -> str:
         """What to do when it came and was not its turn."""
         if self.is_used_up:
-            came = count(self._seen, "time")
-            return f"it came {came} already, as {self._place} expects; .times({self._seen + 1}) there, or another on(), expects it once more"
+            came, more = count(self._seen, "time"), f".times({self._seen + 1}) there, or another on(),"
+            return f"it came {came} already, as {self._place} expects; {more} expects it once more"
         return f"{self._place} expects it at another point; after serial_script.any_order() the order does not matter"
 
     def expected_lines(self) -> Iterator[str]:
