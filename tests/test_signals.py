@@ -1,0 +1,299 @@
+"""A signal handler that raises, at whatever moment, loses no byte, counts every byte and leaves no port busy."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import anyio
+import pytest
+
+import anyserial
+from anyserial import SerialClosedError, SerialPort, open_serial_port, sync
+from anyserial.testing import PtyPair, pty_pair, serial_port_pair
+
+from .support import descriptors, leaked, raw_fd
+from .sync_support import Background
+from .sync_support import until as until_blocking
+
+_LIBRARY = str(Path(anyserial.__file__).parent)
+_PATTERN = bytes(range(251)) * 400
+#: Interruptions without which a test shows nothing.
+_ENOUGH = 20
+
+
+class Interrupt(KeyboardInterrupt):
+    """Ctrl-C, as the default handler of SIGINT raises it."""
+
+
+class Interruptions:
+    """Raises in this thread, at random moments at which code of the library runs.
+
+    Event loops are no better at this than others: a signal that raises inside one may lose a callback. So what the
+    interpreter was about to run has to be a frame of the library.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.armed = False
+        self._deadline = time.monotonic() + 20
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        if not self.armed:
+            return
+        if frame is not None and frame.f_code.co_filename.startswith(_LIBRARY):
+            self.count += 1
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            raise Interrupt
+        self.arm()
+
+    def arm(self) -> None:
+        """One more, in a moment."""
+        self.armed = True
+        signal.setitimer(signal.ITIMER_REAL, random.uniform(5e-6, 2e-4))
+
+    @contextlib.contextmanager
+    def during(self, *more: type[Exception]) -> Iterator[None]:
+        """Interrupt the block at some moment, or let it end before; `more` are errors that are fine as well."""
+        try:
+            self.arm()
+            yield
+        except (Interrupt, *more):
+            pass
+        finally:
+            self.armed = False
+
+    @property
+    def go_on(self) -> bool:
+        """Whether there is more to try."""
+        late = time.monotonic() > self._deadline
+        assert not late or self.count >= _ENOUGH, f"only {self.count} interruptions: this shows nothing"
+        return not late
+
+
+@pytest.fixture
+def interruptions() -> Iterator[Interruptions]:
+    found = Interruptions()
+    previous = signal.signal(signal.SIGALRM, found.handle)
+    try:
+        yield found
+    finally:
+        found.armed = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+def feed(path: str, data: bytes) -> Background:
+    """Write all of `data` to the tty at `path`, in a thread, in pieces of all sizes."""
+
+    def write() -> None:
+        fd = os.open(path, os.O_RDWR | os.O_NOCTTY)
+        try:
+            sent = 0
+            while sent < len(data):
+                sent += os.write(fd, data[sent : sent + random.randint(1, 300)])
+        finally:
+            # Not before it has left the pty, whose last close would drop it.
+            time.sleep(0.2)
+            os.close(fd)
+
+    return Background(write)
+
+
+@contextlib.contextmanager
+def collecting(path: str) -> Iterator[bytearray]:
+    """What arrives at the tty at `path`, read by a thread."""
+    found, over = bytearray(), threading.Event()
+    with raw_fd(path) as fd:
+
+        def read() -> None:
+            while not over.is_set():
+                try:
+                    found.extend(os.read(fd, 4096))
+                except BlockingIOError:
+                    time.sleep(0.0005)
+
+        reader = Background(read)
+        try:
+            yield found
+        finally:
+            over.set()
+            reader.result()
+
+
+RECEIVE: dict[str, Callable[[Any], Any]] = {
+    "receive": lambda port: port.receive(random.randint(1, 64)),
+    "receive_available": lambda port: port.receive_available(limit=random.randint(1, 64)),
+}
+
+
+async def receive_into(port: SerialPort) -> bytes:
+    buffer = bytearray(random.randint(1, 64))
+    count = await port.receive_into(buffer)
+    return bytes(buffer[:count])
+
+
+def run(backend: tuple[str, dict[str, Any]], main: Callable[[], Any], interruptions: Interruptions) -> None:
+    """Run `main` to its end, and go on where the loop was when an interruption came through it."""
+    name, options = backend
+    if name == "trio":
+        anyio.run(main, backend=name)
+        return
+    factory = asyncio.new_event_loop
+    if options["use_uvloop"]:
+        factory = pytest.importorskip("uvloop").new_event_loop
+    loop = factory()
+    try:
+        task = loop.create_task(main())
+        while not task.done():
+            with contextlib.suppress(Interrupt):
+                loop.run_until_complete(task)
+        task.result()
+        loop.run_until_complete(loop.shutdown_default_executor())
+    finally:
+        loop.close()
+
+
+@pytest.mark.parametrize("name", [*RECEIVE, "receive_into"])
+def test_an_interrupted_receive_loses_no_byte(
+    anyio_backend: tuple[str, dict[str, Any]], interruptions: Interruptions, name: str
+) -> None:
+    """L-102, L-104: on every loop; each byte comes out once, and the port is never left busy."""
+    receive = RECEIVE.get(name, receive_into)
+    before = descriptors()
+    got = bytearray()
+
+    async def main() -> None:
+        with pty_pair() as pair:
+            async with await open_serial_port(pair.path_a) as port:
+                feeder = feed(pair.path_b, _PATTERN)
+                while len(got) < len(_PATTERN) and interruptions.go_on:
+                    with interruptions.during():
+                        got.extend(await receive(port))
+                assert feeder.result() is None
+
+    run(anyio_backend, main, interruptions)
+    assert bytes(got) == _PATTERN[: len(got)]
+    assert len(got) == len(_PATTERN)
+    assert interruptions.count >= _ENOUGH
+    until_blocking(lambda: not leaked(before))
+
+
+def test_an_interrupted_send_counts_every_byte(
+    anyio_backend: tuple[str, dict[str, Any]], interruptions: Interruptions
+) -> None:
+    """L-62, L-104: on every loop; the growth of `bytes_sent` is what the far end got."""
+
+    async def main() -> None:
+        with pty_pair() as pair, collecting(pair.path_b) as arrived:
+            async with await open_serial_port(pair.path_a) as port:
+                while port.stats().bytes_sent < len(_PATTERN) and interruptions.go_on:
+                    sent = port.stats().bytes_sent
+                    with interruptions.during():
+                        await port.send(_PATTERN[sent : sent + random.randint(1, 100)])
+                with anyio.fail_after(5):
+                    while len(arrived) < port.stats().bytes_sent:
+                        await anyio.sleep(0.001)
+                assert bytes(arrived) == _PATTERN
+
+    run(anyio_backend, main, interruptions)
+    assert interruptions.count >= _ENOUGH
+
+
+@pytest.mark.parametrize("name", [*RECEIVE, "receive_into"])
+def test_an_interrupted_blocking_receive_loses_no_byte(
+    ptys: PtyPair, interruptions: Interruptions, name: str
+) -> None:
+    """L-152, L-149: each byte comes out once, and neither a later call nor a close finds the port busy."""
+    got = bytearray()
+    with sync.open_serial_port(ptys.path_a) as port:
+        feeder = feed(ptys.path_b, _PATTERN)
+        buffer = bytearray(64)
+        while len(got) < len(_PATTERN) and interruptions.go_on:
+            timeout = random.choice([0, 0.001, 5])
+            with interruptions.during(TimeoutError):
+                if name == "receive_into":
+                    got.extend(buffer[: port.receive_into(buffer, timeout=timeout)])
+                else:
+                    got.extend(getattr(port, name)(timeout=timeout))
+        feeder.result()
+        assert bytes(got) == _PATTERN[: len(got)]
+        assert len(got) == len(_PATTERN)
+        assert interruptions.count >= _ENOUGH
+        # From another thread, which would wait for a call that only seems to be inside.
+        Background(port.close).result()
+
+
+def test_an_interrupted_blocking_send_counts_every_byte(ptys: PtyPair, interruptions: Interruptions) -> None:
+    """L-151, L-152: the growth of `bytes_sent` is what the far end got."""
+    with collecting(ptys.path_b) as arrived, sync.open_serial_port(ptys.path_a) as port:
+        while port.stats().bytes_sent < len(_PATTERN) and interruptions.go_on:
+            sent = port.stats().bytes_sent
+            with interruptions.during(TimeoutError):
+                port.send(_PATTERN[sent : sent + random.randint(1, 100)], timeout=random.choice([0, 0.001, 5]))
+        until_blocking(lambda: len(arrived) == port.stats().bytes_sent)
+        assert bytes(arrived) == _PATTERN
+        assert interruptions.count >= _ENOUGH
+
+
+def test_an_interrupted_close_releases_the_device(
+    anyio_backend: tuple[str, dict[str, Any]], interruptions: Interruptions
+) -> None:
+    """L-90: closing once more finishes what was left undone, and if not that, the end of the port does."""
+    before = descriptors()
+
+    async def main() -> None:
+        for _ in range(150):
+            for make in pty_pair, None:
+                with contextlib.ExitStack() as stack:
+                    if make is None:
+                        port, peer = serial_port_pair()
+                        stack.callback(peer._abort)
+                    else:
+                        port = await open_serial_port(stack.enter_context(make()).path_a)
+                    with interruptions.during():
+                        await port.aclose()
+                    await port.aclose()
+                    with pytest.raises(SerialClosedError):
+                        port.input_waiting()
+                    del port
+
+    run(anyio_backend, main, interruptions)
+    assert interruptions.count >= _ENOUGH
+    until_blocking(lambda: not leaked(before))
+
+
+@pytest.mark.anyio
+async def test_ctrl_c_between_a_read_and_its_result(anyio_backend: tuple[str, dict[str, Any]], ptys: PtyPair) -> None:
+    """L-102: a runner's handler cancels the task in the loop's own callback; the bytes wait for the next call."""
+    if anyio_backend[0] != "asyncio":
+        pytest.skip("trio reads in the waiting task")
+    async with await open_serial_port(ptys.path_a) as port:
+        task = asyncio.current_task()
+        assert task is not None
+        read = port._backend.read_reported
+
+        def reading(view: memoryview) -> int | None:
+            count = read(view)
+            if count:
+                task.cancel()
+            return count
+
+        port._backend.read_reported = reading
+        with raw_fd(ptys.path_b) as far:
+            asyncio.get_running_loop().call_later(0.02, os.write, far, b"abcd")
+            with pytest.raises(asyncio.CancelledError):
+                await port.receive()
+            if hasattr(task, "uncancel"):
+                task.uncancel()
+            assert port.input_waiting() == 4
+            assert await port.receive() == b"abcd"
