@@ -7,6 +7,7 @@ import contextlib
 import os
 import random
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,9 +27,8 @@ from .sync_support import Background
 from .sync_support import until as until_blocking
 
 _LIBRARY = str(Path(anyserial.__file__).parent)
-_PATTERN = bytes(range(251)) * 400
-#: Interruptions without which a test shows nothing.
-_ENOUGH = 20
+#: Interruptions and bytes without which a test shows nothing.
+_ENOUGH, _AT_LEAST = 40, 5000
 
 
 class Interrupt(KeyboardInterrupt):
@@ -36,7 +36,7 @@ class Interrupt(KeyboardInterrupt):
 
 
 class Interruptions:
-    """Raises in this thread, at random moments at which code of the library runs.
+    """Raises in the main thread, at random moments at which code of the library runs.
 
     Event loops are no better at this than others: a signal that raises inside one may lose a callback. So what the
     interpreter was about to run has to be a frame of the library.
@@ -44,69 +44,84 @@ class Interruptions:
 
     def __init__(self) -> None:
         self.count = 0
-        self.armed = False
-        self._deadline = time.monotonic() + 20
+        self._armed = False
+        self._over = False
+        self._deadline = time.monotonic() + 15
+        self._sender = Background(self._send)
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        if not self.armed:
-            return
-        if frame is not None and frame.f_code.co_filename.startswith(_LIBRARY):
+        if self._armed and frame is not None and frame.f_code.co_filename.startswith(_LIBRARY):
             self.count += 1
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            self._armed = False
             raise Interrupt
-        self.arm()
 
-    def arm(self) -> None:
-        """One more, in a moment."""
-        self.armed = True
-        signal.setitimer(signal.ITIMER_REAL, random.uniform(5e-6, 2e-4))
+    def _send(self) -> None:
+        while not self._over:
+            time.sleep(random.choice([0, 5e-6, 5e-5, 2e-4]))
+            if self._armed:
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR2)
+
+    def end(self) -> None:
+        self._armed, self._over = False, True
+        self._sender.result()
 
     @contextlib.contextmanager
     def during(self, *more: type[Exception]) -> Iterator[None]:
         """Interrupt the block at some moment, or let it end before; `more` are errors that are fine as well."""
         try:
-            self.arm()
+            self._armed = True
             yield
         except (Interrupt, *more):
             pass
         finally:
-            self.armed = False
+            self._armed = False
 
     @property
     def go_on(self) -> bool:
-        """Whether there is more to try."""
-        late = time.monotonic() > self._deadline
-        assert not late or self.count >= _ENOUGH, f"only {self.count} interruptions: this shows nothing"
-        return not late
+        """Whether there were too few."""
+        assert time.monotonic() < self._deadline, f"only {self.count} interruptions in all this time"
+        return self.count < _ENOUGH
 
 
 @pytest.fixture
 def interruptions() -> Iterator[Interruptions]:
     found = Interruptions()
-    previous = signal.signal(signal.SIGALRM, found.handle)
+    previous, interval = signal.signal(signal.SIGUSR2, found.handle), sys.getswitchinterval()
+    # The thread that sends the signals gets its turn as often as possible.
+    sys.setswitchinterval(1e-6)
     try:
         yield found
     finally:
-        found.armed = False
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
+        found.end()
+        sys.setswitchinterval(interval)
+        signal.signal(signal.SIGUSR2, previous)
 
 
-def feed(path: str, data: bytes) -> Background:
-    """Write all of `data` to the tty at `path`, in a thread, in pieces of all sizes."""
+class Feeder:
+    """Writes the pattern to the tty at `path`, in a thread and in pieces of all sizes, until it is stopped."""
 
-    def write() -> None:
-        fd = os.open(path, os.O_RDWR | os.O_NOCTTY)
-        try:
-            sent = 0
-            while sent < len(data):
-                sent += os.write(fd, data[sent : sent + random.randint(1, 300)])
-        finally:
-            # Not before it has left the pty, whose last close would drop it.
-            time.sleep(0.2)
-            os.close(fd)
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self.over = False
+        self.total = 0
+        self.writer = Background(self._write)
 
-    return Background(write)
+    def _write(self) -> None:
+        with raw_fd(self._path) as fd:
+            while not self.over or self.total < _AT_LEAST:
+                with contextlib.suppress(BlockingIOError):
+                    self.total += os.write(fd, pattern(self.total, random.randint(1, 300)))
+
+    def stop(self) -> int:
+        """How many bytes it has written in all."""
+        self.over = True
+        self.writer.result()
+        return self.total
+
+
+def pattern(start: int, size: int) -> bytes:
+    """A piece of an endless stream in which a byte that is missing, or there twice, shows."""
+    return bytes((n * 7 + n // 251) % 256 for n in range(start, start + size))
 
 
 @contextlib.contextmanager
@@ -142,7 +157,7 @@ async def receive_into(port: SerialPort) -> bytes:
     return bytes(buffer[:count])
 
 
-def run(backend: tuple[str, dict[str, Any]], main: Callable[[], Any], interruptions: Interruptions) -> None:
+def run(backend: tuple[str, dict[str, Any]], main: Callable[[], Any]) -> None:
     """Run `main` to its end, and go on where the loop was when an interruption came through it."""
     name, options = backend
     if name == "trio":
@@ -175,16 +190,17 @@ def test_an_interrupted_receive_loses_no_byte(
     async def main() -> None:
         with pty_pair() as pair:
             async with await open_serial_port(pair.path_a) as port:
-                feeder = feed(pair.path_b, _PATTERN)
-                while len(got) < len(_PATTERN) and interruptions.go_on:
+                feeder = Feeder(pair.path_b)
+                while interruptions.go_on:
                     with interruptions.during():
                         got.extend(await receive(port))
-                assert feeder.result() is None
+                feeder.over = True
+                with anyio.fail_after(5):
+                    while len(got) < feeder.total or not feeder.writer.done:
+                        got.extend(await receive(port))
 
-    run(anyio_backend, main, interruptions)
-    assert bytes(got) == _PATTERN[: len(got)]
-    assert len(got) == len(_PATTERN)
-    assert interruptions.count >= _ENOUGH
+    run(anyio_backend, main)
+    assert bytes(got) == pattern(0, len(got))
     until_blocking(lambda: not leaked(before))
 
 
@@ -196,17 +212,16 @@ def test_an_interrupted_send_counts_every_byte(
     async def main() -> None:
         with pty_pair() as pair, collecting(pair.path_b) as arrived:
             async with await open_serial_port(pair.path_a) as port:
-                while port.stats().bytes_sent < len(_PATTERN) and interruptions.go_on:
-                    sent = port.stats().bytes_sent
+                while interruptions.go_on or port.stats().bytes_sent < _AT_LEAST:
+                    data = pattern(port.stats().bytes_sent, random.randint(1, 100))
                     with interruptions.during():
-                        await port.send(_PATTERN[sent : sent + random.randint(1, 100)])
+                        await port.send(data)
                 with anyio.fail_after(5):
                     while len(arrived) < port.stats().bytes_sent:
                         await anyio.sleep(0.001)
-                assert bytes(arrived) == _PATTERN
+                assert bytes(arrived) == pattern(0, port.stats().bytes_sent)
 
-    run(anyio_backend, main, interruptions)
-    assert interruptions.count >= _ENOUGH
+    run(anyio_backend, main)
 
 
 @pytest.mark.parametrize("name", [*RECEIVE, "receive_into"])
@@ -216,19 +231,21 @@ def test_an_interrupted_blocking_receive_loses_no_byte(
     """L-152, L-149: each byte comes out once, and neither a later call nor a close finds the port busy."""
     got = bytearray()
     with sync.open_serial_port(ptys.path_a) as port:
-        feeder = feed(ptys.path_b, _PATTERN)
+        feeder = Feeder(ptys.path_b)
         buffer = bytearray(64)
-        while len(got) < len(_PATTERN) and interruptions.go_on:
+        while interruptions.go_on:
             timeout = random.choice([0, 0.001, 5])
             with interruptions.during(TimeoutError):
                 if name == "receive_into":
                     got.extend(buffer[: port.receive_into(buffer, timeout=timeout)])
                 else:
                     got.extend(getattr(port, name)(timeout=timeout))
-        feeder.result()
-        assert bytes(got) == _PATTERN[: len(got)]
-        assert len(got) == len(_PATTERN)
-        assert interruptions.count >= _ENOUGH
+        feeder.over = True
+        while len(got) < feeder.total or not feeder.writer.done:
+            with contextlib.suppress(TimeoutError):
+                got.extend(port.receive(timeout=0.05))
+        assert len(got) == feeder.stop()
+        assert bytes(got) == pattern(0, len(got))
         # From another thread, which would wait for a call that only seems to be inside.
         Background(port.close).result()
 
@@ -236,13 +253,12 @@ def test_an_interrupted_blocking_receive_loses_no_byte(
 def test_an_interrupted_blocking_send_counts_every_byte(ptys: PtyPair, interruptions: Interruptions) -> None:
     """L-151, L-152: the growth of `bytes_sent` is what the far end got."""
     with collecting(ptys.path_b) as arrived, sync.open_serial_port(ptys.path_a) as port:
-        while port.stats().bytes_sent < len(_PATTERN) and interruptions.go_on:
-            sent = port.stats().bytes_sent
+        while interruptions.go_on or port.stats().bytes_sent < _AT_LEAST:
+            data = pattern(port.stats().bytes_sent, random.randint(1, 100))
             with interruptions.during(TimeoutError):
-                port.send(_PATTERN[sent : sent + random.randint(1, 100)], timeout=random.choice([0, 0.001, 5]))
+                port.send(data, timeout=random.choice([0, 0.001, 5]))
         until_blocking(lambda: len(arrived) == port.stats().bytes_sent)
-        assert bytes(arrived) == _PATTERN
-        assert interruptions.count >= _ENOUGH
+        assert bytes(arrived) == pattern(0, port.stats().bytes_sent)
 
 
 def test_an_interrupted_close_releases_the_device(
@@ -252,7 +268,7 @@ def test_an_interrupted_close_releases_the_device(
     before = descriptors()
 
     async def main() -> None:
-        for _ in range(150):
+        while interruptions.go_on:
             for make in pty_pair, None:
                 with contextlib.ExitStack() as stack:
                     if make is None:
@@ -267,8 +283,7 @@ def test_an_interrupted_close_releases_the_device(
                         port.input_waiting()
                     del port
 
-    run(anyio_backend, main, interruptions)
-    assert interruptions.count >= _ENOUGH
+    run(anyio_backend, main)
     until_blocking(lambda: not leaked(before))
 
 

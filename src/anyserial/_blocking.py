@@ -133,11 +133,13 @@ class BlockingTransfers:
             view = port._sized_buffer(depth or backend.input_waiting(), limit)
             held = port._held()
             count = self._try_read(view)
+            if count == 0:
+                port._require_data(0)
             if count is not None:
-                if held:
-                    count = port._read_behind(view, count)
                 try:
-                    return view[: port._require_data(count)].tobytes()
+                    if held:
+                        count = port._read_behind(view, count)
+                    return view[:count].tobytes()
                 except BaseException:
                     self._hold(view[:count])
                     raise

@@ -178,9 +178,6 @@ class FdBackend:
         except OSError:
             # The next read says so.
             return held
-        except BaseException:
-            self.hold(view[:held])
-            raise
 
     def drop_held(self) -> None:
         """Forget them."""

@@ -210,7 +210,7 @@ class SerialPort(ByteStream):
         view = writable_bytes(buffer)
 
         async def fill() -> int:
-            return self._require_data(await self._read_some(view))
+            return await self._read_some(view) or self._require_data(0)
 
         try:
             return await self._exclusively(self._receiving, fill)
@@ -237,10 +237,10 @@ class SerialPort(ByteStream):
                 depth = self._backend.input_waiting()
             view = self._sized_buffer(depth, limit)
             held = self._held()
-            count = self._require_data(await self._read_some(view))
-            if held:
-                count = self._read_behind(view, count)
+            count = await self._read_some(view) or self._require_data(0)
             try:
+                if held:
+                    count = self._read_behind(view, count)
                 return view[:count].tobytes()
             except BaseException:
                 self._hold(view[:count])
