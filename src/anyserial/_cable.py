@@ -87,11 +87,16 @@ class End:
         """Held by whatever is at work on either end."""
         return self._lock
 
-    def take_signal(self) -> Signal | None:
-        """Give the descriptor away for closing; None if that has happened."""
+    @property
+    def signal(self) -> Signal:
+        """What shows whether a read or a write would do something; whoever opened the end closes it."""
+        assert self._signal is not None
+        return self._signal
+
+    def drop_signal(self) -> None:
+        """Show nothing any more."""
         with self._lock:
-            signal, self._signal = self._signal, None
-            return signal
+            self._signal = None
 
     def _forget(self) -> None:
         """In a forked child: the descriptor and the timers are the parent's; what has arrived stays readable here."""

@@ -60,6 +60,8 @@ class MockBackend(FdBackend):
         self.is_open = False
         self.break_asserted = False
         self._end = end
+        self._signal = end.signal
+        self._left = False
 
     @classmethod
     def pair(
@@ -114,15 +116,16 @@ class MockBackend(FdBackend):
 
     def close(self) -> None:
         """Release this end; the peer sees an end of file when it has what was sent."""
-        # The end of the cable lets go at once, the descriptor when its loop has forgotten it.
-        with self._end.lock:
-            signal = self._end.take_signal()
-            if signal is None:
-                return
-            self.is_open = False
-            self.break_asserted = False
-            self._release()
+        # Each step may be done twice: a signal handler may have ended the first close between them. The cable does not
+        # show anything on the descriptor any more, before that goes.
+        self._end.drop_signal()
+        signal = self._signal
         self.detach(lambda _: signal.close())
+        self.is_open = False
+        self.break_asserted = False
+        if not self._left:
+            self._release()
+            self._left = True
 
     def _release(self) -> None:
         self._end.close()
