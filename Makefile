@@ -170,7 +170,7 @@ clean:
 .venvs/%/wheels.stamp: .venvs/%/stamp
 	.venvs/$*/bin/python -m pip wheel --quiet --constraint .ci/constraints.txt --no-build-isolation \
 	    --wheel-dir .venvs/$*/wheels '.[pytest]'
-	rm .venvs/$*/wheels/anyserial-*
+	rm .venvs/$*/wheels/pytest_anyserial-*
 	touch $@
 
 .venvs/bench/stamp: $(PINS) .ci/constraints-bench.txt

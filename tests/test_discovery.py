@@ -301,7 +301,7 @@ async def test_a_missing_package_is_named_with_the_command_to_install_it(
 ) -> None:
     """L-136: the extra has the name of the backend."""
     monkeypatch.setitem(sys.modules, module, None)  # type: ignore[arg-type]
-    with pytest.raises(ImportError, match=rf"pip install 'anyserial\[discovery-{backend}\]'"):
+    with pytest.raises(ImportError, match=rf"pip install 'pytest-anyserial\[discovery-{backend}\]'"):
         await list_serial_ports(backend=backend)
 
 

@@ -111,11 +111,11 @@ def run(program, *arguments):
 
 
 def requirements():
-    return [Requirement(text) for text in importlib.metadata.requires("anyserial") or []]
+    return [Requirement(text) for text in importlib.metadata.requires("pytest-anyserial") or []]
 
 
 def installed(extra="", **environment):
-    """What `pip install anyserial[extra]` asks for in `environment`, without the markers."""
+    """What `pip install pytest-anyserial[extra]` asks for in `environment`, without the markers."""
     return {
         f"{requirement.name}{requirement.specifier}"
         for requirement in requirements()
@@ -169,7 +169,7 @@ def test_public_objects_have_a_docstring():
 def test_the_version_is_the_installed_one():
     """L-07: `__version__` is a non-empty string, the one in the metadata."""
     assert isinstance(anyserial.__version__, str)
-    assert anyserial.__version__ == importlib.metadata.version("anyserial") != ""
+    assert anyserial.__version__ == importlib.metadata.version("pytest-anyserial") != ""
 
 
 @pytest.mark.parametrize("package", ["anyserial", "pytest_anyserial"])
@@ -276,7 +276,7 @@ def test_a_later_syntax_would_be_found():
 
 def test_python_versions_and_hosts():
     """C1, D10: Python 3.11 and later; the classifiers name 3.11 to 3.14, POSIX and Windows."""
-    metadata = importlib.metadata.metadata("anyserial")
+    metadata = importlib.metadata.metadata("pytest-anyserial")
     supported = SpecifierSet(metadata["Requires-Python"])
     assert "3.11" in supported
     assert "3.14" in supported
@@ -311,7 +311,7 @@ EXTRAS = {
 def test_an_extra_adds_its_package_where_it_exists(extra, platform):
     """L-04, A18, D4: an extra whose marker is false installs cleanly and adds nothing."""
     wanted, platforms = EXTRAS[extra]
-    assert extra in importlib.metadata.metadata("anyserial").get_all("Provides-Extra")
+    assert extra in importlib.metadata.metadata("pytest-anyserial").get_all("Provides-Extra")
     added = installed(extra, sys_platform=platform) - installed(sys_platform=platform)
     assert added == ({wanted} if platform in platforms else set())
 
