@@ -67,10 +67,12 @@ class _Provider(BlockingPortalProvider):
                     self._running = None
 
     def forget(self) -> None:
-        """In a forked child: as new, whoever holds a reference to it."""
+        """In a forked child: be as new, also for code that has kept a reference to it."""
         if self._running is not None:
             stop_in_forked_child(self._running)
-        self.__init__(self.backend, self.backend_options)  # type: ignore[misc]
+        fresh = _Provider(self.backend, self.backend_options)
+        self.__dict__.clear()
+        self.__dict__.update(fresh.__dict__)
 
 
 _provider: Final = _Provider()

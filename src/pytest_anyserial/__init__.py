@@ -185,7 +185,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", _MARKER)
     bench_file = _names.bench_file(config)
     if bench_file is not None or config.getoption("--serial-report"):
-        _library.require()
+        _library.require_for_run()
     if bench_file is not None:
         from . import _hardware
 
@@ -225,7 +225,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if NAMES.isdisjoint(metafunc.fixturenames) and metafunc.definition.get_closest_marker("anyserial") is None:
         return
     try:
-        _library.require()
+        _library.require_for_run()
         from . import _matrix
 
         _matrix.generate(metafunc)

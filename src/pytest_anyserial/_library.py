@@ -19,7 +19,7 @@ _DISTRIBUTION: Final = "pytest-anyserial"
 _OURS: Final = Path(__file__).parent.with_name("anyserial")
 
 
-class ForeignLibraryError(ImportError, pytest.UsageError):
+class ForeignLibraryError(ImportError):
     """The package `anyserial` that Python finds is not the library of this plugin."""
 
 
@@ -37,6 +37,18 @@ def require() -> None:
         raise ForeignLibraryError(f"'anyserial' cannot be imported ({plain(str(exc))}). {_reinstall()}") from exc
     if getattr(library, "__distribution__", None) != _DISTRIBUTION:
         raise ForeignLibraryError(_advice(_folder(library)))
+
+
+def require_for_run() -> None:
+    """Import the library for a run of pytest.
+
+    Raises:
+        pytest.UsageError: It is not ours, or only a part of it is left.
+    """
+    try:
+        require()
+    except ForeignLibraryError as exc:
+        raise pytest.UsageError(str(exc)) from None
 
 
 def _advice(folder: Path) -> str:
