@@ -1,4 +1,4 @@
-"""What the source distribution holds: all that git has, so that `make demo` and `make test` work where it is unpacked."""
+"""What the source distribution holds: what git has, so that `make demo` and `make test` work in an unpacked one."""
 
 from __future__ import annotations
 
