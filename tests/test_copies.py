@@ -13,6 +13,7 @@ import pytest
 from anyserial import exceptions
 from anyserial.exceptions import PortNotFoundError, SerialError, errno_to_exception
 from anyserial.testing import FaultAction, FaultEvent, FaultPlan, FiredFault
+from pytest_anyserial._bench import BenchFileError
 
 T = TypeVar("T")
 
@@ -91,6 +92,14 @@ def test_a_copied_error_is_independent() -> None:
     twin.filename = "/dev/other"
     twin.add_note("only here")
     assert (error.filename, getattr(error, "__notes__", [])) == ("/dev/ttyUSB0", [])
+
+
+@each_way
+def test_an_error_of_a_bench_file_survives_copying(way: Callable[[T], T]) -> None:
+    """H-01: pytest-xdist sends it from one process to another; each problem stays a problem."""
+    error = BenchFileError(("hil.toml: ports.a: no match", "hil.toml: links: none"))
+    twin = way(error)
+    assert (twin.problems, str(twin)) == (error.problems, "hil.toml: ports.a: no match\nhil.toml: links: none")
 
 
 @each_way
