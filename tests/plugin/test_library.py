@@ -117,6 +117,16 @@ def test_a_library_with_missing_files_is_named(tmp_path: Path, site: Path, missi
         assert REINSTALL in output
 
 
+def test_a_library_installed_over_another_is_named(tmp_path: Path, site: Path) -> None:
+    """P-04: as `pip install anyserial pytest-anyserial` leaves it: a folder of the other hides a module of ours."""
+    write(site / "anyserial" / "_backend", {"__init__.py": ""})
+    status, output = run(tmp_path / "project", "a test with a fixture", site, test="def test_it(serial_link): pass\n")
+    assert status == pytest.ExitCode.USAGE_ERROR
+    (line,) = [line for line in output.splitlines() if "cannot be imported" in line]
+    assert line.startswith("ERROR: test_it.py::test_it: 'anyserial' cannot be imported (cannot import name ")
+    assert line.endswith(f". Run: {REINSTALL}")
+
+
 def test_a_run_that_does_not_use_it_may_have_a_foreign_library(tmp_path: Path) -> None:
     """P-03, P-04: a project on the other library is not disturbed."""
     folder = write(tmp_path / "shared" / "anyserial", FOREIGN)
