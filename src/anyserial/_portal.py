@@ -8,7 +8,6 @@ import contextvars
 import functools
 import logging
 import math
-import os
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from queue import Empty, SimpleQueue
@@ -19,6 +18,7 @@ import anyio
 from anyio import lowlevel
 from anyio.from_thread import BlockingPortal, BlockingPortalProvider
 
+from ._fork import in_forked_child
 from ._policy import warn_from_elsewhere, warner
 
 _T = TypeVar("_T")
@@ -85,13 +85,6 @@ def portal_provider() -> BlockingPortalProvider:
     until then `configure_portal` raises `RuntimeError`. It is the same object for the whole process.
     """
     return _provider
-
-
-def in_forked_child(callback: Callable[[], object]) -> None:
-    """Call `callback` in every child that this process forks, where the OS can fork."""
-    at_fork: Callable[..., None] | None = getattr(os, "register_at_fork", None)
-    if at_fork is not None:
-        at_fork(after_in_child=callback)
 
 
 # The child has no copy of the loop's thread, and a lock may have been held by a thread that is gone.
