@@ -230,6 +230,11 @@ def test_code_beside_the_ports_shares_their_loop(ptys: PtyPair, opens: LoopOfOpe
     until(lambda: set(threading.enumerate()) <= threads)
 
 
+def test_the_provider_has_the_name_that_drivers_import() -> None:
+    """P-122: drivers on a registry take it by its name in another implementation of this API."""
+    assert sync._get_provider is sync.portal_provider
+
+
 def test_an_entry_of_the_provider_counts_as_a_port() -> None:
     """P-122, A26: the choice of the loop is refused while code runs on it, and free again afterwards."""
     pytest.importorskip("trio")
