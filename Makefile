@@ -2,6 +2,7 @@
 # make test      this project's tests on one Python
 # make check     the whole gate, as CI runs it: lint, types, coverage, other Pythons, oldest dependencies
 # make lint | types | coverage | python-3.12 | oldest      one part of the gate
+# make sdist     the example driver's tests again, from an unpacked source distribution
 # make docs      the pages as a site in build/docs; a warning is an error, and nothing comes from the network
 # make pictures  run what the pictures in docs/ show, and draw them again
 # make tutorial  the tutorial, typed into an empty folder where only the built package is installed
@@ -19,7 +20,7 @@
 VERSIONS := 3.11 3.12 3.13
 LEARNERS := 3.11 3.13
 EXAMPLE  := docs/examples/modbus_meter
-PINS     := pyproject.toml $(EXAMPLE)/pyproject.toml .ci/constraints.txt .ci/venv Makefile
+PINS     := pyproject.toml $(EXAMPLE)/pyproject.toml .ci/constraints.txt .ci/pip .ci/venv Makefile
 
 DEMO  := -e '.[pytest]' -e '$(EXAMPLE)[test]'
 TESTS := $(DEMO) hypothesis jsonschema markdown-it-py pytest-asyncio pytest-randomly pytest-repeat pytest-timeout \
@@ -37,7 +38,7 @@ PYTEST := -m pytest --timeout 120
 # pyright runs on the pinned node, not on what the machine may have.
 export PYRIGHT_PYTHON_GLOBAL_NODE := 0
 
-.PHONY: demo test check lint types coverage pythons oldest docs pictures tutorial plugins kit hil hil-1 hil-2 rs485 drivers bench format clean
+.PHONY: demo test check lint types coverage pythons oldest sdist docs pictures tutorial plugins kit hil hil-1 hil-2 rs485 drivers bench format clean
 
 demo: .venv/stamp
 	cd $(EXAMPLE) && "$(CURDIR)/.venv/bin/python" -m pytest -v --serial-links=mock,pty
@@ -45,7 +46,7 @@ demo: .venv/stamp
 test: .venvs/dev/stamp
 	$(DEV)/python $(PYTEST) -n 2
 
-check: lint types coverage pythons oldest plugins kit drivers docs tutorial demo
+check: lint types coverage pythons oldest plugins kit drivers docs tutorial demo sdist
 
 lint: .venvs/dev/tools.stamp
 	$(DEV)/ruff check .
@@ -109,6 +110,13 @@ plugins: .venvs/plugins/stamp .venvs/embedded/stamp
 	.venvs/plugins/bin/python tests/beside.py anyserial asyncio trio timeout xdist repeat randomly rerun html all
 	.venvs/embedded/bin/python tests/beside.py embedded
 
+# Unpacked outside of this checkout, so that nothing of it is found by accident.
+sdist: .venvs/dev/stamp
+	rm -rf build/sdist
+	$(DEV)/python -m hatchling build --target sdist --directory build/sdist
+	unpacked=$$(mktemp -d); trap 'rm -rf "$$unpacked"' EXIT; \
+	tar -xf build/sdist/*.tar.gz -C "$$unpacked" && $(MAKE) --no-print-directory -C "$$unpacked"/*/ demo
+
 docs: .venvs/docs/stamp
 	.venvs/docs/bin/python -m sphinx --fail-on-warning --keep-going --fresh-env --quiet docs build/docs
 	@echo "build/docs/index.html"
@@ -168,9 +176,8 @@ clean:
 
 # What the tutorial installs, so that it needs no network.
 .venvs/%/wheels.stamp: .venvs/%/stamp
-	.venvs/$*/bin/python -m pip wheel --quiet --constraint .ci/constraints.txt --no-build-isolation \
-	    --wheel-dir .venvs/$*/wheels '.[pytest]'
-	rm .venvs/$*/wheels/anyserial-*
+	.ci/pip .venvs/$* wheel --constraint .ci/constraints.txt --no-build-isolation --wheel-dir .venvs/$*/wheels '.[pytest]'
+	rm .venvs/$*/wheels/pytest_anyserial-*
 	touch $@
 
 .venvs/bench/stamp: $(PINS) .ci/constraints-bench.txt

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 project = "anyserial"
 copyright = "the anyserial contributors"  # noqa: A001
-release = metadata.version("anyserial")
+release = metadata.version("pytest-anyserial")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["examples/*/src", "examples/*/tests", "**/.*"]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +16,7 @@ import anyio.lowlevel
 import pytest
 
 import anyserial
-from anyserial import PortInfo, SerialError, find_serial_port, list_serial_ports
+from anyserial import PortInfo, SerialError, canonical_port_name, find_serial_port, list_serial_ports
 
 BACKENDS = ("native", "pyudev", "pyserial")
 
@@ -125,6 +126,43 @@ async def test_a_port_is_found_by_a_link_to_it(pyserial: Callable[..., None], tm
         "alias",
         None,
     ]
+
+
+@pytest.mark.anyio
+async def test_a_port_is_found_by_a_path_object(pyserial: Callable[..., None]) -> None:
+    """L-134: `pathlib.Path` names a device as a text does."""
+    pyserial(*METERS)
+    port = await find_serial_port(device=Path("/dev/ttyUSB9"), backend="pyserial")
+    assert port is not None
+    assert port.device == "/dev/ttyUSB9"
+
+
+def test_a_windows_port_has_one_name() -> None:
+    """P-120: the prefix comes off, with either slash, and the case does not matter."""
+    spellings = ("COM12", "com12", r"\\.\COM12", r"\\.\com12", r"\\?\Com12", "//./com12", "//?/COM12")
+    assert {canonical_port_name(name, platform="win32") for name in spellings} == {"COM12"}
+    assert canonical_port_name(r"\\.\com1.5", platform="win32") == "COM1.5"
+    assert canonical_port_name(r"\\server\com1", platform="win32") == r"\\SERVER\COM1"
+    assert canonical_port_name("", platform="win32") == ""
+
+
+@needs_links
+def test_a_link_and_its_target_have_one_name(tmp_path: Path) -> None:
+    """P-120: links to links and to folders are resolved; by default this system's rules hold."""
+    node = tmp_path.resolve() / "ttyUSB0"
+    node.touch()
+    (tmp_path / "by-id").symlink_to("ttyUSB0")
+    (tmp_path / "meter").symlink_to("by-id")
+    (tmp_path / "dev").symlink_to(".")
+    names = [tmp_path / name for name in ("ttyUSB0", "by-id", "meter", "dev/meter")]
+    assert {canonical_port_name(name) for name in names} == {str(node)}
+    assert {canonical_port_name(str(name), platform="freebsd14") for name in names} == {str(node)}
+
+
+@pytest.mark.parametrize("name", ["/dev/no-such-port", "socket://host:7000", "COM3", "com3", "", "/dev/tty\0x"])
+def test_a_name_without_a_file_stays_as_it_is(name: str) -> None:
+    """P-120: an unplugged port keeps its name, and so does what is no path; nothing is raised."""
+    assert canonical_port_name(name, platform="linux") == name
 
 
 @pytest.mark.anyio
@@ -301,7 +339,7 @@ async def test_a_missing_package_is_named_with_the_command_to_install_it(
 ) -> None:
     """L-136: the extra has the name of the backend."""
     monkeypatch.setitem(sys.modules, module, None)  # type: ignore[arg-type]
-    with pytest.raises(ImportError, match=rf"pip install 'anyserial\[discovery-{backend}\]'"):
+    with pytest.raises(ImportError, match=rf"pip install 'pytest-anyserial\[discovery-{backend}\]'"):
         await list_serial_ports(backend=backend)
 
 
@@ -357,5 +395,11 @@ def test_the_module_and_the_package_share_the_names() -> None:
     """L-07: `anyserial.discovery` is what the package exports."""
     from anyserial import discovery
 
-    assert sorted(discovery.__all__) == ["DiscoveryBackend", "PortInfo", "find_serial_port", "list_serial_ports"]
+    assert sorted(discovery.__all__) == [
+        "DiscoveryBackend",
+        "PortInfo",
+        "canonical_port_name",
+        "find_serial_port",
+        "list_serial_ports",
+    ]
     assert all(getattr(anyserial, name) is getattr(discovery, name) for name in discovery.__all__)

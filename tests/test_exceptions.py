@@ -191,7 +191,7 @@ def test_a_lock_error_says_what_is_locked():
     error = errno_to_exception(refusal, context="lock", path="/dev/ttyX")
     assert type(error) is PortBusyError
     assert error.errno == errno.EBUSY
-    assert str(error).startswith("/dev/ttyX: another process holds the exclusive lock")
+    assert str(error).startswith("/dev/ttyX: another process or library holds the exclusive lock")
 
 
 def test_the_windows_code_travels_along():

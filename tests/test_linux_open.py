@@ -6,6 +6,7 @@ import errno
 import fcntl
 import linecache
 import os
+import sys
 import termios
 import threading
 import warnings
@@ -482,10 +483,11 @@ def test_the_warning_of_a_blocking_port_points_at_the_caller(ptys: PtyPair) -> N
 
 async def test_a_second_exclusive_open_is_busy(ptys: PtyPair) -> None:
     """L-38, L-113, L-132: the lock holds also against root, against this process and under any policy."""
+    text = "another port of this process holds the exclusive lock"
     before = descriptors()
     async with await SerialPort.open(ptys.path_a, exclusive=True):
         held = descriptors()
-        with pytest.raises(PortBusyError, match="exclusive lock") as caught:
+        with pytest.raises(PortBusyError, match=text) as caught:
             await SerialPort.open(ptys.path_a, exclusive=True, unsupported_policy="ignore")
         assert (caught.value.errno, caught.value.filename) == (errno.EBUSY, ptys.path_a)
         assert not leaked(held)
@@ -498,10 +500,42 @@ async def test_a_lock_taken_by_another_program_is_respected(ptys: PtyPair) -> No
     """L-38, L-39: anybody's `flock` counts, and an open that does not ask is not refused by it."""
     with raw_fd(ptys.path_a) as fd:
         fcntl.flock(fd, fcntl.LOCK_EX)
-        with pytest.raises(PortBusyError):
+        with pytest.raises(PortBusyError, match="another process or library holds the exclusive lock"):
             await SerialPort.open(ptys.path_a, exclusive=True)
         async with await SerialPort.open(ptys.path_a) as port:
             assert port.is_open
+
+
+async def test_a_lock_of_a_closed_port_is_not_blamed(ptys: PtyPair) -> None:
+    """L-38: after the close of this process's port the lock that is in the way is a stranger's."""
+    async with await SerialPort.open(ptys.path_a, exclusive=True):
+        pass
+    with raw_fd(ptys.path_a) as fd:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        with pytest.raises(PortBusyError, match="another process or library"):
+            await SerialPort.open(ptys.path_a, exclusive=True)
+
+
+async def test_a_child_does_not_take_the_lock_for_its_own(ptys: PtyPair) -> None:
+    """L-38: the port that is in the way belongs to the parent."""
+    code = """
+import os, sys
+from anyserial import PortBusyError, sync
+
+port = sync.SerialPort.open(sys.argv[1], exclusive=True)
+pid = os.fork()
+if pid == 0:
+    try:
+        sync.SerialPort.open(sys.argv[1], exclusive=True)
+    except PortBusyError as exc:
+        print(exc, flush=True)
+    os._exit(0)
+os.waitpid(pid, 0)
+port.close()
+"""
+    with anyio.fail_after(30):
+        done = await anyio.run_process([sys.executable, "-c", code, ptys.path_a])
+    assert b"another process or library holds the exclusive lock" in done.stdout
 
 
 _OPEN = """

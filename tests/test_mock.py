@@ -17,8 +17,9 @@ from anyserial import (
     SerialConfig,
     SerialDisconnectedError,
     SerialPort,
+    sync,
 )
-from anyserial.testing import FaultPlan, MockBackend, serial_port_pair
+from anyserial.testing import FaultPlan, MockBackend, PtyPair, faults_of, mock_pair, serial_port_pair
 
 from .support import (
     MORE_THAN_A_LINK_HOLDS,
@@ -50,6 +51,54 @@ def test_a_pair_needs_no_loop(anyio_backend: tuple[str, dict[str, object]]) -> N
 
     anyio.run(main, backend=name, backend_options=options)
     assert not leaked(before)
+
+
+async def test_the_faults_of_a_port_are_live(anyio_backend: object) -> None:
+    """P-121: those of either end, which act on that end from then on."""
+    a, b = serial_port_pair()
+    async with a, b:
+        plan = faults_of(a)
+        assert plan is faults_of(a) is not faults_of(b)
+        plan.raise_eio_on_read = True
+        await b.send(b"x")
+        with pytest.raises(SerialDisconnectedError):
+            await a.receive()
+        assert await a.receive() == b"x"
+        faults_of(b).disconnected = True
+        with pytest.raises(SerialDisconnectedError):
+            await b.send(b"x")
+    assert faults_of(a) is plan
+
+
+async def test_the_faults_of_a_port_are_those_of_its_backend(anyio_backend: object) -> None:
+    """P-121: also of a plan that was put in later, and of a port that was opened by its path."""
+    with mock_pair() as pair:
+        async with await SerialPort.open(pair.path_a) as port:
+            faults_of(port).short_write_max = 1
+            await port.send(b"abc")
+            assert port.stats().write_calls >= 3
+    async with faulty_pair() as (port, _, backend):
+        backend.faults = plan = FaultPlan(parity_errors=1)
+        assert faults_of(port) is plan
+
+
+def test_a_blocking_port_has_the_same_faults() -> None:
+    """P-121: the plan of the mock behind it."""
+    with mock_pair() as pair, sync.open_serial_port(pair.path_a) as port:
+        faults_of(port).ioctl_errno = errno.EIO
+        with pytest.raises(SerialDisconnectedError):
+            port.modem_lines(timeout=5)
+
+
+async def test_only_a_mock_port_has_faults(anyio_backend: object, ptys: PtyPair) -> None:
+    """P-121: the error names the port, or the type of what is none."""
+    async with await SerialPort.open(ptys.path_a) as port:
+        with pytest.raises(TypeError, match=f"{ptys.path_a} is no mock port"):
+            faults_of(port)
+    with sync.open_serial_port(ptys.path_a) as blocking, pytest.raises(TypeError, match="is no mock port"):
+        faults_of(blocking)
+    with pytest.raises(TypeError, match="takes a port, not FaultPlan"):
+        faults_of(FaultPlan())  # type: ignore[arg-type]
 
 
 async def test_a_pair_has_names_and_configs(anyio_backend: object) -> None:

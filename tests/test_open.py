@@ -92,8 +92,9 @@ async def test_nothing_happens_before_the_open_is_awaited(ptys: PtyPair) -> None
 
 
 async def test_a_connectable_does_nothing_until_it_connects(ptys: PtyPair) -> None:
-    """L-20: construction does no I/O, each `connect()` opens a new port with the config."""
+    """L-20, P-123: construction does no I/O, each `connect()` opens a new port with the config."""
     missing = SerialConnectable(path="/dev/no-such-port")
+    assert missing.config == SerialConfig()
     with pytest.raises(PortNotFoundError):
         await missing.connect()
     connectable = SerialConnectable(path=ptys.path_a, config=SerialConfig(baudrate=9600))

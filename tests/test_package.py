@@ -50,6 +50,7 @@ TOP_LEVEL = [
     "UnsupportedPolicy",
     "UnsupportedSettingError",
     "__version__",
+    "canonical_port_name",
     "find_serial_port",
     "list_serial_ports",
     "open_serial_port",
@@ -59,9 +60,9 @@ MODULES = {
     "config": ["ByteSize", "FlowControl", "Parity", "RS485Config", "SerialConfig", "StopBits", "UnsupportedPolicy"],
     "exceptions": [name for name in TOP_LEVEL if name.endswith("Error")] + ["errno_to_exception"],
     "capabilities": ["Capability", "SerialCapabilities", "SerialStreamAttribute", "UnsupportedPolicy"],
-    "discovery": ["DiscoveryBackend", "PortInfo", "find_serial_port", "list_serial_ports"],
+    "discovery": ["DiscoveryBackend", "PortInfo", "canonical_port_name", "find_serial_port", "list_serial_ports"],
     "stream": ["SerialConnectable", "SerialPort", "open_serial_port"],
-    "sync": ["SerialConnectable", "SerialPort", "configure_portal", "open_serial_port"],
+    "sync": ["SerialConnectable", "SerialPort", "configure_portal", "open_serial_port", "portal_provider"],
     "testing": [
         "FaultAction",
         "FaultEvent",
@@ -72,6 +73,7 @@ MODULES = {
         "OpenedPort",
         "PtyPair",
         "check_port_pair",
+        "faults_of",
         "mock_pair",
         "opened_ports",
         "pty_pair",
@@ -111,11 +113,11 @@ def run(program, *arguments):
 
 
 def requirements():
-    return [Requirement(text) for text in importlib.metadata.requires("anyserial") or []]
+    return [Requirement(text) for text in importlib.metadata.requires("pytest-anyserial") or []]
 
 
 def installed(extra="", **environment):
-    """What `pip install anyserial[extra]` asks for in `environment`, without the markers."""
+    """What `pip install pytest-anyserial[extra]` asks for in `environment`, without the markers."""
     return {
         f"{requirement.name}{requirement.specifier}"
         for requirement in requirements()
@@ -169,7 +171,7 @@ def test_public_objects_have_a_docstring():
 def test_the_version_is_the_installed_one():
     """L-07: `__version__` is a non-empty string, the one in the metadata."""
     assert isinstance(anyserial.__version__, str)
-    assert anyserial.__version__ == importlib.metadata.version("anyserial") != ""
+    assert anyserial.__version__ == importlib.metadata.version("pytest-anyserial") != ""
 
 
 @pytest.mark.parametrize("package", ["anyserial", "pytest_anyserial"])
@@ -276,7 +278,7 @@ def test_a_later_syntax_would_be_found():
 
 def test_python_versions_and_hosts():
     """C1, D10: Python 3.11 and later; the classifiers name 3.11 to 3.14, POSIX and Windows."""
-    metadata = importlib.metadata.metadata("anyserial")
+    metadata = importlib.metadata.metadata("pytest-anyserial")
     supported = SpecifierSet(metadata["Requires-Python"])
     assert "3.11" in supported
     assert "3.14" in supported
@@ -288,14 +290,42 @@ def test_python_versions_and_hosts():
 
 
 def test_the_only_dependency_is_anyio():
-    """D10, A7: `anyio>=4.13`, and `typing_extensions` before 3.13; no plugin for AnyIO's tests is needed."""
-    assert installed(python_version="3.11") == {"anyio>=4.13", "typing-extensions>=4.12"}
-    assert installed(python_version="3.13") == {"anyio>=4.13"}
+    """D10, A7: `anyio>=4.13` on every Python; no plugin for AnyIO's tests is needed."""
+    for version in ("3.11", "3.12", "3.13", "3.14"):
+        assert installed(python_version=version) == {"anyio>=4.13"}
     assert "pytest-anyio" not in {requirement.name for requirement in requirements()}
+
+
+def test_typing_extensions_may_be_old():
+    """L-10: AnyIO 4.13 is content with 4.5, which has no `Buffer` yet: buffers are known by their types."""
+    output = run(
+        """
+import anyio.from_thread, anyio.streams.file, anyio.to_thread
+vars(sys.modules.get("typing_extensions", sys)).pop("Buffer", None)
+import anyserial
+print([isinstance(value, anyserial.BytesLike) for value in (b"x", bytearray(1), memoryview(b"x"), "x", [1])])
+"""
+    )
+    assert output == "[True, True, True, False, False]\n"
+
+
+def test_the_package_works_without_its_metadata():
+    """L-07: a frozen application, or one with a copy of the sources, has none; the version is then unknown."""
+    output = run(
+        """
+import importlib.metadata
+importlib.metadata.MetadataPathFinder.find_distributions = lambda *_, **__: iter(())
+import anyserial, anyserial.sync, anyserial.testing
+print(anyserial.__version__)
+"""
+    )
+    assert output == "0+unknown\n"
 
 
 POSIX = {"linux", "darwin", "freebsd14"}
 PLATFORMS = {*POSIX, "win32"}
+# What uvloop has wheels for, beside the system.
+UVLOOP = {"platform_machine": "x86_64", "platform_python_implementation": "CPython"}
 # What an extra adds, from which version on, and where.
 EXTRAS = {
     "uvloop": ("uvloop>=0.22.1", POSIX),
@@ -311,15 +341,32 @@ EXTRAS = {
 def test_an_extra_adds_its_package_where_it_exists(extra, platform):
     """L-04, A18, D4: an extra whose marker is false installs cleanly and adds nothing."""
     wanted, platforms = EXTRAS[extra]
-    assert extra in importlib.metadata.metadata("anyserial").get_all("Provides-Extra")
-    added = installed(extra, sys_platform=platform) - installed(sys_platform=platform)
+    assert extra in importlib.metadata.metadata("pytest-anyserial").get_all("Provides-Extra")
+    added = installed(extra, sys_platform=platform, **UVLOOP) - installed(sys_platform=platform)
     assert added == ({wanted} if platform in platforms else set())
+
+
+@pytest.mark.parametrize("extra", ["uvloop", "pytest"])
+@pytest.mark.parametrize(
+    ("machine", "python", "has_wheels"),
+    [
+        ("x86_64", "CPython", True),
+        ("aarch64", "CPython", True),
+        ("arm64", "CPython", True),
+        ("x86_64", "PyPy", False),
+        *((machine, "CPython", False) for machine in ("armv6l", "armv7l", "i686", "ppc64le", "riscv64", "s390x")),
+    ],
+)
+def test_uvloop_is_asked_for_where_it_has_wheels(extra, machine, python, has_wheels):
+    """L-04: elsewhere pip would have to compile it; asyncio and trio are there without."""
+    names = installed(extra, sys_platform="linux", platform_machine=machine, platform_python_implementation=python)
+    assert ("uvloop>=0.22.1" in names) is has_wheels
 
 
 @pytest.mark.parametrize("platform", sorted(PLATFORMS))
 def test_the_pytest_extra_brings_every_loop(platform):
     """L-04, A18: a driver's test run gets pytest, trio, and uvloop where it exists."""
-    names = {requirement.partition(">")[0] for requirement in installed("pytest", sys_platform=platform)}
+    names = {requirement.partition(">")[0] for requirement in installed("pytest", sys_platform=platform, **UVLOOP)}
     assert {"pytest", "trio"} <= names
     assert ("uvloop" in names) is (platform in POSIX)
 

@@ -12,11 +12,20 @@ from typing import Any
 
 import pytest
 
-from anyserial import PortNotFoundError, SerialConfig, sync
+from anyserial import PortNotFoundError, SerialConfig, SerialPort, sync
 from anyserial.testing import PtyPair
 
 from .support import descriptors, leaked
 from .sync_support import Background, Interrupt, StuckOutput, assert_runs, provider, until
+
+
+async def sniff() -> str:
+    """The kind of loop that this runs on."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return "trio"
+    return "asyncio"
 
 
 class LoopOfOpens(logging.Handler):
@@ -205,6 +214,90 @@ def test_a_loop_that_is_not_ours(ptys: PtyPair) -> None:
         second.drain(timeout=5)
         second.close()
         assert portal.call(threading.get_ident)
+
+
+def test_code_beside_the_ports_shares_their_loop(ptys: PtyPair, opens: LoopOfOpens) -> None:
+    """P-122, L-144: on the same thread, which ends when the last of both has left."""
+    threads = set(threading.enumerate())
+    portals = sync.portal_provider()
+    with portals as portal:
+        sync.open_serial_port(ptys.path_a).close()
+        with sync.open_serial_port(ptys.path_a) as port:
+            assert {portal.call(threading.get_ident)} == opens.threads
+            port.drain(timeout=5)
+        assert portal.call(threading.get_ident) in opens.threads
+    assert sync.portal_provider() is portals
+    until(lambda: set(threading.enumerate()) <= threads)
+
+
+def test_the_provider_has_the_name_that_drivers_import() -> None:
+    """P-122: drivers on a registry take it by its name in another implementation of this API."""
+    assert sync._get_provider is sync.portal_provider
+
+
+def test_an_entry_of_the_provider_counts_as_a_port() -> None:
+    """P-122, A26: the choice of the loop is refused while code runs on it, and free again afterwards."""
+    pytest.importorskip("trio")
+    portals = sync.portal_provider()
+    with portals:
+        with portals as portal, pytest.raises(RuntimeError, match="already started"):
+            sync.configure_portal(backend="trio")
+        with pytest.raises(RuntimeError, match="already started"):
+            sync.configure_portal(backend="trio")
+    sync.configure_portal(backend="trio")
+    with portals as portal:
+        assert portal.call(sniff) == "trio"
+
+
+def test_a_port_made_on_the_provided_portal_is_counted(ptys: PtyPair) -> None:
+    """P-122: the constructor takes what `portal_provider` gives; `close` leaves it once."""
+    portals = sync.portal_provider()
+    portal = portals.__enter__()
+    port = sync.SerialPort(portal.call(SerialPort.open, ptys.path_a), portal=portal, provider=portals)
+    with pytest.raises(RuntimeError, match="already started"):
+        sync.configure_portal()
+    port.send(b"x", timeout=5)
+    port.close()
+    port.close()
+    sync.configure_portal()
+
+
+def test_a_loop_that_cannot_start_is_not_counted() -> None:
+    """P-122: after the error another one can be chosen."""
+    sync.configure_portal(backend="no-such-loop")
+    with pytest.raises(LookupError, match="no-such-loop"), sync.portal_provider():
+        pass
+    sync.configure_portal()
+    with sync.portal_provider() as portal:
+        assert portal.call(sniff) == "asyncio"
+
+
+def test_a_forked_child_enters_the_provider_afresh() -> None:
+    """P-122, L-156: it gets a loop of its own, from the same object, whether or not the parent's runs."""
+    assert_runs(
+        """
+        import os, threading
+        from anyserial import sync
+
+        portals = sync.portal_provider()
+        for is_running in True, False:
+            portal = portals.__enter__()
+            if not is_running:
+                portals.__exit__(None, None, None)
+            pid = os.fork()
+            if pid == 0:
+                sync.configure_portal()
+                with portals as own:
+                    assert own.call(os.getpid) == os.getpid()
+                assert threading.active_count() == 1
+                os._exit(0)
+            assert os.waitpid(pid, 0)[1] == 0
+            if is_running:
+                assert portal.call(os.getpid) == os.getpid()
+                portals.__exit__(None, None, None)
+        print("ok")
+        """
+    )
 
 
 def test_what_a_call_raises_passes_through() -> None:

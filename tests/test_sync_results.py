@@ -293,13 +293,13 @@ def test_config_and_fields(ptys: PtyPair) -> None:
 
 
 def test_a_connectable_connects_again_and_again(ptys: PtyPair) -> None:
-    """L-20: each time a new port; nothing happens before."""
+    """L-20, P-123: each time a new port; nothing happens before."""
     connectable = sync.SerialConnectable(path=ptys.path_a, config=SerialConfig(baudrate=9600))
     with connectable.connect() as first, connectable.connect(timeout=20) as second:
         assert first is not second
         assert {first.config, second.config} == {connectable.config}
     missing = sync.SerialConnectable(path="/dev/there-is-none")
-    assert missing.config is None
+    assert missing.config == SerialConfig()
     with pytest.raises(FileNotFoundError):
         missing.connect()
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 from ._buffers import BytesLike
 from ._values import CommEvent, ControlLines, LineErrors, ModemLines, PortInfo, SerialStats
 from .capabilities import Capability, SerialCapabilities, SerialStreamAttribute, UnsupportedPolicy
 from .config import ByteSize, FlowControl, Parity, RS485Config, SerialConfig, StopBits
-from .discovery import DiscoveryBackend, find_serial_port, list_serial_ports
+from .discovery import DiscoveryBackend, canonical_port_name, find_serial_port, list_serial_ports
 from .exceptions import (
     ConfigurationError,
     PortBusyError,
@@ -60,11 +60,19 @@ __all__ = [
     "UnsupportedPolicy",
     "UnsupportedSettingError",
     "__version__",
+    "canonical_port_name",
     "find_serial_port",
     "list_serial_ports",
     "open_serial_port",
 ]
 
-__version__ = version("anyserial")
+#: What this package is installed by. Another project publishes a package `anyserial` of its own.
+__distribution__ = "pytest-anyserial"
+
+try:
+    __version__ = version(__distribution__)
+except PackageNotFoundError:
+    # A frozen application, or one that carries a copy of the sources, has no metadata.
+    __version__ = "0+unknown"
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())

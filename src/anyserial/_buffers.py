@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import abc
 import sys
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 if sys.version_info >= (3, 12):
     from collections.abc import Buffer
-else:
+elif TYPE_CHECKING:
+    # Type checkers carry its stubs with them.
     from typing_extensions import Buffer
+else:
+    try:
+        # AnyIO depends on it, and does with 4.5, which has no Buffer yet.
+        from typing_extensions import Buffer
+    except ImportError:
+
+        class Buffer(abc.ABC):  # noqa: B024 - a register of types, as in collections.abc
+            """What has the buffer protocol, as far as Python code can know it before 3.12."""
+
+        for _kind in (bytes, bytearray, memoryview):
+            Buffer.register(_kind)
 
 BytesLike: TypeAlias = Buffer
 

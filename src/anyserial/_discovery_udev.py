@@ -23,7 +23,8 @@ def udev_ports() -> list[PortInfo]:
         pyudev: Any = importlib.import_module("pyudev")
     except ModuleNotFoundError as exc:
         raise ImportError(
-            "discovery with backend='pyudev' needs pyudev: pip install 'anyserial[discovery-pyudev]'", name=exc.name
+            "discovery with backend='pyudev' needs pyudev: pip install 'pytest-anyserial[discovery-pyudev]'",
+            name=exc.name,
         ) from exc
     ports = [
         _port(entry.device_node, entry.sys_name, entry.properties)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Final, Protocol
 
 from ._backend import Backend
 from ._values import PortInfo
@@ -44,6 +44,9 @@ def _has_termios() -> bool:
         return False
     return bool(termios)
 
+
+#: The system that this process runs on, in the words of `sys.platform`.
+system: Final[str] = sys.platform
 
 #: What a system call can raise; `termios.error` is no `OSError`.
 os_errors: tuple[type[Exception], ...]

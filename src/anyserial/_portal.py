@@ -11,13 +11,14 @@ import math
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from queue import Empty, SimpleQueue
+from types import TracebackType
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import anyio
 from anyio import lowlevel
 from anyio.from_thread import BlockingPortal, BlockingPortalProvider
 
-from ._fork import forgotten_in_child, in_forked_child
+from ._fork import in_forked_child
 from ._policy import warn_from_elsewhere, warner
 
 _T = TypeVar("_T")
@@ -33,26 +34,61 @@ _FREE_TURNS: Final = 10
 _PORT: Final = object()
 
 
-class _Process:
-    """What belongs to this process and not to a child that it forks."""
+class _Provider(BlockingPortalProvider):
+    """The provider of this process's blocking ports. It counts its entries, and a port is one of them."""
 
     def __init__(self, backend: str = "asyncio", backend_options: dict[str, Any] | None = None) -> None:
+        super().__init__(backend, backend_options)
         # Reentrant, like every lock here: a signal handler may close a port.
         self.lock = threading.RLock()
-        self.provider = BlockingPortalProvider(backend, backend_options)
-        self.open_ports = 0
+        self.entries = 0
+        self._running: BlockingPortal | None = None
+
+    def __enter__(self) -> BlockingPortal:
+        with self.lock:
+            self.entries += 1
+        try:
+            self._running = super().__enter__()
+        except BaseException:
+            with self.lock:
+                self.entries -= 1
+            raise
+        return self._running
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        try:
+            super().__exit__(exc_type, exc, tb)
+        finally:
+            with self.lock:
+                self.entries -= 1
+                if not self.entries:
+                    self._running = None
+
+    def forget(self) -> None:
+        """In a forked child: be as new, also for code that has kept a reference to it."""
+        if self._running is not None:
+            stop_in_forked_child(self._running)
+        fresh = _Provider(self.backend, self.backend_options)
+        self.__dict__.clear()
+        self.__dict__.update(fresh.__dict__)
 
 
-_process = _Process()
+_provider: Final = _Provider()
 
 
-def _after_fork() -> None:
-    # The child has no copy of the loop's thread, and a lock may have been held by a thread that is gone.
-    global _process
-    _process = _Process(_process.provider.backend, _process.provider.backend_options)
+def portal_provider() -> BlockingPortalProvider:
+    """The provider of the event loop that blocking ports run on, for code that runs beside them on the same loop.
+
+    Entering it gives the running portal. Each entry counts as an open port: the loop ends when all have left, and
+    until then `configure_portal` raises `RuntimeError`. It is the same object for the whole process.
+    """
+    return _provider
 
 
-in_forked_child(_after_fork)
+# The child has no copy of the loop's thread, and a lock may have been held by a thread that is gone.
+in_forked_child(_provider.forget)
 
 
 def configure_portal(*, backend: str = "asyncio", backend_options: Mapping[str, Any] | None = None) -> None:
@@ -65,11 +101,17 @@ def configure_portal(*, backend: str = "asyncio", backend_options: Mapping[str, 
     Raises:
         RuntimeError: A blocking port is open.
     """
-    with _process.lock:
-        if _process.open_ports:
+    with _provider.lock:
+        if _provider.entries:
             raise RuntimeError("the portal is already started: close all blocking ports before configuring it")
-        options = None if backend_options is None else dict(backend_options)
-        _process.provider = BlockingPortalProvider(backend, options)
+        _provider.backend = backend
+        _provider.backend_options = None if backend_options is None else dict(backend_options)
+
+
+def stop_in_forked_child(portal: BlockingPortal) -> None:
+    """End a portal that has no thread here; else its own end, when it is collected, would wait for ever."""
+    with contextlib.suppress(RuntimeError):
+        _first_step(portal.stop())
 
 
 class PortalLease:
@@ -78,15 +120,11 @@ class PortalLease:
     Args:
         portal: The running portal.
         provider: Where it comes from; left once, when the lease ends.
-        process: Whose count of open ports the lease is part of, if any.
     """
 
-    def __init__(
-        self, portal: BlockingPortal, provider: BlockingPortalProvider, process: _Process | None = None
-    ) -> None:
+    def __init__(self, portal: BlockingPortal, provider: BlockingPortalProvider) -> None:
         self._portal = portal
         self._provider = provider
-        self._process = process
         self._start = portal.call(_starter)
         self._lock = threading.RLock()
         self._users = {_PORT}
@@ -95,22 +133,13 @@ class PortalLease:
     @classmethod
     def take(cls) -> PortalLease:
         """Start the portal if this is the first lease."""
-        process = _process
-        with process.lock:
-            process.open_ports += 1
-            provider = process.provider
+        portal = _provider.__enter__()
         try:
-            portal = provider.__enter__()
-            try:
-                lease = cls(portal, provider, process)
-            except BaseException:
-                provider.__exit__(None, None, None)
-                raise
+            lease = cls(portal, _provider)
         except BaseException:
-            with process.lock:
-                process.open_ports -= 1
+            _provider.__exit__(None, None, None)
             raise
-        _log.debug("portal taken, %d blocking ports use it", process.open_ports)
+        _log.debug("portal taken, %d blocking ports use it", _provider.entries)
         return lease
 
     def release(self) -> None:
@@ -122,9 +151,7 @@ class PortalLease:
         """In a forked child, where the portal has no thread: ended, without waiting for anything."""
         self._lock = threading.RLock()
         self._ended = True
-        # Else its own end, when it is collected, would wait for ever.
-        with contextlib.suppress(RuntimeError):
-            _first_step(self._portal.stop())
+        stop_in_forked_child(self._portal)
 
     def call(self, func: Callable[[], Coroutine[Any, Any, _T]], timeout: float | None, path: str) -> _T:
         """Run `func` on the portal's loop and return its result.
@@ -151,13 +178,9 @@ class PortalLease:
             if self._ended or self._users:
                 return
             self._ended = True
-        try:
-            self._provider.__exit__(None, None, None)
-        finally:
-            if self._process is not None:
-                with self._process.lock:
-                    self._process.open_ports -= 1
-                _log.debug("portal given back, %d blocking ports use it", self._process.open_ports)
+        self._provider.__exit__(None, None, None)
+        if self._provider is _provider:
+            _log.debug("portal given back, %d blocking ports use it", _provider.entries)
 
 
 class _Call(Generic[_T]):

@@ -33,6 +33,7 @@ from .capabilities import Capability, SerialCapabilities
 from .config import SerialConfig
 from .exceptions import (
     ErrorContext,
+    PortBusyError,
     SerialError,
     UnsupportedFeatureError,
     UnsupportedSettingError,
@@ -46,6 +47,9 @@ _log_close = logging.getLogger("anyserial.close")
 _OPEN_FLAGS: Final = os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC
 
 _U32: Final = 2**32
+
+#: The exclusive locks of this process, as process and device: a forked child does not take them for its own.
+_held: Final[set[tuple[int, int]]] = set()
 
 
 async def open_tty(
@@ -197,8 +201,16 @@ class TtyBackend(FdBackend):
 
     def lock(self) -> None:
         """Take the exclusive lock, then ask the kernel to refuse further opens."""
-        fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            # A lock belongs to the open file: two opens of one process refuse each other as well.
+            if (os.getpid(), self._device) in _held:
+                text = f"another port of this process holds the exclusive lock ({exc.strerror})"
+                raise PortBusyError(errno.EBUSY, text, self.path) from exc
+            raise
         self._locked = True
+        _held.add((os.getpid(), self._device))
         # The lock alone stands where the driver refuses this.
         with contextlib.suppress(OSError):
             self._facts.ioctl(self._fd, termios.TIOCEXCL, 0)
@@ -405,6 +417,7 @@ class TtyBackend(FdBackend):
             self._quietly(lambda: self._facts.ioctl(fd, termios.TIOCNXCL, 0))
         if self._locked:
             self._locked = False
+            _held.discard((os.getpid(), self._device))
             # Closing would not end it while an abandoned drain or a forked child holds a duplicate.
             self._quietly(lambda: fcntl.flock(fd, fcntl.LOCK_UN))
 

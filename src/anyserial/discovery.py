@@ -10,15 +10,18 @@ from typing import Any, Final, Literal, TypeAlias
 
 from anyio import to_thread
 
-from ._platform import native_ports, udev_ports
+from ._platform import native_ports, system, udev_ports
 from ._values import PortInfo
 from .exceptions import SerialError
 
-__all__ = ["DiscoveryBackend", "PortInfo", "find_serial_port", "list_serial_ports"]
+__all__ = ["DiscoveryBackend", "PortInfo", "canonical_port_name", "find_serial_port", "list_serial_ports"]
 
 DiscoveryBackend: TypeAlias = Literal["native", "pyudev", "pyserial"]
 
 _log = logging.getLogger("anyserial.discovery")
+
+#: Windows: device names below these are neither shortened nor searched for in folders.
+_DEVICE_PREFIXES: Final = ("\\\\.\\", "\\\\?\\")
 
 
 async def list_serial_ports(*, backend: DiscoveryBackend = "native") -> list[PortInfo]:
@@ -42,7 +45,7 @@ async def find_serial_port(
     vid: int | None = None,
     pid: int | None = None,
     serial_number: str | None = None,
-    device: str | None = None,
+    device: str | os.PathLike[str] | None = None,
     backend: DiscoveryBackend = "native",
 ) -> PortInfo | None:
     """Find the first port that has all the given properties; `None` if there is none.
@@ -51,7 +54,8 @@ async def find_serial_port(
         vid: USB vendor id.
         pid: USB product id.
         serial_number: The whole serial number of the adapter.
-        device: Path of the device, or of a symbolic link to it, as in `/dev/serial/by-id`.
+        device: Any name of the device, as for `canonical_port_name`: its path, or a symbolic link to it, as in
+            `/dev/serial/by-id`.
         backend: As for `list_serial_ports`.
 
     Raises:
@@ -67,15 +71,35 @@ async def find_serial_port(
     enumerate_ports = _enumerator(backend)
 
     def find() -> PortInfo | None:
-        node = None if device is None else _resolved(device)
+        name = None if device is None else canonical_port_name(device)
         for port in _list(backend, enumerate_ports):
             if all(getattr(port, key) == value for key, value in wanted.items()) and (
-                node is None or _resolved(port.device) == node
+                name is None or canonical_port_name(port.device) == name
             ):
                 return port
         return None
 
     return await to_thread.run_sync(find, abandon_on_cancel=True)
+
+
+def canonical_port_name(path: str | os.PathLike[str], *, platform: str | None = None) -> str:
+    r"""One name for every spelling of a port, to find out whether two names are the same port.
+
+    On Windows the prefix `\\.\` or `\\?\` comes off and the rest is in upper case, as in `PortInfo.device`. Elsewhere
+    symbolic links are resolved. A path that does not exist, such as that of an unplugged adapter, comes back as it is.
+    No device is opened.
+
+    Args:
+        path: The path of a port, as `SerialPort.open` takes it.
+        platform: The system whose rules hold, in the words of `sys.platform`; by default this one.
+    """
+    name = os.fspath(path)
+    if (system if platform is None else platform) == "win32":
+        # Windows takes either slash in the prefix.
+        if name[:4].replace("/", "\\") in _DEVICE_PREFIXES:
+            name = name[4:]
+        return name.upper()
+    return os.path.realpath(name) if os.path.exists(name) else name
 
 
 def _pyserial_ports() -> list[PortInfo]:
@@ -84,7 +108,7 @@ def _pyserial_ports() -> list[PortInfo]:
         list_ports: Any = importlib.import_module("serial.tools.list_ports")
     except ModuleNotFoundError as exc:
         raise ImportError(
-            "discovery with backend='pyserial' needs pyserial: pip install 'anyserial[discovery-pyserial]'",
+            "discovery with backend='pyserial' needs pyserial: pip install 'pytest-anyserial[discovery-pyserial]'",
             name=exc.name,
         ) from exc
     return [_from_pyserial(port) for port in list_ports.comports()]
@@ -134,8 +158,3 @@ def _list(backend: str, enumerate_ports: Callable[[], list[PortInfo]]) -> list[P
         raise SerialError(exc.errno, text, exc.filename) from exc
     _log.debug("%s: %d ports", backend, len(ports))
     return ports
-
-
-def _resolved(path: str) -> str:
-    # Following links would open a COM port on Windows, whose names do not begin with a slash.
-    return os.path.realpath(path) if path.startswith("/") else path

@@ -30,6 +30,9 @@ __all__ = [
     "errno_to_exception",
 ]
 
+#: Attributes that an OSError keeps outside its `__dict__`.
+_FACTS: Final = ("errno", "strerror", "filename", "filename2", "winerror")
+
 ErrorContext: TypeAlias = Literal["open", "lock", "configure", "ioctl", "io"]
 
 
@@ -46,6 +49,11 @@ class SerialError(OSError):
         name = "" if self.errno is None else f" [{errno.errorcode.get(self.errno, self.errno)}]"
         where = "" if self.filename is None else f"{os.fsdecode(self.filename)}: "
         return f"{where}{self.strerror}{name}"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Those of OSError survive pickle and copy only if they were all given to the constructor.
+        facts = {name: value for name in _FACTS if (value := getattr(self, name, None)) is not None}
+        return _restored, (type(self), self.args, facts), self.__dict__ or None
 
 
 class ConfigurationError(SerialError, ValueError):
@@ -92,6 +100,15 @@ class UnsupportedAsyncBackendError(SerialError, RuntimeError):
     """The call came from an async runtime this package does not know."""
 
 
+def _restored(cls: type[SerialError], args: tuple[object, ...], facts: dict[str, object]) -> SerialError:
+    """The copy of an error. A subclass may want other arguments than its `args`, so its constructor is left out."""
+    error = cls.__new__(cls)
+    error.args = args
+    for name, value in facts.items():
+        setattr(error, name, value)
+    return error
+
+
 _GONE: Final = frozenset({errno.ENOENT, errno.ENODEV, errno.ENXIO})
 _DISCONNECTED: Final = frozenset({errno.EIO, errno.ENXIO, errno.ENODEV, errno.EPIPE, errno.ECONNRESET})
 _REFUSED: Final = frozenset({errno.EINVAL, errno.ENOTTY})
@@ -135,7 +152,7 @@ def errno_to_exception(exc: BaseException, *, context: ErrorContext, path: str |
     if cls is PortPermissionError:
         text = f"{text} ({_permission_advice(filename)})"
     if context == "lock":
-        code, text = errno.EBUSY, f"another process holds the exclusive lock ({text})"
+        code, text = errno.EBUSY, f"another process or library holds the exclusive lock ({text})"
     error = cls(text) if code is None else cls(code, text)
     # Set afterwards: OSError stores `filename` only together with an errno.
     error.filename = filename

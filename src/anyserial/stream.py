@@ -564,7 +564,7 @@ class SerialConnectable(ByteStreamConnectable):
 
     def __init__(self, *, path: str, config: SerialConfig | None = None) -> None:
         self.path = path
-        self.config = config
+        self.config = SerialConfig() if config is None else config
 
     async def connect(self) -> SerialPort:
         """Open the port."""

@@ -22,13 +22,16 @@ from ._blocking import BlockingTransfers
 from ._buffers import BytesLike
 from ._fork import forgotten_in_child
 from ._opening import note_opened
-from ._portal import PortalLease, check_timeout, configure_portal
+from ._portal import PortalLease, check_timeout, configure_portal, portal_provider
 from ._values import ControlLines, LineErrors, ModemLines, PortInfo, SerialStats
 from .capabilities import SerialCapabilities
 from .config import SerialConfig
 from .exceptions import errno_to_exception
 
-__all__ = ["SerialConnectable", "SerialPort", "configure_portal", "open_serial_port"]
+__all__ = ["SerialConnectable", "SerialPort", "configure_portal", "open_serial_port", "portal_provider"]
+
+#: The name by which drivers written for other implementations of this API import it.
+_get_provider = portal_provider
 
 _T = TypeVar("_T")
 
@@ -43,7 +46,8 @@ class SerialPort:
     Args:
         async_port: The port behind it, made on the portal's loop.
         portal: The running portal.
-        provider: Where the portal comes from; entered once by the caller, left once by `close`.
+        provider: Where the portal comes from, such as `portal_provider()`; entered once by the caller, left once by
+            `close`.
     """
 
     def __init__(
@@ -315,7 +319,7 @@ class SerialConnectable:
 
     def __init__(self, *, path: str, config: SerialConfig | None = None) -> None:
         self.path = path
-        self.config = config
+        self.config = SerialConfig() if config is None else config
 
     def connect(self, *, timeout: float | None = None) -> SerialPort:
         """Open the port."""

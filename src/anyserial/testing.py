@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ._clock import Clock
 from ._conformance import check_port_pair
 from ._fault_events import FaultAction, FaultEvent, FiredFault
@@ -13,6 +15,9 @@ from ._platform import PtyPair, pty_pair
 from .config import SerialConfig
 from .stream import SerialPort
 
+if TYPE_CHECKING:
+    from . import sync
+
 __all__ = [
     "FaultAction",
     "FaultEvent",
@@ -23,6 +28,7 @@ __all__ = [
     "OpenedPort",
     "PtyPair",
     "check_port_pair",
+    "faults_of",
     "mock_pair",
     "opened_ports",
     "pty_pair",
@@ -41,8 +47,8 @@ def serial_port_pair(
 ) -> tuple[SerialPort, SerialPort]:
     """Two open ports joined by an in-memory null-modem cable.
 
-    A plain function: it needs no event loop, and each port belongs to the loop it is first used on. To inject faults
-    keep the backends: `MockBackend.pair()` and `SerialPort(backend, config)`.
+    A plain function: it needs no event loop, and each port belongs to the loop it is first used on. `faults_of` gives
+    the faults of either.
     """
     backends = MockBackend.pair(path_a=path_a, path_b=path_b, paced=paced, clock=clock)
     ports: list[SerialPort] = []
@@ -51,3 +57,22 @@ def serial_port_pair(
         backend.open(backend.path, config)
         ports.append(SerialPort(backend, config))
     return ports[0], ports[1]
+
+
+def faults_of(port: SerialPort | sync.SerialPort) -> FaultPlan:
+    """The fault plan that a mock port goes by; what is added or set takes effect at once.
+
+    Raises:
+        TypeError: It is not a port, or the port has no mock behind it.
+    """
+    inner: object = port
+    if not isinstance(port, SerialPort):
+        # A program without blocking ports does not load them.
+        from . import sync
+
+        inner = port._port if isinstance(port, sync.SerialPort) else port
+    if not isinstance(inner, SerialPort):
+        raise TypeError(f"faults_of takes a port, not {type(port).__name__}")
+    if not isinstance(inner._backend, MockBackend):
+        raise TypeError(f"{inner.path} is no mock port: only mock ports have faults")
+    return inner._backend.faults

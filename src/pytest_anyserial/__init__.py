@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from . import _names, _outcome
+from . import _library, _names, _outcome
 from ._fixtures import (
     GUARD,
     NAMES,
@@ -116,6 +116,7 @@ USAGE_ERRORS = pytest.StashKey[dict[str, str]]()
 
 def __getattr__(name: str) -> Any:
     if name in _TYPES:
+        _library.require()
         return getattr(importlib.import_module(f".{_TYPES[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
@@ -183,6 +184,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", _MARKER)
     bench_file = _names.bench_file(config)
+    if bench_file is not None or config.getoption("--serial-report"):
+        _library.require_for_run()
     if bench_file is not None:
         from . import _hardware
 
@@ -221,9 +224,10 @@ def pytest_configure_node(node: Any) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if NAMES.isdisjoint(metafunc.fixturenames) and metafunc.definition.get_closest_marker("anyserial") is None:
         return
-    from . import _matrix
-
     try:
+        _library.require_for_run()
+        from . import _matrix
+
         _matrix.generate(metafunc)
     except pytest.UsageError as exc:
         if hasattr(metafunc.config, "workerinput"):

@@ -13,6 +13,14 @@ from typing import Any, Final
 
 import anyio
 
+from . import _library
+
+try:
+    _library.require()
+except _library.ForeignLibraryError as exc:
+    print(exc, file=sys.stderr)
+    sys.exit(2)
+
 from anyserial import list_serial_ports
 
 from ._bench import BenchFileError, SerialBench, load
@@ -162,7 +170,7 @@ def _tables() -> ModuleType:
     try:
         from . import _tables
     except ModuleNotFoundError as exc:
-        raise _UsageError("tables need rich: pip install 'anyserial[bench]', or say --json") from exc
+        raise _UsageError("tables need rich: pip install 'pytest-anyserial[bench]', or say --json") from exc
     return _tables
 
 

@@ -28,8 +28,11 @@ class BenchFileError(ValueError):
     """A bench file cannot be used; `problems` says why, each with the file and the key."""
 
     def __init__(self, problems: tuple[str, ...]) -> None:
-        super().__init__("\n".join(problems))
+        super().__init__(problems)
         self.problems = problems
+
+    def __str__(self) -> str:
+        return "\n".join(self.problems)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -110,4 +110,4 @@ def missing_loop(name: str) -> str | None:
     """Why a loop cannot run here, and what to do about it; None when it can."""
     if name == "asyncio" or importlib.util.find_spec(name) is not None:
         return None
-    return f"{name} is not installed: pip install 'anyserial[{name}]'"
+    return f"{name} is not installed: pip install 'pytest-anyserial[{name}]'"

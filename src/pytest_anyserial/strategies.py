@@ -12,6 +12,10 @@ from typing import Any, Final
 
 from hypothesis import strategies as st
 
+from . import _library
+
+_library.require()
+
 from anyserial import SerialConfig
 from anyserial.testing import FaultAction, FaultEvent, FaultPlan
 

@@ -264,7 +264,10 @@ def test_tables_name_the_extra_that_they_need(bench: Bench, command: str) -> Non
         return subprocess.run(arguments, cwd=bench.folder, capture_output=True, text=True, timeout=60, check=False)
 
     done = run()
-    assert (done.returncode, done.stderr) == (2, "tables need rich: pip install 'anyserial[bench]', or say --json\n")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "tables need rich: pip install 'pytest-anyserial[bench]', or say --json\n",
+    )
     assert "there is no such file" in "".join((run("--json").stdout, run("--json").stderr))
 
 

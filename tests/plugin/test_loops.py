@@ -204,7 +204,7 @@ def test_a_loop_that_is_not_installed_is_a_visible_skip(
     run = project.run("-rs", test="async def test_it(serial_port): pass")
     assert run.outcomes()[f"test_it[mock-{name}]"] == "skipped"
     assert list(run.outcomes().values()).count("passed") == 2
-    assert f"{name} is not installed: pip install 'anyserial[{name}]'" in run.text
+    assert f"{name} is not installed: pip install 'pytest-anyserial[{name}]'" in run.text
 
 
 @pytest.mark.parametrize("name", ["uvloop", "trio"])
@@ -216,7 +216,7 @@ def test_a_loop_asked_for_and_not_installed_is_a_usage_error(
     run = project.run(f"--serial-loops={name}", test="async def test_it(serial_port): pass")
     assert run.result.ret == pytest.ExitCode.USAGE_ERROR
     assert (
-        f"ERROR: event loop '{name}' was asked for, but {name} is not installed: pip install 'anyserial[{name}]'"
+        f"ERROR: event loop '{name}' was asked for, but {name} is not installed: pip install 'pytest-anyserial[{name}]'"
         in run.text
     )
 

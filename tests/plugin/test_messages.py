@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,17 @@ def without(module: str) -> Callable[[Project], Any]:
             yield
 
     return hidden
+
+
+@contextlib.contextmanager
+def beside_another_library(project: Project) -> Iterator[None]:
+    """With a package `anyserial` that is another project's."""
+    (project.path / "anyserial-9.9.dist-info").mkdir()
+    library = types.ModuleType("anyserial")
+    library.__file__ = str(project.path / "anyserial" / "__init__.py")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "anyserial", library)
+        yield
 
 
 def with_ini(text: str) -> Callable[[Project], Any]:
@@ -159,6 +171,7 @@ CASES = {
     "bad keyword of the marker": Case("import pytest\n@pytest.mark.anyserial(require=['path'])\ndef test_it(): pass"),
     "bad link name": Case(PASS, ["--serial-links=mok"]),
     "bad loop name": Case(PASS, ["--serial-loops=uvlop"]),
+    "another package anyserial": Case(PASS, within=beside_another_library),
     "uvloop missing": Case(PASS, [], within=without("uvloop")),
     "uvloop asked for and missing": Case(PASS, ["--serial-loops=uvloop"], within=without("uvloop")),
     "unmet need": Case("import pytest\n@pytest.mark.anyserial(requires=['path'])\ndef test_it(serial_path): pass"),

@@ -2,10 +2,12 @@
 
 from typing import assert_type
 
+from anyio.from_thread import BlockingPortal, BlockingPortalProvider
+
 import anyserial
 from anyserial import ModemLines, PortInfo, SerialConfig, SerialStats
-from anyserial.sync import SerialConnectable, SerialPort, configure_portal, open_serial_port
-from anyserial.testing import FaultPlan, MockBackend, PtyPair, pty_pair, serial_port_pair
+from anyserial.sync import SerialConnectable, SerialPort, configure_portal, open_serial_port, portal_provider
+from anyserial.testing import FaultPlan, MockBackend, PtyPair, faults_of, pty_pair, serial_port_pair
 
 
 class MeterPort(SerialPort):
@@ -16,9 +18,19 @@ def opening() -> None:
     configure_portal(backend="asyncio", backend_options={"use_uvloop": True})
     assert_type(open_serial_port("/dev/ttyUSB0", SerialConfig(), timeout=1.0), SerialPort)
     assert_type(SerialConnectable(path="/dev/ttyUSB0").connect(timeout=1.0), SerialPort)
+    assert_type(SerialConnectable(path="/dev/ttyUSB0").config, SerialConfig)
     assert_type(MeterPort.open("/dev/ttyUSB0", baudrate=9600, timeout=1.0), MeterPort)
     with MeterPort.open("/dev/ttyUSB0") as port:
         assert_type(port, MeterPort)
+
+
+def beside() -> None:
+    provider = portal_provider()
+    assert_type(provider, BlockingPortalProvider)
+    with provider as portal:
+        assert_type(portal, BlockingPortal)
+        async_port = portal.call(anyserial.open_serial_port, "/dev/ttyUSB0")
+    SerialPort(async_port, portal=portal, provider=provider)
 
 
 def using(port: SerialPort) -> None:
@@ -42,6 +54,9 @@ def helpers() -> None:
     first, second = MockBackend.pair(path_a="/dev/mockA")
     assert_type(first, MockBackend)
     assert_type(second.faults, FaultPlan)
+    assert_type(faults_of(serial_port_pair()[0]), FaultPlan)
+    assert_type(faults_of(open_serial_port("/dev/mockA")), FaultPlan)
+    faults_of(first)  # type: ignore[arg-type]
     anyserial.SerialPort(first, SerialConfig())
     with pty_pair() as pair:
         assert_type(pair, PtyPair)

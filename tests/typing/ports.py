@@ -20,6 +20,7 @@ from anyserial import (
     SerialPort,
     SerialStats,
     SerialStreamAttribute,
+    canonical_port_name,
     find_serial_port,
     list_serial_ports,
     open_serial_port,
@@ -41,6 +42,7 @@ async def opening() -> None:
     connectable = SerialConnectable(path="/dev/ttyUSB0", config=SerialConfig())
     generic: ByteStreamConnectable = connectable
     assert_type(await connectable.connect(), SerialPort)
+    assert_type(connectable.config, SerialConfig)
     await generic.connect()
 
     await open_serial_port(Path("/dev/ttyUSB0"))  # type: ignore[arg-type]
@@ -114,6 +116,10 @@ async def discovery() -> None:
     assert_type(await list_serial_ports(backend="pyudev"), list[PortInfo])
     assert_type(await find_serial_port(vid=0x0403, pid=0x6001), PortInfo | None)
     assert_type(await find_serial_port(serial_number="A1", device="/dev/ttyUSB0", backend="pyserial"), PortInfo | None)
+    assert_type(await find_serial_port(device=Path("/dev/ttyUSB0")), PortInfo | None)
+    assert_type(canonical_port_name("/dev/ttyUSB0"), str)
+    assert_type(canonical_port_name(Path("/dev/ttyUSB0"), platform="win32"), str)
+    canonical_port_name("COM3", "win32")  # type: ignore[call-arg]
 
     await list_serial_ports(backend="guess")  # type: ignore[arg-type]
     await list_serial_ports("native")  # type: ignore[call-arg]

@@ -1,0 +1,76 @@
+"""The scripts that make the environments: what they say when there is no network."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+#: Nothing listens on this port, and what pip itself was configured with does not count.
+NO_INDEX = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_CONFIG_FILE": os.devnull, "PIP_RETRIES": "1"}
+
+
+def pip(folder: Path, **settings: str) -> tuple[int, str]:
+    """Exit status and errors of `.ci/pip` when it is to fetch a package."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PIP_")}
+    command = [
+        ROOT / ".ci" / "pip",
+        sys.prefix,
+        "download",
+        "--no-deps",
+        "--no-cache-dir",
+        "--dest",
+        folder,
+        "hatchling",
+    ]
+    done = subprocess.run(
+        command, cwd=folder, env=environment | settings, capture_output=True, text=True, timeout=60, check=False
+    )
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("options", [[], ["constrained"]], ids=["free", "constrained"])
+def test_a_missing_network_is_named(tmp_path: Path, options: list[str]) -> None:
+    """Not as conflicting dependencies: what cannot be reached, what is missing, and the next step."""
+    settings = {"PIP_CONSTRAINT": str(ROOT / ".ci" / "constraints.txt")} if options else {}
+    status, errors = pip(tmp_path, **NO_INDEX, **settings)
+    assert status == 1
+    assert errors.startswith(f"{sys.prefix}: pip cannot reach a package index (Failed to establish a new connection: ")
+    assert "\nNot found: hatchling \nNext: connect this machine and repeat;" in errors
+    assert "PIP_NO_INDEX=1 PIP_FIND_LINKS=FOLDER make" in errors
+    assert "conflicting dependencies" not in errors
+
+
+def test_an_index_that_is_switched_off_is_named(tmp_path: Path) -> None:
+    """A folder of wheels that lacks some is named with them."""
+    status, errors = pip(tmp_path, PIP_NO_INDEX="1", PIP_CONFIG_FILE=os.devnull)
+    assert status == 1
+    assert errors.startswith(
+        f"{sys.prefix}: pip may not ask a package index (PIP_NO_INDEX is set)\nNot found: hatchling \n"
+    )
+
+
+def test_other_errors_of_pip_are_its_own(tmp_path: Path) -> None:
+    """A wrong setting, say, comes through as pip says it."""
+    status, errors = pip(
+        tmp_path, PIP_INDEX_URL="http://127.0.0.1:9/simple", PIP_CONSTRAINT=str(tmp_path / "no-such-file")
+    )
+    assert status == 1
+    assert "no-such-file" in errors
+    assert "Next:" not in errors
+
+
+def test_what_pip_finds_is_installed_in_silence(tmp_path: Path) -> None:
+    """The exit status is pip's, and no temporary file is left."""
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    environment = os.environ | {"TMPDIR": str(temporary)}
+    command = [ROOT / ".ci" / "pip", sys.prefix, "check", "--help"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert list(temporary.iterdir()) == []
