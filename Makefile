@@ -16,7 +16,7 @@
 #
 # Environments are rebuilt when the files named in PINS change, and otherwise used without a network.
 
-VERSIONS := 3.11 3.12 3.13
+VERSIONS := 3.11 3.12 3.13 3.14
 LEARNERS := 3.11 3.13
 EXAMPLE  := docs/examples/modbus_meter
 PINS     := pyproject.toml $(EXAMPLE)/pyproject.toml .ci/constraints.txt .ci/venv Makefile
