@@ -3,6 +3,8 @@
 # make check     the whole gate, as CI runs it: lint, types, coverage, other Pythons, oldest dependencies
 # make lint | types | coverage | python-3.12 | oldest      one part of the gate
 # make sdist     the example driver's tests again, from an unpacked source distribution
+# make python-3.14   where it is not installed, one is unpacked from Debian's development suite (as root; 150 MB in .cache)
+# make free-threaded   threads on one blocking port, on a Python without a global lock
 # make docs      the pages as a site in build/docs; a warning is an error, and nothing comes from the network
 # make pictures  run what the pictures in docs/ show, and draw them again
 # make tutorial  the tutorial, typed into an empty folder where only the built package is installed
@@ -17,7 +19,8 @@
 #
 # Environments are rebuilt when the files named in PINS change, and otherwise used without a network.
 
-VERSIONS := 3.11 3.12 3.13
+VERSIONS := 3.11 3.12 3.13 3.14 3.15
+FREE_THREADED := 3.14t
 LEARNERS := 3.11 3.13
 EXAMPLE  := docs/examples/modbus_meter
 PINS     := pyproject.toml $(EXAMPLE)/pyproject.toml .ci/constraints.txt .ci/pip .ci/venv Makefile
@@ -38,7 +41,7 @@ PYTEST := -m pytest --timeout 120
 # pyright runs on the pinned node, not on what the machine may have.
 export PYRIGHT_PYTHON_GLOBAL_NODE := 0
 
-.PHONY: demo test check lint types coverage pythons oldest sdist docs pictures tutorial plugins kit hil hil-1 hil-2 rs485 drivers bench format clean
+.PHONY: demo test check lint types coverage pythons free-threaded oldest sdist docs pictures tutorial plugins kit hil hil-1 hil-2 rs485 drivers bench format clean
 
 demo: .venv/stamp
 	cd $(EXAMPLE) && "$(CURDIR)/.venv/bin/python" -m pytest -v --serial-links=mock,pty
@@ -46,7 +49,7 @@ demo: .venv/stamp
 test: .venvs/dev/stamp
 	$(DEV)/python $(PYTEST) -n 2
 
-check: lint types coverage pythons oldest plugins kit drivers docs tutorial demo sdist
+check: lint types coverage pythons free-threaded oldest plugins kit drivers docs tutorial demo sdist
 
 lint: .venvs/dev/tools.stamp
 	$(DEV)/ruff check .
@@ -70,7 +73,16 @@ pythons: .venvs/dev/stamp
 	    else echo "NOT TESTED on Python $$version"; fi; done
 
 python-%: .venvs/%/stamp
+	@.venvs/$*/bin/python -c 'import os, sys; print("Python", *sys.version.split()[:1], os.confstr("CS_GNU_LIBC_VERSION"))'
 	.venvs/$*/bin/python $(PYTEST) -n 2
+
+# Without PYTHON_GIL=0 an extension module could bring the lock back.
+free-threaded:
+	@if .ci/python $(FREE_THREADED); then $(MAKE) --no-print-directory free-threaded-$(FREE_THREADED); \
+	else echo "NOT TESTED on a free-threaded Python"; fi
+
+free-threaded-%: .venvs/%/stamp
+	PYTHON_GIL=0 .venvs/$*/bin/python $(PYTEST) $(wildcard tests/test_sync_*.py)
 
 kit: .venvs/dev/stamp
 	$(DEV)/python $(PYTEST) hil --serial-links=mock,pty

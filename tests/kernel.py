@@ -9,6 +9,7 @@ import dataclasses
 import errno
 import fcntl
 import os
+import re
 import struct
 import sys
 import termios
@@ -25,7 +26,14 @@ CMSPAR = 0x40000000
 ENABLED, RTS_ON_SEND, RTS_AFTER_SEND, RX_DURING_TX, TERMINATE = 0x1, 0x2, 0x4, 0x10, 0x20
 LOW_LATENCY = 0x2000
 RTS, DTR = termios.TIOCM_RTS, termios.TIOCM_DTR
-RATES = {code: int(name[1:]) for name, code in vars(termios).items() if name.startswith("B") and name[1:].isdecimal()}
+# Rates by the kernel's codes, as termbits.h of x86, ARM and MIPS has them; Python's `termios` may have something else.
+_TERMBITS = """
+    B50 01 B75 02 B110 03 B134 04 B150 05 B200 06 B300 07 B600 010 B1200 011 B1800 012 B2400 013 B4800 014 B9600 015
+    B19200 016 B38400 017 B57600 010001 B115200 010002 B230400 010003 B460800 010004 B500000 010005 B576000 010006
+    B921600 010007 B1000000 010010 B1152000 010011 B1500000 010012 B2000000 010013 B2500000 010014 B3000000 010015
+    B3500000 010016 B4000000 010017
+"""
+RATES = {int(code, 8): int(rate) for rate, code in re.findall(r"B(\d+) (0\d+)", _TERMBITS)}
 #: The calls that change something.
 SETTERS = frozenset({"TCSETS2", "TIOCMBIS", "TIOCMBIC", "TIOCSSERIAL", "TIOCSRS485", "TIOCEXCL", "TIOCNXCL"})
 
@@ -243,7 +251,7 @@ class FakeKernel:
         """The attributes that a terminal is born with."""
         characters = bytes(range(100, 100 + size - 25))
         fifth, sixth = (0, characters) if self.layout.discipline_first else (characters, 0)
-        cflag = termios.CREAD | termios.CS8 | termios.B9600
+        cflag = termios.CREAD | termios.CS8 | 0o15  # B9600
         self.line = self.layout.struct.pack(
             termios.ICRNL | termios.IXON, termios.OPOST, cflag, termios.ECHO | termios.ICANON, fifth, sixth, 9600, 9600
         )

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import errno
 import struct
+import sys
 import termios
 from pathlib import Path
 
 import pytest
+from anyio.streams.file import FileStreamAttribute
 
 from anyserial import Capability, RS485Config, UnsupportedConfigurationError, UnsupportedFeatureError
 from anyserial._termios import Line
 from anyserial._tty_linux import LinuxFacts, machine_facts
+from anyserial._tty_posix import PosixFacts
 from anyserial.testing import PtyPair
 
-from .kernel import GENERIC, KEEPER, MIPS, POWERPC, FakeKernel, Layout
+from .kernel import GENERIC, KEEPER, MIPS, POWERPC, RATES, FakeKernel, Layout
+from .terminal import Terminal
 
 pytestmark = pytest.mark.anyio
 
@@ -33,6 +37,7 @@ FAMILIES = {
     "mips": MIPS,
     "mips64": MIPS,
 }
+BOTHER = 0x1000
 UNKNOWN = ["sparc64", "alpha", "parisc64", "hexagon", ""]
 
 
@@ -75,10 +80,22 @@ def test_the_sizes() -> None:
 PLACES = {"x86_64": (16, 17, 19, 36), "ppc64le": (35, 16, 19, 36), "mips64": (16, 17, 23, 40)}
 
 
+#: Rates with a code, and one without.
+SOME_RATES = [50, 9600, 38_400, 57_600, 4_000_000, 123_456]
+
+
+def code_of(rate: int, layout: Layout) -> int:
+    """What the kernel's headers call a rate."""
+    code = {rate: code for code, rate in RATES.items()}.get(rate, BOTHER)
+    if layout is not POWERPC:
+        return code
+    return 0x1F if code == BOTHER else code if code < BOTHER else code - BOTHER + 0x0F
+
+
 @pytest.mark.parametrize("machine", PLACES)
-@pytest.mark.parametrize("rate", [9600, 123_456])
+@pytest.mark.parametrize("rate", SOME_RATES)
 def test_where_the_fields_are(machine: str, rate: int) -> None:
-    """L-179, sections 18.1 and 18.2: both speeds are the rate, BOTHER only without a constant, the input slot clear."""
+    """L-179, sections 18.1 and 18.2: both speeds are the rate, BOTHER only without a code, the input slot clear."""
     discipline_at, characters_at, count, speeds_at = PLACES[machine]
     layout = FAMILIES[machine]
     written = b""
@@ -92,24 +109,74 @@ def test_where_the_fields_are(machine: str, rate: int) -> None:
             assert len(arg) == layout.struct.size
         return written
 
-    # Bits above those of the rate, so that they mean nothing on any machine.
-    line = Line(
-        iflag=0x1,
-        oflag=0x2,
-        cflag=0x80000000,
-        lflag=0x3,
-        control_chars=tuple(range(1, count + 1)),
-        rate=rate,
-        discipline=7,
-    )
+    line = line_at(rate, characters=count)
     facts = LinuxFacts(ioctl=ioctl, machine=machine)
     facts.set_line(0, line)
     iflag, oflag, cflag, lflag = struct.unpack_from("=4I", written)
-    assert (iflag, oflag, cflag, lflag) == (1, 2, 0x80000000 | (termios.B9600 if rate == 9600 else layout.bother), 3)
+    assert (iflag, oflag, cflag, lflag) == (1, 2, 0x80000000 | code_of(rate, layout), 3)
     assert written[discipline_at] == 7
     assert written[characters_at : characters_at + count] == bytes(range(1, count + 1))
     assert struct.unpack_from("=2I", written, speeds_at) == (rate, rate)
     assert facts.get_line(0) == line
+
+
+def line_at(rate: int, *, characters: int = 19) -> Line:
+    """Bits above those of the rate, so that they mean nothing on any machine."""
+    return Line(
+        iflag=0x1,
+        oflag=0x2,
+        cflag=0x80000000,
+        lflag=0x3,
+        control_chars=tuple(range(1, characters + 1)),
+        rate=rate,
+        discipline=7,
+    )
+
+
+@pytest.mark.parametrize("layout", [GENERIC, POWERPC, MIPS], ids=["generic", "PowerPC", "MIPS"])
+def test_every_rate_has_the_code_of_the_kernel(layout: Layout) -> None:
+    """L-178, L-179: the whole table, and none of the codes is that of other rates."""
+    machine = next(name for name, its in FAMILIES.items() if its is layout)
+    found = machine_facts(machine)
+    assert found is not None
+    assert found.speed.codes == {rate: code_of(rate, layout) for rate in RATES.values()}
+    assert found.speed.bother == code_of(123_456, layout)
+
+
+# Python's B9600 and the others: the codes of Linux before glibc 2.42, since then the rates.
+CONSTANTS = {"codes": {rate: code for code, rate in RATES.items()}, "rates": {rate: rate for rate in RATES.values()}}
+
+
+@pytest.mark.parametrize("constants", CONSTANTS.values(), ids=CONSTANTS)
+def test_the_kernel_gets_codes_whatever_python_has(constants: dict[int, int]) -> None:
+    """L-178: what `termios` calls a rate depends on the C library, and goes to tcsetattr alone."""
+    written: list[bytes] = []
+
+    def ioctl(fd: int, request: int, arg: bytes) -> bytes:
+        written.append(arg)
+        return arg
+
+    LinuxFacts(ioctl=ioctl, machine="x86_64", constants=constants).set_line(0, line_at(9600))
+    terminal = Terminal(speed=constants[1200])
+    PosixFacts(name="sunos5", constants=constants, **terminal.functions).set_line(0, line_at(9600))
+    assert int.from_bytes(written[0][8:12], sys.byteorder) == 0x80000000 | 0o15
+    assert terminal.calls == [("tcsetattr", constants[9600])]
+
+
+@pytest.mark.parametrize("code", [errno.ENOTTY, errno.ENOSYS, errno.EINVAL])
+async def test_without_termios2_plain_termios_will_do(code: int, tmp_path: Path, ptys: PtyPair) -> None:
+    """L-179: gVisor, WSL 1 and older QEMU lack the call; only rates without a constant need it."""
+    kernel = FakeKernel(KEEPER, tmp_path)
+    kernel.refuse["TCGETS2"] = code
+    async with await kernel.open(ptys.path_a, baudrate=19_200) as port:
+        fd = port.extra(FileStreamAttribute.fileno)
+        assert termios.tcgetattr(fd)[4:6] == [termios.B19200, termios.B19200]
+        with pytest.raises(UnsupportedConfigurationError, match="known rates"):
+            await port.configure(port.config.with_changes(baudrate=123_456))
+        await port.configure(port.config.with_changes(baudrate=57_600, stop_bits=2))
+        assert termios.tcgetattr(fd)[5] == termios.B57600
+        assert termios.tcgetattr(fd)[2] & termios.CSTOPB
+    assert "TCSETS2" not in kernel.calls
 
 
 @pytest.mark.parametrize(("machine", "layout"), [("x86_64", GENERIC), ("mips64", MIPS)])

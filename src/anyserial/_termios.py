@@ -57,7 +57,7 @@ _SIZES: Final = {
     ByteSize.EIGHT: termios.CS8,
 }
 
-#: Rates that have a constant of their own, as `{bits per second: constant}`; B0 hangs up and is none.
+#: Rates that have a constant for `tcsetattr`, as `{bits per second: constant}`; B0 hangs up and is none.
 STANDARD_RATES: Final[dict[int, int]] = {
     int(name[1:]): value
     for name, value in vars(termios).items()

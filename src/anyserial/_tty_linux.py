@@ -1,19 +1,20 @@
 """Linux facts: ioctl numbers per machine, `struct termios2`, the optional features and their probes.
 
 Numbers that Python's `termios` exports are taken from there; the rest comes from a table per machine, because the
-kernel numbers its ioctls differently on a few of them.
+kernel numbers its ioctls differently on a few of them. The rates are in the table too: the `Bnnn` of `termios` are for
+`tcsetattr` alone, because from glibc 2.42 on they are plain numbers, and no longer the kernel's codes.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import fcntl
+import errno
 import os
 import platform
 import struct
 import sys
 import termios
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,7 +23,7 @@ assert sys.platform == "linux" or not TYPE_CHECKING
 from ._linux_low_latency import LowLatency, latency_timer, probe_low_latency
 from ._linux_rs485 import RS485Control, probe_rs485
 from ._policy import DeviceFeature
-from ._termios import STANDARD_RATES, Bits, Line
+from ._termios import Bits, Line
 from ._tty_posix import PosixFacts
 from ._values import LineErrors
 from .capabilities import Capability, SerialCapabilities
@@ -32,9 +33,29 @@ _N: Final = Capability.UNSUPPORTED
 _U: Final = Capability.UNKNOWN
 
 
+# What TCGETS2 says where it does not exist: gVisor and QEMU's user mode, ENOTTY; older QEMU, ENOSYS; WSL 1, EINVAL. A
+# file that is no terminal says ENOTTY as well, and again to tcgetattr.
+_NO_SUCH_CALL: Final = frozenset({errno.ENOTTY, errno.ENOSYS, errno.EINVAL})
+
+# B50 to B38400 are 1 to 15 on every machine; B57600 to B4000000 count on from a number of the machine's.
+_FIRST_RATES: Final = (50, 75, 110, 134, 150, 200, 300, 600, 1200, 1800, 2400, 4800, 9600, 19_200, 38_400)
+_MORE_RATES: Final = (
+    *(57_600, 115_200, 230_400, 460_800, 500_000, 576_000, 921_600, 1_000_000, 1_152_000, 1_500_000),
+    *(2_000_000, 2_500_000, 3_000_000, 3_500_000, 4_000_000),
+)
+
+
+def _rate_codes(b57600: int) -> dict[int, int]:
+    first = {rate: code for code, rate in enumerate(_FIRST_RATES, start=1)}
+    return first | {rate: code for code, rate in enumerate(_MORE_RATES, start=b57600)}
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class SpeedCalls:
-    """How to get and set the attributes together with a numeric rate."""
+    """How to get and set the attributes together with a numeric rate.
+
+    `codes` are the rates that have a code in `c_cflag`; `bother` is the code of all others.
+    """
 
     get: int
     set: int
@@ -43,6 +64,7 @@ class SpeedCalls:
     cbaud: int
     bother: int
     cibaud: int
+    codes: Mapping[int, int]
 
 
 # struct termios2 of asm-generic: 44 bytes, c_line before c_cc[19].
@@ -54,6 +76,7 @@ _GENERIC: Final = SpeedCalls(
     cbaud=0x100F,
     bother=0x1000,
     cibaud=0x100F0000,
+    codes=_rate_codes(0x1001),
 )
 # PowerPC has no termios2: plain termios carries the speeds, c_cc[19] before c_line.
 _POWERPC: Final = SpeedCalls(
@@ -64,6 +87,7 @@ _POWERPC: Final = SpeedCalls(
     cbaud=0xFF,
     bother=0x1F,
     cibaud=0xFF0000,
+    codes=_rate_codes(0x10),
 )
 # MIPS: 48 bytes, c_cc[23].
 _MIPS: Final = SpeedCalls(
@@ -74,6 +98,7 @@ _MIPS: Final = SpeedCalls(
     cbaud=0x100F,
     bother=0x1000,
     cibaud=0x100F0000,
+    codes=_rate_codes(0x1001),
 )
 
 
@@ -108,19 +133,13 @@ class LinuxFacts(PosixFacts):
     """What `_tty` needs to know about Linux.
 
     Args:
-        ioctl: The system call; a parameter so that what no machine here has can be recorded in tests.
         machine: As `platform.machine()` says it.
         sysfs: Where sysfs is mounted.
+        calls: As `PosixFacts` takes them.
     """
 
-    def __init__(
-        self,
-        *,
-        ioctl: Callable[..., Any] = fcntl.ioctl,
-        machine: str = platform.machine(),
-        sysfs: Path = Path("/sys"),
-    ) -> None:
-        super().__init__(name="linux", ioctl=ioctl)
+    def __init__(self, *, machine: str = platform.machine(), sysfs: Path = Path("/sys"), **calls: Any) -> None:
+        super().__init__(name="linux", **calls)
         self._machine = machine_facts(machine)
         self._sysfs = sysfs
         known = self._machine is not None
@@ -169,11 +188,16 @@ class LinuxFacts(PosixFacts):
         return (low_latency, RS485Control(fd, self.ioctl, get=numbers.get_rs485, set=numbers.set_rs485))
 
     def get_line(self, fd: int) -> Line:
-        """The attributes as the driver has them now."""
+        """The attributes as the driver has them now; without a discipline where plain termios is all there is."""
         if self._machine is None:
             return super().get_line(fd)
         calls = self._machine.speed
-        data = bytes(self.ioctl(fd, calls.get, bytes(calls.struct.size)))
+        try:
+            data = bytes(self.ioctl(fd, calls.get, bytes(calls.struct.size)))
+        except OSError as exc:
+            if exc.errno not in _NO_SUCH_CALL:
+                raise
+            return super().get_line(fd)
         iflag, oflag, cflag, lflag, fifth, sixth, _, ospeed = calls.struct.unpack(data)
         discipline, characters = (fifth, sixth) if calls.line_first else (sixth, fifth)
         return Line(
@@ -188,15 +212,15 @@ class LinuxFacts(PosixFacts):
 
     def set_line(self, fd: int, line: Line) -> None:
         """Apply at once, without waiting for output to leave."""
-        if self._machine is None:
+        if self._machine is None or line.discipline is None:
             super().set_line(fd, line)
             return
         calls = self._machine.speed
-        # A rate with a constant keeps it, so that stty and tcgetattr can name it. The input rate's slot stays 0: as
-        # the output rate.
-        speed = STANDARD_RATES.get(line.rate, calls.bother)
-        discipline, characters = line.discipline or 0, bytes(line.control_chars)
-        fifth, sixth = (discipline, characters) if calls.line_first else (characters, discipline)
+        # A rate with a code keeps it, so that stty and tcgetattr can name it. The input rate's slot stays 0: as the
+        # output rate.
+        speed = calls.codes.get(line.rate, calls.bother)
+        characters = bytes(line.control_chars)
+        fifth, sixth = (line.discipline, characters) if calls.line_first else (characters, line.discipline)
         data = calls.struct.pack(
             line.iflag, line.oflag, line.cflag | speed, line.lflag, fifth, sixth, line.rate, line.rate
         )

@@ -7,7 +7,7 @@ import fcntl
 import os
 import sys
 import termios
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 assert sys.platform != "win32" or not TYPE_CHECKING
@@ -33,6 +33,8 @@ class PosixFacts:
         ioctl: The system call; a parameter so that another system's answers can be played in tests.
         tcgetattr: As `termios.tcgetattr`.
         tcsetattr: As `termios.tcsetattr`.
+        constants: The rates that these two take, with the constant of each; in Python's `termios` that is a code or,
+            from glibc 2.42 on and on the BSDs, the rate itself.
     """
 
     #: Whether `get_line` tells the rate the driver really runs at.
@@ -45,11 +47,13 @@ class PosixFacts:
         ioctl: Callable[..., Any] = fcntl.ioctl,
         tcgetattr: Callable[[int], Attributes] = termios.tcgetattr,
         tcsetattr: Callable[[int, int, Attributes], None] = termios.tcsetattr,
+        constants: Mapping[int, int] = STANDARD_RATES,
     ) -> None:
         self.name = name
         self.ioctl = ioctl
         self._tcgetattr = tcgetattr
         self._tcsetattr = tcsetattr
+        self._constants = constants
         self.bits = Bits(hardware_flow=getattr(termios, "CRTSCTS", 0), stick_parity=getattr(termios, "CMSPAR", 0))
         never = {"rs485", "low_latency", "dtr_dsr", "one_point_five_stop_bits"}
         if not self.bits.stick_parity:
@@ -105,9 +109,9 @@ class PosixFacts:
         Raises:
             UnsupportedConfigurationError: It has none.
         """
-        constant = STANDARD_RATES.get(rate)
+        constant = self._constants.get(rate)
         if constant is None:
-            known = ", ".join(map(str, sorted(STANDARD_RATES)))
+            known = ", ".join(map(str, sorted(self._constants)))
             raise UnsupportedConfigurationError(
                 errno.EINVAL, f"{rate} baud has no constant on this platform; known rates: {known}"
             )
@@ -115,7 +119,7 @@ class PosixFacts:
 
     def decode_rate(self, speed: int) -> int:
         """The rate of a constant; 0 for one that is not known."""
-        return next((rate for rate, constant in STANDARD_RATES.items() if constant == speed), 0)
+        return next((rate for rate, constant in self._constants.items() if constant == speed), 0)
 
     def refine(self, base: SerialCapabilities, fd: int, device: int) -> SerialCapabilities:
         """Nothing more can be asked."""

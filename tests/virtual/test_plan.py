@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import tomllib
 
 import pytest
@@ -200,7 +201,7 @@ def test_the_control_command_asks_the_bench(tmp_path):
         return process.returncode, out.decode(), err.decode()
 
     async def test(bench):
-        assert await control("help") == (2, "", f"{tmp_path}/port: nobody answers; is the virtual bench running?\n")
+        assert await control("help") == (2, "", f"{tmp_path}/port: no answer; is the virtual bench running?\n")
         async with await serve(bench, tmp_path / "port"):
             status, out, _ = await control("state")
             assert status == 0
@@ -212,6 +213,59 @@ def test_the_control_command_asks_the_bench(tmp_path):
         assert status == 2
 
     with_a_bench(test)
+
+
+@pytest.mark.parametrize(
+    ("request_", "complaint"),
+    [
+        (b"open cp210x-a.tx\n", "the key is wrong; "),
+        (b"\n", "the key is wrong; "),
+        (b"\xff\xfe\0 open cp210x-a.tx\n", "the key is wrong; "),
+        (b"POST / HTTP/1.1\r\n\r\nopen cp210x-a.tx\n", "the key is wrong; "),
+        (b"x" * 3000, "a request has at most 1024 bytes"),
+    ],
+)
+def test_a_request_without_the_key_changes_nothing(tmp_path, request_, complaint):
+    """H-42: every local user reaches the TCP port; only the bench's user can read the file with the key."""
+
+    async def test(bench):
+        before = await bench.command("state")
+        async with await serve(bench, tmp_path / "port"):
+            assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
+            number, key = ((tmp_path / name).read_text(encoding="ascii").strip() for name in ("port", "key"))
+            verdict, text = await ask(number, request_)
+            assert verdict == "no"
+            assert complaint in text
+            assert key not in text
+            assert await ask(number, f"{key} state\n".encode()) == ("ok", before)
+
+    with_a_bench(test)
+
+
+def test_each_bench_makes_its_own_key(tmp_path):
+    """H-42: an old key is no longer good, and a link in its place is not followed."""
+    (tmp_path / "other").write_text("keep\n", encoding="utf-8")
+    (tmp_path / "key").symlink_to(tmp_path / "other")
+
+    async def test(bench):
+        keys = []
+        for _ in range(2):
+            async with await serve(bench, tmp_path / "port", owner=os.getuid()):
+                keys.append((tmp_path / "key").read_text(encoding="ascii"))
+        assert len(set(keys)) == 2
+
+    with_a_bench(test)
+    assert (tmp_path / "other").read_text(encoding="utf-8") == "keep\n"
+
+
+async def ask(number, request):
+    """The verdict of a running bench, and its text."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(number))
+    writer.write(request)
+    answer = (await reader.read()).decode()
+    writer.close()
+    verdict, _, text = answer.partition("\n")
+    return verdict, text.strip()
 
 
 def test_modules_come_after_what_they_depend_on(tmp_path):

@@ -10,7 +10,7 @@ from virtualbench.adapter import Adapter
 from virtualbench.cable import Cable
 from virtualbench.plan import CHIPS
 from virtualbench.sampling import Error
-from virtualbench.usbip import Decoder, Setup, Transfer, Unlink, submission, unlinking
+from virtualbench.usbip import Decoder, ProtocolError, Setup, Transfer, Unlink, submission, unlinking
 
 from .support import Kernel
 
@@ -44,6 +44,28 @@ def test_something_else_is_not_usbip():
     """H-42: an unknown command is an error that names it."""
     with pytest.raises(ValueError, match="command 7 "):
         list(Decoder().feed(bytes([0, 0, 0, 7]) + bytes(44)))
+
+
+@pytest.mark.parametrize("length", [-1, -48, -49, -(2**31), 2**31 - 1])
+@pytest.mark.parametrize("is_input", [False, True])
+def test_a_transfer_of_an_impossible_length_is_an_error(length, is_input):
+    """H-42: a length below zero moved the decoder backwards, one without bounds made it wait for ever."""
+    with pytest.raises(ProtocolError, match=f"transfer of {length} bytes"):
+        list(Decoder().feed(submission(Transfer(1, 2, is_input, length, Setup(0, 0, 0, 0, 0), b""))))
+
+
+def test_something_else_than_usbip_takes_the_adapter_out():
+    """H-42: nothing that follows can be understood, so the adapter lets go instead of reading on."""
+
+    async def test(kernel, adapter):
+        seen = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: seen.append(context["exception"]))
+        await kernel.send(bytes([0, 0, 0, 7]) + bytes(44))
+        while adapter.is_plugged:
+            await asyncio.sleep(0.001)
+        assert [type(error) for error in seen] == [ProtocolError]
+
+    on_a_bench(test, "ftdi")
 
 
 def on_a_bench(test, *chips):

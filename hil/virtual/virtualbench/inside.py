@@ -1,7 +1,7 @@
 """On the machine that has the virtual host controller: attach the adapters, then run the command as an ordinary user.
 
-Needs root, and Linux. Everything that the command may want to know is in `FOLDER`: the bench file, and the port
-of the control command.
+Needs root, and Linux. Everything that the command may want to know is in `FOLDER`: the bench file, and port and
+key of the control command.
 """
 
 from __future__ import annotations
@@ -72,6 +72,7 @@ def run(job: Job) -> int:
 
 async def _run(job: Job) -> int:
     plan = wirings(job.adapters)
+    user = _user(job)
     bench = Bench(plan, asyncio.get_running_loop())
     FOLDER.mkdir(parents=True, exist_ok=True)
     _LEASES.mkdir(parents=True, exist_ok=True)
@@ -80,13 +81,13 @@ async def _run(job: Job) -> int:
         raise RuntimeError(f"{vhci.FOLDER}: not there; is the module vhci_hcd loaded?")
     try:
         await bench.plug_all()
-        async with await serve(bench, FOLDER / "port"):
+        async with await serve(bench, FOLDER / "port", owner=user.pw_uid):
             await _appear([port for wiring in plan for port in wiring.ports])
             loopbacks = [path for path in uarts()[: uart_count(job.adapters)] if _loop_inside(path)]
             pl011s = _PL011S if has_pl011s(job.adapters) else ()
             for file, unplug in ((BENCH_FILE, "unplug"), (CUT_FILE, "cut")):
                 file.write_text(bench_file(plan, loopbacks, ["bash", str(CONTROL)], pl011s=pl011s, unplug=unplug))
-            return await _command(job)
+            return await _command(job, user)
     finally:
         await bench.unplug_all()
 
@@ -128,8 +129,11 @@ def _loop_inside(path: str) -> bool:
     return True
 
 
-async def _command(job: Job) -> int:
-    user = pwd.getpwuid(int(job.user)) if job.user.isdecimal() else pwd.getpwnam(job.user)
+def _user(job: Job) -> pwd.struct_passwd:
+    return pwd.getpwuid(int(job.user)) if job.user.isdecimal() else pwd.getpwnam(job.user)
+
+
+async def _command(job: Job, user: pwd.struct_passwd) -> int:
     groups = set(os.getgrouplist(user.pw_name, user.pw_gid)) | {grp.getgrnam("dialout").gr_gid}
     environment = {"HOME": user.pw_dir, "USER": user.pw_name, "LOGNAME": user.pw_name, **job.environment}
     try:

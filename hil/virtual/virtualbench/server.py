@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 import json
+import os
+import secrets
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -13,6 +17,10 @@ from .cable import INPUTS, OUTPUTS, Cable
 from .plan import CHIPS, Wiring
 from .sampling import Error
 from .uart import Scheduler, Uart
+
+# Bytes of a request, and seconds that it may take to arrive.
+_LONGEST: Final = 1024
+_PATIENCE: Final = 10.0
 
 HELP: Final = """\
 unplug NAME                  pull the plug
@@ -125,23 +133,41 @@ class Bench:
         uart.receive(bytes([data]), error)
 
 
-async def serve(bench: Bench, path: Path) -> asyncio.Server:
-    """Take commands from this machine, one line per connection; the number of the TCP port is written to `path`.
+async def serve(bench: Bench, path: Path, *, owner: int | None = None) -> asyncio.Server:
+    """Take commands from one user of this machine, one line per connection.
 
-    The answer is a line `ok` or `no`, then text. TCP, because a shell can open it without the help of any program.
+    Every local user can connect to a TCP port, so a request begins with a key. That is in the file `key` beside `path`,
+    which only `owner` (by default, this process's user) can read; `path` has the number of the port. The answer is a
+    line `ok` or `no`, then text. TCP, because a shell can open it without the help of any program.
     """
+    key, secret = secrets.token_hex(16), path.with_name("key")
+
+    async def answer(reader: asyncio.StreamReader) -> str:
+        async with asyncio.timeout(_PATIENCE):
+            try:
+                request = await reader.readline()
+            except ValueError:
+                raise RuntimeError(f"a request has at most {_LONGEST} bytes") from None
+        given, _, line = request.decode(errors="replace").strip().partition(" ")
+        if not hmac.compare_digest(given.encode(), key.encode()):
+            raise RuntimeError(f"the key is wrong; {secret} has it")
+        return await bench.command(line)
 
     async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        line = (await reader.readline()).decode(errors="replace").strip()
         try:
-            answer = f"ok\n{await bench.command(line)}"
+            text = f"ok\n{await answer(reader)}"
         except (RuntimeError, OSError) as exc:
-            answer = f"no\n{exc}"
-        writer.write(answer.strip().encode() + b"\n")
+            text = f"no\n{exc}"
+        writer.write(text.strip().encode() + b"\n")
         writer.close()
 
-    server = await asyncio.start_server(client, "127.0.0.1", 0)
+    server = await asyncio.start_server(client, "127.0.0.1", 0, limit=_LONGEST)
     (address,) = (each.getsockname() for each in server.sockets)
+    secret.unlink(missing_ok=True)
+    with open(os.open(secret, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+        if owner is not None:
+            shutil.chown(secret, owner)
+        file.write(f"{key}\n")
     path.write_text(f"{address[1]}\n")
     return server
 

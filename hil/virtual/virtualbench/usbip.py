@@ -22,6 +22,8 @@ _BASIC: Final = struct.Struct(">5I")
 _SUBMIT: Final = struct.Struct(">Iiiii8s")
 _CMD_SUBMIT, _CMD_UNLINK, _RET_SUBMIT, _RET_UNLINK = 1, 2, 3, 4
 _DIRECTION_IN: Final = 1
+# No transfer of the kernel's is longer; what claims to be is not USB/IP.
+_LONGEST: Final = 16 << 20
 
 # The status of an answer: a negated errno of Linux.
 OK: Final = 0
@@ -79,6 +81,10 @@ class Unlink:
     victim: int
 
 
+class ProtocolError(ValueError):
+    """What arrived is not USB/IP; what follows it cannot be understood."""
+
+
 class Decoder:
     """Puts the kernel's messages together from pieces of any size."""
 
@@ -89,7 +95,7 @@ class Decoder:
         """The messages that `data` completes.
 
         Raises:
-            ValueError: This is not USB/IP.
+            ProtocolError: This is not USB/IP.
         """
         self._buffer += data
         while len(self._buffer) >= _HEADER:
@@ -100,8 +106,10 @@ class Decoder:
                 yield Unlink(sequence, victim)
                 continue
             if command != _CMD_SUBMIT:
-                raise ValueError(f"USB/IP command {command} is neither a submission nor an unlink")
+                raise ProtocolError(f"USB/IP command {command} is neither a submission nor an unlink")
             _, length, _, _, _, setup = _SUBMIT.unpack_from(self._buffer, _BASIC.size)
+            if not 0 <= length <= _LONGEST:
+                raise ProtocolError(f"USB/IP transfer of {length} bytes; a length is between 0 and {_LONGEST}")
             is_input = direction == _DIRECTION_IN
             end = _HEADER + (0 if is_input else length)
             if len(self._buffer) < end:
@@ -141,7 +149,7 @@ class Connection:
     Args:
         sock: Connected; this object owns it from now on.
         on_message: Called with each message of the kernel.
-        on_lost: Called once when the kernel has let go of the device.
+        on_lost: Called once when the kernel has let go of the device, or no longer speaks USB/IP.
     """
 
     def __init__(
@@ -206,8 +214,13 @@ class Connection:
             self.close()
             self._on_lost()
             return False
-        for message in self._decoder.feed(data):
-            self._on_message(message)
+        try:
+            for message in self._decoder.feed(data):
+                self._on_message(message)
+        except ProtocolError:
+            self.close()
+            self._on_lost()
+            raise
         return True
 
     def _writable(self) -> None:
