@@ -103,7 +103,7 @@ class FarEnd:
 
     def _is_waiting(self) -> bool:
         """Whether something is expected that may still come."""
-        return bool(self._dialogue.left_over()) and not (self._deserted() and self._has_heard_all())
+        return not (self._dialogue.is_met or (self._deserted() and self._has_heard_all()))
 
     def _has_heard_all(self) -> bool:
         sent = self._sent()

@@ -285,7 +285,7 @@ def test_an_expectation_left_over_fails_the_test(project: Project) -> None:
 
 
 def test_a_request_that_stays_incomplete_is_shown(project: Project) -> None:
-    """P-51: with the part that matched; an expression might always still match, so it is judged at the end."""
+    """P-51: with the part that matched, whether bytes or an expression were expected."""
     run = project.run(
         *ONE,
         test="""
@@ -297,13 +297,32 @@ def test_a_request_that_stays_incomplete_is_shown(project: Project) -> None:
 
         async def test_expression(serial_port, serial_script):
             serial_script.on(re.compile(rb"SET [0-9]+\\n"))
-            await serial_port.send(b"SET x\\n")
+            await serial_port.send(b"SET 1")
         """,
     )
     assert set(run.outcomes().values()) == {"error in teardown"}
     assert "a request that nothing completed:\n  came      b'PI'" in run.problem("test_bytes[mock-asyncio]")
     assert "matched   b'PI' (2 bytes)" in run.problem("test_bytes[mock-asyncio]")
-    assert "expected  re.compile(b'SET [0-9]+\\\\n') (test_it.py:9)" in run.problem("test_expression[mock-asyncio]")
+    expression = run.problem("test_expression[mock-asyncio]")
+    assert "expected  re.compile(b'SET [0-9]+\\\\n') (test_it.py:9)\n  matched   b'SET 1' (5 bytes)" in expression
+
+
+def test_bytes_that_no_expression_takes_end_the_test(project: Project) -> None:
+    """P-51: at the first wrong byte, although the body still waits for an answer."""
+    run = project.run(
+        *ONE,
+        test="""
+        import re
+
+        async def test_it(serial_port, serial_script):
+            serial_script.on(re.compile(rb"SET [0-9]+\\n")).reply(b"OK")
+            await serial_port.send(b"SET x\\n")
+            await serial_port.receive()
+        """,
+    )
+    problem = run.problem("test_it[mock-asyncio]")
+    assert problem.startswith("serial_script: an unexpected request:\n  came      b'SET x\\n'")
+    assert "  matched   b'SET ' (4 bytes)" in problem
 
 
 def test_a_request_too_many_at_the_very_end_is_found(project: Project) -> None:
