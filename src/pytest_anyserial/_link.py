@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+
+import pytest
 
 from anyserial import SerialCapabilities, SerialConfig, SerialPort, SerialStats
 from anyserial.testing import mock_pair, pty_pair
 
-from ._links import WIRINGS, Wiring
+from ._links import WIRINGS, Wiring, no_pty
 from ._recorder import RecordedPort
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ End = Literal["port", "peer"]
 
 #: Seconds that opening and closing a blocking port may take.
 _PATIENCE: Final = 10.0
+#: Mock links that may be in use at the same time, in one process.
+_MOST_PAIRS: Final = 10_000
 
 
 class _Cable(Protocol):
@@ -50,14 +54,30 @@ class _Port(Protocol):
     def note(self, kind: str, what: str) -> None: ...
 
 
-def _mock_cable(guard: Guard, number: int) -> AbstractContextManager[_Cable]:
-    path_a, path_b = (f"/dev/mock{end}{number if number > 1 else ''}" for end in "AB")
-    return mock_pair(path_a=path_a, path_b=path_b, clock=None if guard.clock is None else guard.clock.appointments)
+@contextmanager
+def _mock_cable(guard: Guard, number: int) -> Generator[_Cable]:
+    clock = None if guard.clock is None else guard.clock.appointments
+    with ExitStack() as stack:
+        # Paths are of the whole process: other pairs of the test, or a pytest that runs this test, may have some.
+        for other in itertools.islice(itertools.count(number), _MOST_PAIRS):
+            path_a, path_b = (f"/dev/mock{end}{other if other > 1 else ''}" for end in "AB")
+            with suppress(ValueError):
+                cable = stack.enter_context(mock_pair(path_a=path_a, path_b=path_b, clock=clock))
+                break
+        else:
+            pytest.fail(f"no path is left for the mock: {path_a} and those before it are in use. Close other pairs.")
+        yield cable
 
 
-def _pty_cable(guard: Guard, number: int) -> AbstractContextManager[_Cable]:
+@contextmanager
+def _pty_cable(guard: Guard, number: int) -> Generator[_Cable]:
     del guard, number
-    return pty_pair()
+    with ExitStack() as stack:
+        try:
+            cable = stack.enter_context(pty_pair())
+        except OSError as exc:
+            raise pytest.fail.Exception(no_pty(exc), pytrace=False) from None
+        yield cable
 
 
 #: Links of which there is no end; a cable is the how-many-th of a test.
