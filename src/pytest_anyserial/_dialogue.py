@@ -394,7 +394,8 @@ def describe(request: bytes | re.Pattern[bytes]) -> str:
 
 def seconds(name: str, value: float) -> float:
     """`value`, a finite number of seconds that is not negative."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+    # An integer may be beyond every float.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= sys.float_info.max:
         raise ValueError(f"{name} must be a finite, non-negative number of seconds, not {value!r}")
     return float(value)
 

@@ -87,7 +87,7 @@ class SerialFault:
         Raises:
             ConfigurationError: There is no such kind.
         """
-        if kind not in _LINE_ERRORS:
+        if not isinstance(kind, str) or kind not in _LINE_ERRORS:
             raise ConfigurationError(unknown("line error", kind, tuple(_LINE_ERRORS)))
         return self._add(_LINE_ERRORS[kind], count=count)
 

@@ -111,14 +111,14 @@ def sync_serial_port(serial_link: SerialLink, serial_config: SerialConfig) -> It
 
     The test runs once on every selected link, whatever event loops are selected.
     """
-    with serial_link.sync_opened("port", serial_config) as port:
+    with serial_link._sync_opened("port", serial_config) as port:
         yield port
 
 
 @pytest.fixture
 def sync_serial_peer(serial_link: SerialLink, serial_config: SerialConfig) -> Iterator[sync.SerialPort]:
     """End B of the link, open, as a blocking port: the test itself, or a thread of it, plays the device."""
-    with serial_link.sync_opened("peer", serial_config) as port:
+    with serial_link._sync_opened("peer", serial_config) as port:
         yield port
 
 

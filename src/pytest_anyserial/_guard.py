@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from anyserial import Capability
+from anyserial import Capability, SerialConfig
 
-from . import _leaks, _loops, _matrix, _refusals
+from . import _leaks, _loops, _matching, _matrix, _refusals
 from ._evidence import Evidence
 from ._fixtures import PATHS
 from ._names import HARDWARE
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ._clock import SerialClock
     from ._far_end import FarEnd
     from ._link import SerialLink
+    from ._links import Wiring
 
 
 #: Modules that a debugger does not stop in.
@@ -173,6 +174,16 @@ class Guard:
         """Fail unless the calling task runs on the loop that this value of `anyio_backend` stands for."""
         __tracebackhide__ = True
         _loops.check(backend, self._item)
+
+    def require(self, wiring: Wiring, config: SerialConfig) -> None:
+        """Let what a project's own `serial_config` asks for be a need, as if the mark had it."""
+        __tracebackhide__ = True
+        unmet = _matching.unmet_by(wiring, config)
+        if unmet is not None:
+            self._item.callspec.params["serial_link"] = unmet
+            if _matrix.is_a_failure(unmet, self._item.config):
+                pytest.fail(unmet.reason, pytrace=False)
+            pytest.skip(unmet.reason)
 
     def value_of(self, fixture: str) -> Any:
         """What a fixture has given to the test."""

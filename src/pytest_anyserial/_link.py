@@ -157,13 +157,27 @@ class SerialLink:
         finally:
             port.close(timeout=_PATIENCE)
 
+    @contextmanager
+    def _sync_opened(self, end: End, config: SerialConfig) -> Generator[sync.SerialPort]:
+        """One end for a fixture, as a blocking port."""
+        self._require(config)
+        with self.sync_opened(end, config) as port:
+            yield port
+
     @asynccontextmanager
     async def _opened(self, end: End, config: SerialConfig, backend: Any) -> AsyncGenerator[SerialPort]:
         """One end for a fixture, on the loop that `backend` stands for."""
         self._guard.check_loop(backend)
+        self._require(config)
         with self._guard.outcomes_reach_fixtures():
             async with self.opened(end, config) as port:
                 yield port
+
+    def _require(self, config: SerialConfig) -> None:
+        """Skip or fail a test whose own `serial_config` asks for what the link does not have."""
+        __tracebackhide__ = True
+        if config is not self.config:
+            self._guard.require(self._wiring, config)
 
     def _config_of(self, end: End, config: SerialConfig | None) -> SerialConfig:
         """What the default of `serial_config` means for an end: each port of a bench may have its own."""

@@ -101,6 +101,35 @@ def test_a_wrong_mark_of_a_parameter_is_a_usage_error(project: Project) -> None:
     assert "test_it.py::test_it: mark 'anyserial': requires: unknown name 'pth': did you mean 'path'?" in run.text
 
 
+def test_an_own_serial_config_is_a_need(project: Project) -> None:
+    """P-22, P-41: as with the mark, what the link does not have is a visible skip, for every port that it opens."""
+    run = project.run(
+        "-rs",
+        *BOTH,
+        test="""
+        import pytest
+        from anyserial import SerialConfig
+
+        @pytest.fixture(params=["even", "none"])
+        def serial_config(request):
+            return SerialConfig(parity=request.param)
+
+        def test_blocking(sync_serial_port): pass
+        async def test_async(serial_port): pass
+        async def test_script(serial_script, serial_port): pass
+        """,
+    )
+    outcomes = run.outcomes()
+    assert {name for name, outcome in outcomes.items() if outcome != "passed"} == {
+        "test_blocking[even-pty]",
+        "test_async[even-pty-asyncio]",
+        "test_script[even-pty-asyncio]",
+    }
+    assert len(outcomes) == 12
+    assert run.text.count('needs parity even: link "pty" UNSUPPORTED: a pseudo terminal has none') == 4
+    assert "parity even: 3 tests\n" in run.text
+
+
 def test_the_mark_of_a_hook_counts(project: Project) -> None:
     """P-22, P-30: it is skipped where its link lacks what the mark asks for, and a wrong mark fails."""
     project.file(

@@ -432,6 +432,8 @@ def test_the_names_of_pytest_that_this_relies_on_exist(project: Project) -> None
             definitions = node._fixtureinfo.name2fixturedefs
             assert isinstance(definitions, dict)
             assert metafunc.fixturenames is node._fixtureinfo.names_closure
+            assert metafunc._calls == []
+            assert isinstance(node.own_markers, list)
             (anyio_backend,) = node.session._fixturemanager.getfixturedefs("anyio_backend", node)
             assert anyio_backend.func.__module__ == anyio.pytest_plugin.__name__
             assert anyio_backend.scope == "module"
@@ -442,6 +444,9 @@ def test_the_names_of_pytest_that_this_relies_on_exist(project: Project) -> None
             (item,) = items
             assert isinstance(item.fixturenames, list)
             assert item.callspec.params["serial_link"] == "mock"
+            assert isinstance(item.callspec.params, dict)
+            assert list(item.callspec.marks) == []
+            assert item.originalname == "test_it"
         """,
     )
     run = project.run("--serial-loops=asyncio", test="async def test_it(serial_port): pass")

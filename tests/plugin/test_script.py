@@ -124,6 +124,25 @@ def test_a_reply_in_pieces_arrives_in_pieces(project: Project) -> None:
     assert list(run.outcomes().values()) == ["passed"] * 12
 
 
+def test_more_pieces_than_bytes_are_that_many_bytes(project: Project) -> None:
+    """P-50, P-84: no piece is empty, so a large number costs nothing; an empty reply is none."""
+    run = project.run(
+        *ONE,
+        test="""
+        import anyio
+
+        async def test_it(serial_port, serial_script, serial_transcript):
+            serial_script.on(b"A").reply(b"12", chunks=10**9).reply(b"", chunks=10**9)
+            await serial_port.send(b"A")
+            with anyio.fail_after(10):
+                await serial_script.wait_done()
+                assert await serial_port.receive(1) + await serial_port.receive(1) == b"12"
+            assert [event.kind for event in serial_transcript.events].count("sent") == 3
+        """,
+    )
+    assert list(run.outcomes().values()) == ["passed"]
+
+
 def test_a_fixture_may_prepare_the_script_and_say_good_bye(project: Project) -> None:
     """P-41, P-51: the script is there before and after every fixture that talks to it, however they are named."""
     project.file(
@@ -505,6 +524,7 @@ BAD_CALLS = {
     "on(b'A').reply(b'', chunks=0)": "ValueError: chunks must be a positive integer, not 0",
     "on(b'A').times(0)": "ValueError: times() takes a positive integer, not 0",
     "idle(float('nan'))": "ValueError: idle must be a finite, non-negative number of seconds, not nan",
+    "idle(10**400)": "ValueError: idle must be a finite, non-negative number of seconds, not 1000",
     "send('text')": "TypeError: unasked data must be bytes, not 'text'",
 }
 
