@@ -149,7 +149,8 @@ class Guard:
                     self.coroutine = coroutine = body(**kwargs)
                     if self._traces and not self._given:
                         # It stops at the next line that is none of these modules'.
-                        pytest.set_trace(skip=_PLUMBING)
+                        debugger: Any = pytest
+                        debugger.set_trace(skip=_PLUMBING)
                     await coroutine
             finally:
                 self._scope = self.coroutine = None

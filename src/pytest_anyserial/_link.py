@@ -56,17 +56,18 @@ class _Port(Protocol):
 
 @contextmanager
 def _mock_cable(guard: Guard, number: int) -> Generator[_Cable]:
-    clock = None if guard.clock is None else guard.clock.appointments
     with ExitStack() as stack:
-        # Paths are of the whole process: other pairs of the test, or a pytest that runs this test, may have some.
-        for other in itertools.islice(itertools.count(number), _MOST_PAIRS):
-            path_a, path_b = (f"/dev/mock{end}{other if other > 1 else ''}" for end in "AB")
-            with suppress(ValueError):
-                cable = stack.enter_context(mock_pair(path_a=path_a, path_b=path_b, clock=clock))
-                break
-        else:
-            pytest.fail(f"no path is left for the mock: {path_a} and those before it are in use. Close other pairs.")
-        yield cable
+        yield _first_free(stack, guard, number)
+
+
+def _first_free(stack: ExitStack, guard: Guard, number: int) -> _Cable:
+    # Paths are of the whole process: other pairs of the test, or a pytest that runs this test, may have some.
+    clock = None if guard.clock is None else guard.clock.appointments
+    for other in range(number, number + _MOST_PAIRS):
+        path_a, path_b = (f"/dev/mock{end}{other if other > 1 else ''}" for end in "AB")
+        with suppress(ValueError):
+            return stack.enter_context(mock_pair(path_a=path_a, path_b=path_b, clock=clock))
+    pytest.fail(f"no path is left for the mock: {_MOST_PAIRS} pairs are open. Close those that the run does not need.")
 
 
 @contextmanager

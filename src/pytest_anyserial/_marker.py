@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import pytest
@@ -24,6 +24,9 @@ KINDS = ("null-modem", "loopback", "rs485", "device")
 WIRES = ("tx-rx", "rts-cts", "dtr-dsr")
 
 DEFAULT_CONFIG = SerialConfig()
+
+#: The class of `pytest.param(...)`, which has no public name.
+_PARAMETER = type(pytest.param())
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,10 +68,10 @@ def check_parameters(node: pytest.Item) -> None:
     for mark in node.iter_markers("parametrize"):
         values: Any = mark.args[1] if len(mark.args) > 1 else mark.kwargs.get("argvalues")
         # An iterator is for pytest, which goes through it once.
-        for value in values if isinstance(values, list | tuple) else ():
-            # Only a `pytest.param` has marks.
-            marks: Any = getattr(value, "marks", ()) if isinstance(value, tuple) else ()
-            _merged(one for each in marks if (one := getattr(each, "mark", each)).name == "anyserial")
+        for value in cast("Sequence[object]", values) if isinstance(values, list | tuple) else ():
+            if isinstance(value, _PARAMETER):
+                marks = (each if isinstance(each, pytest.Mark) else each.mark for each in value.marks)
+                _merged(one for one in marks if one.name == "anyserial")
 
 
 def _merged(marks: Iterable[pytest.Mark]) -> Needs:

@@ -86,6 +86,24 @@ def test_a_late_mark_for_a_link_without_an_instance_fails(project: Project) -> N
     )
 
 
+def test_values_of_a_parameter_may_have_marks_of_their_own(project: Project) -> None:
+    """P-30: only what `pytest.param` made is looked into."""
+    run = project.run(
+        *ONE,
+        test="""
+        from typing import NamedTuple
+        import pytest
+
+        class Student(NamedTuple):
+            marks: int
+
+        @pytest.mark.parametrize(argnames="x", argvalues=(Student(5), (1, 2), None))
+        def test_it(sync_serial_port, x): pass
+        """,
+    )
+    assert list(run.outcomes().values()) == ["passed"] * 3
+
+
 def test_a_wrong_mark_of_a_parameter_is_a_usage_error(project: Project) -> None:
     """P-30: at collection, with the test and the word."""
     run = project.run(
