@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -138,50 +139,51 @@ def _askers(node: Any) -> list[str]:
 
 def refuse_impossible(item: pytest.Function, fixtures: frozenset[str], other_plugin: str | None) -> None:
     """Fail a test whose fixtures cannot do what it asks for, before any of them is set up."""
+    __tracebackhide__ = True
+    problem = next(_problems(item, fixtures, other_plugin), None)
+    if problem is not None:
+        pytest.fail(problem, pytrace=False)
+
+
+def _problems(item: pytest.Function, fixtures: frozenset[str], other_plugin: str | None) -> Iterator[str]:
+    # pytest's summary shows the beginning only, so each begins with the fact; the report has the test's name.
     if other_plugin is not None and fixtures & ASYNC:
-        pytest.fail(
-            f"{item.nodeid} uses {_listed(fixtures & ASYNC)}, which AnyIO's plugin runs on the loop that the test id "
-            f"names, but the test itself is run by {other_plugin}.",
-            pytrace=False,
-        )
+        names = fixtures & ASYNC
+        yield f"{_listed(names)} {_verb('need', names)} AnyIO, but the test itself is run by {other_plugin}."
     for definitions in item._fixtureinfo.name2fixturedefs.values():
         definition = definitions[-1]
         asked = (fixtures - {"serial_factory"}).intersection(definition.argnames)
         if asked and definition.scope != "function":
             place = "event loop and link" if asked & ASYNC else "link"
-            pytest.fail(
+            yield (
                 f"fixture {definition.argname!r} has {definition.scope} scope and asks for {_listed(asked)}, which is "
-                f"made for each test anew, on that test's {place}. "
-                f"Give {definition.argname!r} function scope.",
-                pytrace=False,
+                f"made afresh for each test, on that test's {place}. Give {definition.argname!r} function scope."
             )
     for end, openers in _OPENERS.items():
         if openers <= fixtures:
-            pytest.fail(
-                f"{item.nodeid} uses {_listed(openers)}, which both open {end}. Use one of them.", pytrace=False
-            )
+            yield f"{_listed(openers)} both open {end} of the link. Use one of them."
     peers = fixtures & _OPENERS["end B"]
     if "serial_script" in fixtures and peers:
-        pytest.fail(
-            f"{item.nodeid} uses serial_script, which plays the far end, and {_listed(peers)}, which hands it to the "
-            "test. Use one of them.",
-            pytrace=False,
+        yield (
+            f"serial_script and {_listed(peers)} both need end B: the script plays the far end, and {_listed(peers)} "
+            f"{_verb('hand', peers)} it to the test. Use one of them."
         )
     blocking = fixtures & {"sync_serial_port", "sync_serial_peer"}
     if "serial_clock" in fixtures and blocking:
-        pytest.fail(
-            f"{item.nodeid} uses serial_clock, whose time passes while the event loop waits, and {_listed(blocking)}, "
-            "which keeps the loop from it. Use one of them.",
-            pytrace=False,
+        yield (
+            f"serial_clock cannot work with {_listed(blocking)}: its time passes while the event loop waits, and a "
+            "blocking port keeps the loop from waiting. Use one of them."
         )
     on_the_loop = fixtures & {"serial_script", "serial_clock", "serial_factory"}
     if on_the_loop and not _matrix.is_async(item):
-        verb = "works" if len(on_the_loop) == 1 else "work"
-        pytest.fail(
-            f"{item.nodeid} uses {_listed(on_the_loop)}, which {verb} on the test's event loop, so the test must be "
-            "`async def`.",
-            pytrace=False,
+        yield (
+            f"{_listed(on_the_loop)} {_verb('need', on_the_loop)} an `async def` test, because "
+            f"{'it works' if len(on_the_loop) == 1 else 'they work'} on the test's event loop."
         )
+
+
+def _verb(verb: str, names: frozenset[str]) -> str:
+    return f"{verb}s" if len(names) == 1 else verb
 
 
 def _listed(names: frozenset[str]) -> str:

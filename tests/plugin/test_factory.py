@@ -186,7 +186,7 @@ MISUSES = {
         "ValueError: faults can be planned on the mock link only, and this test runs on pty: "
         "mark it with @pytest.mark.anyserial(links=['mock'])"
     ),
-    "def test_it(serial_factory): pass": "serial_factory, which works on the test's event loop, so the test must be",
+    "def test_it(serial_factory): pass": "serial_factory needs an `async def` test, because it works on",
 }
 
 

@@ -544,8 +544,7 @@ def test_a_synchronous_test_cannot_have_a_script(project: Project) -> None:
     """P-52: the script answers on the test's own loop, which a synchronous test does not run."""
     run = project.run(*ONE, test="def test_it(serial_script): pass")
     assert run.problem("test_it[mock-asyncio]") == (
-        "test_it.py::test_it[mock-asyncio] uses serial_script, which works on the test's event loop, so the test must"
-        " be `async def`."
+        "serial_script needs an `async def` test, because it works on the test's event loop."
     )
 
 
@@ -553,8 +552,8 @@ def test_the_far_end_is_played_by_one_of_script_and_test(project: Project) -> No
     """P-50: both would read each other's bytes."""
     run = project.run(*ONE, test="async def test_it(serial_script, serial_peer): pass")
     assert run.problem("test_it[mock-asyncio]") == (
-        "test_it.py::test_it[mock-asyncio] uses serial_script, which plays the far end, and serial_peer, which hands it"
-        " to the test. Use one of them."
+        "serial_script and serial_peer both need end B: the script plays the far end, and serial_peer hands it to the"
+        " test. Use one of them."
     )
 
 
