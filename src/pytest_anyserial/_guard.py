@@ -186,6 +186,10 @@ class Guard:
                 pytest.fail(unmet.reason, pytrace=False)
             pytest.skip(unmet.reason)
 
+    def uses(self, fixture: str) -> bool:
+        """Whether the test was known to use a fixture of ours when it was generated."""
+        return fixture in self._fixtures
+
     def value_of(self, fixture: str) -> Any:
         """What a fixture has given to the test."""
         return self._item.funcargs[fixture]

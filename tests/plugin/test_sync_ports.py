@@ -320,6 +320,6 @@ def test_a_wider_fixture_that_asks_for_a_blocking_port_is_told_why_not(project: 
         """
     )
     assert run.problem("test_it[mock]") == (
-        f"fixture 'meter' has {scope} scope and asks for serial_link and sync_serial_port, which is made for each test"
-        " anew, on that test's link. Give 'meter' function scope."
+        f"fixture 'meter' has {scope} scope and asks for serial_link and sync_serial_port, which is made afresh"
+        " for each test, on that test's link. Give 'meter' function scope."
     )
