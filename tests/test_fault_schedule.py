@@ -735,7 +735,7 @@ async def test_a_listener_that_raises_stops_nothing(anyio_backend: object, monke
     monkeypatch.setattr(threading, "excepthook", lambda args: raised.append(args.exc_type))
 
     def listen(fault: FiredFault) -> None:
-        # An outcome of pytest is no `Exception`; on the main thread it is for whoever made the call.
+        # An outcome of pytest is no `Exception`; on the main thread it goes to the caller.
         on_main = threading.current_thread() is threading.main_thread()
         raise RuntimeError if on_main or fault.index else pytest.fail.Exception
 
