@@ -86,6 +86,12 @@ def indexes(plan: FaultPlan) -> list[int]:
         ("seconds", {"action": A.EIO, "at_byte": 0, "seconds": 1.0}),
         ("errno", {"action": A.EIO, "on_op": 1, "errno": 0}),
         ("errno", {"action": A.EAGAIN, "on_op": 1, "errno": errno.EPERM}),
+        ("errno", {"action": A.EIO, "on_op": 1, "errno": 2**31}),
+        ("count", {"action": A.EINTR, "on_op": 1, "count": 10_001}),
+        ("after", {"action": A.EIO, "after": 10**400}),
+        ("seconds", {"action": A.DELAY, "on_op": 1, "seconds": 10**400}),
+        ("action", {"action": [], "on_op": 1}),
+        ("direction", {"action": A.EIO, "on_op": 1, "direction": []}),
         ("seconds", {"action": A.REPLUG, "on_op": 1, "seconds": -1.0}),
         ("direction", {"action": A.SHORT_WRITE, "on_op": 1, "direction": "read"}),
         ("direction", {"action": A.SHORT_READ, "on_op": 1, "direction": "write"}),
@@ -140,6 +146,40 @@ def test_a_schedule_holds_events_only() -> None:
         with pytest.raises(ConfigurationError, match="schedule"):
             way("EIO")  # type: ignore[no-untyped-call]
     assert list(plan.schedule) == [event]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("eintr_reads", 10_001),
+        ("eintr_writes", 3_000_000),
+        ("open_errno", 2**31),
+        ("configure_errno", 10**30),
+        ("ioctl_errno", 10**30),
+        ("paced", 2**32),
+        ("paced", 10**400),
+        ("paced", "fast"),
+        ("schedule", None),
+        ("schedule", 5),
+        ("on_fired", "print"),
+    ],
+)
+def test_an_impossible_field_of_a_plan_is_refused(field: str, value: object) -> None:
+    """L-165, L-171: also a value that would do harm only later, when it takes effect."""
+    plan = FaultPlan()
+    with pytest.raises(ConfigurationError, match=rf"\b{field}\b"):
+        setattr(plan, field, value)
+
+
+def test_only_a_plan_can_tell_what_goes_wrong() -> None:
+    """L-165: anything else is refused, and the plan before it stays."""
+    backend, far = MockBackend.pair()
+    plan = backend.faults
+    with pytest.raises(ConfigurationError, match="faults must be a FaultPlan, not 5"):
+        backend.faults = 5  # type: ignore[assignment]
+    assert backend.faults is plan
+    backend.close()
+    far.close()
 
 
 def test_a_plan_belongs_to_one_port() -> None:
@@ -687,6 +727,50 @@ async def test_faults_are_told_as_they_happen(anyio_backend: object) -> None:
         await peer.send(b"23456789")
         assert await take(port, 7) == b"2345679"
         assert (len(heard), len(plan.fired), plan.pending) == (1, 2, ())
+
+
+async def test_a_listener_that_raises_stops_nothing(anyio_backend: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """L-172: neither its fault nor the time of those that follow; `threading.excepthook` gets what it raised."""
+    raised: list[type[BaseException]] = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: raised.append(args.exc_type))
+
+    def listen(fault: FiredFault) -> None:
+        # An outcome of pytest is no `Exception`; on the main thread it goes to the caller.
+        on_main = threading.current_thread() is threading.main_thread()
+        raise RuntimeError if on_main or fault.index else pytest.fail.Exception
+
+    events = [
+        FaultEvent(action=A.BREAK, after=0.2),
+        FaultEvent(action=A.BREAK, after=0.21),
+        FaultEvent(action=A.DISCONNECT, after=0.22),
+    ]
+    backend, far = MockBackend.pair()
+    backend.faults = FaultPlan(schedule=events)
+    backend.faults.on_fired = listen
+    async with SerialPort(backend, SerialConfig()) as port, SerialPort(far, SerialConfig()):
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as tg:
+                waiting = await parked(port.receive, tg)
+                await waiting.wait()
+        assert isinstance(waiting.error, SerialDisconnectedError)
+    assert [fault.index for fault in backend.faults.fired] == [0, 1, 2]
+    assert len(raised) == 3
+
+
+async def test_a_distant_time_does_not_end_the_near_ones(anyio_backend: object) -> None:
+    """L-167, L-171: a moment later than any lock can wait for, and a delay that never ends, on a paced line too."""
+    backend, far = MockBackend.pair(paced=True)
+    async with SerialPort(backend, SerialConfig()) as port, SerialPort(far, SerialConfig()) as peer:
+        backend.faults.schedule = [FaultEvent(action=A.EIO, after=1e300)]
+        await peer.send(b"x")
+        with anyio.fail_after(5):
+            assert await port.receive() == b"x"
+        backend.faults.schedule.append(FaultEvent(action=A.DELAY, direction="write", at_byte=0, seconds=1e308))
+        await port.send(b"held back")
+        assert port.output_waiting() == len(b"held back")
+        backend.faults.schedule.append(FaultEvent(action=A.DISCONNECT, after=0))
+        with anyio.fail_after(5), pytest.raises(SerialDisconnectedError):
+            await port.receive()
 
 
 async def test_another_schedule(anyio_backend: object) -> None:

@@ -308,6 +308,19 @@ async def test_nobody_holds_up_a_paced_line(anyio_backend: object) -> None:
         assert peer.input_waiting() == 100 * QUEUE
 
 
+async def test_a_receiver_that_is_full_loses_bytes(anyio_backend: object) -> None:
+    """L-163, L-164: a peer that never reads has a mebibyte, and counts what it has lost."""
+    clock = ManualClock()
+    port, peer = pair(SerialConfig(baudrate=4_000_000), clock)
+    async with port, peer:
+        for _ in range(257):
+            await port.send(bytes(QUEUE))
+            clock.advance(QUEUE * 10 / 4_000_000)
+        assert port.output_waiting() == 0
+        assert peer.input_waiting() == 256 * QUEUE
+        assert (await peer.line_errors()).buffer_overrun == QUEUE
+
+
 def test_a_blocking_port_keeps_the_pace() -> None:
     """L-146, L-147, L-167: the calling thread sleeps in `poll` until the line has room, has data, or breaks."""
     port, peer, near, _ = backends(SerialConfig(baudrate=400_000))

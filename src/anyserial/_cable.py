@@ -25,8 +25,10 @@ from ._wire import QUEUE_SIZE, Wire
 from .config import SerialConfig, seconds_per_byte
 from .exceptions import ConfigurationError
 
-#: Unread bytes that an end takes from a peer that is not paced. A paced one is never held up, as on a real line.
+#: Unread bytes that an end takes from a peer that is not paced.
 _INBOX_SIZE: Final = 262_144
+#: Unread bytes that an end takes from a paced peer, which is never held up: what comes after these is lost.
+_OVERRUN_SIZE: Final = 1_048_576
 # A writer that found no room is woken when there is this much.
 _WORTH_WAKING: Final = 512
 # Seconds that output may take after close, as long as a kernel waits.
@@ -148,6 +150,8 @@ class End:
 
     def adopt(self, plan: FaultPlan) -> None:
         """Let `plan` tell what goes wrong from now on."""
+        if not isinstance(plan, FaultPlan):
+            raise ConfigurationError(f"faults must be a FaultPlan, not {plan!r}")
         if plan is not self.plan and plan.schedule.watcher is not None:
             raise ConfigurationError("faults: this plan is in use on another mock port; each port needs its own")
         # Weak: tests keep plans, to look at them when the port is gone.
@@ -389,9 +393,16 @@ class End:
         frame = seconds_per_byte(self.config, None if paced is True else paced) if paced else 0.0
         left = self._wire.advance(now, frame=frame, halted=plan.short_write_max == 0)
         if not self.peer._is_closed():
-            self.peer._inbox += left
+            self.peer._arrive(left, lossy=frame > 0)
         if self._closed_until is not None and (self._closed_until <= now or self.peer._is_closed()):
             self._wire.clear()
+
+    def _arrive(self, data: bytes, *, lossy: bool) -> None:
+        """Take what the peer has sent. A receiver that is full loses bytes, and counts them, as a kernel does."""
+        room = max(0, _OVERRUN_SIZE - len(self._inbox)) if lossy else len(data)
+        self._inbox += data[:room]
+        if len(data) > room:
+            self.count_error("buffer_overrun", len(data) - room)
 
     def _show(self) -> None:
         signal = self._signal

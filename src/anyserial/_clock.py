@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import queue
+import sys
 import threading
 import time
 import weakref
@@ -37,7 +38,10 @@ class Clock(Protocol):
 
 
 class ThreadClock:
-    """Real time. One thread, started with the first call and ended by `stop`, makes all calls."""
+    """Real time. One thread, started with the first call and ended by `stop`, makes all calls.
+
+    What a call raises goes to `threading.excepthook`; the calls behind it are made.
+    """
 
     def __init__(self) -> None:
         self._thread: threading.Thread | None = None
@@ -90,11 +94,16 @@ def _keep_appointments(orders: queue.SimpleQueue[_Call | None]) -> None:
         while calls and calls[0].when <= time.monotonic():
             callback = heapq.heappop(calls).callback
             if callback is not None:
-                callback()
+                try:
+                    callback()
+                except BaseException:
+                    report_exception()
                 # Not kept while this thread waits.
                 callback = None
         try:
-            order = orders.get(timeout=max(0.0, calls[0].when - time.monotonic()) if calls else None)
+            # No lock waits for longer than TIMEOUT_MAX; after that it is looked at again.
+            pause = min(max(0.0, calls[0].when - time.monotonic()), threading.TIMEOUT_MAX) if calls else None
+            order = orders.get(timeout=pause)
         except queue.Empty:
             continue
         if order is None:
@@ -104,6 +113,11 @@ def _keep_appointments(orders: queue.SimpleQueue[_Call | None]) -> None:
         if len(calls) > _CROWD:
             calls = [call for call in calls if call.callback is not None]
             heapq.heapify(calls)
+
+
+def report_exception() -> None:
+    """Hand the exception that is being handled to `threading.excepthook`, and go on."""
+    threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
 
 
 class Timer:

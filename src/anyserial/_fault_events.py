@@ -9,6 +9,11 @@ from typing import Final, Literal, TypeAlias, get_args
 
 from .exceptions import ConfigurationError
 
+#: The largest errno: a C int.
+MAX_ERRNO: Final = 2**31 - 1
+#: A port tries again at once when it was interrupted, without giving way to anything else, so there is an end to it.
+MAX_INTERRUPTIONS: Final = 10_000
+
 Direction: TypeAlias = Literal["read", "write", "open", "configure", "ioctl"]
 
 _DIRECTIONS: Final = get_args(Direction)
@@ -137,7 +142,7 @@ class FaultEvent:
         _check_int("on_op", self.on_op, 1)
         _check_int("count", self.count, 1)
         _check_int("mask", self.mask, 1, 0xFF)
-        _check_int("errno", self.errno, 1)
+        _check_int("errno", self.errno, 1, MAX_ERRNO)
         _check_seconds("after", self.after)
         _check_seconds("seconds", self.seconds)
         if self.when_sent is not None and not (isinstance(self.when_sent, bytes) and self.when_sent):
@@ -160,6 +165,8 @@ class FaultEvent:
             raise ConfigurationError(f"direction {direction!r} has no meaning for {action}")
         if self.count != 1 and action not in _COUNTABLE:
             raise ConfigurationError(f"count has no meaning for {action}")
+        if action is FaultAction.EINTR:
+            _check_int("count", self.count, 1, MAX_INTERRUPTIONS)
         if self.mask != 0xFF and action is not FaultAction.CORRUPT:
             raise ConfigurationError(f"mask has no meaning for {action}")
         if self.errno is not None and action is not FaultAction.EIO:
@@ -200,5 +207,13 @@ def _check_int(name: str, value: object, low: int, high: int | None = None) -> N
 def _check_seconds(name: str, value: object) -> None:
     if value is None and name == "after":
         return
-    if isinstance(value, bool) or not isinstance(value, int | float) or not (math.isfinite(value) and value >= 0):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not (_is_finite(value) and value >= 0):
         raise ConfigurationError(f"{name} must be a finite, non-negative number of seconds, not {value!r}")
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        # An integer beyond every float.
+        return False

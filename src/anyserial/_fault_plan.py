@@ -7,9 +7,11 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from ._fault_events import FaultEvent, FiredFault
+from ._fault_events import MAX_ERRNO, MAX_INTERRUPTIONS, FaultEvent, FiredFault
 from ._fault_schedule import Schedule
 from .exceptions import ConfigurationError
+
+_MAX_RATE: Final = 2**32 - 1
 
 
 class FaultPlan:
@@ -18,8 +20,8 @@ class FaultPlan:
     Attributes:
         eagain_reads: Reads that find nothing, though data may be queued. Counts down.
         eagain_writes: Writes that find no room. Counts down.
-        eintr_reads: Reads interrupted by a signal. Counts down.
-        eintr_writes: Writes interrupted by a signal. Counts down.
+        eintr_reads: Reads interrupted by a signal, at most 10,000. Counts down.
+        eintr_writes: Writes interrupted by a signal, at most 10,000. Counts down.
         short_write_max: Bytes one write takes at most; 0 is a stalled line, `None` no limit.
         disconnected: The device is unplugged while true, and back when cleared.
         raise_eio_on_read: The next read fails with EIO, once.
@@ -54,6 +56,9 @@ class FaultPlan:
     _COUNTS: Final = frozenset({"eagain_reads", "eagain_writes", "eintr_reads", "eintr_writes", "parity_errors"})
     _FLAGS: Final = frozenset({"disconnected", "raise_eio_on_read"})
     _OPTIONAL: Final = frozenset({"short_write_max", "open_errno", "configure_errno", "ioctl_errno"})
+    _LIMITS: Final = dict.fromkeys(("eintr_reads", "eintr_writes"), MAX_INTERRUPTIONS) | dict.fromkeys(
+        ("open_errno", "configure_errno", "ioctl_errno"), MAX_ERRNO
+    )
     _DEFAULTS: Final = dict.fromkeys(_COUNTS, 0) | dict.fromkeys(_FLAGS, False)
 
     _schedule: Schedule
@@ -111,11 +116,16 @@ class FaultPlan:
 
     @property
     def on_fired(self) -> Callable[[FiredFault], object] | None:
-        """A function that is told of each event as it happens, in whichever thread that is. It must not block."""
+        """A function that is called with each event as it happens, in whichever thread that is. It must not block.
+
+        What it raises goes to `threading.excepthook`, and the fault takes its course.
+        """
         return self._schedule.listener
 
     @on_fired.setter
     def on_fired(self, listener: Callable[[FiredFault], object] | None) -> None:
+        if listener is not None and not callable(listener):
+            raise ConfigurationError(f"on_fired must be a function or None, not {listener!r}")
         self._schedule.listener = listener
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -134,12 +144,16 @@ class FaultPlan:
             if not isinstance(value, bool):
                 raise ConfigurationError(f"{name} must be True or False, not {value!r}")
         elif name == "paced":
-            if not isinstance(value, bool | int | None) or (value is not False and value is not None and value < 1):
-                raise ConfigurationError(f"paced must be True, False, None or a positive rate, not {value!r}")
+            if not isinstance(value, bool | int | None) or (
+                value is not False and value is not None and not 1 <= value <= _MAX_RATE
+            ):
+                raise ConfigurationError(f"paced must be True, False, None or a rate, 1 to 2**32 - 1, not {value!r}")
         elif (name in self._COUNTS or (name in self._OPTIONAL and value is not None)) and (
             isinstance(value, bool) or not isinstance(value, int) or value < 0
         ):
             raise ConfigurationError(f"{name} must be a non-negative integer, not {value!r}")
+        elif name in self._LIMITS and isinstance(value, int) and value > self._LIMITS[name]:
+            raise ConfigurationError(f"{name} must be an integer, 0 to {self._LIMITS[name]}, not {value!r}")
 
     # For the mock, which looks again by itself afterwards.
 

@@ -6,9 +6,11 @@ order of the list. What alters bytes strikes with the byte: without one it waits
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, Self, overload
 
+from ._clock import report_exception
 from ._fault_events import ALTERING, COUNTED, REPEATED, SHORTENING, Direction, FaultAction, FaultEvent, FiredFault
 from .exceptions import ConfigurationError
 
@@ -94,7 +96,7 @@ class Schedule(Sequence[FaultEvent]):
 
     def __init__(self) -> None:
         self.fired: list[FiredFault] = []
-        #: Told of each fault as it happens.
+        #: Called with each fault as it happens.
         self.listener: Callable[[FiredFault], object] | None = None
         #: Called after every change.
         self.watcher: Callable[[], None] | None = None
@@ -139,6 +141,8 @@ class Schedule(Sequence[FaultEvent]):
     @staticmethod
     def _checked(events: Iterable[FaultEvent], start: int) -> list[_Entry]:
         entries: list[_Entry] = []
+        if not isinstance(events, Iterable):
+            raise ConfigurationError(f"schedule must hold FaultEvents, not be {events!r}")
         for index, event in enumerate(events, start):
             if not isinstance(event, FaultEvent):
                 raise ConfigurationError(f"schedule must hold FaultEvents, not {event!r}")
@@ -259,4 +263,11 @@ class Schedule(Sequence[FaultEvent]):
             fault = FiredFault(event=entry.event, index=entry.index, op=course.op, byte=course.byte, time=now)
             self.fired.append(fault)
             if self.listener is not None:
-                self.listener(fault)
+                # The device does not wait for those who watch it: the fault is carried out in any case.
+                try:
+                    self.listener(fault)
+                except BaseException as exc:
+                    # Ctrl-C and the outcome of a test belong to the main thread's caller; elsewhere nothing is above.
+                    if not isinstance(exc, Exception) and threading.current_thread() is threading.main_thread():
+                        raise
+                    report_exception()

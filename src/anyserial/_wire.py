@@ -71,13 +71,13 @@ class Wire:
         while self._queue and not self._halted:
             while self._rests and self._rests[0][0] <= self._sent:
                 self._start += self._rests.popleft()[1]
+            if self._start > now:
+                break
             count = run = self._run()
             if self._frame:
                 packet = self._packet()
                 done = int((now - self._start) / self._frame + _ROUNDING)
                 count = run if done >= run else done // packet * packet
-            elif self._start > now:
-                break
             if count <= 0:
                 break
             left += self._queue[:count]

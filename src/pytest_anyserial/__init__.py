@@ -7,6 +7,7 @@ library only. What does the work is imported by the first test that uses a fixtu
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
@@ -236,21 +237,52 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.config.stash.setdefault(USAGE_ERRORS, {}).setdefault(str(exc), metafunc.definition.nodeid)
 
 
+@pytest.hookimpl(specname="pytest_generate_tests")
+def pytest_anyserial_leave_loops(metafunc: pytest.Metafunc) -> None:
+    # After the hooks of conftest files, and before pytest reads the marks.
+    matrix = sys.modules.get(f"{__name__}._matrix")
+    if matrix is not None:
+        matrix.leave_loops_to_others(metafunc)
+
+
+@pytest.hookimpl(specname="pytest_generate_tests", wrapper=True)
+def pytest_anyserial_explain_duplicates(metafunc: pytest.Metafunc) -> Generator[None, object, object]:
+    try:
+        return (yield)
+    except (ValueError, pytest.Collector.CollectError) as exc:
+        if NAMES.isdisjoint(metafunc.fixturenames) or "duplicate parametrization of 'anyio_backend'" not in str(exc):
+            raise
+        raise pytest.Collector.CollectError(
+            f"{metafunc.definition.nodeid}: its loops are chosen twice, by a pytest_generate_tests that parametrizes "
+            "'anyio_backend' and for its serial fixtures. In place of the hook, write a fixture: "
+            "@pytest.fixture(scope='module', params=['trio']) def anyio_backend(request): return request.param"
+        ) from None
+
+
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if USAGE_ERRORS in config.stash:
         errors = config.stash[USAGE_ERRORS]
         raise pytest.UsageError(*(f"{nodeid}: {error}" for error, nodeid in errors.items()))
+    matrix = sys.modules.get(f"{__name__}._matrix")
+    if matrix is not None:
+        matrix.keep_loops(items)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    if "serial_link" not in getattr(getattr(item, "callspec", None), "params", ()):
+    has_link = "serial_link" in getattr(getattr(item, "callspec", None), "params", ())
+    if not has_link and NAMES.isdisjoint(getattr(item, "fixturenames", ())):
         return
-    from . import _guard, _matrix
+    from . import _guard, _matrix, _refusals
 
-    assert isinstance(item, pytest.Function)
+    if not has_link or not isinstance(item, pytest.Function):
+        _refusals.refuse_unparametrized(item)
+        return
+    _refusals.consider_late_marks(item)
     unmet = _matrix.unmet(item)
+    if item.callspec.params["serial_link"] is None:
+        return
     if unmet is None:
         item.stash[GUARD] = item.config.stash[RUNNING] = _guard.Guard(item)
     elif _matrix.is_a_failure(unmet, item.config):
@@ -275,6 +307,15 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
         return (yield)
     with guard:
         return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    # Inside the wrapper of --trace, which is registered later, and around AnyIO's hook.
+    guard = pyfuncitem.stash.get(GUARD, None)
+    if guard is not None:
+        guard.undo_tracing()
+    return (yield)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

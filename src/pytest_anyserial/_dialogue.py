@@ -1,11 +1,12 @@
 """The script of a far end, without I/O: bytes go in, things to say come out, or a mismatch.
 
 What it does depends on the bytes alone, never on how they were cut into chunks: a request is recognised at the first
-byte that completes it.
+byte that completes it. What that costs grows with the bytes that come.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import sys
@@ -13,12 +14,17 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Self
 
+from ._search import Search, Span, matched_part, search_for
 from ._text import count, cut, hex_lines
 
-#: With `script_strict=False`, a request is looked for in this many of the last bytes.
-_WINDOW: Final = 4096
-#: Bytes of one request that a message shows.
+#: With `script_strict=False`, a request is looked for in at least this many of the last bytes.
+_WINDOW: Final = 65_536
+#: Bytes for which all that may come is looked for in turn.
+_BLOCK: Final = 512
+#: Bytes of one request that a message shows, and those that it is made from.
 _SHOWN: Final = 256
+_KEPT: Final = 4096
+_UNEXPECTED: Final = "an unexpected request"
 
 
 class Reply:
@@ -116,31 +122,14 @@ class SerialExpectation:
         """The request came."""
         self._seen += 1
 
-    def length_in(self, data: bytes | bytearray) -> int | None:
-        """Bytes of the request that `data` begins with: 0 if more could complete it, None if nothing can."""
-        request = self._request
-        if isinstance(request, bytes):
-            if data.startswith(request):
-                return len(request)
-            return 0 if request.startswith(data) else None
-        # Python's `re` cannot tell whether more bytes would help, so an expression may always still match.
-        ends = (end for end in range(1, len(data) + 1) if request.fullmatch(data, 0, end))
-        return next(ends, 0)
+    @property
+    def request(self) -> bytes | re.Pattern[bytes]:
+        """What has to come."""
+        return self._request
 
-    def start_before(self, data: bytes | bytearray, end: int) -> int | None:
-        """Where a request begins that `data` holds up to `end`."""
-        request = self._request
-        if isinstance(request, bytes):
-            return end - len(request) if data.endswith(request, 0, end) else None
-        return next((start for start in range(end) if request.fullmatch(data, start, end)), None)
-
-    def matched(self, data: bytes) -> bytes | None:
-        """The part of `data` that is as expected; None if an expression is expected."""
-        if isinstance(self._request, re.Pattern):
-            return None
-        pairs = enumerate(zip(data, self._request, strict=False))
-        wrong = next((at for at, (came, expected) in pairs if came != expected), len(self._request))
-        return data[:wrong]
+    def begins(self, data: bytes) -> bool:
+        """Whether `data` begins with the request."""
+        return search_for(self._request, anywhere=False).look(data, len(data)) is not None
 
     def missing(self, data: bytes) -> bytes | None:
         """What would complete `data`; None if nothing can, or nobody knows what."""
@@ -206,62 +195,106 @@ class Dialogue:
         self.any_order = False
         self._strict = strict
         self._steps: list[SerialExpectation | Announcement | Silence] = []
+        self._silences: list[Silence] = []
         self._position = 0
         self._begun: set[int] = set()
         self._unread = bytearray()
+        # With the numbers of their steps. All have looked at so many of the unread bytes.
+        self._searches: dict[int, Search] = {}
+        self._looked = 0
+        self._window = _WINDOW
+        # What the mismatch is, and how many of its bytes are not kept.
+        self._what = _UNEXPECTED
+        self._dropped = 0
 
     def add(self, step: SerialExpectation | Announcement | Silence) -> None:
         """Append a step."""
         self._steps.append(step)
-        if not isinstance(step, SerialExpectation):
-            self.advance()
+        if isinstance(step, SerialExpectation):
+            if isinstance(step.request, bytes):
+                self._window = max(self._window, len(step.request))
+            return
+        if isinstance(step, Silence):
+            self._silences.append(step)
+        self.advance()
 
     def feed(self, data: bytes) -> None:
         """Bytes came from the other end."""
-        if self.mismatch is None:
+        if self._strict and self.mismatch is None:
             self._unread += data
             self.advance()
+            return
+        # What is expected nowhere is dropped at the same bytes, however they came.
+        while data and self.mismatch is None:
+            room = 2 * self._window - len(self._unread)
+            self._unread += data[:room]
+            data = data[room:]
+            self.advance()
+            if len(self._unread) >= 2 * self._window:
+                self._forget(len(self._unread) - self._window)
 
     def advance(self) -> None:
         """Do what can be done now: begin steps that are reached, understand bytes."""
         candidates = self._candidates()
         while self._unread and self.mismatch is None:
-            found = self._first(candidates) if self._strict else self._somewhere(candidates)
+            found = self._earliest(candidates)
             if found is None:
+                if self._strict and all(self._searches[number].is_over for number, _ in candidates):
+                    gave_up = any(self._searches[number].gave_up for number, _ in candidates)
+                    self._what = (
+                        f"a request without an end, {len(self._unread)} bytes so far" if gave_up else _UNEXPECTED
+                    )
+                    self._note_mismatch(candidates)
                 return
-            step, start, end = found
+            number, step, (start, end) = found
             request = bytes(self._unread[start:end])
-            del self._unread[:end]
+            self._forget(end)
             step.take()
             if not self.any_order:
-                self._position = self._steps.index(step)
+                self._position = number
             self.outbox.append(Answer(step, request))
             candidates = self._candidates()
 
+    def _forget(self, size: int) -> None:
+        del self._unread[:size]
+        for search in self._searches.values():
+            search.forget(size)
+        self._looked = 0
+
     def left_over(self) -> list[SerialExpectation]:
         """The expectations that were not met."""
-        if not self._strict:
-            return []
-        # Earlier steps were met, or optional and passed over.
-        return [step for step in self._steps if isinstance(step, SerialExpectation) and not step.is_satisfied]
+        return list(self._unmet())
+
+    @property
+    def is_met(self) -> bool:
+        """Whether no expectation is left over."""
+        return next(self._unmet(), None) is None
+
+    def _unmet(self) -> Iterator[SerialExpectation]:
+        if self._strict:
+            # Earlier steps were met, or optional and passed over.
+            for number in range(self._position, len(self._steps)):
+                step = self._steps[number]
+                if isinstance(step, SerialExpectation) and not step.is_satisfied:
+                    yield step
 
     @property
     def silence_left(self) -> float:
         """Seconds of asserted silence that are not over."""
-        return sum(step.seconds for step in self._steps if isinstance(step, Silence) and not step.over)
+        self._silences = [step for step in self._silences if not step.over]
+        return sum(step.seconds for step in self._silences)
 
     @property
     def is_done(self) -> bool:
         """Whether there is nothing more to expect or to say."""
-        silent = all(step.over for step in self._steps if isinstance(step, Silence))
-        return silent and not (self.left_over() or self.outbox or (self._strict and self._unread))
+        return self.is_met and not (self.silence_left or self.outbox or (self._strict and self._unread))
 
     def verdict(self) -> str | None:
         """What is wrong, now that nothing more will come; None if all is well."""
         if self.mismatch is not None:
             return self.mismatch
         if self._strict and self._unread:
-            return self._describe_mismatch("a request that nothing completed", self._candidates())
+            return self._described("a request that nothing completed", self._candidates())
         left = self.left_over()
         if not left:
             return None
@@ -270,14 +303,14 @@ class Dialogue:
             lines += _indented("  expected  ", step.expected_lines())
         return "\n".join(lines)
 
-    def _candidates(self) -> list[SerialExpectation]:
+    def _candidates(self) -> list[tuple[int, SerialExpectation]]:
         """The expectations that the next request may meet. Steps in between that are reached now go to the outbox."""
-        candidates: list[SerialExpectation] = []
+        candidates: list[tuple[int, SerialExpectation]] = []
         for number in range(self._position, len(self._steps)):
             step = self._steps[number]
             if isinstance(step, SerialExpectation):
                 if not step.is_used_up:
-                    candidates.append(step)
+                    candidates.append((number, step))
                 if not (step.is_satisfied or self.any_order):
                     break
                 continue
@@ -288,41 +321,49 @@ class Dialogue:
                 break
         return candidates
 
-    def _first(self, candidates: Sequence[SerialExpectation]) -> tuple[SerialExpectation, int, int] | None:
-        """The candidate that the unread bytes begin with: the shortest, then the first. Notes a mismatch."""
-        lengths = [(step.length_in(self._unread), step) for step in candidates]
-        complete = [(length, step) for length, step in lengths if length]
-        if complete:
-            length, step = min(complete, key=lambda pair: pair[0])
-            return step, 0, length
-        if all(length is None for length, _ in lengths):
-            self.mismatch = self._describe_mismatch("an unexpected request", candidates)
-        return None
+    def _earliest(
+        self, candidates: Sequence[tuple[int, SerialExpectation]]
+    ) -> tuple[int, SerialExpectation, Span] | None:
+        """The candidate that ends first in the unread bytes, then the first; strictly, they begin with it."""
+        known = self._searches
+        if any(number not in known for number, _ in candidates):
+            self._looked = 0
+        self._searches = {
+            number: known.get(number) or search_for(step.request, anywhere=not self._strict)
+            for number, step in candidates
+        }
+        found: tuple[int, SerialExpectation, Span] | None = None
+        while found is None and self._looked < len(self._unread):
+            # All go through the bytes side by side, so that none is far ahead of a match and has to go back.
+            limit = self._looked = min(self._looked + _BLOCK, len(self._unread))
+            for number, step in candidates:
+                span = self._searches[number].look(self._unread, limit)
+                if span is not None and (found is None or span[1] < limit):
+                    found = number, step, span
+                    limit = span[1]
+        return found
 
-    def _somewhere(self, candidates: Sequence[SerialExpectation]) -> tuple[SerialExpectation, int, int] | None:
-        """The candidate that ends first anywhere in the unread bytes; what is before it is of no interest."""
-        for end in range(1, len(self._unread) + 1):
-            for step in candidates:
-                start = step.start_before(self._unread, end)
-                if start is not None:
-                    return step, start, end
-        del self._unread[:-_WINDOW]
-        return None
+    def _note_mismatch(self, candidates: Sequence[tuple[int, SerialExpectation]]) -> None:
+        self._dropped += len(self._unread[_KEPT:])
+        del self._unread[_KEPT:]
+        self.mismatch = self._described(self._what, candidates)
 
     def more(self, data: bytes) -> None:
         """Bytes that came with a mismatch, for its text."""
         if self.mismatch is not None:
             self._unread += data
-            self.mismatch = self._describe_mismatch("an unexpected request", self._candidates())
+            self._note_mismatch(self._candidates())
 
-    def _describe_mismatch(self, what: str, candidates: Sequence[SerialExpectation]) -> str:
-        came = bytes(self._unread)
-        shown, rest = cut(came, _SHOWN)
+    def _described(self, what: str, candidates: Sequence[tuple[int, SerialExpectation]]) -> str:
+        came = bytes(self._unread[:_KEPT])
+        shown = came[:_SHOWN]
+        rest = len(self._unread) + self._dropped - len(shown)
+        note = f"... {count(rest, 'more byte')}" if rest else ""
         lines = [f"{what}:"]
-        lines += _indented("  came      ", filter(None, [repr(shown), *hex_lines(shown), rest]))
-        for step in candidates:
+        lines += _indented("  came      ", iter([repr(shown), *hex_lines(shown), *([note] if note else [])]))
+        for _, step in candidates:
             lines += _indented("  expected  ", step.expected_lines())
-            matched = step.matched(came)
+            matched = matched_part(step.request, came)
             if matched is not None:
                 lines.append(f"  matched   {cut(matched, _SHOWN)[0]!r} ({count(len(matched), 'byte')})")
             missing = step.missing(came)
@@ -330,10 +371,10 @@ class Dialogue:
                 lines.append(f"  missing   {cut(missing, _SHOWN)[0]!r} ({count(len(missing), 'byte')})")
         if not candidates:
             lines.append(f"  expected  {self._expected_instead()}")
-        others = [step for step in self._steps if isinstance(step, SerialExpectation) and step not in candidates]
-        elsewhere = next((step for step in others if step.length_in(came)), None)
-        if elsewhere is not None:
-            lines.append(f"  hint      {elsewhere.hint()}")
+        open_steps = {number for number, _ in candidates}
+        others = (step for number, step in enumerate(self._steps) if number not in open_steps)
+        hints = (step.hint() for step in others if isinstance(step, SerialExpectation) and step.begins(came))
+        lines += [f"  hint      {hint}" for hint in itertools.islice(hints, 1)]
         return "\n".join(lines)
 
     def _expected_instead(self) -> str:
@@ -353,7 +394,8 @@ def describe(request: bytes | re.Pattern[bytes]) -> str:
 
 def seconds(name: str, value: float) -> float:
     """`value`, a finite number of seconds that is not negative."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+    # An integer may be beyond every float.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= sys.float_info.max:
         raise ValueError(f"{name} must be a finite, non-negative number of seconds, not {value!r}")
     return float(value)
 

@@ -42,8 +42,11 @@ class SerialFactory:
         """
         __tracebackhide__ = True
         guard = self._config.stash.get(RUNNING, None)
-        if guard is None or guard.link is None:
-            raise RuntimeError("serial_factory opens ports for a test that uses it: call it while that test runs")
+        if guard is None or guard.link is None or not guard.uses("serial_factory"):
+            raise RuntimeError(
+                "serial_factory opens ports for a test that uses it: name it in the arguments of the test or of a "
+                "fixture, and call it while that test runs"
+            )
         guard.check_loop(guard.value_of("anyio_backend"))
         config = config or guard.value_of("serial_config")
         with guard.link._another() as link:

@@ -103,7 +103,7 @@ class FarEnd:
 
     def _is_waiting(self) -> bool:
         """Whether something is expected that may still come."""
-        return bool(self._dialogue.left_over()) and not (self._deserted() and self._has_heard_all())
+        return not (self._dialogue.is_met or (self._deserted() and self._has_heard_all()))
 
     def _has_heard_all(self) -> bool:
         sent = self._sent()
@@ -189,11 +189,12 @@ class FarEnd:
                 await self._send_in_pieces(reply.made_for(step), reply.chunks)
 
     async def _send_in_pieces(self, data: bytes, pieces: int) -> None:
+        pieces = max(1, min(pieces, len(data)))
         size, longer = divmod(len(data), pieces)
         start = 0
         for number in range(pieces):
             end = start + size + (number < longer)
-            if end > start > 0:
+            if start > 0:
                 await anyio.sleep(_GAP)
             await self._port.send(data[start:end])
             start = end

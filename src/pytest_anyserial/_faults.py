@@ -87,7 +87,7 @@ class SerialFault:
         Raises:
             ConfigurationError: There is no such kind.
         """
-        if kind not in _LINE_ERRORS:
+        if not isinstance(kind, str) or kind not in _LINE_ERRORS:
             raise ConfigurationError(unknown("line error", kind, tuple(_LINE_ERRORS)))
         return self._add(_LINE_ERRORS[kind], count=count)
 
@@ -211,7 +211,13 @@ class SerialFaults:
 @contextmanager
 def planned(link: SerialLink) -> Generator[SerialFaults]:
     """The faults of end A for the length of a `with` block, and whether all have happened, at its end."""
-    assert isinstance(link._cable, MockPair)
+    if not isinstance(link._cable, MockPair):
+        # Asked for by name, a test would run on the mock.
+        pytest.fail(
+            f"serial_faults needs the mock link, and this test runs on {link.name}: name the fixture in the arguments "
+            "of the test in place of getfixturevalue(), or mark it with @pytest.mark.anyserial(links=['mock'])",
+            pytrace=False,
+        )
     faults = SerialFaults(link, link._cable)
     yield faults
     # A failure of the test itself comes first, and alone.

@@ -62,11 +62,9 @@ def serial_link(request: pytest.FixtureRequest) -> Iterator[SerialLink]:
 
     wiring = getattr(request, "param", None)
     if wiring is None:
-        pytest.fail(
-            "serial fixtures were requested with getfixturevalue(), when it is too late to choose links and loops: "
-            "name them in the arguments of the test or of a fixture, or use @pytest.mark.usefixtures",
-            pytrace=False,
-        )
+        from . import _refusals
+
+        pytest.fail(_refusals.unparametrized(request.node), pytrace=False)
     with _link.connected(wiring, request.node.stash[GUARD]) as link:
         yield link
 
@@ -82,7 +80,7 @@ def serial_config(serial_link: SerialLink) -> SerialConfig:
 
 @pytest.fixture
 async def serial_port(
-    anyio_backend: Any, serial_link: SerialLink, serial_config: SerialConfig
+    serial_link: SerialLink, anyio_backend: Any, serial_config: SerialConfig
 ) -> AsyncIterator[SerialPort]:
     """End A of the link, open: an anyserial.SerialPort for the driver under test.
 
@@ -94,7 +92,7 @@ async def serial_port(
 
 @pytest.fixture
 async def serial_peer(
-    anyio_backend: Any, serial_link: SerialLink, serial_config: SerialConfig
+    serial_link: SerialLink, anyio_backend: Any, serial_config: SerialConfig
 ) -> AsyncIterator[SerialPort]:
     """End B of the link, open: the test itself plays the device. See serial_script for a device that plays along."""
     async with serial_link._opened("peer", serial_config, anyio_backend) as port:
@@ -113,14 +111,14 @@ def sync_serial_port(serial_link: SerialLink, serial_config: SerialConfig) -> It
 
     The test runs once on every selected link, whatever event loops are selected.
     """
-    with serial_link.sync_opened("port", serial_config) as port:
+    with serial_link._sync_opened("port", serial_config) as port:
         yield port
 
 
 @pytest.fixture
 def sync_serial_peer(serial_link: SerialLink, serial_config: SerialConfig) -> Iterator[sync.SerialPort]:
     """End B of the link, open, as a blocking port: the test itself, or a thread of it, plays the device."""
-    with serial_link.sync_opened("peer", serial_config) as port:
+    with serial_link._sync_opened("peer", serial_config) as port:
         yield port
 
 
@@ -142,7 +140,7 @@ def serial_peer_path(serial_link: SerialLink) -> str:
 
 @pytest.fixture
 async def serial_script(
-    anyio_backend: Any, serial_link: SerialLink, serial_config: SerialConfig
+    serial_link: SerialLink, anyio_backend: Any, serial_config: SerialConfig
 ) -> AsyncIterator[SerialScript]:
     r"""A scripted device at end B, on the test's own event loop.
 
@@ -185,7 +183,7 @@ def serial_faults(serial_link: SerialLink) -> Iterator[SerialFaults]:
 
 
 @pytest.fixture
-async def serial_clock(anyio_backend: Any, serial_link: SerialLink) -> AsyncIterator[SerialClock]:
+async def serial_clock(serial_link: SerialLink, anyio_backend: Any) -> AsyncIterator[SerialClock]:
     """Virtual time: sleeps and timeouts of this test take none, and serial_clock.time tells exactly when it is.
 
     Time stands still while anything runs, and jumps to the next moment when all tasks wait. The test runs on the mock

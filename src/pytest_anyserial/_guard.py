@@ -11,32 +11,30 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from anyserial import Capability
+from anyserial import Capability, SerialConfig
 
-from . import _leaks, _loops, _matrix
+from . import _leaks, _loops, _matching, _matrix, _refusals
 from ._evidence import Evidence
-from ._fixtures import ASYNC, PATHS
-from ._marker import needs_of
+from ._fixtures import PATHS
 from ._names import HARDWARE
+from ._text import plain
 from ._transcript import SerialTranscript
 
 if TYPE_CHECKING:
     from ._clock import SerialClock
     from ._far_end import FarEnd
     from ._link import SerialLink
+    from ._links import Wiring
 
+
+#: Modules that a debugger does not stop in.
+_PLUMBING = ("pytest_anyserial.*", "anyio.*", "contextlib")
 
 _ONLY_HERE = (
     "was not opened. It is a path in memory, which anyserial opens in this process and nobody else sees. For a driver "
     "on another library, or another program, mark the test with @pytest.mark.anyserial(requires=['path']) and run it "
     "with --serial-links=pty."
 )
-
-#: Fixtures of which a test can have one, by the end that they open.
-_OPENERS = {
-    "end A": frozenset({"serial_port", "sync_serial_port"}),
-    "end B": frozenset({"serial_peer", "sync_serial_peer"}),
-}
 
 
 class Guard:
@@ -60,7 +58,7 @@ class Guard:
         self.far_end: FarEnd | None = None
         self.test = item.nodeid
         self.hardware = item.config.stash.get(HARDWARE, None)
-        self.needs = needs_of(item)
+        self.needs = _refusals.checked_needs(item)
         self._item = item
         self._scope: anyio.CancelScope | None = None
         self._outcome: BaseException | None = None
@@ -68,12 +66,10 @@ class Guard:
         fixtures = _matrix.used(item)
         self._fixtures = fixtures
         other_plugin = _loops.taken_over(item)
-        _refuse_impossible(item, fixtures, other_plugin)
+        _refusals.refuse_impossible(item, fixtures, other_plugin)
         self._watches = _matrix.is_async(item) and not other_plugin
-        if _matrix.is_async(item) and not other_plugin and "anyio_backend" not in item.fixturenames:
-            # pytest keeps only fixtures that it finds on the way from the test's arguments. That way ends at an
-            # override of ours (before pytest 9.1), and `serial_path` alone does not lead to a loop.
-            item.fixturenames.insert(0, "anyio_backend")
+        self._started = False
+        self._traces = self._watches and bool(item.config.getoption("trace", False))
         if "serial_factory" in fixtures:
             # It has a wider scope than these, so it cannot ask for them.
             item.fixturenames.extend(name for name in ("serial_link", "serial_config") if name not in item.fixturenames)
@@ -97,6 +93,7 @@ class Guard:
             self._opens.close_all()
         if self._outcome is not None:
             raise self._outcome from None
+        _refusals.explain(exc)
 
     def outcomes_reach_fixtures(self) -> AbstractContextManager[None]:
         """While a port of a fixture is open: what a signal handler raised ends a fixture that waits for the port."""
@@ -114,12 +111,13 @@ class Guard:
         if self._watches and self._given:
             self._given.inner_test = self._watched(self._inner)
         elif self._watches:
-            self._item.obj = self._watched(self._body)
+            self._item.obj = self._call = self._watched(self._body)
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        self._item.obj = self._body
+        __tracebackhide__ = True
+        called, self._item.obj = self._item.obj, self._body
         if self._given:
             # AnyIO leaves a runner of this test's loop there; its older versions then keep it for the next loop.
             self._given.inner_test = self._inner
@@ -128,16 +126,31 @@ class Guard:
             # A timeout tore pytest out of the loop, and the body still waits in there. AnyIO tears fixtures down in
             # the task that runs the body, so they would wait for it for ever.
             self._on_its_loop(self._scope.cancel)
+        _refusals.explain(exc)
+        # Hypothesis may have had reasons not to run any example.
+        if self.passed and self._watches and not (self._started or self._given):
+            self.passed = False
+            pytest.fail(_never_ran(called), pytrace=False)
+
+    def undo_tracing(self) -> None:
+        """Let AnyIO see the coroutine function that `--trace` has hidden; the debugger starts inside it."""
+        if self._traces and not self._given:
+            self._item.obj = self._call
 
     def _watched(self, body: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(body)
         async def watched(**kwargs: Any) -> None:
             __tracebackhide__ = True
+            self._started = True
             self.check_loop(self._item.funcargs["anyio_backend"])
             self._on_its_loop = _loops.scheduler()
             try:
                 with _loops.outcomes_reach(self.end_with), anyio.CancelScope() as self._scope:
                     self.coroutine = coroutine = body(**kwargs)
+                    if self._traces and not self._given:
+                        # It stops at the next line that is none of these modules'.
+                        debugger: Any = pytest
+                        debugger.set_trace(skip=_PLUMBING)
                     await coroutine
             finally:
                 self._scope = self.coroutine = None
@@ -162,6 +175,20 @@ class Guard:
         """Fail unless the calling task runs on the loop that this value of `anyio_backend` stands for."""
         __tracebackhide__ = True
         _loops.check(backend, self._item)
+
+    def require(self, wiring: Wiring, config: SerialConfig) -> None:
+        """Let what a project's own `serial_config` asks for be a need, as if the mark had it."""
+        __tracebackhide__ = True
+        unmet = _matching.unmet_by(wiring, config)
+        if unmet is not None:
+            self._item.callspec.params["serial_link"] = unmet
+            if _matrix.is_a_failure(unmet, self._item.config):
+                pytest.fail(unmet.reason, pytrace=False)
+            pytest.skip(unmet.reason)
+
+    def uses(self, fixture: str) -> bool:
+        """Whether the test was known to use a fixture of ours when it was generated."""
+        return fixture in self._fixtures
 
     def value_of(self, fixture: str) -> Any:
         """What a fixture has given to the test."""
@@ -188,7 +215,10 @@ class Guard:
             yield
         finally:
             left = self._opens.stop()
-        if left and self.passed and not self.needs.allow_leaks:
+        if not self.passed:
+            return
+        needs = _refusals.refuse_later_marks(self._item, self.needs)
+        if left and not needs.allow_leaks:
             pytest.fail(_leaks.complaint(left, self._item), pytrace=False)
 
     def notes(self) -> list[tuple[str, str]]:
@@ -205,6 +235,16 @@ class Guard:
         return notes
 
 
+def _never_ran(called: Callable[..., object]) -> str:
+    """That a test without a failure has shown nothing; `called` is what stood in place of its body."""
+    code = getattr(called, "__code__", None)
+    place = "" if code is None else f" What was called instead is {code.co_filename}:{code.co_firstlineno}."
+    return plain(
+        "the body of this async test never ran. Another plugin or a hook has replaced the call, and did not await the "
+        f"coroutine.{place} Switch that off for tests with serial fixtures."
+    )
+
+
 def _set_up_early(item: pytest.Function, name: str) -> None:
     """Let a fixture be the first of function scope: there before, and after, all that may talk to it."""
     names = item.fixturenames
@@ -214,61 +254,9 @@ def _set_up_early(item: pytest.Function, name: str) -> None:
     names.insert(names.index(wider[-1]) + 1 if wider else 0, name)
 
 
-def _refuse_impossible(item: pytest.Function, fixtures: frozenset[str], other_plugin: str | None) -> None:
-    """Fail a test whose fixtures cannot do what it asks for, before any of them is set up."""
-    if other_plugin is not None and fixtures & ASYNC:
-        pytest.fail(
-            f"{item.nodeid} uses {_listed(fixtures & ASYNC)}, which AnyIO's plugin runs on the loop that the test id "
-            f"names, but the test itself is run by {other_plugin}.",
-            pytrace=False,
-        )
-    for definitions in item._fixtureinfo.name2fixturedefs.values():
-        definition = definitions[-1]
-        asked = (fixtures - {"serial_factory"}).intersection(definition.argnames)
-        if asked and definition.scope != "function":
-            place = "event loop and link" if asked & ASYNC else "link"
-            pytest.fail(
-                f"fixture {definition.argname!r} has {definition.scope} scope and asks for {_listed(asked)}, which is "
-                f"made for each test anew, on that test's {place}. "
-                f"Give {definition.argname!r} function scope.",
-                pytrace=False,
-            )
-    for end, openers in _OPENERS.items():
-        if openers <= fixtures:
-            pytest.fail(
-                f"{item.nodeid} uses {_listed(openers)}, which both open {end}. Use one of them.", pytrace=False
-            )
-    peers = fixtures & _OPENERS["end B"]
-    if "serial_script" in fixtures and peers:
-        pytest.fail(
-            f"{item.nodeid} uses serial_script, which plays the far end, and {_listed(peers)}, which hands it to the "
-            "test. Use one of them.",
-            pytrace=False,
-        )
-    blocking = fixtures & {"sync_serial_port", "sync_serial_peer"}
-    if "serial_clock" in fixtures and blocking:
-        pytest.fail(
-            f"{item.nodeid} uses serial_clock, whose time passes while the event loop waits, and {_listed(blocking)}, "
-            "which keeps the loop from it. Use one of them.",
-            pytrace=False,
-        )
-    on_the_loop = fixtures & {"serial_script", "serial_clock", "serial_factory"}
-    if on_the_loop and not _matrix.is_async(item):
-        verb = "works" if len(on_the_loop) == 1 else "work"
-        pytest.fail(
-            f"{item.nodeid} uses {_listed(on_the_loop)}, which {verb} on the test's event loop, so the test must be "
-            "`async def`.",
-            pytrace=False,
-        )
-
-
 def _clock_of(item: pytest.Function) -> SerialClock | None:
     # A test without a clock need not load it.
     from . import _clock
 
     source = _clock.source_of(item.callspec.params.get("anyio_backend"))
     return None if source is None else _clock.SerialClock(source)
-
-
-def _listed(names: frozenset[str]) -> str:
-    return " and ".join(sorted(names))

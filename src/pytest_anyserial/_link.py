@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+
+import pytest
 
 from anyserial import SerialCapabilities, SerialConfig, SerialPort, SerialStats
 from anyserial.testing import mock_pair, pty_pair
 
-from ._links import WIRINGS, Wiring
+from ._links import WIRINGS, Wiring, no_pty
 from ._recorder import RecordedPort
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ End = Literal["port", "peer"]
 
 #: Seconds that opening and closing a blocking port may take.
 _PATIENCE: Final = 10.0
+#: Mock links that may be in use at the same time, in one process.
+_MOST_PAIRS: Final = 10_000
 
 
 class _Cable(Protocol):
@@ -50,14 +54,31 @@ class _Port(Protocol):
     def note(self, kind: str, what: str) -> None: ...
 
 
-def _mock_cable(guard: Guard, number: int) -> AbstractContextManager[_Cable]:
-    path_a, path_b = (f"/dev/mock{end}{number if number > 1 else ''}" for end in "AB")
-    return mock_pair(path_a=path_a, path_b=path_b, clock=None if guard.clock is None else guard.clock.appointments)
+@contextmanager
+def _mock_cable(guard: Guard, number: int) -> Generator[_Cable]:
+    with ExitStack() as stack:
+        yield _first_free(stack, guard, number)
 
 
-def _pty_cable(guard: Guard, number: int) -> AbstractContextManager[_Cable]:
+def _first_free(stack: ExitStack, guard: Guard, number: int) -> _Cable:
+    # Paths are of the whole process: other pairs of the test, or a pytest that runs this test, may have some.
+    clock = None if guard.clock is None else guard.clock.appointments
+    for other in range(number, number + _MOST_PAIRS):
+        path_a, path_b = (f"/dev/mock{end}{other if other > 1 else ''}" for end in "AB")
+        with suppress(ValueError):
+            return stack.enter_context(mock_pair(path_a=path_a, path_b=path_b, clock=clock))
+    pytest.fail(f"no path is left for the mock: {_MOST_PAIRS} pairs are open. Close those that the run does not need.")
+
+
+@contextmanager
+def _pty_cable(guard: Guard, number: int) -> Generator[_Cable]:
     del guard, number
-    return pty_pair()
+    with ExitStack() as stack:
+        try:
+            cable = stack.enter_context(pty_pair())
+        except OSError as exc:
+            raise pytest.fail.Exception(no_pty(exc), pytrace=False) from None
+        yield cable
 
 
 #: Links of which there is no end; a cable is the how-many-th of a test.
@@ -137,13 +158,27 @@ class SerialLink:
         finally:
             port.close(timeout=_PATIENCE)
 
+    @contextmanager
+    def _sync_opened(self, end: End, config: SerialConfig) -> Generator[sync.SerialPort]:
+        """One end for a fixture, as a blocking port."""
+        self._require(config)
+        with self.sync_opened(end, config) as port:
+            yield port
+
     @asynccontextmanager
     async def _opened(self, end: End, config: SerialConfig, backend: Any) -> AsyncGenerator[SerialPort]:
         """One end for a fixture, on the loop that `backend` stands for."""
         self._guard.check_loop(backend)
+        self._require(config)
         with self._guard.outcomes_reach_fixtures():
             async with self.opened(end, config) as port:
                 yield port
+
+    def _require(self, config: SerialConfig) -> None:
+        """Skip or fail a test whose own `serial_config` asks for what the link does not have."""
+        __tracebackhide__ = True
+        if config is not self.config:
+            self._guard.require(self._wiring, config)
 
     def _config_of(self, end: End, config: SerialConfig | None) -> SerialConfig:
         """What the default of `serial_config` means for an end: each port of a bench may have its own."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import functools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, Protocol
@@ -21,6 +22,7 @@ from anyserial.testing import MockBackend, pty_pair
 
 from . import _aside
 from ._marker import CAPABILITIES, DEFAULT_CONFIG, WIRES
+from ._text import plain
 
 _S: Final = Capability.SUPPORTED
 _N: Final = Capability.UNSUPPORTED
@@ -172,8 +174,13 @@ class PtyWiring:
 
     @functools.cache  # noqa: B019  one instance for the process
     def capabilities(self) -> tuple[SerialCapabilities, SerialCapabilities]:
-        with pty_pair() as pair:
-            return _probe(pair.path_a), _probe(pair.path_b)
+        try:
+            with pty_pair() as pair:
+                return _probe(pair.path_a), _probe(pair.path_b)
+        except SerialError:
+            raise
+        except OSError as exc:
+            raise SerialError(no_pty(exc)) from exc
 
     def facts(self, name: str) -> Iterable[Fact]:
         return _of_both(self, name, self._FACTS)
@@ -185,7 +192,11 @@ class PtyWiring:
             return f"{config.byte_size} data bits", Fact(value=_N, why="a pseudo terminal has 8")
         if config.unsupported_policy is UnsupportedPolicy.RAISE:
             for need in features(config):
-                if any(getattr(end, need) is _N for end in self.capabilities()):
+                try:
+                    ends = self.capabilities()
+                except OSError as exc:
+                    return need, _closed(exc)
+                if any(getattr(end, need) is _N for end in ends):
                     return need, Fact(value=_N, why="a pseudo terminal does not have it")
         return None
 
@@ -201,12 +212,27 @@ def _of_both(wiring: Wiring, name: str, known: Mapping[str, tuple[Capability, st
         return
     try:
         ends = wiring.capabilities()
-    except SerialError as exc:
-        yield Fact(value=Capability.UNKNOWN, why=f"it cannot be opened: {exc}")
+    except OSError as exc:
+        yield _closed(exc)
         return
     for end in ends:
         value = getattr(end, name)
         yield Fact(value=value, why="only the operation itself would tell" if value is Capability.UNKNOWN else "")
+
+
+def _closed(exc: OSError) -> Fact:
+    return Fact(value=Capability.UNKNOWN, why=f"it cannot be opened: {exc}")
+
+
+def no_pty(exc: OSError) -> str:
+    """What to tell when the system gives no pseudo-terminal."""
+    more = {
+        errno.ENOSPC: "End programs that hold pseudo-terminals, or raise /proc/sys/kernel/pty/max",
+        errno.EMFILE: "Raise the limit of open files (ulimit -n), or look for what the run leaves open",
+        errno.ENFILE: "End programs that hold many files",
+    }
+    advice = more.get(exc.errno or 0, "Run on the mock: --serial-links=mock")
+    return plain(f"no pseudo-terminal is to be had: {exc.strerror or exc}. {advice}.")
 
 
 def features(config: SerialConfig) -> Iterator[str]:

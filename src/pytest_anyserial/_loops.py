@@ -120,7 +120,7 @@ def check(backend: Any, item: pytest.Item) -> None:
         return
     actual = fact.word if not fact.implementation else f"{fact.word} ({fact.implementation})"
     pytest.fail(
-        f"{item.nodeid} stands for {claim.word or claim.library}, but runs on {actual}.\n{_cause(item)}",
+        f"this test stands for {claim.word or claim.library}, but runs on {actual}.\n{_cause(item)}",
         pytrace=False,
     )
 

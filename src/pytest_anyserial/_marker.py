@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import pytest
@@ -24,6 +24,9 @@ KINDS = ("null-modem", "loopback", "rs485", "device")
 WIRES = ("tx-rx", "rts-cts", "dtr-dsr")
 
 DEFAULT_CONFIG = SerialConfig()
+
+#: The class of `pytest.param(...)`, which has no public name.
+_PARAMETER = type(pytest.param())
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +52,31 @@ def needs_of(node: pytest.Item) -> Needs:
     Raises:
         pytest.UsageError: A mark is wrong.
     """
+    marks = list(node.iter_markers("anyserial"))
+    # For pytest those of a `pytest.param` come behind those of the function.
+    own: Any = getattr(getattr(node, "callspec", None), "marks", ())
+    marks.sort(key=lambda mark: not any(mark is one for one in own))
+    return _merged(reversed(marks))
+
+
+def check_parameters(node: pytest.Item) -> None:
+    """Check the marks of each `pytest.param` of a test before there is an item that has them.
+
+    Raises:
+        pytest.UsageError: One is wrong.
+    """
+    for mark in node.iter_markers("parametrize"):
+        values: Any = mark.args[1] if len(mark.args) > 1 else mark.kwargs.get("argvalues")
+        # An iterator is for pytest, which goes through it once.
+        for value in cast("Sequence[object]", values) if isinstance(values, list | tuple) else ():
+            if isinstance(value, _PARAMETER):
+                marks = (each if isinstance(each, pytest.Mark) else each.mark for each in value.marks)
+                _merged(one for one in marks if one.name == "anyserial")
+
+
+def _merged(marks: Iterable[pytest.Mark]) -> Needs:
     merged: dict[str, Any] = {}
-    for mark in reversed(list(node.iter_markers("anyserial"))):
+    for mark in marks:
         if mark.args:
             raise pytest.UsageError(f"the mark 'anyserial' takes keywords only, not {mark.args[0]!r}")
         for keyword, value in mark.kwargs.items():

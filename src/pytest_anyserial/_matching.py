@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from anyserial import Capability
+from anyserial import Capability, SerialConfig
 
 from ._links import WIRINGS, Fact, Wiring
 from ._marker import Needs
@@ -62,6 +62,15 @@ def match(
         reason="; ".join(problem.text for problem in complaints) + note,
         excused=mock_only or all(problem.excused for problem in wired),
     )
+
+
+def unmet_by(wiring: Wiring, config: SerialConfig) -> Unmet | None:
+    """What a config that came after the links were chosen needs, and this link does not have."""
+    refusal = wiring.refuses(config)
+    if refusal is None:
+        return None
+    need, text, _, excused = _not_met(f'link "{wiring.title}"', *refusal)
+    return Unmet((need,), text, excused)
 
 
 def _helpful(needs: Needs, selected: Mapping[str, Wiring]) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+import sys
 from collections.abc import Iterable
 from itertools import pairwise
 
@@ -119,3 +121,108 @@ def test_a_silence_holds_back_what_is_behind_it() -> None:
     script.feed(b"x")
     assert script.mismatch is not None
     assert script.mismatch.endswith("expected  silence for 0.5 s")
+
+
+NOISE = {
+    "a line without an end": (re.compile(rb"[^\n]*\n"), b"x"),
+    "lines of another kind": (re.compile(rb"(?s).*MEAS [0-9]+\?\n"), b"[info] all is well\n"),
+    "repeats within repeats": (re.compile(rb"(x+)+y"), b"x"),
+}
+STRICT_NOISE = {**NOISE, "a long payload": (re.compile(rb"#[\x00-\xff]{5000}END"), b"#DATA\n")}
+LENIENT_NOISE = {
+    **NOISE,
+    "plain bytes": (b"MEAS?\n", b"[info] MEAS is well\n"),
+    "looking around": (re.compile(rb"MEAS(?=\?)\?\n"), b"[info] MEAS is well\n"),
+}
+
+
+def calls_for(size: int, request: bytes | re.Pattern[bytes], noise: bytes, *, strict: bool) -> int:
+    """Calls, those into `re` too, until so many bytes in chunks of 16 are understood."""
+    script = dialogue([(request, 1, False)], strict=strict)
+    stream = (noise * (size // len(noise) + 1))[:size]
+    calls = itertools.count()
+
+    def note(frame: object, event: str, arg: object) -> None:
+        if event in ("call", "c_call"):
+            next(calls)
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        for start in range(0, size, 16):
+            script.feed(stream[start : start + 16])
+    finally:
+        sys.setprofile(before)
+    assert script.mismatch is None
+    assert not script.outbox
+    return next(calls)
+
+
+@pytest.mark.parametrize("kind", STRICT_NOISE)
+def test_the_cost_of_an_expression_is_linear(kind: str) -> None:
+    """P-52: four times the bytes cost about four times as much, and not sixteen times."""
+    request, noise = STRICT_NOISE[kind]
+    few = calls_for(1024, request, noise, strict=True)
+    assert calls_for(4096, request, noise, strict=True) < 5 * few
+
+
+@pytest.mark.parametrize("kind", LENIENT_NOISE)
+def test_the_cost_of_noise_is_linear(kind: str) -> None:
+    """P-30, P-52: with script_strict=False it does not matter how much came that is not expected."""
+    request, noise = LENIENT_NOISE[kind]
+    few = calls_for(1024, request, noise, strict=False)
+    assert calls_for(4096, request, noise, strict=False) < 5 * few
+
+
+def test_a_long_script_costs_no_more_for_each_request() -> None:
+    """P-52: neither does a request that comes late in a script."""
+    requests = [b"%04d" % number for number in range(2000)]
+    script = dialogue((request, 1, False) for request in requests)
+    lines = itertools.count()
+
+    def note(frame: object, event: str, arg: object) -> object:
+        next(lines)
+        return note
+
+    before = sys.gettrace()
+    sys.settrace(note)
+    try:
+        for request in requests:
+            script.feed(request)
+            assert script.is_done is (request == requests[-1]) or script.outbox
+    finally:
+        sys.settrace(before)
+    assert next(lines) < 400 * len(requests)
+
+
+@pytest.mark.parametrize("size", [1, 999, 65_536, 200_000])
+def test_a_request_behind_noise_is_found(size: int) -> None:
+    """P-30: an expression, and bytes that are longer than what is kept of other noise."""
+    noise = b"noise\n" * (size // 6)
+    for request, comes in ((re.compile(rb"ID[0-9]+\n"), b"ID42\n"), (b"Z" * 100_000, b"Z" * 100_000)):
+        stream = noise + comes + b"after"
+        for length in (7777, len(stream)):
+            chunks = [stream[start : start + length] for start in range(0, len(stream), length)]
+            script = dialogue([(request, 1, False)], strict=False)
+            assert outcome(script, chunks)[0] == [comes]
+
+
+def test_a_request_without_an_end_is_a_mismatch() -> None:
+    """P-51, P-84: it fails the test when a mebibyte came; of what comes then only the number is kept."""
+    script = dialogue([(re.compile(rb"[^\n]*\n"), 1, False)])
+    chunk = b"x" * 65_536
+    for _ in range(16):
+        assert script.mismatch is None
+        script.feed(chunk)
+    assert script.mismatch is not None
+    assert script.mismatch.startswith("a request without an end, 1048576 bytes so far:\n  came      b'xxx")
+    script.more(chunk)
+    assert f"... {17 * 65_536 - 256} more bytes" in script.mismatch
+
+
+def test_an_irregular_request_without_an_end_is_a_mismatch() -> None:
+    """P-51: sooner where `re` has to begin again for each byte."""
+    script = dialogue([(re.compile(rb"(?!A)[^\n]*\n"), 1, False)])
+    script.feed(b"x" * 20_000)
+    assert script.mismatch is not None
+    assert script.mismatch.startswith("a request without an end, ")

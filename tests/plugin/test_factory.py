@@ -186,7 +186,7 @@ MISUSES = {
         "ValueError: faults can be planned on the mock link only, and this test runs on pty: "
         "mark it with @pytest.mark.anyserial(links=['mock'])"
     ),
-    "def test_it(serial_factory): pass": "serial_factory, which works on the test's event loop, so the test must be",
+    "def test_it(serial_factory): pass": "serial_factory needs an `async def` test, because it works on",
 }
 
 
@@ -217,6 +217,10 @@ def test_between_tests_there_is_no_link(project: Project) -> None:
             pass
 
         class TestLate:
+            async def test_link(self, request, serial_link):
+                with pytest.raises(RuntimeError, match="name it in the arguments of the test or of a fixture"):
+                    async with request.getfixturevalue("serial_factory")(): pass
+
             def test_it(self, request):
                 factory = request.getfixturevalue("serial_factory")
                 async def use():
@@ -227,5 +231,5 @@ def test_between_tests_there_is_no_link(project: Project) -> None:
     )
     outcomes = run.outcomes()
     assert outcomes["test_it[mock-asyncio]"] == "passed"
-    assert outcomes["TestLate::test_it"] == "passed"
+    assert outcomes["TestLate::test_it"] == outcomes["TestLate::test_link[mock-asyncio]"] == "passed"
     assert outcomes["test_other[mock-asyncio]"] == "error in setup"

@@ -358,10 +358,11 @@ def test_drivers_that_block_or_open_a_path_have_faults_too(project: Project) -> 
     [
         ("faults.at_byte(-1).drop()", "at_byte must be an integer, at least 0, not -1"),
         ("faults.on_read(0).drop()", "on_op must be an integer, at least 1, not 0"),
+        ("faults.at_byte(0).line_error([])", "unknown line error []. Known: parity, framing, overrun"),
         ("faults.at_byte(0).line_error('partiy')", "unknown line error 'partiy': did you mean 'parity'?"),
         ("faults.at_byte(0, direction='ioctl').drop()", "at_byte has no meaning for direction 'ioctl'"),
         ("faults.at_byte(0, direction='write').eof()", "direction 'write' has no meaning for eof"),
-        ("faults.pace(0)", "paced must be True, False, None or a positive rate, not 0"),
+        ("faults.pace(0)", "paced must be True, False, None or a rate, 1 to 2**32 - 1, not 0"),
     ],
 )
 def test_an_impossible_plan_is_refused_at_once(project: Project, wrong: str, message: str) -> None:

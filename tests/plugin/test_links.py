@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from .conftest import Project
@@ -255,3 +257,82 @@ def test_the_link_can_be_unplugged_and_replugged(project: Project) -> None:
     )
     assert set(run.outcomes().values()) == {"passed"}
     assert len(run.outcomes()) == 6 + 3 + 6
+
+
+@pytest.mark.parametrize(("code", "advice"), [("ENOSPC", "raise /proc/sys/kernel/pty/max"), ("EMFILE", "ulimit -n")])
+def test_a_run_without_ptys_goes_on(pytester: pytest.Pytester, project: Project, code: str, advice: str) -> None:
+    """P-22, P-84: what asks for facts of a pty is skipped, what runs on one fails, and all else runs."""
+    project.file(
+        "conftest.py",
+        f"""
+        import errno, os
+
+        def none():
+            raise OSError(errno.{code}, os.strerror(errno.{code}))
+
+        os.openpty = none
+        """,
+    )
+    project.file(
+        "test_it.py",
+        """
+        import pytest
+        from anyserial import SerialConfig
+
+        @pytest.mark.anyserial(links=["pty"], requires=["xon_xoff"])
+        def test_fact(sync_serial_port): pass
+
+        @pytest.mark.anyserial(links=["pty"], config=SerialConfig(low_latency=True))
+        def test_config(sync_serial_port): pass
+
+        def test_plain(sync_serial_port): pass
+
+        def test_unrelated(): pass
+        """,
+    )
+    options = ["-rs", "-p", "no:cacheprovider", "-p", "anyio", "-p", "pytest_anyserial", "--serial-links=mock,pty"]
+    run = pytester.run(sys.executable, "-m", "pytest", *options, timeout=60)
+    run.assert_outcomes(passed=2, skipped=2, errors=1)
+    text = run.stdout.str()
+    assert 'needs xon_xoff: link "pty" UNKNOWN: it cannot be opened: no pseudo-terminal is to be had: ' in text
+    assert 'needs low_latency: link "pty" UNKNOWN: it cannot be opened: no pseudo-terminal is to be had: ' in text
+    assert "\nno pseudo-terminal is to be had: " in text
+    assert advice in text
+
+
+def test_other_pairs_may_have_the_usual_paths(project: Project) -> None:
+    """P-85: a pair of the test's own before and beside the link, and a run of pytest inside of a serial test."""
+    project.file("conftest.py", 'pytest_plugins = ["pytester"]')
+    run = project.run(
+        "--serial-links=mock",
+        "--serial-loops=asyncio",
+        test="""
+        import pytest
+        from anyserial import sync
+        from anyserial.testing import mock_pair
+
+        @pytest.fixture(scope="module")
+        def before():
+            with mock_pair(path_a="/dev/mockA", path_b="/dev/mockB") as pair:
+                yield pair
+
+        def test_inner_run(sync_serial_port, sync_serial_peer, serial_path, pytester):
+            assert sync_serial_port.path == serial_path == "/dev/mockA"
+            pytester.makepyfile('''
+                def test_inner(sync_serial_port, serial_path, sync_serial_peer):
+                    assert sync_serial_port.path == serial_path != "/dev/mockA"
+                    sync_serial_port.send(b"x")
+                    assert sync_serial_peer.receive(timeout=5) == b"x"
+            ''')
+            pytester.runpytest_inprocess("-p", "anyio", "-p", "pytest_anyserial").assert_outcomes(passed=1)
+            sync_serial_port.send(b"y")
+            assert sync_serial_peer.receive(timeout=5) == b"y"
+
+        def test_own_pair(before, serial_path, serial_peer_path):
+            assert (serial_path, serial_peer_path) == ("/dev/mockA2", "/dev/mockB2")
+            with sync.SerialPort.open(serial_path) as port, sync.SerialPort.open(serial_peer_path) as peer:
+                port.send(b"z")
+                assert peer.receive(timeout=5) == b"z"
+        """,
+    )
+    assert run.outcomes() == {"test_inner_run[mock]": "passed", "test_own_pair[mock]": "passed"}

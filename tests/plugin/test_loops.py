@@ -133,7 +133,7 @@ def test_a_loop_kept_alive_by_a_wider_fixture_is_named(project: Project) -> None
         "test_it[mock-trio]": "error in setup",
     }
     assert run.problem("test_it[mock-trio]") == (
-        "test_it.py::test_it[mock-trio] stands for trio, but runs on asyncio"
+        "this test stands for trio, but runs on asyncio"
         " (asyncio.unix_events._UnixSelectorEventLoop).\n"
         "AnyIO keeps its event loop while an async fixture of wider scope is alive: 'database' (module scope). Let that"
         " fixture take 'anyio_backend' as an argument, so that it is set up again for each loop, or give it function"
@@ -172,7 +172,7 @@ def test_a_loop_policy_is_found_out(project: Project) -> None:
         "--serial-loops=asyncio", "-Wignore::DeprecationWarning", test="async def test_it(serial_port): pass"
     )
     problem = run.problem("test_it[mock-asyncio]")
-    assert "test_it[mock-asyncio] stands for asyncio, but runs on uvloop (uvloop.Loop)" in problem
+    assert "this test stands for asyncio, but runs on uvloop (uvloop.Loop)" in problem
     assert "Another plugin or a loop policy has chosen the loop" in problem
 
 
@@ -316,8 +316,7 @@ def test_a_mark_of_another_plugin_is_an_error(project: Project, name: str, advic
     )
     assert run.outcomes() == {"test_it[mock-asyncio]": "error in setup"}
     assert (
-        "test_it.py::test_it[mock-asyncio] uses serial_port, which AnyIO's plugin runs on the loop that the test id"
-        f" names, but the test itself is run by {advice} the mark '{name}' from it."
+        f"serial_port needs AnyIO, but the test itself is run by {advice} the mark '{name}' from it."
     ) in run.problem("test_it[mock-asyncio]")
 
 
@@ -337,8 +336,8 @@ def test_a_wider_fixture_that_asks_for_a_port_is_told_why_not(project: Project, 
         """,
     )
     assert run.problem("test_it[mock-trio]") == (
-        f"fixture 'meter' has {scope} scope and asks for serial_port, which is made for each test anew, on that test's"
-        " event loop and link. Give 'meter' function scope."
+        f"fixture 'meter' has {scope} scope and asks for serial_port, which is made afresh for each test, on that"
+        " test's event loop and link. Give 'meter' function scope."
     )
 
 
@@ -432,6 +431,8 @@ def test_the_names_of_pytest_that_this_relies_on_exist(project: Project) -> None
             definitions = node._fixtureinfo.name2fixturedefs
             assert isinstance(definitions, dict)
             assert metafunc.fixturenames is node._fixtureinfo.names_closure
+            assert metafunc._calls == []
+            assert isinstance(node.own_markers, list)
             (anyio_backend,) = node.session._fixturemanager.getfixturedefs("anyio_backend", node)
             assert anyio_backend.func.__module__ == anyio.pytest_plugin.__name__
             assert anyio_backend.scope == "module"
@@ -442,6 +443,9 @@ def test_the_names_of_pytest_that_this_relies_on_exist(project: Project) -> None
             (item,) = items
             assert isinstance(item.fixturenames, list)
             assert item.callspec.params["serial_link"] == "mock"
+            assert isinstance(item.callspec.params, dict)
+            assert list(item.callspec.marks) == []
+            assert item.originalname == "test_it"
         """,
     )
     run = project.run("--serial-loops=asyncio", test="async def test_it(serial_port): pass")

@@ -124,6 +124,25 @@ def test_a_reply_in_pieces_arrives_in_pieces(project: Project) -> None:
     assert list(run.outcomes().values()) == ["passed"] * 12
 
 
+def test_more_pieces_than_bytes_are_that_many_bytes(project: Project) -> None:
+    """P-50, P-84: no piece is empty, so a large number costs nothing; an empty reply is none."""
+    run = project.run(
+        *ONE,
+        test="""
+        import anyio
+
+        async def test_it(serial_port, serial_script, serial_transcript):
+            serial_script.on(b"A").reply(b"12", chunks=10**9).reply(b"", chunks=10**9)
+            await serial_port.send(b"A")
+            with anyio.fail_after(10):
+                await serial_script.wait_done()
+                assert await serial_port.receive(1) + await serial_port.receive(1) == b"12"
+            assert [event.kind for event in serial_transcript.events].count("sent") == 3
+        """,
+    )
+    assert list(run.outcomes().values()) == ["passed"]
+
+
 def test_a_fixture_may_prepare_the_script_and_say_good_bye(project: Project) -> None:
     """P-41, P-51: the script is there before and after every fixture that talks to it, however they are named."""
     project.file(
@@ -285,7 +304,7 @@ def test_an_expectation_left_over_fails_the_test(project: Project) -> None:
 
 
 def test_a_request_that_stays_incomplete_is_shown(project: Project) -> None:
-    """P-51: with the part that matched; an expression might always still match, so it is judged at the end."""
+    """P-51: with the part that matched, whether bytes or an expression were expected."""
     run = project.run(
         *ONE,
         test="""
@@ -297,13 +316,32 @@ def test_a_request_that_stays_incomplete_is_shown(project: Project) -> None:
 
         async def test_expression(serial_port, serial_script):
             serial_script.on(re.compile(rb"SET [0-9]+\\n"))
-            await serial_port.send(b"SET x\\n")
+            await serial_port.send(b"SET 1")
         """,
     )
     assert set(run.outcomes().values()) == {"error in teardown"}
     assert "a request that nothing completed:\n  came      b'PI'" in run.problem("test_bytes[mock-asyncio]")
     assert "matched   b'PI' (2 bytes)" in run.problem("test_bytes[mock-asyncio]")
-    assert "expected  re.compile(b'SET [0-9]+\\\\n') (test_it.py:9)" in run.problem("test_expression[mock-asyncio]")
+    expression = run.problem("test_expression[mock-asyncio]")
+    assert "expected  re.compile(b'SET [0-9]+\\\\n') (test_it.py:9)\n  matched   b'SET 1' (5 bytes)" in expression
+
+
+def test_bytes_that_no_expression_takes_end_the_test(project: Project) -> None:
+    """P-51: at the first wrong byte, although the body still waits for an answer."""
+    run = project.run(
+        *ONE,
+        test="""
+        import re
+
+        async def test_it(serial_port, serial_script):
+            serial_script.on(re.compile(rb"SET [0-9]+\\n")).reply(b"OK")
+            await serial_port.send(b"SET x\\n")
+            await serial_port.receive()
+        """,
+    )
+    problem = run.problem("test_it[mock-asyncio]")
+    assert problem.startswith("serial_script: an unexpected request:\n  came      b'SET x\\n'")
+    assert "  matched   b'SET ' (4 bytes)" in problem
 
 
 def test_a_request_too_many_at_the_very_end_is_found(project: Project) -> None:
@@ -486,6 +524,7 @@ BAD_CALLS = {
     "on(b'A').reply(b'', chunks=0)": "ValueError: chunks must be a positive integer, not 0",
     "on(b'A').times(0)": "ValueError: times() takes a positive integer, not 0",
     "idle(float('nan'))": "ValueError: idle must be a finite, non-negative number of seconds, not nan",
+    "idle(10**400)": "ValueError: idle must be a finite, non-negative number of seconds, not 1000",
     "send('text')": "TypeError: unasked data must be bytes, not 'text'",
 }
 
@@ -505,8 +544,7 @@ def test_a_synchronous_test_cannot_have_a_script(project: Project) -> None:
     """P-52: the script answers on the test's own loop, which a synchronous test does not run."""
     run = project.run(*ONE, test="def test_it(serial_script): pass")
     assert run.problem("test_it[mock-asyncio]") == (
-        "test_it.py::test_it[mock-asyncio] uses serial_script, which works on the test's event loop, so the test must"
-        " be `async def`."
+        "serial_script needs an `async def` test, because it works on the test's event loop."
     )
 
 
@@ -514,8 +552,8 @@ def test_the_far_end_is_played_by_one_of_script_and_test(project: Project) -> No
     """P-50: both would read each other's bytes."""
     run = project.run(*ONE, test="async def test_it(serial_script, serial_peer): pass")
     assert run.problem("test_it[mock-asyncio]") == (
-        "test_it.py::test_it[mock-asyncio] uses serial_script, which plays the far end, and serial_peer, which hands it"
-        " to the test. Use one of them."
+        "serial_script and serial_peer both need end B: the script plays the far end, and serial_peer hands it to the"
+        " test. Use one of them."
     )
 
 

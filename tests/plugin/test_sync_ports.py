@@ -289,11 +289,11 @@ def test_an_end_can_be_opened_again(project: Project) -> None:
 
 
 CLASHES = {
-    "serial_port, sync_serial_port": "uses serial_port and sync_serial_port, which both open end A. Use one of them.",
-    "sync_serial_peer, serial_peer": "uses serial_peer and sync_serial_peer, which both open end B. Use one of them.",
+    "serial_port, sync_serial_port": "serial_port and sync_serial_port both open end A of the link. Use one of them.",
+    "sync_serial_peer, serial_peer": "serial_peer and sync_serial_peer both open end B of the link. Use one of them.",
     "serial_script, sync_serial_peer": (
-        "uses serial_script, which plays the far end, and sync_serial_peer, which hands it to the test."
-        " Use one of them."
+        "serial_script and sync_serial_peer both need end B: the script plays the far end, and sync_serial_peer hands"
+        " it to the test. Use one of them."
     ),
 }
 
@@ -302,7 +302,7 @@ CLASHES = {
 def test_two_fixtures_for_one_end_are_refused(project: Project, arguments: str) -> None:
     """P-15, P-51: before anything is opened, with what to do."""
     run = project.run(*ONE, test=f"async def test_it({arguments}): pass")
-    assert run.problem("test_it[mock-asyncio]") == f"test_it.py::test_it[mock-asyncio] {CLASHES[arguments]}"
+    assert run.problem("test_it[mock-asyncio]") == CLASHES[arguments]
 
 
 @pytest.mark.parametrize("scope", ["class", "module", "session"])
@@ -320,6 +320,6 @@ def test_a_wider_fixture_that_asks_for_a_blocking_port_is_told_why_not(project: 
         """
     )
     assert run.problem("test_it[mock]") == (
-        f"fixture 'meter' has {scope} scope and asks for serial_link and sync_serial_port, which is made for each test"
-        " anew, on that test's link. Give 'meter' function scope."
+        f"fixture 'meter' has {scope} scope and asks for serial_link and sync_serial_port, which is made afresh"
+        " for each test, on that test's link. Give 'meter' function scope."
     )
