@@ -229,7 +229,7 @@ with leased(["usb-1-5"], test="other", timeout=0, folder=folder):
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="only root can become another user")
-def test_a_folder_that_is_not_for_everybody_is_an_error_with_the_fix(folder: Path) -> None:
+def test_a_folder_closed_to_others_is_an_error_with_the_fix(folder: Path) -> None:
     """H-10: the text names the folder, the reason and the command."""
     folder.mkdir(mode=0o755)
     code = """
