@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 from typing import Final, NamedTuple
+from weakref import WeakSet
 
 from ._lease_folder import SUFFIX, Folder, SharedFileError, owner, user_name
 from ._lease_folder import LeaseError as LeaseError
@@ -181,7 +182,7 @@ def _acquired(place: Folder, name: str, device: str, patience: _Patience) -> Fil
         try:
             file = place.opened(name)
         except BlockingIOError:
-            problem = LeaseHeldError(f"{device} is held by a process with a kernel lease (F_SETLEASE) on its lock file")
+            problem = LeaseHeldError(f"{device} is held: {_kernel_lease(place, name)}")
         except SharedFileError as exc:
             # A file that another process makes has a second name for a moment.
             shared += 1
@@ -241,6 +242,13 @@ def _processes(pids: Iterable[int]) -> str:
     return " and ".join(f"pid {pid}" if uid is None else f"pid {pid} of {user_name(uid)}" for pid, uid in users)
 
 
+def _kernel_lease(place: Folder, name: str) -> str:
+    status = place.status(name)
+    pids = frozenset[int]() if status is None else lockers(status)
+    who = f"{_processes(pids)} has" if pids else "a process has"
+    return f"{who} a kernel lease (F_SETLEASE) on its lock file{f'. {_look(pids)}' if pids else ''}"
+
+
 def _look(pids: Iterable[int]) -> str:
     return f"To see more: ps -fp {','.join(map(str, sorted(pids)))}"
 
@@ -262,7 +270,8 @@ def _give_back(file: FileIO, holder: Holder) -> None:
 
 
 #: The open lock files of this process. A lock lives as long as any copy of its descriptor, and a forked child has one.
-_held: Final[set[FileIO]] = set()
+#: Weak, so that a file that an interrupt has made unreachable is closed, and frees its lock.
+_held: Final[WeakSet[FileIO]] = WeakSet()
 
 
 def _forget(file: FileIO) -> None:
@@ -289,7 +298,7 @@ def _looked_at(place: Folder, name: str) -> Lease:
     try:
         file = place.open(name, writing=False)
     except BlockingIOError:
-        return Lease(device, None, None, "a process has a kernel lease (F_SETLEASE) on the lock file")
+        return Lease(device, None, None, _kernel_lease(place, name))
     except FileNotFoundError:
         return Lease(device, is_held=False, holder=None)
     except OSError as exc:
