@@ -9,6 +9,7 @@ import dataclasses
 import getpass
 import json
 import os
+import re
 import socket
 import time
 from collections.abc import Callable
@@ -21,6 +22,8 @@ from ._text import plain
 LONGEST_TEXT: Final = 4096
 #: A line with all fields at their limits stays below `LONGEST_TEXT`, even if JSON escapes every character.
 _LIMITS: Final = {"device": 200, "host": 100, "user": 100, "test": 1000}
+#: A string of JSON; what is outside of strings must be one flat object.
+_STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _LAST_PID: Final = 2**31 - 1
 #: The year 3000: the last one that all systems convert to local time.
 _LAST_MOMENT: Final = 32_503_680_000
@@ -65,8 +68,13 @@ def encoded(holder: Holder) -> bytes:
 
 def decoded(data: bytes) -> Holder | None:
     """Read the line of a lock file; None if it is nonsense, or is being written now."""
+    line = data.partition(b"\n")[0]
+    # The reader of JSON recurses with the data, and a stack of a thread can be as small as 128 KiB.
+    structure = _STRING.sub(b"", line)
+    if b"[" in structure or structure.count(b"{") != 1:
+        return None
     try:
-        facts: Any = json.loads(data.partition(b"\n")[0])
+        facts: Any = json.loads(line)
         texts = {name: _text(facts[name], limit) for name, limit in _LIMITS.items()}
         ended = facts["ended"]
         return Holder(
@@ -75,8 +83,7 @@ def decoded(data: bytes) -> Holder | None:
             since=_moment(facts["since"]),
             ended=None if ended is None else _moment(ended),
         )
-    # json has no limit of depth but that of the interpreter.
-    except (ValueError, TypeError, LookupError, RecursionError):
+    except (ValueError, TypeError, LookupError):
         return None
 
 

@@ -27,7 +27,7 @@ from pytest_anyserial._lease import (
     leases,
 )
 
-from .benches import Bench, pty_bench
+from .benches import Bench
 from .conftest import Project
 from .leasing import BECOME_OTHER, IS_ROOT, OTHER, holding, output, python, started, take
 
@@ -367,6 +367,23 @@ def test_any_text_can_be_shown(
     assert not set(shown) & set("\x1b\x07\u202e\u009b")
 
 
+@pytest.mark.parametrize(
+    "text", ["[" * 4096, '{"a":' * 800, '{"a":"\\\\' + "[" * 4000], ids=["lists", "tables", "string"]
+)
+def test_a_nested_text_needs_no_stack(folder: Path, text: str) -> None:
+    """H-22: JSON recurses, and a thread of musl has 128 KiB of stack."""
+    take(folder, "usb-1-4")
+    (folder / "usb-1-4.lock").write_text(text)
+    code = """
+import threading
+threading.stack_size(128 * 1024)
+thread = threading.Thread(target=lambda: print(leases(folder)[0].holder))
+thread.start()
+thread.join()
+"""
+    assert output(code, folder) == "None\n"
+
+
 def test_a_text_cannot_speak_for_another_device(folder: Path) -> None:
     """H-22: the name of the file says which device it locks."""
     take(folder, "usb-1-4")
@@ -457,13 +474,6 @@ def test_a_failure_is_kept_when_a_lock_file_was_removed(folder: Path) -> None:
         raise ValueError("mine")
     (note,) = caught.value.__notes__
     assert note.startswith("another test may have used usb-1-4 at the same time")
-
-
-@pytest.fixture
-def bench(project: Project) -> Iterator[Bench]:
-    """A bench in the folder of the project."""
-    with pty_bench(project.path) as found:
-        yield found
 
 
 def test_a_test_that_lost_its_lease_is_an_error(project: Project, bench: Bench) -> None:
