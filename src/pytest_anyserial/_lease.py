@@ -256,8 +256,8 @@ def _look(pids: Iterable[int]) -> str:
 def _lost(place: Folder, files: Mapping[str, FileIO]) -> str:
     """What to say if lock files are not in their places any more; a forked child has closed its own."""
     lost = [
-        f"another test may have used {device} at the same time: its lock file was removed or replaced, by "
-        f"{owner(file)} or by an administrator, while it was held. Run this test again"
+        f"another test may have used {device} at the same time: its lock file, which belonged to {owner(file)}, was "
+        "removed or replaced while this test held it. Run the test again"
         for device, file in files.items()
         if not file.closed and not place.has(_file_name(device), file)
     ]

@@ -135,7 +135,7 @@ class Folder:
 
     def has(self, name: str, file: FileIO) -> bool:
         """Whether the path leads to this open file, and not to none or to another one."""
-        with suppress(FileNotFoundError, NotADirectoryError):
+        with suppress(OSError):
             return os.path.samestat(os.lstat(self.path / name), os.fstat(file.fileno()))
         return False
 

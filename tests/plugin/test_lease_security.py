@@ -299,7 +299,7 @@ def test_a_queue_may_take_ten_times_the_timeout(folder: Path) -> None:
 
 
 @needs_locks
-@pytest.mark.parametrize("pid", [-1, 0, 1, 4242, 2**31, 10**300, "1", True, None])
+@pytest.mark.parametrize("pid", [-1, 0, 1, 4242, 2**31, 10**30, "1", True, None])
 def test_no_command_about_a_process_that_has_no_lock(folder: Path, pid: object) -> None:
     """H-11: the holder is the process that the kernel names, whatever the text says."""
     take(folder, "usb-1-4")
@@ -492,6 +492,23 @@ def test_a_test_that_lost_its_lease_is_an_error(project: Project, bench: Bench) 
     assert run.outcomes() == {"test_it[hw-null-asyncio]": "error in teardown"}
     assert 'link "null" of hil.toml: another test may have used dev-' in run.text
     assert "_lease.py" not in run.text
+
+
+def test_the_doctor_names_an_odd_lock_file(bench: Bench) -> None:
+    """H-21: as a problem of the port, without waiting for a FIFO."""
+    folder = bench.folder / "leases"
+    folder.mkdir()
+    for path in (bench.pair.path_a, bench.pair.path_b):
+        make("fifo", folder / f"dev-{os.stat(path).st_rdev:x}.lock")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest_anyserial", "doctor", "--json", str(bench.folder / "hil.toml")],
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    findings = {finding["check"]: finding for finding in json.loads(done.stdout)["subjects"]["ports.a"]}
+    assert findings["lease"]["verdict"] == "problem"
+    assert "it is a FIFO, made by " in findings["lease"]["text"]
 
 
 @pytest.mark.parametrize("name", [b"\x1b]0;OWNED\x07\x1b[2J", b"bad\xff\xfe", "\u202eexe".encode()])
