@@ -15,7 +15,7 @@ from anyio.streams.file import FileStreamAttribute
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from anyserial import SerialPort
+from anyserial import SerialClosedError, SerialPort
 
 from .support import (
     AWAITABLES,
@@ -317,7 +317,7 @@ async def test_every_sent_byte_is_counted(anyio_backend: object, kind: str, nati
 
 @pytest.mark.parametrize("name", RECEIVERS)
 async def test_bytes_held_after_a_native_cancellation(ports: Ports, name: str) -> None:
-    """L-51, L-102, D11: counted as input, handed out first and alone, without a second read."""
+    """L-51, L-102, D11: counted as input and handed out first; what is queued behind them follows."""
     skip_native_on_trio(native=True)
     port, peer = ports
     await cut_once_read(port, peer, b"first")
@@ -328,10 +328,42 @@ async def test_bytes_held_after_a_native_cancellation(ports: Ports, name: str) -
         buffer = bytearray(64)
         assert await port.receive_into(buffer) == 5
         assert buffer[:5] == b"first"
+    elif name == "receive":
+        assert await port.receive() == b"first"
     else:
-        assert await getattr(port, name)() == b"first"
+        assert await port.receive_available() == b"firstsecond"
+        assert port.stats().read_calls == stats.read_calls + 1
+        return
     assert port.stats() == stats
     assert await take(port, 6) == b"second"
+
+
+async def test_a_limit_applies_to_held_and_queued_bytes(ports: Ports) -> None:
+    """L-51: together they are no more than was asked for, and nothing is lost at the seam."""
+    skip_native_on_trio(native=True)
+    port, peer = ports
+    await cut_once_read(port, peer, b"first")
+    await peer.send(b"second")
+    await until(lambda: port.input_waiting() == 11)
+    got = [await port.receive_available(limit=size) for size in (3, 4, 64)]
+    assert got == [b"fir", b"stse", b"cond"]
+
+
+async def test_held_bytes_are_gone_when_the_port_is_closed(ports: Ports) -> None:
+    """L-92, L-102: a receive during which the port is closed does not hand them out."""
+    skip_native_on_trio(native=True)
+    port, peer = ports
+    await cut_once_read(port, peer, b"held")
+    assert port.input_waiting() == 4
+
+    async def receive() -> None:
+        with pytest.raises(SerialClosedError):
+            await port.receive()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(receive)
+        await asyncio.sleep(0)
+        await port.aclose()
 
 
 async def cut_once_read(port: SerialPort, peer: SerialPort, data: bytes) -> None:

@@ -10,8 +10,15 @@ import anyio
 import pytest
 from anyio.streams.file import FileStreamAttribute
 
-from anyserial import SerialClosedError, SerialConfig, SerialPort, SerialStreamAttribute, open_serial_port
-from anyserial.testing import MockBackend, PtyPair
+from anyserial import (
+    SerialClosedError,
+    SerialConfig,
+    SerialError,
+    SerialPort,
+    SerialStreamAttribute,
+    open_serial_port,
+)
+from anyserial.testing import MockBackend, PtyPair, serial_port_pair
 
 from .support import (
     AWAITABLES,
@@ -114,14 +121,73 @@ async def test_the_second_cancellation_hits_the_close_itself(ports: Ports) -> No
     assert is_released(port, fd)
 
 
-async def test_the_descriptor_is_gone_before_the_first_wait(ports: Ports) -> None:
-    """L-89, L-91, E20, E25: at the first point where another task can run, everything is done."""
+async def test_a_close_gives_way_once_and_then_releases(ports: Ports) -> None:
+    """P-124, L-91: in the one turn that others get the port is closed; when the call returns the device is released."""
+    port, _ = ports
+    fd = fileno(port)
+    turns = [0]
+
+    async def count() -> None:
+        while turns[0] < 50:
+            turns[0] += 1
+            await anyio.lowlevel.checkpoint()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(count)
+        await anyio.lowlevel.checkpoint()
+        before = turns[0]
+        await port.aclose()
+        assert is_released(port, fd)
+        assert turns[0] - before in (1, 2)
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_close_that_is_abandoned_in_its_turn_releases(ports: Ports) -> None:
+    """L-90, P-124: whatever ends the coroutine where it gives way, the device is released."""
     port, _ = ports
     fd = fileno(port)
     closing = port.aclose()
     closing.send(None)
-    assert is_released(port, fd)
+    assert not port.is_open
     closing.close()
+    assert is_released(port, fd)
+
+
+async def test_a_second_close_releases_at_once(ports: Ports) -> None:
+    """L-91: a closer that comes while the first one gives way need not wait for it."""
+    port, _ = ports
+    fd = fileno(port)
+    first = port.aclose()
+    first.send(None)
+    await port.aclose()
+    assert is_released(port, fd)
+    first.close()
+
+
+async def test_a_far_end_that_is_cancelled_after_a_close_sees_no_end(anyio_backend: object) -> None:
+    """P-124: a task that plays the device is cancelled before it can see the end of the line."""
+    seen: list[str] = []
+
+    async def serve(peer: SerialPort) -> None:
+        try:
+            while True:
+                await peer.receive()
+        except anyio.get_cancelled_exc_class():
+            seen.append("cancelled")
+            raise
+        except SerialError as exc:
+            seen.append(repr(exc))
+
+    for rounds in range(100):
+        port, peer = serial_port_pair()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(serve, peer)
+            for _ in range(rounds % 7):
+                await anyio.lowlevel.checkpoint()
+            await port.aclose()
+            tasks.cancel_scope.cancel()
+        await peer.aclose()
+    assert seen == ["cancelled"] * 100
 
 
 @pytest.mark.parametrize("ending", ["return", "exception", "cancellation"])

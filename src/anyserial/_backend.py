@@ -10,18 +10,11 @@ the next call. A backend that cannot give a byte back to the kernel keeps it, co
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
-from typing import Protocol, TypeVar, runtime_checkable
-
-from anyio import to_thread
+from typing import Protocol, runtime_checkable
 
 from ._values import ControlLines, LineErrors, ModemLines, SerialStats
 from .capabilities import SerialCapabilities
 from .config import SerialConfig
-
-_OpenedT = TypeVar("_OpenedT", bound="_Closable")
-
 
 @runtime_checkable
 class Backend(Protocol):
@@ -164,38 +157,3 @@ class CountedTransfers:
         self.counters.write_calls += 1
         self.counters.bytes_sent += count
         return count
-
-
-class _Closable(Protocol):
-    def close(self) -> None: ...
-
-
-async def open_in_thread(opener: Callable[[], _OpenedT]) -> _OpenedT:
-    """Run a blocking `opener` in a worker thread; cancellable, and nothing leaks.
-
-    A device open can block in the kernel for as long as the driver likes, so a cancelled caller leaves at once and
-    whichever side finishes last closes the device.
-    """
-    lock = threading.Lock()
-    abandoned = False
-    opened: _OpenedT | None = None
-
-    def work() -> _OpenedT:
-        nonlocal opened
-        device = opener()
-        with lock:
-            opened = device
-            if not abandoned:
-                return device
-        device.close()
-        return device
-
-    try:
-        return await to_thread.run_sync(work, abandon_on_cancel=True)
-    except BaseException:
-        with lock:
-            abandoned = True
-            late = opened
-        if late is not None:
-            late.close()
-        raise

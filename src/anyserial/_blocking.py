@@ -9,8 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from threading import get_ident
-from types import TracebackType
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 from ._backend import ReadinessBackend
 from ._buffers import BytesLike, readable_bytes, require_positive, writable_bytes
@@ -18,6 +17,8 @@ from ._calls import Call
 from ._fd import FdBackend
 from ._platform import os_errors
 from .stream import SerialPort
+
+_T = TypeVar("_T")
 
 _EXPIRED: Final = -1
 _Transfer: TypeAlias = Callable[[memoryview], int | None]
@@ -40,6 +41,7 @@ class BlockingTransfers:
     def __init__(self, port: SerialPort, backend: ReadinessBackend) -> None:
         self._port = port
         self._backend = backend
+        self._hold = port._hold
         self._try_read: _Transfer = _trying(backend.read_nowait)
         self._try_write: _Transfer = _trying(backend.write_nowait)
         if isinstance(backend, FdBackend):
@@ -52,8 +54,8 @@ class BlockingTransfers:
         self._nothing_held = False
         self._answer_expected = False
         # Closing the rope makes the bell readable for good: it wakes both directions, whenever they look.
-        bell, self._rope = os.pipe()
-        self._bells = [bell]
+        bell, rope = os.pipe()
+        self._bells, self._ropes = [bell], [rope]
         self._reader = _Side(self, port._receiving, backend.fileno(), _POLLIN, bell)
         self._writer = _Side(self, port._sending, backend.fileno(), _POLLOUT, bell)
 
@@ -67,56 +69,98 @@ class BlockingTransfers:
         """As `SerialPort.receive`."""
         if max_bytes <= 0:
             require_positive("max_bytes", max_bytes)
-        # The same as `with`; here and in `send` that is a measurable part of the call.
-        side = self._reader
-        side.enter()
+        # As `_exclusively`; here and in `send` its calls would be a measurable part of the whole.
+        side, me = self._reader, get_ident()
+        guard = side.guard
+        if side.state.closed:
+            side.call.require_open()
         try:
+            del guard[0]
+        except KeyError:
+            raise side.call.busy() from None
+        try:
+            side.thread = me
+            if self._stopped:
+                raise side.state.closed_error()
             view = self._port._transfer_buffer(max_bytes)
             count = self._read(view, timeout)
             if count != _EXPIRED:
-                return view[:count].tobytes()
+                try:
+                    return view[:count].tobytes()
+                except BaseException:
+                    # A signal handler raised, before there is anything to return.
+                    self._hold(view[:count])
+                    raise
         except os_errors as exc:
-            side.translate(exc)
+            side.call.translate(exc)
             raise
         finally:
-            side.leave()
+            side.thread = 0
+            guard[0] = None
+            if self._stopped:
+                self._note_left()
         raise self._expired("received", timeout)
 
     def receive_into(self, buffer: bytearray | memoryview, timeout: float | None) -> int:
         """As `SerialPort.receive_into`."""
-        with writable_bytes(buffer) as view, self._reader:
-            count = self._read(view, timeout)
+        view = writable_bytes(buffer)
+        try:
+            count = self._exclusively(self._reader, lambda: self._read(view, timeout))
             if count != _EXPIRED:
                 return count
+        except BaseException:
+            # See the async port.
+            view.release()
+            raise
+        view.release()
         raise self._expired("received", timeout)
 
     def receive_available(self, limit: int | None, timeout: float | None) -> bytes:
         """As `SerialPort.receive_available`."""
         if limit is not None:
             require_positive("limit", limit)
-        port, backend = self._port, self._backend
-        deadline = _deadline(timeout)
-        with self._reader:
-            while True:
-                depth = backend.input_waiting()
-                if depth or self._reader.wait(deadline):
-                    view = port._sized_buffer(depth or backend.input_waiting(), limit)
-                    count = self._try_read(view)
-                    if count is not None:
-                        return view[: port._require_data(count)].tobytes()
-                    if not _is_over(deadline):
-                        continue
-                break
+        data = self._exclusively(self._reader, lambda: self._take(limit, _deadline(timeout)))
+        if data:
+            return data
         raise self._expired("received", timeout)
+
+    def _take(self, limit: int | None, deadline: float | None) -> bytes:
+        port, backend = self._port, self._backend
+        while True:
+            depth = backend.input_waiting()
+            if not depth and not self._reader.wait(deadline):
+                return b""
+            view = port._sized_buffer(depth or backend.input_waiting(), limit)
+            held = port._held()
+            count = self._try_read(view)
+            if count is not None:
+                if held:
+                    count = port._read_behind(view, count)
+                try:
+                    return view[: port._require_data(count)].tobytes()
+                except BaseException:
+                    self._hold(view[:count])
+                    raise
+            if _is_over(deadline):
+                return b""
 
     def send(self, view: memoryview, timeout: float | None) -> None:
         """As `SerialPort.send`."""
         self._answer_expected = self._nothing_held
         sent = 0
         deadline = None
-        side = self._writer
-        side.enter()
+        side, me = self._writer, get_ident()
+        guard = side.guard
+        if side.state.closed:
+            side.call.require_open()
         try:
+            del guard[0]
+        except KeyError:
+            raise side.call.busy() from None
+        try:
+            side.thread = me
+            if self._stopped:
+                raise side.state.closed_error()
             while sent < len(view):
                 count = self._try_write(view[sent:] if sent else view)
                 if count is not None:
@@ -128,16 +172,42 @@ class BlockingTransfers:
             else:
                 return
         except os_errors as exc:
-            side.translate(exc)
+            side.call.translate(exc)
             raise
         finally:
-            side.leave()
+            side.thread = 0
+            guard[0] = None
+            if self._stopped:
+                self._note_left()
         raise self._expired(f"sent beyond {sent} bytes", timeout)
 
     def send_buffer(self, data: BytesLike, timeout: float | None) -> None:
         """As `SerialPort.send_buffer`."""
         with readable_bytes(data) as view:
             self.send(view, timeout)
+
+    def _exclusively(self, side: _Side, operation: Callable[[], _T]) -> _T:
+        """Run `operation` as the only one in its direction, seen by a closer."""
+        me, guard = get_ident(), side.guard
+        side.call.require_open()
+        try:
+            del guard[0]
+        except KeyError:
+            raise side.call.busy() from None
+        try:
+            # First the mark, then the look: a closer does it the other way round, so one of the two sees the other.
+            side.thread = me
+            if self._stopped:
+                raise side.state.closed_error()
+            return operation()
+        except os_errors as exc:
+            side.call.translate(exc)
+            raise
+        finally:
+            side.thread = 0
+            guard[0] = None
+            if self._stopped:
+                self._note_left()
 
     def _read(self, view: memoryview, timeout: float | None) -> int:
         read = self._try_read
@@ -160,26 +230,28 @@ class BlockingTransfers:
 
     def stop(self) -> None:
         """Make calls of other threads end with `SerialClosedError`; return when they have left the descriptor."""
-        if self._stopped:
-            return
         self._stopped = True
-        os.close(self._rope)
+        with contextlib.suppress(IndexError):
+            os.close(self._ropes.pop())
         while self._reader.is_elsewhere() or self._writer.is_elsewhere():
             self._left.wait(0.05)
             self._left.clear()
         self._release_bell()
 
     def disown(self) -> None:
-        """In a forked child: refuse every call, and let go of the parent's device without a word to it."""
-        if self._stopped:
-            return
+        """In a forked child: refuse every call; the port's own descriptor is the port's to forget."""
         self._stopped = True
         # While a copy of the rope is open, the parent cannot ring.
-        for fd in (self._rope, *self._bells):
-            os.close(fd)
-        null = os.open(os.devnull, os.O_RDWR)
-        os.dup2(null, self._backend.fileno(), inheritable=False)
-        os.close(null)
+        for ends in (self._ropes, self._bells):
+            while ends:
+                os.close(ends.pop())
+        # The threads that were inside are not here.
+        self._reader.thread = self._writer.thread = 0
+
+    def _note_left(self) -> None:
+        """Let the closer go on."""
+        self._left.set()
+        self._release_bell()
 
     def _release_bell(self) -> None:
         if not (self._reader.thread or self._writer.thread):
@@ -189,44 +261,19 @@ class BlockingTransfers:
 
 
 class _Side:
-    """One direction: a call that also marks the thread inside, and waits for the descriptor or the bell."""
+    """One direction: its guard, the thread inside, and how it waits for the descriptor or the bell."""
 
     def __init__(self, transfers: BlockingTransfers, call: Call, fd: int, events: int, bell: int) -> None:
         self._transfers = transfers
-        self._call = call
-        self._let_go = call.leave
-        self.translate = call.translate
+        self.call = call
+        self.guard = call.guard
+        self.state = call.state
         self._fd = fd
         self._events = events
         self._bell = bell
         self._poll: Callable[[float | None], list[tuple[int, int]]] | None = None
+        #: The thread whose call is inside, or 0.
         self.thread = 0
-
-    def enter(self) -> None:
-        """As any call; and be seen by a closer."""
-        self._call.enter()
-        # First the mark, then the look: a closer does it the other way round, so one of the two sees the other.
-        self.thread = get_ident()
-        if self._transfers._stopped:
-            self.leave()
-            raise self._transfers._port._state.closed_error()
-
-    __enter__ = enter
-
-    def leave(self) -> None:
-        """Let the closer go on, and the next call in."""
-        self.thread = 0
-        if self._transfers._stopped:
-            self._transfers._left.set()
-            self._transfers._release_bell()
-        self._let_go()
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        self.leave()
-        if exc is not None and isinstance(exc, os_errors):
-            self.translate(exc)
 
     def is_elsewhere(self) -> bool:
         """Whether another thread is inside; a signal handler may close the port under its own thread's call."""
@@ -235,16 +282,15 @@ class _Side:
     def wait(self, deadline: float | None) -> bool:
         """Wait until a transfer is worth trying; false when `deadline` has passed."""
         poll = self._poll or self._start_polling()
-        span = None
         while True:
-            if deadline is not None:
-                span = min(max(0.0, deadline - time.monotonic()), _LONGEST_POLL) * 1000
-            ready = poll(span)
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            ready = poll(left if left is None else min(left, _LONGEST_POLL) * 1000)
             if self._transfers._stopped:
-                raise self._transfers._port._state.closed_error()
+                raise self.state.closed_error()
             if ready:
                 return True
-            if _is_over(deadline):
+            # A poll that lasted as long as was left is the end, whatever the clock says: a test may hold that still.
+            if left is not None and left <= _LONGEST_POLL:
                 return False
 
     def _start_polling(self) -> Callable[[float | None], list[tuple[int, int]]]:

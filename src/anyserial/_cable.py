@@ -18,6 +18,7 @@ from ._clock import Clock, ThreadClock, Timer
 from ._fault_events import COUNTED, SHORTENING, Direction, FaultAction, FaultEvent
 from ._fault_plan import FaultPlan, os_error
 from ._fault_schedule import Course
+from ._fork import forgotten_in_child
 from ._signal import Signal
 from ._values import LineErrors
 from ._wire import QUEUE_SIZE, Wire
@@ -68,6 +69,7 @@ class End:
         self._closed_until: float | None = None
         # Closed, and everything it sent has arrived.
         self._gone = False
+        forgotten_in_child(self)
 
     @classmethod
     def pair(cls, *, paced: bool, clock: Clock | None) -> tuple[End, End]:
@@ -82,8 +84,30 @@ class End:
 
     @property
     def lock(self) -> threading.RLock:
-        """Held by whoever is at work on either end."""
+        """Held by whatever is at work on either end."""
         return self._lock
+
+    def take_signal(self) -> Signal | None:
+        """Give the descriptor away for closing; None if that has happened."""
+        with self._lock:
+            signal, self._signal = self._signal, None
+            return signal
+
+    def _forget(self) -> None:
+        """In a forked child: the descriptor and the timers are the parent's; what has arrived stays readable here."""
+        # The lock may have been held by a thread that the child does not have.
+        self._lock = threading.RLock()
+        peer: End | None = getattr(self, "peer", None)
+        if peer is not None:
+            peer._lock = self._lock
+        self.forget_signal()
+        self._timer._forget()
+
+    def forget_signal(self, _: int = -1) -> None:
+        """In a forked child: close its copies of the two sockets."""
+        signal, self._signal = self._signal, None
+        if signal is not None:
+            signal.close()
 
     def rest(self) -> None:
         """Release the descriptor, but stay at the cable: what is on its way arrives, and the peer does not notice."""

@@ -1,12 +1,31 @@
-"""The one way around a backend call: refuse a closed port, let one user in at a time, turn OS errors into ours."""
+"""The one way around a backend call: refuse a closed port, let one user in at a time, turn OS errors into ours.
+
+A guard is a dict with one key while nothing is inside. `del guard[0]` takes it and `guard[0] = None` gives it back: each
+is one instruction and no call, so no other thread, and no signal handler that raises, can come between it and the `try`
+before which, or the end of the `finally` in which, it stands. (The interpreter runs signal handlers when a function
+begins, after a call, and when a loop goes round.) Methods of a class could not promise that, and so users spell it out:
+
+    call.require_open()
+    guard = call.guard
+    try:
+        del guard[0]
+    except KeyError:
+        raise call.busy() from None
+    try:
+        ...
+    except os_errors as exc:
+        call.translate(exc)
+        raise
+    finally:
+        guard[0] = None
+"""
 
 from __future__ import annotations
 
 import errno
 import logging
-import threading
-from collections.abc import Callable
 from types import TracebackType
+from typing import TypeAlias
 
 import anyio
 
@@ -21,6 +40,8 @@ from .exceptions import (
 
 _log = logging.getLogger("anyserial.io")
 
+Guard: TypeAlias = dict[int, None]
+
 
 class PortState:
     """What a port and its calls share; apart from the port, so that no reference cycle arises."""
@@ -30,7 +51,7 @@ class PortState:
     def __init__(self, path: str) -> None:
         self.path = path
         self.closed = False
-        # Nobody closed it before it was collected.
+        # It was collected without having been closed.
         self.collected = False
         self.disconnected = False
 
@@ -45,47 +66,47 @@ class PortState:
 
 
 class Call:
-    """A context manager for one kind of call; entered again and again.
+    """One kind of call: how its errors are read, and who may make it at the same time.
+
+    As a context manager it refuses a closed port and translates errors; the guard is taken by hand, as above.
 
     Args:
-        state: The port's.
+        state: The state of the port.
         context: How errors of the operating system are read.
-        guard: Held during the call. Entering with it taken is a `BusyResourceError`, from whichever task or thread:
-            acquiring without waiting is one atomic step.
-        action: What that error says is going on already.
+        guard: Held during the call.
+        action: What the error says is going on already when the guard is taken.
     """
 
-    __slots__ = ("_action", "_context", "_guard", "_state", "leave")
+    __slots__ = ("_action", "_context", "guard", "state")
 
     def __init__(
-        self, state: PortState, context: ErrorContext, guard: threading.Lock | None = None, action: str = ""
+        self, state: PortState, context: ErrorContext, guard: Guard | None = None, action: str = ""
     ) -> None:
-        self._state = state
+        self.state = state
         self._context: ErrorContext = context
-        self._guard = guard
+        self.guard: Guard = {0: None} if guard is None else guard
         self._action = action
-        #: Let the next one in.
-        self.leave: Callable[[], None] = _nothing if guard is None else guard.release
 
-    def enter(self) -> None:
-        """Refuse a closed port, and a second user."""
-        if self._state.closed:
-            raise self._state.closed_error()
-        if self._guard is not None and not self._guard.acquire(False):
-            raise anyio.BusyResourceError(self._action)
+    def require_open(self) -> None:
+        """Refuse a closed port."""
+        if self.state.closed:
+            raise self.state.closed_error()
 
-    __enter__ = enter
+    def busy(self) -> anyio.BusyResourceError:
+        """For a second user."""
+        return anyio.BusyResourceError(self._action)
+
+    __enter__ = require_open
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        self.leave()
         if exc is not None and isinstance(exc, os_errors):
             self.translate(exc)
 
     def translate(self, exc: Exception) -> None:
-        """Raise what `exc` means to who called; return if it means just that."""
-        state = self._state
+        """Raise what `exc` means to the caller; return if it means just that."""
+        state = self.state
         if state.closed and not isinstance(exc, SerialError):
             raise state.closed_error() from exc
         error = errno_to_exception(exc, context=self._context, path=state.path)
@@ -94,7 +115,3 @@ class Call:
             _log.debug("%s: disconnected: %s", state.path, error)
         if error is not exc:
             raise error from exc
-
-
-def _nothing() -> None:
-    pass

@@ -10,6 +10,8 @@ import weakref
 from collections.abc import Callable
 from typing import Protocol
 
+from ._fork import forgotten_in_child
+
 #: Cancelled calls are swept out when more than this many calls are waiting.
 _CROWD = 64
 
@@ -40,6 +42,7 @@ class ThreadClock:
     def __init__(self) -> None:
         self._thread: threading.Thread | None = None
         self._orders: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
+        forgotten_in_child(self)
 
     def now(self) -> float:
         """Seconds on the monotonic clock."""
@@ -60,6 +63,11 @@ class ThreadClock:
     def stop(self) -> None:
         """End the thread; the calls that are left are never made."""
         self._orders.put(None)
+
+    def _forget(self) -> None:
+        """In a forked child, which has no such thread: the next call starts one."""
+        self._thread = None
+        self._orders = queue.SimpleQueue()
 
 
 class _Call:
@@ -117,6 +125,10 @@ class Timer:
             self._handle.cancel()
         self._when = when
         self._handle = None if when is None else self._clock.call_at(when, self._call)
+
+    def _forget(self) -> None:
+        """In a forked child: no call is to come."""
+        self._kept = self._when = self._handle = None
 
     def _call(self) -> None:
         method = self._method()

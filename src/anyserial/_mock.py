@@ -54,7 +54,7 @@ class MockBackend(FdBackend):
     """
 
     def __init__(self, end: End, path: str) -> None:
-        super().__init__(end.fileno(), path, read=end.read, write=end.write)
+        super().__init__(end.fileno(), path, read=end.read, write=end.write, close_copy=end.forget_signal)
         self.capabilities = _CAPABILITIES
         self.last_config: SerialConfig | None = None
         self.is_open = False
@@ -114,14 +114,23 @@ class MockBackend(FdBackend):
 
     def close(self) -> None:
         """Release this end; the peer sees an end of file when it has what was sent."""
-        if self.detach() < 0:
-            return
-        self.is_open = False
-        self.break_asserted = False
-        self._release()
+        # The end of the cable lets go at once, the descriptor when its loop has forgotten it.
+        with self._end.lock:
+            signal = self._end.take_signal()
+            if signal is None:
+                return
+            self.is_open = False
+            self.break_asserted = False
+            self._release()
+        self.detach(lambda _: signal.close())
 
     def _release(self) -> None:
         self._end.close()
+
+    def _forget(self) -> None:
+        """In a forked child: closed."""
+        super()._forget()
+        self.is_open = False
 
     def read_reported(self, view: memoryview) -> int | None:
         """Not an attempt if the loop is late with its report: attempts are counted, and loops are late differently."""

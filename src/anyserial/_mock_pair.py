@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -35,8 +36,6 @@ class MockPair:
         self._ends = ends
         self._in_use = [False, False]
         self._is_over = False
-        # That of the cable: a port may be collected, and so closed, while some thread is inside.
-        self._lock = ends[0].lock
 
     @property
     def faults_a(self) -> FaultPlan:
@@ -64,6 +63,11 @@ class MockPair:
         """Bring it back; an open port goes on where it was."""
         self.faults_a.disconnected = False
 
+    @property
+    def _lock(self) -> threading.RLock:
+        # The lock of the cable: a port may be collected, and so closed, while some thread is inside.
+        return self._ends[0].lock
+
     def _open(self, side: _Side, config: SerialConfig) -> MockBackend:
         with self._lock:
             end = self._ends[side]
@@ -71,8 +75,8 @@ class MockPair:
                 raise os_error(errno.ENOENT)
             if self._in_use[side]:
                 raise os_error(errno.EBUSY)
-            self._in_use[side] = True
             end.wake()
+            self._in_use[side] = True
             backend = _PairedBackend(end, (self.path_a, self.path_b)[side], self, side)
             try:
                 backend.open(backend.path, config)
@@ -109,6 +113,11 @@ class _PairedBackend(MockBackend):
 
     def _release(self) -> None:
         self._pair._leave(self._side)
+
+    def _forget(self) -> None:
+        """In a forked child: its copy of the end can be opened again."""
+        super()._forget()
+        self._pair._in_use[self._side] = False
 
 
 @contextmanager

@@ -8,7 +8,6 @@ import contextvars
 import functools
 import logging
 import math
-import os
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from queue import Empty, SimpleQueue
@@ -18,6 +17,7 @@ import anyio
 from anyio import lowlevel
 from anyio.from_thread import BlockingPortal, BlockingPortalProvider
 
+from ._fork import forgotten_in_child, in_forked_child
 from ._policy import warn_from_elsewhere, warner
 
 _T = TypeVar("_T")
@@ -50,13 +50,6 @@ def _after_fork() -> None:
     # The child has no copy of the loop's thread, and a lock may have been held by a thread that is gone.
     global _process
     _process = _Process(_process.provider.backend, _process.provider.backend_options)
-
-
-def in_forked_child(callback: Callable[[], object]) -> None:
-    """Call `callback` in every child that this process forks, where the OS can fork."""
-    at_fork: Callable[..., None] | None = getattr(os, "register_at_fork", None)
-    if at_fork is not None:
-        at_fork(after_in_child=callback)
 
 
 in_forked_child(_after_fork)

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Final
 
 assert sys.platform != "win32" or not TYPE_CHECKING
 
+from ._fork import forgotten_in_child, in_forked_child
+
 _CHUNK: Final = 4096
 
 
@@ -60,14 +62,21 @@ class _Wire:
             raise
         a, b = self.controllers
         self.directions = (_Direction(a, b), _Direction(b, a))
+        forgotten_in_child(self)
 
     def names(self) -> list[str]:
         return [os.ttyname(end) for end in self.ttys]
 
     def close(self) -> None:
         # Controllers first: that is the hang-up. The ttys are only this process's spare handles.
-        for fd in (*self.controllers, *self.ttys):
+        ends = [*self.controllers, *self.ttys]
+        self.controllers.clear()
+        self.ttys.clear()
+        for fd in ends:
             os.close(fd)
+
+    # A pty hangs up with the last copy of its controller, so a forked child must not keep one.
+    _forget = close
 
 
 class _Relay:
@@ -80,6 +89,12 @@ class _Relay:
         self._bell: tuple[int, int] | None = None
         self._generation = threading.Condition(self._lock)
         self._rounds = 0
+
+    def close_bell(self) -> None:
+        """When no thread listens any more."""
+        bell, self._bell = self._bell, None
+        for fd in bell or ():
+            os.close(fd)
 
     def add(self, wire: _Wire) -> None:
         with self._lock:
@@ -105,12 +120,9 @@ class _Relay:
                 self._generation.wait_for(lambda: self._rounds > seen or self._thread is not thread)
                 return
             self._thread = None
-            bell, self._bell = self._bell, None
         assert thread is not None
-        assert bell is not None
         thread.join()
-        for fd in bell:
-            os.close(fd)
+        self.close_bell()
 
     def _ring(self) -> None:
         if self._bell is not None:
@@ -149,16 +161,28 @@ class _Relay:
                 direction.pump()
 
 
-_relay: Final = _Relay()
+_relay = _Relay()
+
+
+def _forget_relay() -> None:
+    # A forked child has no such thread; its own pairs start one.
+    global _relay
+    old, _relay = _relay, _Relay()
+    old.close_bell()
+
+
+in_forked_child(_forget_relay)
 
 
 class _PtyPair:
     """Both ends of the cable by their stable paths."""
 
     def __init__(self, folder: str) -> None:
+        self._folder: str | None = folder
         self._paths = (os.path.join(folder, "a"), os.path.join(folder, "b"))
         self._wire: _Wire | None = None
         self.replug()
+        forgotten_in_child(self)
 
     @property
     def path_a(self) -> str:
@@ -183,6 +207,8 @@ class _PtyPair:
         """Bring both paths back, with new devices behind them."""
         if self._wire is not None:
             return
+        if self._folder is None:
+            raise RuntimeError(f"{self._paths[0]} belongs to the process that this one was forked from")
         wire = _Wire()
         for path, name in zip(self._paths, wire.names(), strict=True):
             os.symlink(name, f"{path}.new")
@@ -191,15 +217,27 @@ class _PtyPair:
         _relay.add(wire)
 
 
+    def remove(self) -> None:
+        """At the end of the pair."""
+        self.unplug()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _forget(self) -> None:
+        """In a forked child: the cable and its paths are the parent's."""
+        self._wire = self._folder = None
+
+
 @contextlib.contextmanager
 def pty_pair() -> Generator[_PtyPair, None, None]:
     """A fresh pair of joined ptys for the length of a `with` block; for sync and async code."""
     folder = tempfile.mkdtemp(prefix="anyserial-")
     try:
         pair = _PtyPair(folder)
-        try:
-            yield pair
-        finally:
-            pair.unplug()
-    finally:
+    except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
+        raise
+    try:
+        yield pair
+    finally:
+        pair.remove()

@@ -5,19 +5,21 @@ calls and a few objects per wait. Its callback makes a read itself: a level-trig
 once more before the waiting task gets its turn. A write is left to that turn, when there is room for a larger piece.
 
 A call gives way once. On asyncio that comes before the transfer, where it also delivers every cancellation that is
-pending: AnyIO repeats one in each turn of the loop until it has arrived. On trio a look at the cancellation comes
-before the transfer, and the turn after it is shielded. Either way nothing is awaited between a transfer and its return
-that could lose it.
+pending: AnyIO repeats one in each turn of the loop until it has arrived. On trio a checkpoint comes before a write; a
+look at the cancellation comes before a read, and the turn after it is shielded. Either way nothing is awaited between a
+transfer and its return that could lose it.
+
+A descriptor ends in one way: its waits are woken, its loop forgets it, and then it is closed, once, by the number under
+which everyone knows it. All of that happens on the loop's own thread while the loop runs.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import math
-import os
 import sys
-import threading
 import types
 import weakref
 from collections.abc import Awaitable, Callable, Generator
@@ -40,9 +42,42 @@ WOKEN: Final = -1
 _Attempt: TypeAlias = Callable[[memoryview], int | None]
 _Keep: TypeAlias = Callable[[memoryview], None]
 
+_NO_VIEW: Final = memoryview(b"")
+
 # A registration that reports what nobody waits for is dropped after so many times. A few are normal in a dialogue: the
 # answer arrives while its reader is on its way.
 _PATIENCE: Final = 3
+
+
+class Descriptor:
+    """A descriptor on its way to its close, which happens exactly once: at the latest when this object is dropped.
+
+    Args:
+        close: Called with the number; may be called on any thread.
+        close_copy: Called instead in a forked child, whose copy of the number means nothing to the device.
+    """
+
+    __slots__ = ("__weakref__", "_close", "_close_copy", "number")
+
+    def __init__(self, close: Callable[[int], None], close_copy: Callable[[int], None]) -> None:
+        #: -1 while there is nothing to close.
+        self.number = -1
+        self._close = close
+        self._close_copy = close_copy
+
+    def close(self) -> None:
+        """Close it, unless that was done."""
+        number, self.number = self.number, -1
+        if number >= 0:
+            self._close(number)
+
+    __del__ = close
+
+    def _forget(self) -> None:
+        """In a forked child."""
+        number, self.number = self.number, -1
+        if number >= 0:
+            self._close_copy(number)
 
 
 class Watch(Protocol):
@@ -54,13 +89,18 @@ class Watch(Protocol):
         ...
 
     @property
-    def before(self) -> Callable[[], Awaitable[None]]:
-        """Before a transfer is tried: raise a cancellation that is pending."""
+    def before_read(self) -> Callable[[], Awaitable[None]]:
+        """Before a read is tried: raise a cancellation that is pending."""
         ...
 
     @property
-    def after(self) -> Callable[[], Awaitable[None]] | None:
-        """After one that did not wait: let the loop run once. Raises nothing; None where that came before."""
+    def after_read(self) -> Callable[[], Awaitable[None]] | None:
+        """After one that did not wait: let the loop run once, shielded. None where that came before."""
+        ...
+
+    @property
+    def before_write(self) -> Callable[[], Awaitable[None]]:
+        """Before a write is tried: raise a cancellation that is pending, and let the loop run once."""
         ...
 
     def read(self, attempt: _Attempt, view: memoryview, keep: _Keep) -> Awaitable[int]:
@@ -71,18 +111,15 @@ class Watch(Protocol):
         ...
 
     def write(self, attempt: _Attempt, view: memoryview) -> Awaitable[int]:
-        """Likewise, for a transfer out of `view`."""
+        """The same for a transfer out of `view`."""
         ...
 
     async def readable(self) -> None:
         """Wait until a read is worth trying; may be early."""
         ...
 
-    def detach(self) -> int:
-        """Wake, and forget the descriptor.
-
-        Returns the one to close: itself, or a duplicate while a loop of another thread still has to forget it.
-        """
+    def detach(self, descriptor: Descriptor) -> None:
+        """Wake the waits, forget the descriptor and close it: here, or in the next turn of a loop that runs elsewhere."""
         ...
 
     def forget(self) -> None:
@@ -100,7 +137,7 @@ def watch(fd: int) -> Watch:
     # In trio's guest mode an asyncio loop runs too, but the task is trio's.
     if loop is not None and asyncio.current_task() is not None:
         # The proactor loop of Windows has no readers; AnyIO brings a thread for it.
-        return _PlainWatch(fd, loop, _BY_PROACTOR) if hasattr(loop, "_proactor") else _AsyncioWatch(fd, loop)
+        return _PlainWatch(fd, loop, _by_proactor(loop)) if hasattr(loop, "_proactor") else _AsyncioWatch(fd, loop)
     trio = sys.modules.get("trio")
     if trio is None or not trio.lowlevel.in_trio_task():
         raise UnsupportedAsyncBackendError("anyserial needs a task of asyncio or trio, and none is running here")
@@ -115,6 +152,14 @@ def scope_is_cancelled() -> bool:
         return False
 
 
+async def give_way() -> None:
+    """Let the loop run once. A cancellation of an AnyIO scope is raised here on asyncio, and waits on trio."""
+    if running_loop() is not None and asyncio.current_task() is not None:
+        await _yield_once()
+    else:
+        await lowlevel.cancel_shielded_checkpoint()
+
+
 @types.coroutine
 def _yield_once() -> Generator[None, None, None]:
     # What asyncio.sleep(0) does, without the questions it asks first.
@@ -126,10 +171,9 @@ class _AsyncioWatch:
 
     def __init__(self, fd: int, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.before = _yield_once
-        self.after = None
+        self.before_read = self.before_write = _yield_once
+        self.after_read = None
         self._fd = fd
-        self._thread = threading.get_ident()
         self._reads = _Interest()
         self._writes = _Interest()
 
@@ -144,43 +188,34 @@ class _AsyncioWatch:
         while True:
             if interest.callback() is None:
                 interest.register(self._fd, self.loop.add_writer, self.loop.remove_writer)
-            if await interest.wait(self.loop.create_future(), _nothing, view, _forget) == WOKEN:
+            if await interest.wait(self.loop.create_future(), _nothing, view, _drop) == WOKEN:
                 return WOKEN
             count = attempt(view)
             if count is not None:
                 return count
 
     async def readable(self) -> None:
-        await self.read(_nothing, memoryview(b""), _forget)
+        await self.read(_nothing, _NO_VIEW, _drop)
 
-    def detach(self) -> int:
-        if self.loop.is_closed():
-            # The registrations have gone with it, and uvloop would take a call that it never makes.
-            return self._fd
-        self._reads.wake()
-        self._writes.wake()
-        if threading.get_ident() == self._thread:
-            notify_closing(self._fd)
-        elif self._reads.was_registered or self._writes.was_registered:
-            # Garbage collection can happen on any thread, but only its own may touch the loop. The number stays taken
-            # until the loop has forgotten it: a reused number with a stale registration would hang.
-            duplicate, number = os.dup(self._fd), _Descriptor(self._fd)
-            try:
-                self.loop.call_soon_threadsafe(self._forget_later, number)
-            except RuntimeError:
-                os.close(duplicate)
-                return number.take()
-            return duplicate
-        self.forget()
-        return self._fd
+    def detach(self, descriptor: Descriptor) -> None:
+        if not _in_its_turn(self.loop, functools.partial(self._let_go, descriptor)):
+            self._let_go(descriptor)
+
+    def _let_go(self, descriptor: Descriptor) -> None:
+        try:
+            # The registrations of a closed loop have gone with it, and uvloop would take a call that it never makes.
+            if not self.loop.is_closed():
+                self._reads.wake()
+                self._writes.wake()
+                notify_closing(self._fd)
+                self._unregister()
+        finally:
+            # The number stays taken until the loop has forgotten it: a stale registration on a reused one would hang.
+            descriptor.close()
 
     def forget(self) -> None:
         if not self.loop.is_closed():
             self._unregister()
-
-    def _forget_later(self, descriptor: _Descriptor) -> None:
-        self._unregister()
-        descriptor.close()
 
     def _unregister(self) -> None:
         # Also what seems gone: after an error uvloop drops the callback and keeps a dead handle under the number.
@@ -197,14 +232,15 @@ class _Interest:
     that it has to be made anew. The callback refers to this object weakly, so a dropped port goes at once.
     """
 
-    __slots__ = ("__weakref__", "_attempt", "_future", "_idle_reports", "_view", "callback", "was_registered")
+    __slots__ = ("__weakref__", "_attempt", "_future", "_idle_reports", "_keep", "_view", "callback", "was_registered")
 
     def __init__(self) -> None:
         self.was_registered = False
         self.callback: Callable[[], _Callback | None] = _no_callback
         self._future: asyncio.Future[int] | None = None
         self._attempt: _Attempt = _nothing
-        self._view = memoryview(b"")
+        self._view = _NO_VIEW
+        self._keep: _Keep = _drop
         self._idle_reports = 0
 
     def register(self, fd: int, add: Callable[[int, _Callback], Any], remove: Callable[[int], Any]) -> None:
@@ -218,13 +254,14 @@ class _Interest:
     async def wait(self, future: asyncio.Future[int], attempt: _Attempt, view: memoryview, keep: _Keep) -> int:
         self._attempt = attempt
         self._view = view
+        self._keep = keep
         self._idle_reports = 0
         self._future = future
         try:
             return await future
         except BaseException:
             # A native cancellation can come between the transfer and this task's turn.
-            if future.done() and not future.cancelled() and future.exception() is None:
+            if _has_result(future):
                 count = future.result()
                 if count > 0:
                     keep(view[:count])
@@ -232,7 +269,8 @@ class _Interest:
         finally:
             self._future = None
             self._attempt = _nothing
-            self._view = memoryview(b"")
+            self._view = _NO_VIEW
+            self._keep = _drop
 
     def report(self) -> bool:
         """The loop says ready; false when the registration is not worth keeping."""
@@ -243,11 +281,23 @@ class _Interest:
         try:
             count = self._attempt(self._view)
         except Exception as exc:
-            # It belongs to the waiting call.
-            future.set_exception(exc)
-        else:
-            if count is not None:
+            # It belongs to the waiting call, and the next one will see it too if this one was cancelled meanwhile.
+            if not future.done():
+                future.set_exception(exc)
+            return True
+        if count is None:
+            return True
+        try:
+            # A signal handler may have cancelled the waiting task since the attempt began: `asyncio.Runner` has one.
+            if not future.done():
                 future.set_result(count)
+                return True
+        except BaseException:
+            # Or it raises, through the loop.
+            if not _has_result(future):
+                self._keep(self._view[:count])
+            raise
+        self._keep(self._view[:count])
         return True
 
     def wake(self) -> None:
@@ -271,47 +321,69 @@ class _Callback:
             self._remove(self._fd)
 
 
-class _Descriptor:
-    """Owns a descriptor, so that it is closed even if the loop that was to do it never runs again."""
-
-    __slots__ = ("_fd",)
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-
-    def take(self) -> int:
-        fd, self._fd = self._fd, -1
-        return fd
-
-    def close(self) -> None:
-        fd = self.take()
-        if fd >= 0:
-            os.close(fd)
-
-    __del__ = close
-
-
 class _Waits(NamedTuple):
     """How one library gives way and waits for descriptors; `closed` is what ends a wait from outside."""
 
-    before: Callable[[], Awaitable[None]]
-    after: Callable[[], Awaitable[None]] | None
+    before_read: Callable[[], Awaitable[None]]
+    after_read: Callable[[], Awaitable[None]] | None
+    before_write: Callable[[], Awaitable[None]]
     readable: Callable[[int], Awaitable[None]]
     writable: Callable[[int], Awaitable[None]]
     closed: type[Exception]
+    #: Has a function called in the next turn of the loop; false on the loop's own thread, or when the loop has ended.
+    in_its_turn: Callable[[Callable[[], None]], bool]
 
 
-_BY_PROACTOR: Final = _Waits(_yield_once, None, anyio.wait_readable, anyio.wait_writable, anyio.ClosedResourceError)
+def _by_proactor(loop: asyncio.AbstractEventLoop) -> _Waits:
+    return _Waits(
+        _yield_once,
+        None,
+        _yield_once,
+        anyio.wait_readable,
+        anyio.wait_writable,
+        anyio.ClosedResourceError,
+        functools.partial(_in_its_turn, loop),
+    )
+
+
+def _in_its_turn(loop: asyncio.AbstractEventLoop, func: Callable[[], None]) -> bool:
+    """Have `func` called in the next turn of a loop that runs on another thread; false if this is its thread."""
+    # A port can be collected or closed on any thread, but only its own may touch a loop that runs.
+    if running_loop() is loop or not loop.is_running():
+        return False
+    try:
+        loop.call_soon_threadsafe(func)
+    except RuntimeError:
+        # It was closed a moment ago.
+        return False
+    return True
 
 
 def _by_trio(trio: Any) -> _Waits:
     own = trio.lowlevel
+    token = own.current_trio_token()
+
+    def in_its_turn(func: Callable[[], None]) -> bool:
+        try:
+            if own.current_trio_token() is token:
+                return False
+        except RuntimeError:
+            # No trio runs in this thread.
+            pass
+        try:
+            token.run_sync_soon(func)
+        except trio.RunFinishedError:
+            return False
+        return True
+
     return _Waits(
         own.checkpoint_if_cancelled,
         own.cancel_shielded_checkpoint,
+        own.checkpoint,
         own.wait_readable,
         own.wait_writable,
         trio.ClosedResourceError,
+        in_its_turn,
     )
 
 
@@ -320,11 +392,13 @@ class _PlainWatch:
 
     def __init__(self, fd: int, loop: asyncio.AbstractEventLoop | None, waits: _Waits) -> None:
         self.loop = loop
-        self.before = waits.before
-        self.after = waits.after
+        self.before_read = waits.before_read
+        self.after_read = waits.after_read
+        self.before_write = waits.before_write
         self._readable = waits.readable
         self._writable = waits.writable
         self._closed = waits.closed
+        self._in_its_turn = waits.in_its_turn
         self._fd = fd
 
     def read(self, attempt: _Attempt, view: memoryview, keep: _Keep) -> Awaitable[int]:
@@ -349,12 +423,20 @@ class _PlainWatch:
         with contextlib.suppress(self._closed):
             await self._readable(self._fd)
 
-    def detach(self) -> int:
-        notify_closing(self._fd)
-        return self._fd
+    def detach(self, descriptor: Descriptor) -> None:
+        let_go = functools.partial(_let_go, self._fd, descriptor)
+        if not self._in_its_turn(let_go):
+            let_go()
 
     def forget(self) -> None:
         """Nothing outlives a call."""
+
+
+def _let_go(fd: int, descriptor: Descriptor) -> None:
+    try:
+        notify_closing(fd)
+    finally:
+        descriptor.close()
 
 
 def notify_closing(fd: int) -> None:
@@ -373,5 +455,9 @@ def _nothing(view: memoryview) -> int:
     return 0
 
 
-def _forget(view: memoryview) -> None:
+def _drop(view: memoryview) -> None:
     del view
+
+
+def _has_result(future: asyncio.Future[int]) -> bool:
+    return future.done() and not future.cancelled() and future.exception() is None

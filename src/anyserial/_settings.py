@@ -142,6 +142,18 @@ class Settings:
             dtr=lines.dtr if now.dtr is not lines.dtr else None,
         )
 
+    def wait_for_data(self) -> bool:
+        """Let reads find nothing rather than an end of file again, if another program has changed that; false if not."""
+        line = self._facts.get_line(self._fd)
+        characters = list(line.control_chars)
+        if not line.lflag & termios.ICANON and characters[termios.VMIN] > 0:
+            return False
+        characters[termios.VMIN], characters[termios.VTIME] = 1, 0
+        _log.debug("%s: another program has changed how reads wait; changed back", self._path)
+        raw = line.lflag & ~termios.ICANON
+        self._facts.set_line(self._fd, dataclasses.replace(line, lflag=raw, control_chars=tuple(characters)))
+        return True
+
     def _control_lines(self) -> ControlLines | None:
         try:
             return control_lines(modem_status(self._fd, self._facts.ioctl))

@@ -8,21 +8,25 @@ import errno
 import fcntl
 import logging
 import os
+import select
 import sys
 import termios
 import threading
 from collections.abc import Callable
 from io import FileIO
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import anyio
+from anyio import to_thread
 
 assert sys.platform != "win32" or not TYPE_CHECKING
 
 from . import _closing
-from ._backend import open_in_thread
 from ._fd import FdBackend
+from ._fork import forgotten_in_child
+from ._nodes import device_number
 from ._policy import CONTROL_LINES, Policy, lacks_call, probe, warn_caller
+from ._readiness import Descriptor
 from ._settings import OS_ERRORS, Settings, TtyFacts, control_lines, get_int, modem_status, set_control_lines
 from ._values import ControlLines, LineErrors, ModemLines, PortInfo
 from .capabilities import Capability, SerialCapabilities
@@ -55,24 +59,68 @@ async def open_tty(
     `lookup` finds the device's metadata; whatever it raises is logged and leaves none.
     """
     warnings: list[str] = []
-    undo = contextlib.ExitStack()
+    # The kernel refuses an open while the one before still has the exclusive lock or flag.
+    opening = _closing.Opening(device_number(path))
 
-    def work() -> TtyBackend:
-        with contextlib.ExitStack() as steps:
-            backend = _open(path, config, facts, warnings.append, steps)
-            undo.push(steps.pop_all())
-        try:
-            backend.port_info = lookup(path)
-        except Exception as exc:
-            _log_open.debug("%s: no metadata: %r", path, exc)
-        return backend
+    def work() -> _Opened:
+        opening.wait_for_turn()
+        with contextlib.ExitStack() as undo:
+            backend = _open(path, config, facts, warnings.append, undo)
+            try:
+                backend.port_info = lookup(path)
+            except Exception as exc:
+                _log_open.debug("%s: no metadata: %r", path, exc)
+            return _Opened(backend, undo.pop_all())
 
-    backend = await open_in_thread(work)
-    with undo:
+    opened = await _in_thread(opening, work)
+    with opened.undo:
         for text in warnings:
             warn_caller(text)
-        undo.pop_all()
-    return backend
+        opened.undo.pop_all()
+    return opened.backend
+
+
+class _Opened(NamedTuple):
+    backend: TtyBackend
+    undo: contextlib.ExitStack
+
+    def take_back(self) -> None:
+        """Bring the device back to what it was, and release it."""
+        abandoned = OSError(errno.ECANCELED, "the open was given up")
+        self.undo.__exit__(type(abandoned), abandoned, None)
+
+
+async def _in_thread(opening: _closing.Opening, opener: Callable[[], _Opened]) -> _Opened:
+    """Run a blocking `opener` in a worker thread; cancellable, and nothing leaks.
+
+    An open can block in the kernel for as long as the driver likes, so a cancelled caller leaves at once, and whichever
+    side finishes last takes everything back. The thread does not count among AnyIO's forty, which a program's own calls
+    may keep busy for as long as they like.
+    """
+    opened: list[_Opened] = []
+
+    def work() -> _Opened:
+        try:
+            result = opener()
+            opened.append(result)
+            if opening.given_up:
+                _take_back(opened)
+            return result
+        finally:
+            opening.end()
+
+    try:
+        return await to_thread.run_sync(work, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1))
+    except BaseException:
+        opening.give_up()
+        _take_back(opened)
+        raise
+
+
+def _take_back(opened: list[_Opened]) -> None:
+    # One step: the thread and the caller may both get here.
+    with contextlib.suppress(IndexError):
+        opened.pop().take_back()
 
 
 def _open(
@@ -81,17 +129,18 @@ def _open(
     """The blocking part; `undo` takes the way back, step by step."""
     policy = Policy(config.unsupported_policy, path, warn)
     config = policy.settle(config, facts.never)
-    # The kernel refuses an open while the one that is being closed still holds the exclusive flag.
-    with contextlib.suppress(OSError):
-        _closing.wait_for(os.stat(path).st_rdev)
     try:
         fd = os.open(path, _OPEN_FLAGS)
     except IsADirectoryError as exc:
         raise UnsupportedSettingError(exc.errno, "not a serial device (it is a directory)", path) from exc
     except OSError as exc:
         raise errno_to_exception(exc, context="open", path=path) from exc
-    undo.callback(os.close, fd)
-    backend = TtyBackend(fd, path, _device_number(fd, path), facts)
+    try:
+        backend = TtyBackend(fd, path, _device_number(fd, path), facts)
+    except BaseException:
+        os.close(fd)
+        raise
+    undo.callback(backend.detach, _close)
     undo.callback(backend.restore)
     if config.exclusive:
         with _translating("lock", path):
@@ -99,6 +148,12 @@ def _open(
     with _translating("configure", path):
         backend.set_up(config, policy, undo)
     return backend
+
+
+def _close(fd: int) -> None:
+    # The number is free again, whatever a vanished device answers.
+    with contextlib.suppress(OSError):
+        os.close(fd)
 
 
 @contextlib.contextmanager
@@ -127,17 +182,18 @@ class TtyBackend(FdBackend):
     def __init__(self, fd: int, path: str, device: int, facts: TtyFacts) -> None:
         # A read that finds nothing is None here; the functions of `os` would make an exception of it.
         file = FileIO(fd, "r+", closefd=False)
-        super().__init__(fd, path, read=file.readinto, write=file.write)
-        self.port_info: PortInfo | None = None
-        self.closer: _closing.Closer | None = None
         self._device = device
         self._facts = facts
         self._settings = Settings(fd, path, facts, facts.features(fd, device))
+        self.capabilities = facts.capabilities(device)
+        self.port_info: PortInfo | None = None
+        self.closer: _closing.Closer | None = None
         self._locked = False
         self._exclusive = False
         self._drains: list[threading.Thread] = []
         self._errors_at_open = LineErrors()
-        self.capabilities = facts.capabilities(device)
+        # Last: from here on the descriptor is this object's.
+        super().__init__(fd, path, read=file.readinto, write=file.write)
 
     def lock(self) -> None:
         """Take the exclusive lock, then ask the kernel to refuse further opens."""
@@ -196,6 +252,17 @@ class TtyBackend(FdBackend):
         }
         return policy.settle(config, missing)
 
+    def _is_gone(self) -> bool:
+        """A tty reads 0 bytes when its device is gone, but also when another program has set it to never wait."""
+        poll = select.poll()
+        poll.register(self._fd, 0)
+        if any(events & (select.POLLHUP | select.POLLERR | select.POLLNVAL) for _, events in poll.poll(0)):
+            return True
+        try:
+            return not self._settings.wait_for_data()
+        except OS_ERRORS:
+            return True
+
     # Queues, break, lines, counters
 
     def input_waiting(self) -> int:
@@ -230,26 +297,23 @@ class TtyBackend(FdBackend):
         It cannot be interrupted; a caller that is cancelled leaves it behind, and a close then discards the output.
         """
         failures: list[BaseException] = []
-        drain, duplicate = self._facts.drain, os.dup(self._require_open())
+        drain, duplicate = self._facts.drain, forgotten_in_child(Descriptor(_close, _close))
+        duplicate.number = os.dup(self._require_open())
 
         def work() -> None:
             try:
-                drain(duplicate)
+                drain(duplicate.number)
             except OS_ERRORS as exc:
                 failures.append(exc)
             finally:
-                os.close(duplicate)
+                duplicate.close()
 
         def is_done() -> bool:
             self._require_open()
             return not thread.is_alive()
 
         thread = threading.Thread(target=work, name=f"anyserial drain {self.path}", daemon=True)
-        try:
-            thread.start()
-        except BaseException:
-            os.close(duplicate)
-            raise
+        thread.start()
         self._drains = [*filter(threading.Thread.is_alive, self._drains), thread]
         await _until(is_done)
         if failures:
@@ -304,23 +368,30 @@ class TtyBackend(FdBackend):
             self._quietly(self.discard_output)
         if not self._has_pending_output():
             self.restore()
-            os.close(self.detach())
+            self.detach(_close)
             return
         self._settings.restore(after_output=False)
-        fd, facts = self.detach(), self._facts
 
-        def is_sent() -> bool:
-            return get_int(fd, facts.ioctl, termios.TIOCOUTQ) == 0
-
-        def release() -> None:
+        def release(fd: int) -> None:
             self._settings.restore(after_output=True)
             self._unlock(fd)
-            os.close(fd)
+            _close(fd)
 
-        def discard() -> None:
-            self._quietly(lambda: termios.tcflush(fd, termios.TCOFLUSH))
+        closer = _closing.Closer(
+            self._device,
+            is_sent=lambda fd: get_int(fd, self._facts.ioctl, termios.TIOCOUTQ) == 0,
+            discard=lambda fd: self._quietly(lambda: termios.tcflush(fd, termios.TCOFLUSH)),
+            release=release,
+        )
+        if self.detach(closer.start):
+            self.closer = closer
+        else:
+            closer.end()
 
-        self.closer = _closing.Closer(self._device, is_sent=is_sent, discard=discard, release=release)
+    def __del__(self) -> None:
+        # A port closes what it drops. This is for a close that a signal handler ended half-way.
+        if getattr(self, "_fd", -1) >= 0:
+            self._quietly(self.close)
 
     def restore(self) -> None:
         """Put back the optional features and the exclusive flag; best effort."""

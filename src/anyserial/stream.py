@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import logging
 import math
-import threading
 import warnings
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -23,12 +22,13 @@ from anyio.streams.file import FileStreamAttribute
 
 from ._backend import Backend, CountedTransfers, Counters, ReadinessBackend
 from ._buffers import BytesLike, readable_bytes, require_positive, writable_bytes
-from ._calls import Call, PortState
+from ._calls import Call, Guard, PortState
 from ._closing import Closer
 from ._fd import FdBackend
+from ._fork import forgotten_in_child
 from ._opening import note_opened, open_device
 from ._platform import os_errors
-from ._readiness import checkpoint, checkpoint_if_cancelled, scope_is_cancelled
+from ._readiness import checkpoint, checkpoint_if_cancelled, give_way, scope_is_cancelled
 from ._values import ControlLines, LineErrors, ModemLines, PortInfo, SerialStats
 from .capabilities import SerialCapabilities, SerialStreamAttribute
 from .config import SerialConfig, seconds_per_byte
@@ -78,14 +78,25 @@ class SerialPort(ByteStream):
         self._scratch: memoryview | None = None
         self._room = memoryview(b"")
         self._break_on = False
+        self._released = False
+        # What the rest of the backends have no need for.
+        self._hold: Callable[[memoryview], None] = _ignore
+        self._held: Callable[[], int] = int
+        self._drop_held: Callable[[], None] = _nothing
+        self._read_behind: Callable[[memoryview, int], int] = _as_read
+        if isinstance(backend, FdBackend):
+            self._hold, self._held, self._drop_held = backend.hold, backend.held, backend.drop_held
+            self._read_behind = backend.read_behind
         state = PortState(backend.path)
-        reading, writing = threading.Lock(), threading.Lock()
+        reading: Guard = {0: None}
+        writing: Guard = {0: None}
         self._receiving = Call(state, "io", reading, "receiving from")
         self._sending = Call(state, "io", writing, "sending to")
         self._finishing = Call(state, "ioctl", writing, "sending to")
         self._asking = Call(state, "ioctl")
         self._setting = Call(state, "configure")
         self._state = state
+        forgotten_in_child(self)
 
     @classmethod
     async def open(cls, path: str, /, config: SerialConfig | None = None, **config_fields: Any) -> Self:
@@ -165,17 +176,29 @@ class SerialPort(ByteStream):
         """
         if max_bytes <= 0:
             require_positive("max_bytes", max_bytes)
-        # The same as `with`; here and in `send` its two methods are a measurable part of the call.
+        # As `_exclusively`; here and in `send` its calls would be a measurable part of the whole.
         call = self._receiving
-        call.enter()
+        if call.state.closed:
+            call.require_open()
+        guard = call.guard
+        try:
+            del guard[0]
+        except KeyError:
+            raise call.busy() from None
         try:
             view = self._transfer_buffer(max_bytes)
-            return view[: await self._read_some(view) or self._require_data(0)].tobytes()
+            count = await self._read_some(view) or self._require_data(0)
+            try:
+                return view[:count].tobytes()
+            except BaseException:
+                # Ctrl-C, before there is anything to return.
+                self._hold(view[:count])
+                raise
         except os_errors as exc:
             call.translate(exc)
             raise
         finally:
-            call.leave()
+            guard[0] = None
 
     async def receive_into(self, buffer: bytearray | memoryview) -> int:
         """Fill `buffer` from its start with 1..`len(buffer)` bytes and return how many; otherwise as `receive`.
@@ -184,8 +207,18 @@ class SerialPort(ByteStream):
             ValueError: `buffer` is empty.
             TypeError: `buffer` is read-only.
         """
-        with writable_bytes(buffer) as view, self._receiving:
+        view = writable_bytes(buffer)
+
+        async def fill() -> int:
             return self._require_data(await self._read_some(view))
+
+        try:
+            return await self._exclusively(self._receiving, fill)
+        except BaseException:
+            # Otherwise the traceback would keep the caller from resizing the buffer. On return the view goes by itself,
+            # without a call in which Ctrl-C could come before the count is out.
+            view.release()
+            raise
 
     async def receive_available(self, *, limit: int | None = None) -> bytes:
         """Return everything queued, at most `limit`, waiting if there is nothing; one read of the device.
@@ -195,14 +228,41 @@ class SerialPort(ByteStream):
         """
         if limit is not None:
             require_positive("limit", limit)
-        with self._receiving:
+
+        async def take() -> bytes:
             await checkpoint_if_cancelled()
             depth = self._backend.input_waiting()
             if depth == 0 and self._readiness is not None:
                 await self._readiness.wait_readable()
                 depth = self._backend.input_waiting()
             view = self._sized_buffer(depth, limit)
-            return view[: self._require_data(await self._read_some(view))].tobytes()
+            held = self._held()
+            count = self._require_data(await self._read_some(view))
+            if held:
+                count = self._read_behind(view, count)
+            try:
+                return view[:count].tobytes()
+            except BaseException:
+                self._hold(view[:count])
+                raise
+
+        return await self._exclusively(self._receiving, take)
+
+    async def _exclusively(self, call: Call, operation: Callable[[], Awaitable[_T]]) -> _T:
+        """Run `operation` as the only one of its kind."""
+        call.require_open()
+        guard = call.guard
+        try:
+            del guard[0]
+        except KeyError:
+            raise call.busy() from None
+        try:
+            return await operation()
+        except os_errors as exc:
+            call.translate(exc)
+            raise
+        finally:
+            guard[0] = None
 
     def _require_data(self, count: int) -> int:
         if count == 0:
@@ -239,7 +299,13 @@ class SerialPort(ByteStream):
             await self.send_buffer(item)
             return
         call = self._sending
-        call.enter()
+        if call.state.closed:
+            call.require_open()
+        guard = call.guard
+        try:
+            del guard[0]
+        except KeyError:
+            raise call.busy() from None
         try:
             view = memoryview(item)
             sent = await self._write_some(view)
@@ -249,15 +315,12 @@ class SerialPort(ByteStream):
             call.translate(exc)
             raise
         finally:
-            call.leave()
+            guard[0] = None
 
     async def send_buffer(self, data: BytesLike) -> None:
         """As `send`, for any buffer; contiguous data is not copied, items of several bytes go out as raw bytes."""
-        with readable_bytes(data) as view, self._sending:
-            if view:
-                await self._write(view)
-            else:
-                await checkpoint()
+        with readable_bytes(data) as view:
+            await self._exclusively(self._sending, (lambda: self._write(view)) if view else checkpoint)
 
     async def _write(self, view: memoryview) -> None:
         """The one way out for bytes; the caller holds the guard."""
@@ -277,11 +340,10 @@ class SerialPort(ByteStream):
 
         A line stopped by flow control keeps this waiting.
         """
-        with self._finishing:
-            await checkpoint()
-            await self._wait_for_queue()
+        await self._exclusively(self._finishing, self._wait_for_queue)
 
     async def _wait_for_queue(self) -> None:
+        await checkpoint()
         while pending := self._output_waiting():
             estimate = pending * seconds_per_byte(self._config)
             await anyio.sleep(min(max(estimate, 0.001), 0.05))
@@ -292,13 +354,14 @@ class SerialPort(ByteStream):
         Where only a blocking call can tell, a thread makes it; cancelling this leaves the thread behind, and a close
         then discards what is left so that it ends.
         """
-        with self._finishing:
-            await checkpoint()
+        async def wait() -> None:
             await self._wait_for_queue()
             self._state.require_open()
             await self._backend.drain_hardware()
             # A backend ends its wait when it is closed.
             self._state.require_open()
+
+        await self._exclusively(self._finishing, wait)
 
     # Settings and lines
 
@@ -337,11 +400,12 @@ class SerialPort(ByteStream):
         """
         if not (math.isfinite(duration) and duration >= 0):
             raise ValueError(f"duration must be a finite, non-negative number of seconds, not {duration!r}")
-        with self._finishing:
+        async def hold_the_line() -> None:
             await checkpoint_if_cancelled()
-            self._backend.set_break(True)
-            self._break_on = True
             try:
+                # First the mark: Ctrl-C may come as soon as the line is held.
+                self._break_on = True
+                self._backend.set_break(True)
                 await anyio.sleep(duration)
             except BaseException:
                 self._end_break()
@@ -350,6 +414,8 @@ class SerialPort(ByteStream):
             if self.is_open:
                 self._break_on = False
                 self._backend.set_break(False)
+
+        await self._exclusively(self._finishing, hold_the_line)
 
     async def modem_lines(self) -> ModemLines:
         """The input lines CTS, DSR, RI, CD."""
@@ -396,15 +462,28 @@ class SerialPort(ByteStream):
     # Closing
 
     async def aclose(self) -> None:
-        """Close the port; the device is released before this first waits, whatever happens to the caller.
+        """Close the port; the device is released when this returns, whatever happens to the caller.
 
-        Parked calls raise `SerialClosedError`. Output that the kernel took is still sent, by a helper thread if need
-        be, unless the close is forced: in a cancelled scope, or after a disconnect, pending output is discarded.
-        Closing twice is fine.
+        Parked calls raise `SerialClosedError`. Other tasks get one turn before the device is released, and none after
+        it: a task that plays the far end, and is cancelled next, does not see the end of the line first. Output that
+        the kernel took is still sent, by a helper thread if need be, unless the close is forced: in a cancelled scope,
+        or after a disconnect, pending output is discarded. Closing twice is fine.
         """
-        if self.is_open:
-            self._teardown(forced=scope_is_cancelled())
-        await checkpoint()
+        state = self._state
+        forced = scope_is_cancelled()
+        if state.closed or forced:
+            self._teardown(forced=forced)
+            await checkpoint()
+            return
+        state.closed = True
+        self._drop_held()
+        try:
+            await give_way()
+        except BaseException:
+            forced = True
+            raise
+        finally:
+            self._teardown(forced=forced)
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
@@ -431,18 +510,25 @@ class SerialPort(ByteStream):
             closer.hurry()
             closer.wait()
 
+    def _forget(self) -> None:
+        """In a forked child: closed on this side; the backend lets go of the device by itself."""
+        self._state.closed = self._released = True
+
     def _abort(self) -> None:
         """Close at once, from anywhere."""
-        if self.is_open:
-            self._teardown(forced=True)
+        self._teardown(forced=True)
 
     def _teardown(self, *, forced: bool) -> None:
+        """Release the device. A second one does nothing, unless the first was interrupted."""
         state = self._state
         state.closed = True
+        if self._released:
+            return
         self._end_break()
         if forced or state.disconnected:
             self._best_effort("discard output", self._backend.discard_output)
         self._best_effort("close", self._backend.close)
+        self._released = True
         _log_close.debug("%s: closed%s", state.path, ", output discarded" if forced else "")
 
     def _end_break(self) -> None:
@@ -456,6 +542,19 @@ class SerialPort(ByteStream):
             operation()
         except os_errors as exc:
             _log_close.debug("%s: %s: %s", self.path, what, exc)
+
+
+def _nothing() -> None:
+    pass
+
+
+def _ignore(view: memoryview) -> None:
+    del view
+
+
+def _as_read(view: memoryview, count: int) -> int:
+    del view
+    return count
 
 
 class SerialConnectable(ByteStreamConnectable):

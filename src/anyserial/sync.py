@@ -6,22 +6,23 @@ non-blocking system calls, then `poll`. Everything else runs on one background e
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
 import warnings
-import weakref
 from collections.abc import Callable, Coroutine, Mapping
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar, overload
+from typing import Any, Self, TypeVar, overload
 
 from anyio.from_thread import BlockingPortal, BlockingPortalProvider
 
 from . import stream
 from ._blocking import BlockingTransfers
 from ._buffers import BytesLike
+from ._fork import forgotten_in_child
 from ._opening import note_opened
-from ._portal import PortalLease, check_timeout, configure_portal, in_forked_child
+from ._portal import PortalLease, check_timeout, configure_portal
 from ._values import ControlLines, LineErrors, ModemLines, PortInfo, SerialStats
 from .capabilities import SerialCapabilities
 from .config import SerialConfig
@@ -53,11 +54,13 @@ class SerialPort:
     def _attach(self, async_port: stream.SerialPort, lease: PortalLease) -> None:
         self._lease = lease
         self._transfers = BlockingTransfers.over(async_port)
-        # Taken by the first `close` and kept: one step, which a signal handler cannot come between.
-        self._close_once = threading.Lock()
+        # Emptied by the first `close`: one step, which a signal handler cannot come between.
+        self._unclosed = {0: None}
+        self._closer = 0
+        self._released = threading.Event()
         self._closed = False
         self._port = async_port
-        _ports.add(self)
+        forgotten_in_child(self)
 
     @classmethod
     def open(
@@ -65,7 +68,11 @@ class SerialPort:
     ) -> Self:
         """Open `path` with a config, or with the fields of one; see `anyserial.SerialPort.open`."""
         timeout = check_timeout(timeout)
-        lease = PortalLease.take()
+        try:
+            lease = PortalLease.take()
+        except OSError as exc:
+            # A loop needs descriptors of its own.
+            raise errno_to_exception(exc, context="open", path=os.fsdecode(path)) from exc
         try:
             port = lease.call(lambda: stream.SerialPort._connect(path, config, config_fields), timeout, path)
             self = cls.__new__(cls)
@@ -234,23 +241,32 @@ class SerialPort:
         """Close the port from any thread; blocked calls of other threads raise `SerialClosedError`.
 
         Output that the kernel took is still sent; this waits for it, at most `timeout` seconds, and then discards it.
-        The device is released in every case. Closing twice is fine.
+        The device is released when this returns, also when another thread's `close` came first; only in a signal
+        handler that interrupted the thread which is closing does that thread go on with it afterwards.
         """
         timeout = check_timeout(timeout)
-        if self._closed or not self._close_once.acquire(blocking=False):
-            return
-        self._closed = True
         deadline = None if timeout is None else time.monotonic() + timeout
         try:
+            del self._unclosed[0]
+        except KeyError:
+            self._wait_for_closer(timeout)
+            return
+        try:
+            self._closer = threading.get_ident()
+            self._closed = True
             if self._transfers is not None:
                 self._transfers.stop()
             self._lease.call(self._port.aclose, None, self._port.path)
             self._port._finish_closing(None if deadline is None else max(0.0, deadline - time.monotonic()))
         finally:
-            # Ctrl-C came first.
-            if self._port.is_open:
-                self._port._teardown(forced=True)
+            # Whatever of it Ctrl-C has interrupted.
+            self._port._teardown(forced=True)
+            self._released.set()
             self._lease.release()
+
+    def _wait_for_closer(self, timeout: float | None) -> None:
+        if self._closer != threading.get_ident() and not self._released.wait(timeout):
+            self._port._finish_closing(0)
 
     def _abort(self) -> None:
         """Close at once, from anywhere."""
@@ -268,6 +284,7 @@ class SerialPort:
         if getattr(self, "_port", None) is None or self._closed:
             return
         self._closed = True
+        self._unclosed.clear()
         self._port._state.collected = True
         try:
             warnings.warn(f"unclosed sync serial port {self.path}", ResourceWarning, source=self, stacklevel=2)
@@ -280,24 +297,15 @@ class SerialPort:
             if not sys.is_finalizing():
                 threading.Thread(target=self._lease.release, name="anyserial close", daemon=True).start()
 
-    def _disown(self) -> None:
+    def _forget(self) -> None:
         """In a forked child: closed on this side; the device is the parent's."""
+        self._unclosed.clear()
         self._closed = True
-        self._port._state.closed = True
+        self._released = threading.Event()
+        self._released.set()
         self._lease.disown()
         if self._transfers is not None:
             self._transfers.disown()
-
-
-_ports: Final[weakref.WeakSet[SerialPort]] = weakref.WeakSet()
-
-
-def _disown_all() -> None:
-    for port in list(_ports):
-        port._disown()
-
-
-in_forked_child(_disown_all)
 
 
 class SerialConnectable:
