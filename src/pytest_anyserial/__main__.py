@@ -162,7 +162,7 @@ async def _who(options: argparse.Namespace) -> int:
 def _facts(lease: Lease) -> dict[str, Any]:
     holder = lease.holder
     facts = None if holder is None else dataclasses.asdict(holder)
-    return {"device": lease.device, "held": lease.is_held, "holder": facts}
+    return {"device": lease.device, "held": lease.is_held, "holder": facts, "remark": lease.remark or None}
 
 
 def _tables() -> ModuleType:

@@ -25,7 +25,7 @@ from anyserial import (
 from . import _wires
 from ._bench import BenchLink, BenchPort, SerialBench
 from ._finding import Finding, Verdict, ok, problem, skipped, warning
-from ._lease import LeaseError, leased, leases
+from ._lease import LeaseError, lease_of, leased
 from ._resolve import BenchMatchError, describe, device_key, named_twice, resolve, unstable
 
 #: What leases are held for.
@@ -120,14 +120,15 @@ def _host_findings(port: BenchPort, device: PortInfo, devices: Sequence[PortInfo
 
 
 def _lease_of(device: PortInfo, bench: SerialBench) -> Finding:
-    key = device_key(device)
     try:
-        held = next((lease for lease in leases(bench.lease_dir) if lease.device == key and lease.is_held), None)
+        lease = lease_of(device_key(device), bench.lease_dir)
     except LeaseError as exc:
         return problem("lease", str(exc))
-    if held is None:
+    if lease.is_held is False:
         return ok("lease", "free")
-    return problem("lease", f"held by {held.holder or 'another process'}", "wait until that is done")
+    if lease.remark:
+        return problem("lease", lease.remark)
+    return problem("lease", f"held by {lease.holder or 'another process'}", "wait until that is done")
 
 
 async def _open(port: BenchPort, device: PortInfo, bench: SerialBench) -> Finding:

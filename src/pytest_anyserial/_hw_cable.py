@@ -16,7 +16,7 @@ from anyserial import SerialError, SerialPort, UnsupportedPolicy, open_serial_po
 
 from . import _aside
 from ._hardware import HardwareWiring
-from ._lease import LeaseError, leased
+from ._lease import LeaseError, LeaseLostError, leased
 from ._presence import PresenceError, brought, devices, located, switch
 from ._resolve import BenchMatchError, resolve
 from ._text import count, cut
@@ -38,6 +38,9 @@ _SHOWN: Final = 16
 
 class NoisyLinkError(Exception):
     """Bytes come although nobody on this link sends."""
+
+
+_PROBLEMS: Final = (BenchMatchError, LeaseError, NoisyLinkError, PresenceError, SerialError)
 
 
 class HardwareCable:
@@ -130,7 +133,7 @@ def hardware_cable(wiring: HardwareWiring, guard: Guard) -> Generator[HardwareCa
     bench = hardware.bench
     cable = HardwareCable(wiring, guard)
     unplugs = "unplug" in guard.needs.requires
-    with ExitStack() as stack:
+    with _problems_fail(wiring, (LeaseLostError,)), ExitStack() as stack:
         with _problems_fail(wiring):
             keys = hardware.keys(wiring.link.ends, test=guard.test, neighbours=unplugs)
             lease = leased(keys, test=guard.test, timeout=bench.lease_timeout, folder=bench.lease_dir)
@@ -150,10 +153,10 @@ def hardware_cable(wiring: HardwareWiring, guard: Guard) -> Generator[HardwareCa
 
 
 @contextmanager
-def _problems_fail(wiring: HardwareWiring) -> Generator[None]:
+def _problems_fail(wiring: HardwareWiring, kinds: tuple[type[Exception], ...] = _PROBLEMS) -> Generator[None]:
     try:
         yield
-    except (BenchMatchError, LeaseError, NoisyLinkError, PresenceError, SerialError) as exc:
+    except kinds as exc:
         text = f'link "{wiring.title}" of {wiring.hardware.file}: {exc}'
         # A report of the cause beside it would say the same twice.
         raise pytest.fail.Exception(text, pytrace=False) from None

@@ -1,119 +1,62 @@
 """Exclusive use of a device between processes: a kernel lock on one file per physical device.
 
-The lock is the truth. It dies with its process, however that ends; its file stays, because a file that came and went
-could be two files of one name. What stands in the file is for people: who holds the device, since when, and for what.
+The lock is the truth. It dies with its process, however the process ends. Its file stays, because a file that is
+removed and made again could be two files of one name. The text of the file is information for people.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import errno
-import getpass
-import json
 import os
 import re
 import socket
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
+from weakref import WeakSet
 
-if sys.platform == "win32":
-    import msvcrt
+from ._lease_folder import SUFFIX, Folder, SharedFileError, owner, user_name
+from ._lease_folder import LeaseError as LeaseError
+from ._lease_folder import LeaseFileError as LeaseFileError
+from ._lease_folder import LeaseFolderError as LeaseFolderError
+from ._lease_holder import LONGEST_TEXT, Holder, decoded, encoded, this_process
+from ._lease_lock import is_alive, lockers, try_lock, unlock, user_of
+from ._text import plain
 
-    #: A locked byte cannot be read by others, so it is one far behind the text.
-    _LOCKED_BYTE: Final = 1 << 30
-
-    def _try_lock(file: FileIO) -> bool:
-        file.seek(_LOCKED_BYTE)
-        with suppress(OSError):
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-            return True
-        return False
-
-    def _unlock(file: FileIO) -> None:
-        file.seek(_LOCKED_BYTE)
-        msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
-
-else:
-    import fcntl
-
-    def _try_lock(file: FileIO) -> bool:
-        with suppress(BlockingIOError):
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        return False
-
-    def _unlock(file: FileIO) -> None:
-        # Not left to `close`: a child forked at this moment has the same lock open.
-        fcntl.flock(file, fcntl.LOCK_UN)
-
-
-#: One place per host, the same for all users and projects, and never one that depends on the environment.
-_FOLDERS: Final = {
-    "linux": "/run/lock/anyserial",
-    "darwin": "/Users/Shared/anyserial",
-    "win32": r"C:\ProgramData\anyserial",
-}
-DEFAULT_FOLDER: Final = Path(_FOLDERS.get(sys.platform, "/var/spool/lock/anyserial"))
-
-_SUFFIX: Final = ".lock"
 _POLL: Final = 0.02
-#: Whoever lists the leases holds each of them for a moment, which is no reason to give up.
+#: A process that lists the leases holds each of them for a moment, which is no reason to give up.
 _SHORTEST_WAIT: Final = 0.1
-#: More of a file is not read: any user of the host may write there.
-_LONGEST_TEXT: Final = 4096
-
-
-class LeaseError(Exception):
-    """A device cannot be leased; the text says why, and what to do."""
-
-
-class LeaseFolderError(LeaseError):
-    """The folder of the leases cannot be used."""
+#: So many times a lock file may be seen with a second name.
+_MOST_SHARED: Final = 5
+#: A queue of short tests may take this many times `lease_timeout`.
+_LONGEST_QUEUE: Final = 10
 
 
 class LeaseHeldError(LeaseError):
     """Another process holds the device, and did not end a test for as long as the bench file allows."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Holder:
-    """Who holds a device, or held it last, by its own account.
-
-    Attributes:
-        device: The key of the device.
-        pid: Its process.
-        host: The machine it runs on.
-        user: Whose process it is.
-        test: What it does with the device: the id of a test, or a command.
-        since: Unix time at which it got the device.
-        ended: Unix time at which it gave the device back; None if it has not, or was killed first.
-    """
-
-    device: str
-    pid: int
-    host: str
-    user: str
-    test: str
-    since: float
-    ended: float | None = None
-
-    def __str__(self) -> str:
-        return f"pid {self.pid} of {self.user} on {self.host} (since {_clock(self.since)}, for {self.test})"
+class LeaseLostError(LeaseError):
+    """The lock file of a device was removed or replaced while the device was held."""
 
 
 class Lease(NamedTuple):
-    """What one lease file says."""
+    """The state of one lock file.
+
+    Attributes:
+        device: The key of the device.
+        is_held: Whether a process holds it; None if that cannot be found out.
+        holder: The current or last holder, by its own account.
+        remark: What is wrong with the lock file or its text.
+    """
 
     device: str
-    is_held: bool
+    is_held: bool | None
     holder: Holder | None
+    remark: str = ""
 
 
 @contextmanager
@@ -127,115 +70,198 @@ def leased(
     Args:
         devices: The keys of physical devices.
         test: What they are held for, to be shown to those who wait.
-        timeout: Seconds to wait while nobody else ends a test on a device that is waited for; 0 does not wait.
+        timeout: Seconds to wait while no holder ends a test on a device that is waited for; 0 does not wait.
         folder: Where the lock files are; all who share a device must agree on it.
 
     Raises:
-        LeaseFolderError: The lock files cannot be made or opened.
+        LeaseFolderError: The folder cannot be used.
+        LeaseFileError: A lock file cannot be made or opened.
         LeaseHeldError: Another process went on holding a device for `timeout` seconds.
+        LeaseLostError: A lock file was removed within the block, so another process could take the device.
     """
-    place = prepared(folder)
-    patience = _Patience(timeout)
-    with ExitStack() as stack:
+    with Folder(folder, make=True) as place, ExitStack() as stack:
+        patience = _Patience(timeout)
+        files: dict[str, FileIO] = {}
         for name, device in sorted({_file_name(device): device for device in devices}.items()):
-            file = stack.enter_context(_locked(place / name, device, patience))
-            holder = Holder(
-                device=device,
-                pid=os.getpid(),
-                host=socket.gethostname(),
-                user=_user(),
-                test=test,
-                since=time.time(),
-            )
+            file = files[device] = stack.enter_context(_locked(place, name, device, patience))
+            holder = this_process(device, test)
             _write(file, holder)
             stack.callback(_give_back, file, holder)
-        yield
+        try:
+            yield
+        except BaseException as exc:
+            if lost := _lost(place, files):
+                exc.add_note(lost)
+            raise
+        if lost := _lost(place, files):
+            raise LeaseLostError(lost)
 
 
 def leases(folder: Path | None = None) -> list[Lease]:
-    """All devices of this host that were ever leased, by key.
+    """The state of every lock file, by name.
 
     Raises:
-        LeaseFolderError: The lock files cannot be read.
+        LeaseFolderError: The folder cannot be used.
     """
-    place = folder or DEFAULT_FOLDER
     try:
-        paths = sorted(place.glob(f"*{_SUFFIX}"))
-        return [_looked_at(path) for path in paths]
-    except OSError as exc:
-        raise _unusable(place, exc) from exc
+        with Folder(folder, make=False) as place:
+            return [_looked_at(place, name) for name in place.names()]
+    except FileNotFoundError:
+        return []
+
+
+def lease_of(device: str, folder: Path | None = None) -> Lease:
+    """The state of the lock file of one device.
+
+    Raises:
+        LeaseFolderError: The folder cannot be used.
+    """
+    with suppress(FileNotFoundError), Folder(folder, make=False) as place:
+        name = _file_name(device)
+        if place.status(name) is not None:
+            return _looked_at(place, name)
+    return Lease(device, is_held=False, holder=None)
 
 
 def prepared(folder: Path | None = None) -> Path:
-    """The folder of the leases, made if it is not there.
+    """The folder of the leases, made if it does not exist.
 
     Raises:
-        LeaseFolderError: It cannot be made, or this user may not write there.
+        LeaseFolderError: It cannot be used.
     """
-    place = folder or DEFAULT_FOLDER
-    try:
-        if not place.is_dir():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            _make_folder(place)
-        if not os.access(place, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    except OSError as exc:
-        raise _unusable(place, exc) from exc
-    return place
+    with Folder(folder, make=True) as place:
+        return place.path
 
 
 class _Patience:
-    """How long to wait: counted anew each time that a holder ends a test."""
+    """How long to wait: counted afresh each time that a holder ends a test, but not for ever."""
 
     def __init__(self, timeout: float) -> None:
         self.timeout = timeout
         self._seconds = max(timeout, _SHORTEST_WAIT)
         self._start = time.monotonic()
-        self._seen: dict[Path, Holder] = {}
+        self._end = self._start + max(timeout * _LONGEST_QUEUE, _SHORTEST_WAIT)
+        self._seen: dict[str, Holder] = {}
 
-    def is_over(self, path: Path, holder: Holder | None) -> bool:
-        """Whether to give up on a lock whose file says this now."""
-        if holder is not None and holder != self._seen.setdefault(path, holder):
-            self._seen[path] = holder
-            self._start = time.monotonic()
-        return time.monotonic() - self._start > self._seconds
+    def see(self, name: str, holder: Holder | None, pids: frozenset[int]) -> None:
+        """Take note of the text of a lock file, and of the processes that have locked it as far as the kernel tells.
 
-    def holder(self, path: Path) -> Holder | None:
-        """Who was seen last at a lock."""
-        return self._seen.get(path)
+        A new text is a test that began or ended, if it can be the text of a process that has the lock.
+        """
+        if holder is None or (pids and holder.pid not in pids):
+            return
+        if holder != self._seen.setdefault(name, holder):
+            self._seen[name] = holder
+            if self.timeout:
+                self._start = time.monotonic()
+
+    def is_over(self) -> bool:
+        """Whether to give up."""
+        return time.monotonic() > min(self._start + self._seconds, self._end)
+
+    def is_queue_too_long(self) -> bool:
+        """Whether to give up although tests ended meanwhile: their texts can be written by every user."""
+        return self._end < time.monotonic() <= self._start + self._seconds
 
 
 @contextmanager
-def _locked(path: Path, device: str, patience: _Patience) -> Generator[FileIO, None, None]:
+def _locked(place: Folder, name: str, device: str, patience: _Patience) -> Generator[FileIO, None, None]:
+    file = _acquired(place, name, device, patience)
+    try:
+        yield file
+    finally:
+        if not file.closed:
+            unlock(file)
+        _forget(file)
+
+
+def _acquired(place: Folder, name: str, device: str, patience: _Patience) -> FileIO:
+    problem: LeaseError
+    shared = 0
     while True:
         try:
-            file = _opened(path)
+            file = place.opened(name)
+        except BlockingIOError:
+            problem = LeaseHeldError(f"{device} is held: {_kernel_lease(place, name)}")
+        except SharedFileError as exc:
+            # A file that another process makes has a second name for a moment.
+            shared += 1
+            problem = place.unusable(name, exc)
         except OSError as exc:
-            raise _unusable(path.parent, exc) from exc
-        with file:
-            if _try_lock(file):
-                # A file that somebody deleted meanwhile locks nothing.
-                if _is_still_at(path, file):
-                    _held.add(file)
-                    try:
-                        yield file
-                    finally:
-                        _held.discard(file)
-                        if not file.closed:
-                            _unlock(file)
-                    return
-            elif patience.is_over(path, _read(file)):
-                raise LeaseHeldError(_expired(device, patience.holder(path), patience.timeout))
+            raise place.unusable(name, exc) from exc
+        else:
+            # Known before it is locked: a child forked meanwhile must not keep the lock.
+            _held.add(file)
+            try:
+                if not try_lock(file):
+                    holder, pids = _read(file), lockers(os.fstat(file.fileno()))
+                    patience.see(name, holder, pids)
+                    problem = LeaseHeldError(_held_by(device, holder, pids, patience))
+                # A file that was removed meanwhile locks nothing.
+                elif place.has(name, file):
+                    return file
+                else:
+                    unlock(file)
+                    problem = LeaseHeldError(f"{device} cannot be leased: its lock file is replaced again and again")
+            except BaseException:
+                _forget(file)
+                raise
+            _forget(file)
+        if patience.is_over() or shared > _MOST_SHARED:
+            raise problem
         time.sleep(_POLL)
 
 
-def _expired(device: str, holder: Holder | None, timeout: float) -> str:
+def _held_by(device: str, holder: Holder | None, pids: frozenset[int], patience: _Patience) -> str:
+    """Say who holds a device: the kernel's word if there is one, and a command only about a process that it names."""
+    limit = f"{patience.timeout:g} s"
+    if pids and (holder is None or holder.pid not in pids):
+        return f"{device} is held by {_processes(pids)}, which has not said what for; waited {limit}. {_look(pids)}"
     if holder is None:
-        return f"{device} is held by another process, which has not said who it is; waited {timeout:g} s"
+        return f"{device} is held by another process, which has not said who it is; waited {limit}"
+    if patience.is_queue_too_long():
+        why = f"and other tests had it before, for {_LONGEST_QUEUE} times lease_timeout = {limit}"
+    else:
+        why = f"which ended no test within lease_timeout = {limit}"
+    kill = f"end it (kill {holder.pid}), " if _may_be_ended(holder, pids) else ""
+    return f"{device} is held by {holder}, {why}. Wait until it is done, {kill}or raise lease_timeout in the bench file"
+
+
+def _may_be_ended(holder: Holder, pids: frozenset[int]) -> bool:
     return (
-        f"{device} is held by {holder}, which ended no test within lease_timeout = {timeout:g} s. "
-        f"Wait until it is done, end it (kill {holder.pid}), or raise lease_timeout in the bench file"
+        holder.pid in pids
+        and holder.pid not in {1, os.getpid()}
+        and holder.host == socket.gethostname()
+        and is_alive(holder.pid)
     )
+
+
+def _processes(pids: Iterable[int]) -> str:
+    """Name processes by what the kernel says of them."""
+    users = ((pid, user_of(pid)) for pid in sorted(pids))
+    return " and ".join(f"pid {pid}" if uid is None else f"pid {pid} of {user_name(uid)}" for pid, uid in users)
+
+
+def _kernel_lease(place: Folder, name: str) -> str:
+    status = place.status(name)
+    pids = frozenset[int]() if status is None else lockers(status)
+    who = f"{_processes(pids)} has" if pids else "a process has"
+    return f"{who} a kernel lease (F_SETLEASE) on its lock file{f'. {_look(pids)}' if pids else ''}"
+
+
+def _look(pids: Iterable[int]) -> str:
+    return f"To see more: ps -fp {','.join(map(str, sorted(pids)))}"
+
+
+def _lost(place: Folder, files: Mapping[str, FileIO]) -> str:
+    """What to say if lock files are not in their places any more; a forked child has closed its own."""
+    lost = [
+        f"another test may have used {device} at the same time: its lock file, which belonged to {owner(file)}, was "
+        "removed or replaced while this test held it. Run the test again"
+        for device, file in files.items()
+        if not file.closed and not place.has(_file_name(device), file)
+    ]
+    return "; ".join(lost)
 
 
 def _give_back(file: FileIO, holder: Holder) -> None:
@@ -244,7 +270,13 @@ def _give_back(file: FileIO, holder: Holder) -> None:
 
 
 #: The open lock files of this process. A lock lives as long as any copy of its descriptor, and a forked child has one.
-_held: Final[set[FileIO]] = set()
+#: Weak, so that a file that an interrupt has made unreachable is closed, and frees its lock.
+_held: Final[WeakSet[FileIO]] = WeakSet()
+
+
+def _forget(file: FileIO) -> None:
+    _held.discard(file)
+    file.close()
 
 
 def _disown() -> None:
@@ -258,63 +290,36 @@ if _at_fork is not None:
 
 
 def _file_name(device: str) -> str:
-    return re.sub(r"[^A-Za-z0-9.-]+", "_", device) + _SUFFIX
+    return re.sub(r"[^A-Za-z0-9.-]+", "_", device) + SUFFIX
 
 
-def _opened(path: Path) -> FileIO:
-    """A lock file, which every user may open for writing."""
-    while True:
-        # Without O_CREAT: a kernel with `protected_regular` refuses that on another user's file in a sticky folder.
-        with suppress(FileNotFoundError):
-            return _open(path, os.O_RDWR)
-        # It gets its name when its mode is right: another user may open it at any moment.
-        descriptor, new = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-        os.close(descriptor)
-        try:
-            os.chmod(new, 0o666)  # noqa: S103  the lock is for every user
-            with suppress(FileExistsError):
-                os.link(new, path)
-        finally:
-            os.unlink(new)
-
-
-def _open(path: Path, flags: int) -> FileIO:
-    """As `open`, without following a link that somebody has laid."""
-    return FileIO(
-        os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)),
-        "r+" if flags & os.O_RDWR else "r",
-    )
-
-
-def _make_folder(place: Path) -> None:
-    new = tempfile.mkdtemp(dir=place.parent, prefix=".new-")
+def _looked_at(place: Folder, name: str) -> Lease:
+    device = plain(name.removesuffix(SUFFIX))
     try:
-        os.chmod(new, 0o1777)  # noqa: S103  the same
-        # Replaces an empty folder at most, which another process has made the same way.
-        os.rename(new, place)
-    except OSError:
-        os.rmdir(new)
-        if not place.is_dir():
-            raise
-
-
-def _is_still_at(path: Path, file: FileIO) -> bool:
-    with suppress(FileNotFoundError):
-        return os.path.samestat(os.stat(path), os.fstat(file.fileno()))
-    return False
-
-
-def _looked_at(path: Path) -> Lease:
-    with _open(path, os.O_RDONLY) as file:
-        is_held = not _try_lock(file)
+        file = place.open(name, writing=False)
+    except BlockingIOError:
+        return Lease(device, None, None, _kernel_lease(place, name))
+    except FileNotFoundError:
+        return Lease(device, is_held=False, holder=None)
+    except OSError as exc:
+        status = place.status(name)
+        is_held = True if status is not None and lockers(status) else None
+        return Lease(device, is_held, None, f"the lock file cannot be used: {place.reason(name, exc)}")
+    with file:
+        is_held = not try_lock(file)
         if not is_held:
-            _unlock(file)
+            unlock(file)
         holder = _read(file)
-    return Lease(path.stem if holder is None else holder.device, is_held, holder)
+        pids = lockers(os.fstat(file.fileno())) if is_held else frozenset[int]()
+    if holder is not None and _file_name(holder.device) == name:
+        device = holder.device
+    if pids and (holder is None or holder.pid not in pids):
+        return Lease(device, is_held, None, f"held by {_processes(pids)}, which has not said what for. {_look(pids)}")
+    return Lease(device, is_held, holder)
 
 
 def _write(file: FileIO, holder: Holder) -> None:
-    text = json.dumps(dataclasses.asdict(holder)).encode() + b"\n"
+    text = encoded(holder)
     # The lock holds without it.
     with suppress(OSError):
         file.seek(0)
@@ -323,49 +328,7 @@ def _write(file: FileIO, holder: Holder) -> None:
 
 
 def _read(file: FileIO) -> Holder | None:
-    """What a lock file says; None if that is nothing, or is being written now."""
-    try:
+    with suppress(OSError):
         file.seek(0)
-        facts: Any = json.loads(file.read(_LONGEST_TEXT).partition(b"\n")[0])
-        return Holder(
-            device=_plain(facts["device"]),
-            pid=int(facts["pid"]),
-            host=_plain(facts["host"]),
-            user=_plain(facts["user"]),
-            test=_plain(facts["test"]),
-            since=_moment(facts["since"]),
-            ended=None if facts["ended"] is None else _moment(facts["ended"]),
-        )
-    except (OSError, ValueError, TypeError, LookupError, OverflowError):
-        return None
-
-
-def _plain(text: object) -> str:
-    """Text that another user has written, without anything that could disturb a terminal."""
-    if not isinstance(text, str):
-        raise TypeError(text)
-    return text.encode("ascii", "backslashreplace").decode() if text.isprintable() else ascii(text)
-
-
-def _moment(seconds: Any) -> float:
-    return datetime.fromtimestamp(seconds, UTC).timestamp()
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError, ImportError):
-        number: Callable[[], int] | None = getattr(os, "getuid", None)
-        return "a user without a name" if number is None else f"user {number()}"
-
-
-def _clock(moment: float) -> str:
-    return f"{datetime.fromtimestamp(moment, UTC).astimezone():%Y-%m-%d %H:%M:%S}"
-
-
-def _unusable(place: Path, exc: OSError) -> LeaseFolderError:
-    where = "" if exc.filename in (None, str(place)) else f" ({exc.filename})"
-    return LeaseFolderError(
-        f"lease folder {place} cannot be used: {exc.strerror or exc}{where}. All users of the bench must be able to "
-        f"write there: sudo install -d -m 1777 {place}, or set lease_dir in the bench file"
-    )
+        return decoded(file.read(LONGEST_TEXT))
+    return None

@@ -35,9 +35,19 @@ def show_leases(leases: Sequence[Lease], paths: Mapping[str, str]) -> None:
     """Print who holds which device; `paths` are those of the devices that are plugged in, by key."""
     table = Table("device", "path", "", "process", "user", "host", "since", "for")
     for lease in leases:
-        state = Text("held", "yellow") if lease.is_held else Text("free", "green")
-        table.add_row(Text(lease.device), Text(paths.get(lease.device, "")), state, *map(Text, _holder(lease)))
-    Console().print(table)
+        table.add_row(Text(lease.device), Text(paths.get(lease.device, "")), _state(lease), *map(Text, _holder(lease)))
+    console = Console()
+    console.print(table)
+    for lease in leases:
+        if lease.remark:
+            # Not wrapped: it may have a command to copy.
+            console.print(Text(f"{lease.device}: {lease.remark}"), soft_wrap=True)
+
+
+def _state(lease: Lease) -> Text:
+    if lease.is_held is None:
+        return Text("unknown", "bold red")
+    return Text("held", "yellow") if lease.is_held else Text("free", "green")
 
 
 def _holder(lease: Lease) -> Sequence[str]:

@@ -6,70 +6,23 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from pytest_anyserial._lease import LeaseFolderError, LeaseHeldError, leased, leases
+from pytest_anyserial._lease import LeaseFileError, LeaseFolderError, LeaseHeldError, leased, leases
 
-PREAMBLE = """
-import os, sys, time
-from pathlib import Path
-from pytest_anyserial._lease import *
-from pytest_anyserial._lease import leased, leases
-folder = Path(sys.argv[1])
-"""
-HOLD = """
-with leased(sys.argv[2].split(","), test="test_it.py::test_long", timeout=0, folder=folder):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-IS_ROOT = getattr(os, "getuid", lambda: 1)() == 0
+from .leasing import IS_ROOT, holding, python, take
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """Where the leases of one test are, in a place that every user can reach."""
     with tempfile.TemporaryDirectory() as place:
-        os.chmod(place, 0o777)
+        os.chmod(place, 0o1777)
         yield Path(place) / "leases"
-
-
-@contextlib.contextmanager
-def python(code: str, *args: object) -> Iterator[subprocess.Popen[str]]:
-    """A process that runs `code`; it is gone when the block is."""
-    process = subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", PREAMBLE + code, *map(str, args)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-@contextlib.contextmanager
-def holding(folder: Path, devices: str) -> Iterator[subprocess.Popen[str]]:
-    """A process that holds these devices."""
-    with python(HOLD, folder, devices) as process:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        assert line == "held\n", process.communicate()[1]
-        yield process
-
-
-def take(folder: Path, *devices: str, timeout: float = 0) -> None:
-    """Lease these devices for a moment."""
-    with leased(devices, test="mine", timeout=timeout, folder=folder):
-        pass
 
 
 def test_a_device_never_has_two_holders(folder: Path) -> None:
@@ -150,9 +103,9 @@ def test_a_holder_that_says_nothing_is_named_so(folder: Path) -> None:
     for nonsense in ("", "{}", "[1]", '{"device": 3}', "\x00\xff", '{"since": 1e999}'):
         with holding(folder, "usb-1-4"):
             (folder / "usb-1-4.lock").write_text(nonsense, encoding="latin-1")
-            with pytest.raises(LeaseHeldError, match="held by another process, which has not said who it is; waited"):
+            with pytest.raises(LeaseHeldError, match=r"is held by .*, which has not said (who it is|what for); waited"):
                 take(folder, "usb-1-4")
-            assert [lease[1:] for lease in leases(folder)] == [(True, None)]
+            assert [(lease.is_held, lease.holder) for lease in leases(folder)] == [(True, None)]
 
 
 def test_what_others_wrote_cannot_disturb_a_terminal(folder: Path) -> None:
@@ -276,7 +229,7 @@ with leased(["usb-1-5"], test="other", timeout=0, folder=folder):
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="only root can become another user")
-def test_a_folder_that_is_not_for_everybody_is_an_error_with_the_fix(folder: Path) -> None:
+def test_a_folder_closed_to_others_is_an_error_with_the_fix(folder: Path) -> None:
     """H-10: the text names the folder, the reason and the command."""
     folder.mkdir(mode=0o755)
     code = """
@@ -292,7 +245,7 @@ except LeaseFolderError as exc:
     assert problem == ""
     assert text == (
         f"lease folder {folder} cannot be used: Permission denied. All users of the bench must be able to write "
-        f"there: sudo install -d -m 1777 {folder}, or set lease_dir in the bench file\n"
+        f"there: sudo chmod 1777 {folder}, or set lease_dir in the bench file\n"
     )
 
 
@@ -309,6 +262,6 @@ def test_a_link_in_place_of_a_lock_file_is_not_followed(folder: Path, tmp_path: 
     victim = tmp_path / "victim"
     victim.write_text("precious")
     (folder / "usb-1-4.lock").symlink_to(victim)
-    with pytest.raises(LeaseFolderError):
+    with pytest.raises(LeaseFileError, match=r"it is a symbolic link, made by .*: sudo rm "):
         take(folder, "usb-1-4")
     assert victim.read_text() == "precious"
