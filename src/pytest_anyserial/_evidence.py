@@ -7,7 +7,7 @@ import re
 from collections.abc import Generator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -52,6 +52,15 @@ class _Run:
             if RUNNING not in session.config.stash:
                 raise
             return None
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_report_to_serializable(
+        self, report: pytest.CollectReport | pytest.TestReport
+    ) -> Generator[None, dict[str, Any] | None, dict[str, Any] | None]:
+        """Let a worker of pytest-xdist send what the messages and tracebacks of a serial test hold."""
+        data = yield
+        is_ours = isinstance(report, pytest.TestReport) and _outcome.link_of(report) is not None
+        return _encodable(data) if is_ours else data
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
         """A test that Ctrl-C has ended has no report, so what it leaves is shown here."""
@@ -101,7 +110,8 @@ class Evidence:
         if self._unwritten:
             _outcome.note_unwritten(report, self._unwritten)
         if hasattr(self._item.config, "workerinput"):
-            _make_portable(report)
+            # A worker of pytest-xdist sends its reports, and a value that cannot be sent ends the whole run.
+            report.user_properties = [(as_text(name), as_json(value)) for name, value in report.user_properties]
 
     def of(self, link: SerialLink) -> list[tuple[str, str]]:
         """Titles and texts of what has happened on a link; files are written too."""
@@ -172,13 +182,16 @@ def _name(test: str) -> str:
     return f"{words}-{hashlib.blake2s(test.encode(), digest_size=8).hexdigest()}"
 
 
-def _make_portable(report: pytest.TestReport) -> None:
-    """Let a worker of pytest-xdist send a report whatever it holds: one that cannot be sent ends the whole run."""
-    report.user_properties = [(as_text(name), as_json(value)) for name, value in report.user_properties]
-    report.sections = [(encodable(title), encodable(text)) for title, text in report.sections]
-    text = report.longreprtext
-    if text != encodable(text):
-        report.longrepr = encodable(text)
+def _encodable(data: Any) -> Any:
+    match data:
+        case str():
+            return encodable(data)
+        case list() | tuple():
+            return [_encodable(one) for one in cast("list[object]", data)]
+        case dict():
+            return {name: _encodable(value) for name, value in cast("dict[str, object]", data).items()}
+        case _:
+            return data
 
 
 def _shown(file: Path, config: pytest.Config) -> str:

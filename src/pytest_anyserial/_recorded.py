@@ -12,6 +12,8 @@ from ._text import count, encodable
 #: Bounds of one value: items and tens of characters in all of it, characters of a text, lists inside of lists.
 _SIZE: Final = 100_000
 _CHARACTERS: Final = 10_000
+#: A text may be longer than that by its note, so that a copy of a copy is the same: workers of pytest-xdist make one.
+_NOTE: Final = 40
 _DEPTH: Final = 8
 #: JSON has no largest number, but its readers have: what 64 bits hold is a number for most of them.
 _BITS: Final = 64
@@ -38,8 +40,9 @@ class _Copy:
         self._left = _SIZE
 
     def text(self, text: str) -> str:
-        rest = len(text) - _CHARACTERS
-        kept = encodable(text if rest <= 0 else f"{text[:_CHARACTERS]}... {count(rest, 'more character')}")
+        kept = encodable(text[: _CHARACTERS + _NOTE])
+        if len(text) > _CHARACTERS + _NOTE or len(kept) > _CHARACTERS + _NOTE:
+            kept = f"{kept[:_CHARACTERS]}... of {count(len(text), 'character')}"
         self._left -= len(kept) // 10
         return kept
 
@@ -67,7 +70,7 @@ class _Copy:
     def _items(self, values: list[object] | tuple[object, ...], depth: int) -> list[Any]:
         items: list[Any] = []
         for number, value in enumerate(values):
-            if self._left <= 0:
+            if self._left <= 0 and number < len(values) - 1:
                 items.append(f"... {count(len(values) - number, 'more item')}")
                 break
             self._left -= 1
@@ -77,7 +80,7 @@ class _Copy:
     def _pairs(self, values: Mapping[object, object], depth: int) -> dict[str, Any]:
         pairs: dict[str, Any] = {}
         for number, (name, value) in enumerate(values.items()):
-            if self._left <= 0:
+            if self._left <= 0 and number < len(values) - 1:
                 pairs["..."] = count(len(values) - number, "more item")
                 break
             self._left -= 1
