@@ -45,11 +45,12 @@ def parameters(config: pytest.Config, backends: Mapping[str, Any] = _BACKENDS, e
 
 def claimed(backend: Any) -> Loop:
     """What a value of `anyio_backend` stands for."""
-    match (backend, {}) if isinstance(backend, str) else backend:
-        case (str() as name, dict() as given):
-            options = cast("dict[str, Any]", given)
+    pair: Any = (backend, {}) if isinstance(backend, str) else backend
+    match pair:
+        case (str() as name, dict()):
+            options = cast("dict[str, Any]", pair[1])
         case _:
-            # AnyIO refuses it when the first async fixture is set up.
+            # AnyIO refuses it when it makes the loop.
             return Loop(type(backend).__name__, None)
     if name != "asyncio":
         return Loop(name, name)
