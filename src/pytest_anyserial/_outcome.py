@@ -61,7 +61,7 @@ class Outcome:
         self._config = config
         self._exercised = False
         self._unmet: dict[str, dict[str, list[str]]] = {}
-        self._unwritten: dict[str, None] = {}
+        self._unwritten: dict[str, str] = {}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         facts = vars(report)
@@ -71,7 +71,10 @@ class Outcome:
             need, reason = facts[_UNMET]
             self._unmet.setdefault(need, {}).setdefault(reason, []).append(id_of(report))
         if _UNWRITTEN in facts:
-            self._unwritten[facts[_UNWRITTEN]] = None
+            self._unwritten[report.nodeid] = facts[_UNWRITTEN]
+        elif report.when == "teardown":
+            # The files are written again when all is over, and this time they could be.
+            self._unwritten.pop(report.nodeid, None)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
@@ -90,7 +93,7 @@ class Outcome:
                     terminalreporter.line(f"        {', '.join(tests[:_NAMED])}{others}")
         if self._unwritten:
             terminalreporter.section("serial transcripts that could not be written", red=True)
-            for problem in list(self._unwritten)[:_NAMED]:
+            for problem in list(self._unwritten.values())[:_NAMED]:
                 terminalreporter.line(problem)
             if len(self._unwritten) > _NAMED:
                 terminalreporter.line(f"and of {len(self._unwritten) - _NAMED} more")

@@ -142,6 +142,26 @@ def test_lost_transcripts_are_in_the_summary(
     assert str(folder) in run.text
 
 
+def test_files_that_come_late_are_not_lost(project: Project) -> None:
+    """P-81, P-82: they are written when a test fails, and again when its fixtures are gone."""
+    project.file(
+        "conftest.py",
+        """
+        import pytest
+
+        @pytest.fixture(autouse=True)
+        def in_the_way(pytestconfig):
+            file = pytestconfig.rootpath / ".pytest_anyserial"
+            file.write_text("in the way", encoding="utf-8")
+            yield
+            file.unlink()
+        """,
+    )
+    run = project.run(test="def test_it(sync_serial_port): raise RuntimeError('a failure of its own')")
+    assert len(list((project.path / ".pytest_anyserial").rglob("*.jsonl"))) == 1
+    assert NOT_WRITTEN not in run.text
+
+
 def test_many_lost_transcripts_take_few_lines(project: Project) -> None:
     """P-82: a full disk does not fill the summary."""
     (project.path / ".pytest_anyserial").write_text("in the way", encoding="utf-8")
