@@ -62,7 +62,7 @@ def put(folder: Path, name: str, text: Iterable[str]) -> None:
     try:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=at)
         try:
-            with open(descriptor, "w", encoding="ascii", newline="\n") as file:
+            with open(descriptor, "w", encoding="utf-8", newline="\n") as file:
                 file.writelines(text)
             os.replace(draft, final, src_dir_fd=at, dst_dir_fd=at)
         except BaseException:

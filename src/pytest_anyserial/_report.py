@@ -87,7 +87,7 @@ class AdapterReport:
             try:
                 text = json.dumps(self._data(), indent=1) if file.suffix == ".json" else _report_page.page(self._data())
                 file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_text(text, "utf-8")
+                _files.put(file.parent.resolve(), file.name, [text])
             except Exception as exc:
                 # Even a mistake of ours must not hide what the tests have found.
                 self._unwritten[file] = _files.reason(exc)

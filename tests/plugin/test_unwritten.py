@@ -187,6 +187,17 @@ def test_collecting_leaves_an_earlier_report(project: Project) -> None:
     assert len(json.loads(before)["tests"]) == 2
 
 
+def test_a_report_replaces_a_link(project: Project) -> None:
+    """H-32: what the link leads to stays, and a folder may be reached through a link."""
+    (project.path / "real").mkdir()
+    (project.path / "out").symlink_to("real")
+    (project.path / "precious").write_text("precious", encoding="utf-8")
+    (project.path / "real" / "r.json").symlink_to("../precious")
+    project.run("--serial-report=out/r.json", test="def test_it(sync_serial_port): pass")
+    assert (project.path / "precious").read_text("utf-8") == "precious"
+    assert len(json.loads((project.path / "real" / "r.json").read_text("utf-8"))["tests"]) == 1
+
+
 def test_a_folder_in_the_place_of_a_file_stays(project: Project) -> None:
     """P-81: the report says why there is no file, and no draft of one is left."""
     project.run(*ONE, test=TWO)
