@@ -9,23 +9,20 @@ from typing import Any, Final, cast
 
 from ._text import count, encodable
 
-#: Bounds of one value: items and tens of characters in all of it, characters of a text, lists inside of lists.
+#: Bounds of one value: items and tens of characters in all of it, characters of a text, bytes, lists inside of lists.
 _SIZE: Final = 100_000
 _CHARACTERS: Final = 10_000
+_BYTES: Final = 2000
+_DEPTH: Final = 8
 #: A text may be longer than that by its note, so that a copy of a copy is the same: workers of pytest-xdist make one.
 _NOTE: Final = 40
-_DEPTH: Final = 8
 #: JSON has no largest number, but its readers have: what 64 bits hold is a number for most of them.
 _BITS: Final = 64
 
 
 def as_json(value: object) -> Any:
     """`value` in terms of JSON, with finite numbers; what is beyond a bound is counted in its place."""
-    try:
-        return _Copy().of(value)
-    except Exception as exc:
-        # The methods of a foreign object may raise anything.
-        return f"a {type(value).__name__} that raised {type(exc).__name__}"
+    return _Copy().of(value)
 
 
 def as_text(value: object) -> str:
@@ -47,13 +44,22 @@ class _Copy:
         return kept
 
     def of(self, value: object, depth: int = 0) -> Any:
+        try:
+            return self._of(value, depth)
+        except Exception as exc:
+            # The methods of a foreign object may raise anything.
+            return f"a {type(value).__name__} that raised {type(exc).__name__}"
+
+    def _of(self, value: object, depth: int) -> Any:
         match value:
             case None | bool():
                 return value
             case str():
                 return self.text(value)
             case bytes() | bytearray() | memoryview():
-                return self.text(repr(bytes(cast("bytes", value)[:_CHARACTERS])))
+                data = memoryview(cast("bytes", value)).tobytes()
+                more = "" if len(data) <= _BYTES else f"... of {count(len(data), 'byte')}"
+                return self.text(f"{data[:_BYTES]!r}{more}")
             case Integral():
                 number = int(value)
                 return number if number.bit_length() <= _BITS else self.text(_digits(number))

@@ -141,7 +141,8 @@ VALUES = """
         "ring": ring,
         "file": "f\\udcfcr",
         "keys": {1: "number", "1": "text", None: []},
-        "broken": Broken(),
+        "broken": [1, Broken()],
+        "dump": bytes(3000),
         "long": "x" * 11_000,
         "many": list(range(150_000)),
         "serial_number": "FT4XYZ",
@@ -172,6 +173,7 @@ def test_any_value_can_be_recorded(project: Project, workers: tuple[str, ...]) -
     assert (many[:2], len(many), many[-1]) == ([0, 1], 100_001, "... 50000 more items")
     assert measured.pop("huge").startswith("0x")
     assert measured.pop("long") == "x" * 10_000 + "... of 11000 characters"
+    assert measured.pop("dump").endswith("\\x00'... of 3000 bytes")
     assert json.dumps(measured.pop("ring")).startswith("[1, [1, [1, ")
     assert measured == {
         "nothing": None,
@@ -187,7 +189,7 @@ def test_any_value_can_be_recorded(project: Project, workers: tuple[str, ...]) -
         "pair": [1, 2],
         "file": "f\\udcfcr",
         "keys": {"1": "number", "1 (str, 1)": "text", "None": []},
-        "broken": "a Broken that raised ZeroDivisionError",
+        "broken": [1, "a Broken that raised ZeroDivisionError"],
         "serial_number": "FT4XYZ",
         "x_adapter": "not an adapter",
     }
