@@ -194,6 +194,11 @@ def pytest_configure(config: pytest.Config) -> None:
     _names.chosen_links(config)
     _names.chosen_loops(config)
     plugins = config.pluginmanager
+    artifacts: str | None = config.getoption("--serial-artifacts")
+    if artifacts is not None and not hasattr(config, "workerinput"):
+        from . import _files
+
+        _files.check("--serial-artifacts", config.invocation_params.dir / artifacts)
     if config.getoption("--serial-report"):
         from . import _report
 

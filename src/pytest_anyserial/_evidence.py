@@ -7,15 +7,17 @@ import re
 from collections.abc import Generator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from anyserial import SerialClosedError
 
-from . import _loops
+from . import _files, _loops, _outcome
 from ._fixtures import RUNNING
-from ._text import plain
+from ._names import test_id
+from ._recorded import as_json, as_text
+from ._text import encodable, plain
 
 if TYPE_CHECKING:
     from ._guard import Guard
@@ -32,7 +34,7 @@ class _Run:
     Attributes:
         mode: Which tests leave files: `"failed"`, `"all"` or `"off"`.
         folder: Where they go.
-        attempts: How often each test has been set up; one that is run again leaves files of its own.
+        attempts: How often each folder has been given to a test; one that is run again leaves files of its own.
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -51,11 +53,20 @@ class _Run:
                 raise
             return None
 
+    @pytest.hookimpl(wrapper=True)
+    def pytest_report_to_serializable(
+        self, report: pytest.CollectReport | pytest.TestReport
+    ) -> Generator[None, dict[str, Any] | None, dict[str, Any] | None]:
+        """Let a worker of pytest-xdist send what the messages and tracebacks of a serial test hold."""
+        data = yield
+        is_ours = isinstance(report, pytest.TestReport) and _outcome.link_of(report) is not None
+        return _encodable(data) if is_ours else data
+
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
         """A test that Ctrl-C has ended has no report, so what it leaves is shown here."""
         guard = config.stash.get(RUNNING, None)
         if guard is not None and guard.link is not None:
-            terminalreporter.section(f"serial ports of {guard.test}, which was interrupted")
+            terminalreporter.section(f"serial ports of {plain(guard.test)}, which was interrupted")
             for title, text in guard.evidence.of(guard.link):
                 terminalreporter.write_sep("-", title)
                 terminalreporter.line(text)
@@ -75,9 +86,13 @@ class Evidence:
             item.config.stash[_RUN] = _Run(item.config)
             item.config.pluginmanager.register(item.config.stash[_RUN])
         run = item.config.stash[_RUN]
-        run.attempts[item.nodeid] = attempt = run.attempts.get(item.nodeid, 0) + 1
+        self._test = encodable(test_id(item))
+        name = _name(self._test)
+        run.attempts[name] = attempt = run.attempts.get(name, 0) + 1
         self._leaves_files = run.mode == "all"
-        self.folder = None if run.mode == "off" else run.folder / _name(item.nodeid, attempt)
+        self._ours: dict[str, str | None] = {}
+        self._unwritten = ""
+        self.folder = None if run.mode == "off" else run.folder / (name if attempt == 1 else f"{name}-{attempt}")
 
     def add_to(self, report: pytest.TestReport, guard: Guard) -> None:
         """Complete the report of one phase."""
@@ -92,13 +107,18 @@ class Evidence:
         if report.failed:
             report.sections.extend(guard.notes())
         report.user_properties = list(self._item.user_properties)
+        if self._unwritten:
+            _outcome.note_unwritten(report, self._unwritten)
+        if hasattr(self._item.config, "workerinput"):
+            # A worker of pytest-xdist sends its reports, and a value that cannot be sent ends the whole run.
+            report.user_properties = [(as_text(name), as_json(value)) for name, value in report.user_properties]
 
     def of(self, link: SerialLink) -> list[tuple[str, str]]:
         """Titles and texts of what has happened on a link; files are written too."""
         logs = link.transcript.logs
         sections = [(plain(f"{log.name} {log.path}"), "\n".join(link.transcript.section(log))) for log in logs]
         written = self._write(link)
-        return [*sections, ("serial transcripts", "\n".join(map(plain, written)))] if written else sections
+        return [*sections, ("serial transcripts", "\n".join(written))] if written else sections
 
     def _set_properties(self, link: SerialLink, hardware: Hardware | None) -> None:
         self._set("serial_link", link.name)
@@ -112,32 +132,38 @@ class Evidence:
 
     def _write(self, link: SerialLink) -> list[str]:
         """Write the files; returns their names, or why there are none."""
+        self._unwritten = ""
         if self.folder is None:
             return []
-        properties = dict(self._item.user_properties)
         about = {
-            "test": self._item.nodeid,
+            "test": self._test,
             "began": self._began.isoformat(timespec="milliseconds"),
-            "bench": properties.get("serial_bench"),
+            "bench": self._ours.get("serial_bench"),
             "link": link.name,
-            "loop": properties.get("serial_loop"),
+            "loop": self._ours.get("serial_loop"),
         }
         written: list[str] = []
         try:
             for stem, log in _by_stem(link):
-                file = _made(self.folder) / f"{stem}.jsonl"
-                file.write_text("".join(f"{line}\n" for line in link.transcript.json_lines(log, about)), "ascii")
-                written.append(_shown(file, self._item.config))
-                self._set(f"{stem}_transcript", written[-1])
+                _files.make(self.folder.parent)
+                self.folder.mkdir(exist_ok=True)
+                name = f"{stem}.jsonl"
+                _files.put(self.folder, name, (f"{line}\n" for line in link.transcript.json_lines(log, about)))
+                shown = _shown(self.folder / name, self._item.config)
+                self._set(f"{stem}_transcript", encodable(shown))
+                written.append(plain(shown))
         except OSError as exc:
-            written.append(f"could not be written: {exc}")
+            self._unwritten = f"{plain(str(self.folder))}: {_files.reason(exc)}"
+            written.append(f"could not be written: {self._unwritten}")
         return written
 
-    def _set(self, name: str, value: object) -> None:
-        properties: list[tuple[str, Any]] = self._item.user_properties
-        if (name, value) not in properties:
-            properties[:] = [one for one in properties if one[0] != name]
-            properties.append((name, value))
+    def _set(self, name: str, value: str | None) -> None:
+        """Let a property of the item have this value, whatever the test has recorded under that name."""
+        self._ours[name] = value
+        properties = self._item.user_properties
+        names = [other for other, _ in properties]
+        place = names.index(name) if name in names else len(names)
+        properties[place : place + 1] = [(name, value)]
 
 
 def _by_stem(link: SerialLink) -> list[tuple[str, PortLog]]:
@@ -150,19 +176,22 @@ def _by_stem(link: SerialLink) -> list[tuple[str, PortLog]]:
     return named
 
 
-def _name(nodeid: str, attempt: int) -> str:
+def _name(test: str) -> str:
     """A file name on every system: words of the id, and what tells it from other ids with the same words."""
-    words = re.sub(r"[^A-Za-z0-9_.=]+", "-", nodeid)[:100].strip("-.")
-    digest = hashlib.blake2s(nodeid.encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
-    return f"{words}-{digest}" if attempt == 1 else f"{words}-{digest}-{attempt}"
+    words = re.sub(r"[^A-Za-z0-9_.=]+", "-", test)[:100].strip("-.")
+    return f"{words}-{hashlib.blake2s(test.encode(), digest_size=8).hexdigest()}"
 
 
-def _made(folder: Path) -> Path:
-    if not folder.is_dir():
-        folder.mkdir(parents=True, exist_ok=True)
-        # As other tools do with what they leave in a project.
-        (folder.parent / ".gitignore").write_text("*\n", "ascii")
-    return folder
+def _encodable(data: Any) -> Any:
+    match data:
+        case str():
+            return encodable(data)
+        case list() | tuple():
+            return [_encodable(one) for one in cast("list[object]", data)]
+        case dict():
+            return {name: _encodable(value) for name, value in cast("dict[str, object]", data).items()}
+        case _:
+            return data
 
 
 def _shown(file: Path, config: pytest.Config) -> str:

@@ -97,4 +97,4 @@ def _is_in(root: Path, filename: str) -> bool:
 def _where(root: Path, frame: FrameSummary) -> str:
     path = Path(frame.filename)
     shown = path.relative_to(root) if path.is_relative_to(root) else path
-    return f"{shown}:{frame.lineno}, in {frame.name}"
+    return f"{plain(str(shown))}:{frame.lineno}, in {frame.name}"

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from inspect import isasyncgenfunction, iscoroutinefunction
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import pytest
 
@@ -45,8 +45,13 @@ def parameters(config: pytest.Config, backends: Mapping[str, Any] = _BACKENDS, e
 
 def claimed(backend: Any) -> Loop:
     """What a value of `anyio_backend` stands for."""
-    pair: tuple[str, dict[str, Any]] = (backend, {}) if isinstance(backend, str) else backend
-    name, options = pair
+    pair: Any = (backend, {}) if isinstance(backend, str) else backend
+    match pair:
+        case (str() as name, dict()):
+            options = cast("dict[str, Any]", pair[1])
+        case _:
+            # AnyIO refuses it when it makes the loop.
+            return Loop(type(backend).__name__, None)
     if name != "asyncio":
         return Loop(name, name)
     factory = options.get("loop_factory")

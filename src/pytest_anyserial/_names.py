@@ -106,6 +106,15 @@ def chosen_loops(config: pytest.Config) -> tuple[str, ...]:
     return names
 
 
+def test_id(item: pytest.Item) -> str:
+    """The id of a test, without the groups that workers of pytest-xdist append under `--dist=loadgroup`."""
+    if not item.config.getoption("loadgroup", False):
+        return item.nodeid
+    marks = item.iter_markers("xdist_group")
+    groups = {str(mark.args[0] if mark.args else mark.kwargs.get("name", "default")) for mark in marks}
+    return item.nodeid.removesuffix(f"@{'_'.join(sorted(groups))}")
+
+
 def missing_loop(name: str) -> str | None:
     """Why a loop cannot run here, and what to do about it; None when it can."""
     if name == "asyncio" or importlib.util.find_spec(name) is not None:

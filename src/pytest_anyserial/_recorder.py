@@ -22,7 +22,7 @@ class Recording:
         # What the device took: the growth of its own count, so that a send that was cut short is told as it was.
         taken, self._bytes_logged = total - self._bytes_logged, total
         if taken:
-            whole = data if isinstance(data, bytes) else memoryview(data).tobytes()
+            whole = data if isinstance(data, bytes) else memoryview(data).cast("B")
             self._log.add("sent", whole[:taken], began)
 
     def _note_closed(self) -> None:
@@ -48,7 +48,7 @@ class RecordedPort(Recording, SerialPort):
     async def receive_into(self, buffer: bytearray | memoryview) -> int:
         with self._log.failures_of("receive"):
             size = await super().receive_into(buffer)
-        self._log.add("received", bytes(memoryview(buffer).cast("B")[:size]))
+        self._log.add("received", memoryview(buffer).cast("B")[:size])
         return size
 
     async def receive_available(self, *, limit: int | None = None) -> bytes:

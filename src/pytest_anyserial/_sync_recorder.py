@@ -26,7 +26,7 @@ class RecordedSyncPort(Recording, SerialPort):
     def receive_into(self, buffer: bytearray | memoryview, *, timeout: float | None = None) -> int:
         with self._log.failures_of("receive"):
             size = super().receive_into(buffer, timeout=timeout)
-        self._log.add("received", bytes(memoryview(buffer).cast("B")[:size]))
+        self._log.add("received", memoryview(buffer).cast("B")[:size])
         return size
 
     def receive_available(self, *, limit: int | None = None, timeout: float | None = None) -> bytes:

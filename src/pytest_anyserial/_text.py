@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator
 
 _WIDTH = 16
@@ -29,3 +30,18 @@ def cut(data: bytes, limit: int | None) -> tuple[bytes, str]:
 def plain(text: str) -> str:
     """`text` with everything but printable ASCII escaped, as it came from a device, a path or another library."""
     return "".join(char if " " <= char <= "~" else char.encode("unicode_escape").decode() for char in text)
+
+
+def readable(text: str) -> str:
+    """`text` with everything that does not print escaped, for a page that shows the letters of every language."""
+    return "".join(char if _prints(char) else char.encode("unicode_escape").decode() for char in text)
+
+
+def encodable(text: str) -> str:
+    """`text` with lone surrogates escaped: they stand for bytes of a file name, and UTF-8 cannot hold them."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _prints(char: str) -> bool:
+    category = unicodedata.category(char)
+    return char == "\n" or not (category.startswith("C") or category in ("Zl", "Zp"))

@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Protocol
@@ -17,14 +17,16 @@ from typing import Any, Final, Protocol
 from anyserial import PortInfo, SerialCapabilities
 
 from ._probe import driver
-from ._text import count, cut, hex_lines, plain
+from ._text import count, cut, encodable, hex_lines, plain
 
 #: Events that a report shows per port, and bytes of one event.
 _SHOWN: Final = 200
 _BYTES_SHOWN: Final = 256
-#: Events kept per port, and bytes in them; older ones are only counted.
+#: Events kept per port, and bytes in them; older ones are only counted. Of one event a part is kept, so that a large
+#: transfer does not displace what led to it.
 _KEPT: Final = 10_000
 _BYTES_KEPT: Final = 4 * 2**20
+_BYTES_OF_EVENT: Final = 2**20
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +38,8 @@ class TranscriptEvent:
         port: The fixture that opened it: `"serial_port"`, `"serial_peer"`, `"sync_serial_port"`.
         kind: `"opened"`, `"sent"`, `"received"`, `"configured"`, `"lines"`, `"break"`, `"input dropped"`,
             `"output dropped"`, `"fault"`, `"failed"` or `"closed"`.
-        data: The bytes sent or received.
-        detail: The config, the lines, the fault, the error.
+        data: The bytes sent or received, at most the first MiB of them.
+        detail: The config, the lines, the fault, the error; how many bytes are not in `data`.
     """
 
     time: float
@@ -76,7 +78,7 @@ class PortLog:
         self.adapter = adapter
         self.now = now
         self._lock = threading.Lock()
-        self._events: deque[tuple[float, str, bytes | str]] = deque()
+        self._events: deque[tuple[float, str, bytes, str]] = deque()
         self._bytes = 0
         self._total = 0
         self._begin = 0
@@ -85,14 +87,17 @@ class PortLog:
         """What comes now is about another port than what came before."""
         self._begin = self._total
 
-    def add(self, kind: str, what: bytes | str = "", at: float | None = None) -> None:
+    def add(self, kind: str, what: bytes | memoryview | str = "", at: float | None = None) -> None:
         """Record that something happened now, or at the time `at` of `now()`."""
+        kept, rest = what[:_BYTES_OF_EVENT], len(what) - _BYTES_OF_EVENT
+        note = f"{count(rest, 'more byte')} not kept" if rest > 0 else ""
+        data, detail = (b"", f"{kept}{note}") if isinstance(kept, str) else (bytes(kept), note)
         with self._lock:
             self._total += 1
-            self._bytes += len(what)
-            self._events.append((self.now() if at is None else at, kind, what))
+            self._bytes += len(data) + len(detail)
+            self._events.append((self.now() if at is None else at, kind, data, detail))
             while len(self._events) > _KEPT or self._bytes > _BYTES_KEPT:
-                self._bytes -= len(self._events.popleft()[2])
+                self._bytes -= sum(map(len, self._events.popleft()[2:]))
 
     def failures_of(self, what: str) -> _Failures:
         """Record the `OSError` that leaves the `with` block, if one does."""
@@ -115,10 +120,8 @@ class PortLog:
         # A send is dated when it began, and recorded when it ended.
         kept.sort(key=lambda event: event[0])
         return [
-            TranscriptEvent(time=at - start, port=self.name, kind=kind, data=what)
-            if isinstance(what, bytes)
-            else TranscriptEvent(time=at - start, port=self.name, kind=kind, detail=what)
-            for at, kind, what in kept
+            TranscriptEvent(time=at - start, port=self.name, kind=kind, data=data, detail=detail)
+            for at, kind, data, detail in kept
         ]
 
 
@@ -142,7 +145,7 @@ class _Failures:
 class SerialTranscript:
     """The recorded events of the ports that a test opened through the fixtures.
 
-    Of each port the last 10,000 events are kept, and at most 4 MiB of data.
+    Of each port the last 10,000 events are kept, and at most 4 MiB of data, of each event the first MiB.
 
     Attributes:
         path: The folder where files with the events go when the test is over, one per port; None if none are written.
@@ -201,10 +204,15 @@ class SerialTranscript:
         """One port as JSON, an object per line: first what it is about, then the kept events."""
         events = log.events(self._start)
         head = {**about, "port": log.name, "path": log.path, "adapter": log.adapter}
-        yield json.dumps({**head, "events": log.total, "not_kept": log.total - len(events)})
+        yield _json({**head, "events": log.total, "not_kept": log.total - len(events)})
         for event in events:
-            what = {"data": event.data.hex()} if event.data else {"detail": event.detail} if event.detail else {}
-            yield json.dumps({"time": round(event.time, 6), "kind": event.kind, **what})
+            what = {"data": event.data.hex(), "detail": event.detail}
+            shown = {name: text for name, text in what.items() if text}
+            yield _json({"time": round(event.time, 6), "kind": event.kind, **shown})
+
+
+def _json(facts: Mapping[str, object]) -> str:
+    return json.dumps({name: encodable(value) if isinstance(value, str) else value for name, value in facts.items()})
 
 
 def _adapter(port: _Port) -> str:

@@ -214,3 +214,20 @@ def test_xdist_shows_a_wrong_mark(project: Project) -> None:
     )
     assert run.result.ret == pytest.ExitCode.TESTS_FAILED
     assert "test_it.py::test_it: mark 'anyserial': requires: unknown name 'rs422': did you mean 'rs485'?" in run.text
+
+
+def test_a_wrong_backend_ends_its_tests_and_not_the_run(project: Project) -> None:
+    """P-80, P-82: AnyIO's error is the report of the test, and the others run."""
+    run = project.run(
+        test="""
+        import pytest
+
+        @pytest.fixture
+        def anyio_backend(): return 5
+
+        async def test_it(serial_link): pass
+        def test_other(sync_serial_port): pass
+        """,
+    )
+    run.result.assert_outcomes(failed=1, passed=1)
+    assert "INTERNALERROR" not in run.text

@@ -196,8 +196,8 @@ def test_workers_of_xdist_leave_files_and_properties(project: Project) -> None:
 
 def test_a_folder_that_cannot_be_written_disturbs_no_test(project: Project) -> None:
     """P-81: the report says why there are no files."""
-    (project.path / "file").write_text("in the way", "ascii")
-    run = project.run(*ONE, "--serial-artifacts=file", test=TWO)
+    (project.path / ".pytest_anyserial").write_text("in the way", "ascii")
+    run = project.run(*ONE, test=TWO)
     run.result.assert_outcomes(passed=1, failed=1)
     (failed,) = [report for report in run.reports if report.failed]
     assert dict(failed.sections)["serial transcripts"].startswith("could not be written: ")
@@ -262,6 +262,31 @@ def test_what_is_kept_is_bounded(project: Project) -> None:
     kept = sum(len(event.get("data", "")) // 2 for event in events)
     assert 2**22 - 2**16 <= kept <= 2**22
     assert head["not_kept"] == head["events"] - len(events) > 0
+
+
+def test_a_large_transfer_does_not_displace_the_others() -> None:
+    """P-80, P-81: of one event the first MiB is kept, and the rest of it is counted."""
+    with mock_pair() as pair, sync.open_serial_port(pair.path_a) as port:
+        transcript = SerialTranscript()
+        log = transcript.log("serial_port", port)
+        log.add("sent", b"ID?")
+        log.add("received", memoryview(bytes(5 * 2**20)))
+        asked, received = transcript.events
+        assert (asked.kind, asked.data) == ("sent", b"ID?")
+        assert (len(received.data), received.detail) == (2**20, "4194304 more bytes not kept")
+        assert list(transcript.section(log))[-1].strip() == "4194304 more bytes not kept"
+        *_, last = map(json.loads, transcript.json_lines(log, {}))
+        assert (len(last["data"]), last["detail"]) == (2 * 2**20, received.detail)
+
+
+def test_a_path_that_is_no_utf8_is_in_the_files() -> None:
+    """P-81: every reader of JSON can read them; bytes of a file name that are no UTF-8 are escaped."""
+    with mock_pair(path_a="/dev/\udcff") as pair, sync.open_serial_port(pair.path_a) as port:
+        transcript = SerialTranscript()
+        log = transcript.log("serial_port", port)
+        log.add("failed", "open /dev/\udcff")
+        head, failed = map(json.loads, transcript.json_lines(log, {}))
+        assert (head["path"], failed["detail"]) == ("/dev/\\udcff", "open /dev/\\udcff")
 
 
 @given(data=st.binary(), text=st.text(), path=st.text(min_size=1))
