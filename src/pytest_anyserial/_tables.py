@@ -12,13 +12,14 @@ from rich.text import Text
 
 from ._doctor import Subject
 from ._lease import Lease
+from ._text import plain
 
 _STYLES: Final = {"ok": "green", "warning": "yellow", "problem": "bold red", "skipped": "dim"}
 
 
 def show_subject(subject: Subject) -> None:
     """Print what was found of one port or link."""
-    table = Table(title=Text(subject.name, "bold"), title_justify="left", show_header=False)
+    table = Table(title=Text(plain(subject.name), "bold"), title_justify="left", show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -28,7 +29,7 @@ def show_subject(subject: Subject) -> None:
         if finding.advice:
             text.append(f"\n-> {finding.advice}", "italic")
         table.add_row(Text(finding.verdict, _STYLES[finding.verdict]), Text(finding.check), text)
-    Console().print(table)
+    _show(table)
 
 
 def show_leases(leases: Sequence[Lease], paths: Mapping[str, str]) -> None:
@@ -37,7 +38,16 @@ def show_leases(leases: Sequence[Lease], paths: Mapping[str, str]) -> None:
     for lease in leases:
         state = Text("held", "yellow") if lease.is_held else Text("free", "green")
         table.add_row(Text(lease.device), Text(paths.get(lease.device, "")), state, *map(Text, _holder(lease)))
-    Console().print(table)
+    _show(table)
+
+
+def _show(table: Table) -> None:
+    console = Console()
+    with console.capture() as rendered:
+        console.print(table)
+    # Where rich writes by itself, a reader who has gone ends the program.
+    console.file.write(rendered.get())
+    console.file.flush()
 
 
 def _holder(lease: Lease) -> Sequence[str]:
