@@ -19,7 +19,7 @@ from ._hardware import HardwareWiring
 from ._lease import LeaseError, leased
 from ._presence import PresenceError, brought, devices, located, switch
 from ._resolve import BenchMatchError, resolve
-from ._text import count, cut
+from ._text import count, cut, plain_lines
 
 if TYPE_CHECKING:
     from ._guard import Guard
@@ -154,7 +154,7 @@ def _problems_fail(wiring: HardwareWiring) -> Generator[None]:
     try:
         yield
     except (BenchMatchError, LeaseError, NoisyLinkError, PresenceError, SerialError) as exc:
-        text = f'link "{wiring.title}" of {wiring.hardware.file}: {exc}'
+        text = f'link "{wiring.title}" of {wiring.hardware.file}: {plain_lines(str(exc))}'
         # A report of the cause beside it would say the same twice.
         raise pytest.fail.Exception(text, pytrace=False) from None
 
