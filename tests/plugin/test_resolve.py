@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -161,6 +162,16 @@ def test_a_path_that_is_not_stable_gets_a_better_name() -> None:
         "ports.a.match.path: /dev/ttyUSB0 is whichever device was plugged in first; "
         'stable is match = {vid = 0x0403, pid = 0x6001, serial_number = "A"}'
     )
+    code = f"""if True:
+        import sys
+        sys.modules["tomlkit"] = None
+        from anyserial import PortInfo
+        from pytest_anyserial._bench import BenchPort, Match
+        from pytest_anyserial._resolve import unstable
+        print(unstable(BenchPort(name="a", match=Match(path="/dev/ttyUSB0")), {A!r}, []))
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.endswith('; stable is a match with vid 0x0403, pid 0x6001, serial_number "A"\n')
     assert "udev rule" in (unstable(port(path="/dev/ttyACM0"), PortInfo(device="/dev/ttyACM0"), []) or "")
     assert unstable(port(path="COM3"), PortInfo(device="COM3"), [])
     assert unstable(port(path="/dev/ttyS0"), ONBOARD, []) is None
