@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 from rich.console import Console
@@ -29,7 +30,8 @@ def show_subject(subject: Subject) -> None:
         if finding.advice:
             text.append(f"\n-> {finding.advice}", "italic")
         table.add_row(Text(finding.verdict, _STYLES[finding.verdict]), Text(finding.check), text)
-    _show(table)
+    with _printing() as console:
+        console.print(table)
 
 
 def show_leases(leases: Sequence[Lease], paths: Mapping[str, str]) -> None:
@@ -37,15 +39,17 @@ def show_leases(leases: Sequence[Lease], paths: Mapping[str, str]) -> None:
     table = Table("device", "path", "", "process", "user", "host", "since", "for")
     for lease in leases:
         state = Text("held", "yellow") if lease.is_held else Text("free", "green")
-        table.add_row(Text(lease.device), Text(paths.get(lease.device, "")), state, *map(Text, _holder(lease)))
-    _show(table)
+        table.add_row(Text(lease.device), Text(plain(paths.get(lease.device, ""))), state, *map(Text, _holder(lease)))
+    with _printing() as console:
+        console.print(table)
 
 
-def _show(table: Table) -> None:
+@contextmanager
+def _printing() -> Generator[Console]:
+    """A console whose output is written at the end, because rich itself ends the program if its reader has gone."""
     console = Console()
     with console.capture() as rendered:
-        console.print(table)
-    # Where rich writes by itself, a reader who has gone ends the program.
+        yield console
     console.file.write(rendered.get())
     console.file.flush()
 

@@ -13,6 +13,8 @@ import pytest
 
 from anyserial import PortInfo
 from pytest_anyserial.__main__ import main
+from pytest_anyserial._lease import leased
+from pytest_anyserial._resolve import device_key
 
 from .benches import Bench
 from .conftest import Project
@@ -39,13 +41,13 @@ def devices(folder: Path) -> list[PortInfo]:
             vid=0x0403,
             pid=0x6001,
             serial_number=HOSTILE,
-            location=location + HOSTILE,
+            location=location + HOSTILE[:64],
             description=HOSTILE,
             product=HOSTILE,
             manufacturer=HOSTILE,
             interface=HOSTILE,
         )
-        for device, location in ((str(node), "1-1"), (f"/dev/ttyNONE{HOSTILE[:200]}", "1-2"))
+        for device, location in ((str(node), "1-1"), (f"/dev/ttyNONE{HOSTILE[:64]}", "1-2"))
     ]
 
 
@@ -91,7 +93,7 @@ def test_commands_print_plain_text(
     main([*command, str(file)], ask=ask, look=look)
     out, err = capsys.readouterr()
     if command == ["doctor"]:
-        out = re.sub("[\u2500-\u257f]", "+", out)
+        out = re.sub("[\u2500-\u257f\u2026]", "+", out)
     assert is_plain(out)
     assert is_plain(err)
     assert all(map(is_plain, questions))
@@ -112,6 +114,20 @@ def test_a_bench_without_a_file_is_plain_text(tmp_path: Path, capsys: pytest.Cap
     out, err = capsys.readouterr()
     assert is_plain(out)
     assert is_plain(err)
+
+
+def test_the_path_of_a_leased_device_is_plain_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """H-22: in the table of leases."""
+    found = devices(tmp_path)
+    file = tmp_path / "hil.toml"
+    file.write_text("schema = 1\nbench.lease_dir = 'leases'\nports.a.match.path = 'tty'\n", encoding="utf-8")
+
+    async def look() -> list[PortInfo]:
+        return found
+
+    with leased([device_key(found[0])], test="test_it", timeout=0, folder=tmp_path / "leases"):
+        assert main(["who", str(file)], look=look) == 0
+    assert is_plain(re.sub("[\u2500-\u257f\u2026]", "+", capsys.readouterr().out))
 
 
 def test_the_header_of_a_run_is_plain_text(project: Project, bench: Bench) -> None:
