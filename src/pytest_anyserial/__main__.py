@@ -33,7 +33,6 @@ _WELL, _NOT_WELL, _USAGE = 0, 1, 2
 #: As shells report programs that SIGINT and SIGPIPE have ended.
 _INTERRUPTED, _NOT_READ = 130, 141
 
-
 #: Finds the serial devices that are plugged in.
 _Look: TypeAlias = Callable[[], Awaitable[Sequence[PortInfo]]]
 
@@ -130,7 +129,8 @@ async def _suggest(options: argparse.Namespace, ask: Callable[[str], bool], look
         asked: list[str] = [] if options.yes else suggest.undriven(ports, bench)
         wiring = await suggest.find_wiring(_driven(ports, asked, ask), bench)
         parts.append(suggest.links_text(wiring))
-    _say("\n".join(filter(None, parts)).removesuffix("\n"))
+    if any(parts):
+        _say("\n".join(filter(None, parts)).removesuffix("\n"))
     if not ports:
         raise _UsageError("no serial port is plugged in")
     return _WELL

@@ -82,7 +82,7 @@ STRINGS = st.one_of(
     st.lists(
         st.builds(
             PortInfo,
-            device=st.text(min_size=1).map("/dev/tty{}".format),
+            device=st.binary().map(lambda name: f"/dev/ttyX{os.fsdecode(name.translate(None, b'/' + bytes(1)))}"),
             vid=st.sampled_from([None, 0x0403, 0x1A86]),
             pid=st.sampled_from([0x6001, 0x7523]),
             serial_number=STRINGS,
