@@ -135,10 +135,10 @@ def _lease_of(device: PortInfo, bench: SerialBench) -> Finding:
     try:
         held = next((lease for lease in leases(bench.lease_dir) if lease.device == key and lease.is_held), None)
     except LeaseError as exc:
-        return problem("lease", plain(str(exc)))
+        return problem("lease", str(exc))
     if held is None:
         return ok("lease", "free")
-    return problem("lease", f"held by {plain(str(held.holder or 'another process'))}", "wait until that is done")
+    return problem("lease", f"held by {held.holder or 'another process'}", "wait until that is done")
 
 
 async def _open(port: BenchPort, device: PortInfo, bench: SerialBench) -> Finding:

@@ -154,9 +154,9 @@ def _problems_fail(wiring: HardwareWiring) -> Generator[None]:
     try:
         yield
     except (BenchMatchError, LeaseError, NoisyLinkError, PresenceError, SerialError) as exc:
-        text = f'link "{wiring.title}" of {wiring.hardware.file}: {plain_lines(str(exc))}'
+        text = f'link "{wiring.title}" of {wiring.hardware.file}: {exc}'
         # A report of the cause beside it would say the same twice.
-        raise pytest.fail.Exception(text, pytrace=False) from None
+        raise pytest.fail.Exception(plain_lines(text), pytrace=False) from None
 
 
 async def _silence(ports: list[SerialPort]) -> None:

@@ -44,6 +44,14 @@ def show_leases(leases: Sequence[Lease], paths: Mapping[str, str]) -> None:
         console.print(table)
 
 
+def _holder(lease: Lease) -> Sequence[str]:
+    holder = lease.holder
+    if holder is None or not lease.is_held:
+        return ("", "", "", "", "")
+    since = datetime.datetime.fromtimestamp(holder.since).astimezone()
+    return (str(holder.pid), holder.user, holder.host, f"{since:%Y-%m-%d %H:%M:%S}", holder.test)
+
+
 @contextmanager
 def _printing() -> Generator[Console]:
     """A console whose output is written at the end, because rich itself ends the program if its reader has gone."""
@@ -52,11 +60,3 @@ def _printing() -> Generator[Console]:
         yield console
     console.file.write(rendered.get())
     console.file.flush()
-
-
-def _holder(lease: Lease) -> Sequence[str]:
-    holder = lease.holder
-    if holder is None or not lease.is_held:
-        return ("", "", "", "", "")
-    since = datetime.datetime.fromtimestamp(holder.since).astimezone()
-    return (str(holder.pid), holder.user, holder.host, f"{since:%Y-%m-%d %H:%M:%S}", holder.test)
