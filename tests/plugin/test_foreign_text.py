@@ -52,7 +52,7 @@ def devices(folder: Path) -> list[PortInfo]:
 
 
 def is_plain(text: str) -> bool:
-    """Whether it is printable ASCII in lines, none of which somebody else has written."""
+    """Whether it is printable ASCII in lines, none of which a device has written."""
     return all(char == "\n" or " " <= char <= "~" for char in text) and not any(map(OURS.fullmatch, text.splitlines()))
 
 
