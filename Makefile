@@ -27,7 +27,7 @@ PINS     := pyproject.toml $(EXAMPLE)/pyproject.toml .ci/constraints.txt .ci/pip
 
 DEMO  := -e '.[pytest]' -e '$(EXAMPLE)[test]'
 TESTS := $(DEMO) hypothesis jsonschema markdown-it-py pytest-asyncio pytest-randomly pytest-repeat pytest-timeout \
-         pytest-trio pytest-xdist rich sybil
+         pytest-trio pytest-xdist rich sybil tomlkit
 PEERS := pyserial pyserial-asyncio-fast serialx aioserial trio-serial
 PLUGINS  := pytest-asyncio pytest-html pytest-randomly pytest-repeat pytest-rerunfailures pytest-timeout pytest-trio \
             pytest-xdist

@@ -1,15 +1,20 @@
-"""`python -m pytest_anyserial`: describe a bench, examine it, and see who uses it."""
+"""`python -m pytest_anyserial`: describe a bench, examine it, and see who uses it.
+
+Whatever devices, other users and files have written is printed as plain ASCII.
+"""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import json
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, TextIO, TypeAlias
 
 import anyio
 
@@ -21,46 +26,79 @@ except _library.ForeignLibraryError as exc:
     print(exc, file=sys.stderr)
     sys.exit(2)
 
-from anyserial import list_serial_ports
+from anyserial import PortInfo, SerialError, UnsupportedPlatformError, list_serial_ports
 
-from ._bench import BenchFileError, SerialBench, load
+from ._bench import BenchFileError, load
 from ._bench_schema import json_schema
 from ._doctor import Subject, examine
 from ._finding import problem
 from ._lease import Lease, LeaseError, leases
 from ._resolve import device_key
-from ._suggest import find_wiring, links_text, named, ports_text, undriven
+from ._text import plain, plain_lines
 
 _DEFAULT_FILE: Final = "hil.toml"
 _WELL, _NOT_WELL, _USAGE = 0, 1, 2
+#: As shells report programs that SIGINT and SIGPIPE have ended.
+_INTERRUPTED, _NOT_READ = 130, 141
+
+#: Finds the serial devices that are plugged in.
+_Look: TypeAlias = Callable[[], Awaitable[Sequence[PortInfo]]]
 
 
 class _UsageError(Exception):
     """The command cannot be carried out as it was given."""
 
 
-def main(arguments: Sequence[str] | None = None, *, ask: Callable[[str], bool] | None = None) -> int:
-    """Run one command and return its exit status: 0 all is well, 1 something is not, 2 a usage error.
+def main(
+    arguments: Sequence[str] | None = None,
+    *,
+    ask: Callable[[str], bool] | None = None,
+    look: _Look | None = None,
+) -> int:
+    """Run one command and return its exit status.
+
+    It is 0 if all is well, 1 if something is not, 2 after a usage error, 130 after Ctrl-C, and 141 if the reader of the
+    output has gone, as in `doctor | head -1`.
 
     Args:
         arguments: Those of the command line if not given.
         ask: How a person is asked for leave, if `--yes` was not given.
+        look: What finds the serial devices that are plugged in, if not the system.
     """
     options = _parser().parse_args(arguments)
     try:
+        status = _carried_out(options, ask or _ask, look or list_serial_ports)
+        # Here, so that a reader who has gone is noticed.
+        print(end="", flush=True)
+        return status  # noqa: TRY300  what is flushed belongs to the command
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # The interpreter flushes standard output once more at its end, and would complain.
+        with suppress(OSError), open(os.devnull, "wb") as nothing:
+            os.dup2(nothing.fileno(), sys.stdout.fileno())
+        return _NOT_READ
+
+
+def _carried_out(options: argparse.Namespace, ask: Callable[[str], bool], look: _Look) -> int:
+    try:
         match options.command:
             case "suggest":
-                return anyio.run(_suggest, options, ask or _ask)
+                return anyio.run(_suggest, options, ask, look)
             case "doctor":
-                return anyio.run(_doctor, options)
+                return anyio.run(_doctor, options, look)
             case "who":
-                return anyio.run(_who, options)
+                return anyio.run(_who, options, look)
             case _:
-                print(json.dumps(json_schema(), indent=2))
+                _say(json.dumps(json_schema(), indent=2))
                 return _WELL
-    except (_UsageError, BenchFileError, LeaseError) as exc:
-        print(exc, file=sys.stderr)
+    except (_UsageError, BenchFileError, LeaseError, SerialError) as exc:
+        _say(str(exc), sys.stderr)
         return _USAGE
+
+
+def _say(text: str, to: TextIO | None = None) -> None:
+    print(plain_lines(text), file=to)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -84,30 +122,33 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-async def _suggest(options: argparse.Namespace, ask: Callable[[str], bool]) -> int:
+async def _suggest(options: argparse.Namespace, ask: Callable[[str], bool], look: _Look) -> int:
+    suggest = _writer()
     bench = load(options.file) if options.file is not None else None
-    devices = await list_serial_ports()
-    ports, remarks = named(devices, bench)
+    plugged_in = await look()
+    ports, remarks = suggest.named(plugged_in, bench)
     for remark in remarks:
-        print(remark, file=sys.stderr)
+        _say(remark, sys.stderr)
     new = {name: device for name, device in ports.items() if bench is None or name not in bench.ports}
     parts = [] if bench is not None else ["schema = 1\n"]
     if new:
-        parts.append(ports_text(new, devices))
+        parts.append(suggest.ports_text(new, plugged_in))
     if options.wiring:
-        parts.append(links_text(await find_wiring(_driven(ports, bench, options.yes, ask), bench)))
-    print("\n".join(filter(None, parts)), end="")
+        asked: list[str] = [] if options.yes else suggest.undriven(ports, bench)
+        wiring = await suggest.find_wiring(_driven(ports, asked, ask), bench)
+        parts.append(suggest.links_text(wiring))
+    if any(parts):
+        _say("\n".join(filter(None, parts)).removesuffix("\n"))
     if not ports:
         raise _UsageError("no serial port is plugged in")
     return _WELL
 
 
-def _driven(ports: dict[str, Any], bench: SerialBench | None, yes: bool, ask: Callable[[str], bool]) -> dict[str, Any]:
-    """The ports that may be sent to."""
-    asked = undriven(ports, bench)
-    if not asked or yes:
+def _driven(ports: dict[str, Any], asked: Sequence[str], ask: Callable[[str], bool]) -> dict[str, Any]:
+    """The ports that may be sent to: all but those of `asked`, if the answer is no."""
+    if not asked:
         return ports
-    names = ", ".join(f"{name} ({ports[name].device})" for name in asked)
+    names = ", ".join(f"{name} ({plain(ports[name].device)})" for name in asked)
     if ask(f"Send to {names} and move their lines? Whatever is connected there will see it. [y/N] "):
         return ports
     return {name: device for name, device in ports.items() if name not in asked}
@@ -121,7 +162,7 @@ def _ask(question: str) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-async def _doctor(options: argparse.Namespace) -> int:
+async def _doctor(options: argparse.Namespace, look: _Look) -> int:
     show = None if options.json else _tables().show_subject
     subjects: list[Subject] = []
 
@@ -135,21 +176,29 @@ async def _doctor(options: argparse.Namespace) -> int:
     except BenchFileError as exc:
         found(Subject(str(options.file), [problem("file", text) for text in exc.problems]))
     else:
-        async for subject in examine(bench, await list_serial_ports()):
+        async for subject in examine(bench, await _plugged_in(look)):
             found(subject)
     well = all(subject.is_well() for subject in subjects)
     if options.json:
         findings = {subject.name: [dataclasses.asdict(finding) for finding in subject.findings] for subject in subjects}
-        print(json.dumps({"file": str(options.file), "well": well, "subjects": findings}, indent=2))
+        _say(json.dumps({"file": str(options.file), "well": well, "subjects": findings}, indent=2))
     else:
-        print("All is well." if well else "Not all is well: see the problems above.")
+        _say("All is well." if well else "Not all is well: see the problems above.")
     return _WELL if well else _NOT_WELL
 
 
-async def _who(options: argparse.Namespace) -> int:
+async def _plugged_in(look: _Look) -> Sequence[PortInfo]:
+    """All devices; none where the system cannot tell, which leaves ports with a path."""
+    try:
+        return await look()
+    except UnsupportedPlatformError:
+        return []
+
+
+async def _who(options: argparse.Namespace, look: _Look) -> int:
     show = None if options.json else _tables().show_leases
     found = leases(None if options.file is None else load(options.file).lease_dir)
-    paths = {device_key(device): device.device for device in await list_serial_ports()}
+    paths = {device_key(device): device.device for device in await _plugged_in(look)}
     if show is None:
         print(json.dumps([_facts(lease) | {"path": paths.get(lease.device)} for lease in found], indent=2))
     elif found:
@@ -172,6 +221,15 @@ def _tables() -> ModuleType:
     except ModuleNotFoundError as exc:
         raise _UsageError("tables need rich: pip install 'pytest-anyserial[bench]', or say --json") from exc
     return _tables
+
+
+def _writer() -> ModuleType:
+    """What writes bench files; the package it needs is optional."""
+    try:
+        from . import _suggest
+    except ModuleNotFoundError as exc:
+        raise _UsageError("suggest needs tomlkit: pip install 'pytest-anyserial[bench]'") from exc
+    return _suggest
 
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@ Reading it opens no device. All problems of a file are found in one go.
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
+import json
 import os
 import re
 import tomllib
@@ -18,8 +20,19 @@ from anyserial import FlowControl, RS485Config, SerialConfig
 from ._bench_schema import FILE, SCHEMAS
 from ._names import unknown
 from ._shapes import At, Checked, Problem, dotted, shown
+from ._text import plain
 
-_DECIMAL_ID: Final = re.compile(r"""\b(vid|pid)["']?[ \t]*=[ \t]*([0-9][0-9_]*)(?![0-9A-Za-z_])""")
+#: Of an id no more digits than an id can have.
+_DECIMAL_ID: Final = re.compile(r"""\b(vid|pid)["']?[ \t]*=[ \t]*([0-9](_?[0-9]){0,3})(?![0-9A-Za-z_])""")
+#: Strings, to be kept, and comments.
+_COMMENT: Final = re.compile(r"""("(?:\\.|[^"\\\n])*"|'[^'\n]*')|#[^\n]*""")
+#: A key with a value that is neither in quotation marks nor in brackets.
+_BARE: Final = re.compile(r"""([A-Za-z0-9_.-]+)[ \t]*=[ \t]*([^\s"'\[\]{},#=]+)""")
+#: More than this no bench needs; `/dev/zero` has no end.
+_LARGEST: Final = 1 << 20
+#: Characters of a line that is looked at for what may be wrong with it.
+_LONGEST_LINE: Final = 500
+_SUGGEST: Final = "python -m pytest_anyserial suggest"
 #: Windows device names, which are no paths of files.
 COM_PORT: Final = re.compile(r"(\\\\\.\\)?COM[0-9]+", re.IGNORECASE)
 
@@ -105,22 +118,74 @@ def load(path: Path) -> SerialBench:
     Raises:
         BenchFileError: It cannot be read, or something in it is wrong: everything at once.
     """
+    text = _text(path)
     try:
-        text = path.read_bytes().decode()
         data = tomllib.loads(text)
-    except FileNotFoundError:
-        hint = f"python -m pytest_anyserial suggest > {path}"
-        raise BenchFileError((f"{path}: there is no such file; to begin one: {hint}",)) from None
-    except OSError as exc:
-        raise BenchFileError((f"{path}: cannot be read: {exc.strerror or exc}",)) from exc
-    except UnicodeDecodeError as exc:
-        raise BenchFileError((f"{path}: is not UTF-8 text: {exc.reason} at byte {exc.start}",)) from exc
     except RecursionError:
-        raise BenchFileError((f"{path}: is not TOML that can be read: nested too deeply",)) from None
-    # Beside its own error, tomllib lets those of Python's numbers through.
+        raise _unreadable(path, "is not TOML that can be read: nested too deeply") from None
+    except tomllib.TOMLDecodeError as exc:
+        raise _unreadable(path, *_careless(text, str(exc))) from exc
+    # It lets the errors of Python's numbers through.
     except ValueError as exc:
-        raise BenchFileError((f"{path}: is not TOML: {exc}",)) from exc
-    return parse(data, path, decimal_ids={int(digits) for _, digits in _DECIMAL_ID.findall(text)})
+        raise _unreadable(path, "is not TOML that can be read: a number in it has thousands of digits") from exc
+    code = _COMMENT.sub(lambda found: found[1] or "", text)
+    return parse(data, path, decimal_ids={int(found[2]) for found in _DECIMAL_ID.finditer(code)})
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(_LARGEST + 1)
+    except FileNotFoundError:
+        raise _unreadable(path, f"there is no such file; to begin one: {_SUGGEST} > {path}") from None
+    except OSError as exc:
+        raise _unreadable(path, f"cannot be read: {exc.strerror or exc}") from exc
+    # A name with a zero byte.
+    except ValueError as exc:
+        raise _unreadable(path, f"cannot be read: {exc}") from exc
+    if len(content) > _LARGEST:
+        raise _unreadable(path, f"is larger than {_LARGEST >> 10} KiB, so it is no bench file; {_SUGGEST} begins one")
+    # As PowerShell writes what is redirected with `>`.
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise _unreadable(path, "is UTF-16 text: save it as UTF-8")
+    try:
+        # Editors on Windows begin a file with a byte order mark, which is no part of the text.
+        return content.removeprefix(codecs.BOM_UTF8).decode()
+    except UnicodeDecodeError as exc:
+        reason = f"{exc.reason} at byte {exc.start}"
+        raise _unreadable(path, f"is not UTF-8 text: {reason}; save it as UTF-8") from exc
+
+
+def _careless(text: str, error: str) -> list[str]:
+    """What is wrong with a text that is no TOML, and what to write instead of it."""
+    at = re.search(r"at line ([0-9]+)", error)
+    # The other place is "at end of document".
+    number = text.count("\n") + 1 if at is None else int(at[1])
+    line = text.split("\n")[number - 1][:_LONGEST_LINE]
+    bare = [(key, word) for key, word in _BARE.findall(line) if not _is_toml(f"x = {word}")]
+    if bare:
+        return [f"line {number}: {key} = {word} is not TOML: write {key} = {_meant(key, word)}" for key, word in bare]
+    if "\\" in line:
+        return [f"is not TOML: {error}; in single quotes a backslash is one: '\\\\.\\COM3'"]
+    return [f"is not TOML: {error}"]
+
+
+def _meant(key: str, word: str) -> str:
+    if key.rpartition(".")[2] in ("vid", "pid") and re.fullmatch("[0-9A-Fa-f]{1,4}", word):
+        return f"0x{word}"
+    return word.lower() if word.lower() in ("true", "false") else json.dumps(word)
+
+
+def _is_toml(text: str) -> bool:
+    try:
+        tomllib.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _unreadable(path: Path, *problems: str) -> BenchFileError:
+    return BenchFileError(tuple(plain(f"{path}: {text}") for text in problems))
 
 
 def parse(data: Mapping[str, object], path: Path, *, decimal_ids: Collection[int] = ()) -> SerialBench:
@@ -158,7 +223,7 @@ def parse(data: Mapping[str, object], path: Path, *, decimal_ids: Collection[int
 
 
 def _error(path: Path, problems: Iterable[Problem]) -> BenchFileError:
-    return BenchFileError(tuple(f"{path}: {dotted(at)}: {text}" for at, text in problems))
+    return _unreadable(path, *(f"{dotted(at)}: {text}" for at, text in problems))
 
 
 def _port(name: str, entry: Checked, folder: Path) -> BenchPort:

@@ -107,7 +107,8 @@ _OPEN = Table(
     },
 )
 
-_MATCH = Table(
+#: Which device a port is.
+MATCH: Final = Table(
     "Which device it is: a path, or properties that only one device has.",
     {
         "path": Text("Path of the device; a relative one is relative to this file."),
@@ -134,7 +135,7 @@ _FACT = Choice("A fact that tests can require.", "capability", FACTS)
 _PORT = Table(
     "One serial port of the bench.",
     {
-        "match": _MATCH,
+        "match": MATCH,
         "open": _OPEN,
         "control_lines": Table(
             "Levels applied at open and before every test: protects boot-strap pins.",

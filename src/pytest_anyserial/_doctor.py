@@ -1,6 +1,7 @@
 """The doctor: examines every port and every link of a bench, and says what to do about what it finds.
 
-A subject is one port or link. Ports that are in use elsewhere, or behind which a device is, are never sent to.
+A subject is one port or link. Ports that are in use elsewhere, or behind which a device is, are never sent to. A device
+that fails while it is examined is a finding too, and the rest of the bench is examined all the same.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from ._bench import BenchLink, BenchPort, SerialBench
 from ._finding import Finding, Verdict, ok, problem, skipped, warning
 from ._lease import LeaseError, lease_of, leased
 from ._resolve import BenchMatchError, describe, device_key, named_twice, resolve, unstable
+from ._text import plain
 
 #: What leases are held for.
 PURPOSE: Final = "python -m pytest_anyserial"
@@ -97,7 +99,16 @@ def _look_at(port: BenchPort, devices: Sequence[PortInfo], root: Path) -> tuple[
     advice = unstable(port, device, devices)
     if advice is not None:
         findings.append(warning("name", advice, "put that into the file"))
-    return [*findings, *_host_findings(port, device, devices, root)], device
+    try:
+        # What was found stays, should the device vanish meanwhile.
+        findings.extend(_host_findings(port, device, devices, root))
+    except FileNotFoundError:
+        text = f"{plain(device.device)} does not exist, although the system lists the device"
+        findings.append(problem("node", text, "plug it in again; a container needs it passed in, as with --device"))
+    except OSError as exc:
+        text = f"{plain(device.device)} cannot be examined: {exc.strerror or exc}"
+        findings.append(problem("node", text, "plug it in again"))
+    return findings, device
 
 
 def _host_findings(port: BenchPort, device: PortInfo, devices: Sequence[PortInfo], root: Path) -> Iterator[Finding]:
@@ -137,11 +148,12 @@ async def _open(port: BenchPort, device: PortInfo, bench: SerialBench) -> Findin
             async with await SerialPort.open(device.device, link_config(port)) as opened:
                 return ok("open", f"opens at {opened.config.baudrate} baud")
     except PortPermissionError as exc:
-        return problem("open", str(exc))
+        return problem("open", plain(str(exc)))
     except PortBusyError as exc:
-        return problem("open", str(exc), f"another program has locked it; to see which: sudo fuser -v {device.device}")
+        advice = f"another program has locked it; to see which: sudo fuser -v {plain(device.device)}"
+        return problem("open", plain(str(exc)), advice)
     except (LeaseError, SerialError) as exc:
-        return problem("open", str(exc))
+        return problem("open", plain(str(exc)))
 
 
 async def _examine_link(link: BenchLink, bench: SerialBench, fit: Mapping[str, PortInfo]) -> list[Finding]:
@@ -166,7 +178,7 @@ async def _examine_link(link: BenchLink, bench: SerialBench, fit: Mapping[str, P
                     ends.append(_wires.End(port.name, opened))
                 return await check_link(link, ports, ends)
     except (LeaseError, SerialError) as exc:
-        return [problem("wires", str(exc))]
+        return [problem("wires", plain(str(exc)))]
 
 
 async def check_link(
@@ -180,19 +192,32 @@ async def check_link(
         ends: The same ports, open.
         patience: How long to wait for what does not come.
     """
-    patience = patience or _wires.Patience()
-    findings = await _wires.check_bytes(ends, patience=patience)
+    findings: list[Finding] = []
+    try:
+        async for found in _checks(link, ports, ends, patience or _wires.Patience()):
+            findings += found
+    except SerialError as exc:
+        findings.append(problem("wires", plain(str(exc)), "plug it in again; what is missing here was not examined"))
+    return findings
+
+
+async def _checks(
+    link: BenchLink, ports: Sequence[BenchPort], ends: Sequence[_wires.End], patience: _wires.Patience
+) -> AsyncIterator[list[Finding]]:
+    data = await _wires.check_bytes(ends, patience=patience)
+    yield data
     lacks = frozenset[str]().union(*(port.lacks for port in ports))
-    findings += await _check_lines(link, ports, ends, lacks, patience)
-    if any(finding.verdict is Verdict.PROBLEM and finding.check == "tx-rx" for finding in findings):
-        return [*findings, skipped("break, rates, round trip", "nothing gets through")]
+    yield await _check_lines(link, ports, ends, lacks, patience)
+    if not _is_well(data):
+        yield [skipped("break, rates, round trip", "nothing gets through")]
+        return
     if "break_signal" in lacks:
-        findings.append(skipped("break", "the file says that it lacks break_signal"))
+        yield [skipped("break", "the file says that it lacks break_signal")]
     else:
-        findings += await _wires.check_break(ends, patience=patience)
+        yield await _wires.check_break(ends, patience=patience)
     limits = [limit for limit in (link.max_baudrate, *(port.max_baudrate for port in ports)) if limit is not None]
-    findings += await _wires.check_rates(ends, min(limits, default=None), patience=patience)
-    return findings + await _wires.check_round_trip(ends, patience=patience)
+    yield await _wires.check_rates(ends, min(limits, default=None), patience=patience)
+    yield await _wires.check_round_trip(ends, patience=patience)
 
 
 async def _check_lines(

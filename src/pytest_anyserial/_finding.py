@@ -1,9 +1,11 @@
-"""What an examination finds: a verdict, what is so, and what to do about it."""
+"""What an examination finds: a verdict, what is so, and what to do about it; always as plain text."""
 
 from __future__ import annotations
 
 import dataclasses
 import enum
+
+from ._text import plain_lines
 
 
 class Verdict(enum.StrEnum):
@@ -23,6 +25,11 @@ class Finding:
     verdict: Verdict
     text: str
     advice: str = ""
+
+    def __post_init__(self) -> None:
+        # Names of devices, processes and paths come from elsewhere, and findings go to terminals.
+        object.__setattr__(self, "text", plain_lines(self.text))
+        object.__setattr__(self, "advice", plain_lines(self.advice))
 
 
 def ok(check: str, text: str) -> Finding:

@@ -28,6 +28,7 @@ from ._names import HARDWARE, HW, hardware_links, is_strict
 from ._presence import brought, devices, located, supply_key
 from ._probe import Place, Probed
 from ._resolve import BenchMatchError, adapter_key, device_key, named_twice, resolve, unstable
+from ._text import plain, plain_lines
 
 _S = Capability.SUPPORTED
 _N = Capability.UNSUPPORTED
@@ -216,7 +217,7 @@ def attach(config: pytest.Config, path: Path) -> None:
         bench = load(Path(_shown(path)))
         known = getattr(config, "workerinput", {}).get("anyserial")
         asks = not config.getoption("collectonly")
-        hardware = Hardware(bench, _shown(path), asks=asks, known=_probe.loaded(known) if known else {})
+        hardware = Hardware(bench, plain(_shown(path)), asks=asks, known=_probe.loaded(known) if known else {})
         config.stash[HARDWARE] = hardware
         # A bench that is asked for comes before the links that a project is used to.
         if config.option.serial_hw and not config.option.serial_links and not hasattr(config, "workerinput"):
@@ -231,7 +232,7 @@ def attach(config: pytest.Config, path: Path) -> None:
     except BenchFileError as exc:
         raise pytest.UsageError(*exc.problems) from None
     except LeaseFolderError as exc:
-        raise pytest.UsageError(str(exc)) from None
+        raise pytest.UsageError(plain_lines(str(exc))) from None
 
 
 def _require_distinct(bench: SerialBench, file: str) -> None:
@@ -246,11 +247,12 @@ def header(config: pytest.Config) -> list[str]:
     if not links:
         return []
     plugged_in = _aside.call(devices)
-    lines = [f"serial bench: {hardware.bench.name} ({hardware.file}){', strict' if is_strict(config) else ''}"]
+    strict = ", strict" if is_strict(config) else ""
+    lines = [f"serial bench: {plain(hardware.bench.name)} ({hardware.file}){strict}"]
     for name in links:
         wiring = hardware.wirings[name]
         ends = (f"{end} = {_place(port, plugged_in)}" for end, port in zip("ab", wiring.ports, strict=False))
-        lines.append(f"  {name}: {wiring.device or wiring.kind}, {', '.join(ends)}")
+        lines.append(f"  {name}: {plain(wiring.device or wiring.kind)}, {', '.join(ends)}")
     ports = {port.name: port for name in links for port in hardware.wirings[name].ports}
     return [*lines, *(f"  warning: {text}" for port in ports.values() if (text := _advice(port, plugged_in)))]
 
@@ -261,7 +263,7 @@ def _place(port: BenchPort, plugged_in: Sequence[PortInfo]) -> str:
     except BenchMatchError:
         return f"ports.{port.name} (not found)"
     name = _probe.driver(device)
-    return f"{device} ({name})" if name else device
+    return plain(f"{device} ({name})" if name else device)
 
 
 def _advice(port: BenchPort, plugged_in: Sequence[PortInfo]) -> str | None:

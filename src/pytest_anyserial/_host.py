@@ -21,8 +21,11 @@ assert sys.platform != "win32" or not TYPE_CHECKING
 from anyserial import PortInfo
 
 from ._finding import Finding, ok, problem, warning
+from ._text import plain
 
 _ROOT: Final = Path("/")
+#: Characters of a serial number in a message; USB strings have 126 at most.
+_LONGEST: Final = 126
 #: Programs that take serial devices without being asked, as the kernel names their processes.
 _GRABBERS: Final = ("ModemManager", "brltty")
 
@@ -58,9 +61,9 @@ def check_permission(
         return ok("permission", "root may open everything")
     shift = 6 if person.uid == node.st_uid else 3 if group in person.groups else 0
     if mode >> shift & 0o6 == 0o6:
-        return ok("permission", f"{person.name} may read and write {path}")
+        return ok("permission", f"{person.name} may read and write {plain(path)}")
     name = (group_name or _group_name)(group)
-    text = f"{person.name} may not open {path} ({stat.filemode(node.st_mode)}, group '{name}')"
+    text = f"{person.name} may not open {plain(path)} ({stat.filemode(node.st_mode)}, group '{name}')"
     if mode & 0o60 != 0o60 or shift != 0:
         advice = 'its permissions let no group in: a udev rule with GROUP="dialout", MODE="0660" for this device helps'
     elif group in person.listed:
@@ -88,7 +91,7 @@ def check_holders(path: str, *, root: Path = _ROOT) -> Finding | None:
             # It has ended meanwhile.
             continue
         if node in links:
-            holders.append((pid, f"{_first_line(process / 'comm') or 'a process'} (pid {pid}, user {_owner(process)})"))
+            holders.append((pid, f"{_command(process) or 'a process'} (pid {pid}, user {_owner(process)})"))
     if holders:
         names = " and ".join(name for _, name in holders)
         kill = "kill " + " ".join(str(pid) for pid, _ in holders)
@@ -102,7 +105,7 @@ def check_grabbers(device: PortInfo, *, root: Path = _ROOT, number: int | None =
     """Whether ModemManager or brltty runs and may take a USB adapter; `number` is the device number of its node."""
     if device.vid is None or device.pid is None:
         return None
-    running = {name for process in _processes(root) if (name := _first_line(process / "comm")) in _GRABBERS}
+    running = {name for process in _processes(root) if (name := _command(process)) in _GRABBERS}
     if "brltty" in running:
         return warning(
             "grabbers",
@@ -129,13 +132,13 @@ def check_driver(device: PortInfo, *, root: Path = _ROOT) -> Finding | None:
     while (hardware / "subsystem").resolve().name == "serial-base":
         hardware = hardware.parent
     link = hardware / "driver"
-    return ok("driver", link.resolve().name) if link.exists() else None
+    return ok("driver", plain(link.resolve().name)) if link.exists() else None
 
 
 def check_latency(device: PortInfo, *, low_latency: bool, root: Path = _ROOT) -> Finding | None:
     """The latency timer of adapters that have one; `low_latency` is whether tests set it themselves."""
     text = _first_line(_sysfs(device, root) / "latency_timer")
-    if text is None or not text.isdigit():
+    if text is None or not text.isdecimal():
         return None
     if int(text) <= 1:
         return ok("latency timer", f"{text} ms")
@@ -150,7 +153,7 @@ def check_twins(device: PortInfo, devices: Sequence[PortInfo]) -> Finding | None
     if device.serial_number is None:
         return None
     twins = [
-        other.device
+        plain(other.device)
         for other in devices
         if other.device != device.device
         and (other.vid, other.pid, other.serial_number) == (device.vid, device.pid, device.serial_number)
@@ -158,9 +161,10 @@ def check_twins(device: PortInfo, devices: Sequence[PortInfo]) -> Finding | None
     ]
     if not twins:
         return None
+    number = plain(device.serial_number, _LONGEST)
     return warning(
         "serial number",
-        f"{', '.join(twins)} has the same, {device.serial_number}: the number does not tell these adapters apart",
+        f"{', '.join(twins)} has the same, {number}: the number does not tell these adapters apart",
         "match them by location, or give one another number with the tool of its manufacturer",
     )
 
@@ -197,6 +201,12 @@ def _link(entry: Path) -> str | None:
         return os.readlink(entry)
     except OSError:
         return None
+
+
+def _command(process: Path) -> str | None:
+    # A process chooses its name, newlines and escape sequences included.
+    name = _first_line(process / "comm")
+    return None if name is None else plain(name)
 
 
 def _first_line(file: Path) -> str | None:

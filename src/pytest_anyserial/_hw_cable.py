@@ -19,7 +19,7 @@ from ._hardware import HardwareWiring
 from ._lease import LeaseError, LeaseLostError, leased
 from ._presence import PresenceError, brought, devices, located, switch
 from ._resolve import BenchMatchError, resolve
-from ._text import count, cut
+from ._text import count, cut, plain_lines
 
 if TYPE_CHECKING:
     from ._guard import Guard
@@ -159,7 +159,7 @@ def _problems_fail(wiring: HardwareWiring, kinds: tuple[type[Exception], ...] = 
     except kinds as exc:
         text = f'link "{wiring.title}" of {wiring.hardware.file}: {exc}'
         # A report of the cause beside it would say the same twice.
-        raise pytest.fail.Exception(text, pytrace=False) from None
+        raise pytest.fail.Exception(plain_lines(text), pytrace=False) from None
 
 
 async def _silence(ports: list[SerialPort]) -> None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
-import subprocess
 import time
 from typing import Final, Literal
 
 from anyserial import PortInfo, UnsupportedPlatformError, list_serial_ports
 
-from . import _aside
+from . import _aside, _command
 from ._bench import BenchPort, Power, SerialBench
 from ._lease import leased
 from ._resolve import BenchMatchError, resolve
+from ._text import plain, plain_lines
 
 #: Seconds for one command.
 _LIMIT: Final = 30.0
@@ -86,7 +86,7 @@ def switch(bench: SerialBench, port: BenchPort, to: State) -> None:
         PresenceError: It has none, or the command failed, or the device did not follow.
     """
     if port.power is None:
-        raise PresenceError(f"ports.{port.name} names no power in {bench.path.name}")
+        raise PresenceError(f"ports.{port.name} names no power in {plain(bench.path.name)}")
     _run(bench, bench.power[port.power], to)
     awaited(port, to, within=_SWITCHES_WITHIN, after=f"power.{port.power}.{to}")
 
@@ -112,18 +112,16 @@ def awaited(port: BenchPort, state: State, *, within: float, after: str) -> None
 
 def _run(bench: SerialBench, power: Power, to: State) -> None:
     argv, folder = power.off if to == "off" else power.on, bench.path.parent
-    here = f"power.{power.name}.{to}: {shlex.join(argv)}"
+    here = f"power.{power.name}.{to}: {plain(shlex.join(argv))}"
     try:
-        done = subprocess.run(  # noqa: S603  the bench file names it, and there is no shell
-            argv, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, timeout=_LIMIT, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise PresenceError(f"{here} was not done after {_LIMIT:g} s") from None
+        done = _command.run(argv, folder, limit=_LIMIT)
     except OSError as exc:
-        raise PresenceError(f"{here} cannot be run in {folder}: {exc.strerror or exc}") from exc
-    if done.returncode:
-        said = (done.stderr + done.stdout).decode(errors="backslashreplace").strip()
-        raise PresenceError(f"{here} failed with exit status {done.returncode}{said and f': {said}'}")
+        raise PresenceError(f"{here} cannot be run in {plain(str(folder))}: {exc.strerror or exc}") from exc
+    said = plain_lines(done.output)
+    if done.status is None:
+        raise PresenceError(f"{here} was not done after {_LIMIT:g} s{said and f': {said}'}")
+    if done.status:
+        raise PresenceError(f"{here} failed with exit status {done.status}{said and f': {said}'}")
 
 
 def _is_there(port: BenchPort) -> bool:

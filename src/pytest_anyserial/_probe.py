@@ -29,6 +29,7 @@ from ._bench import BenchPort, SerialBench
 from ._lease import LeaseError, leased
 from ._presence import PresenceError, brought
 from ._resolve import BenchMatchError, adapter_key, device_key
+from ._text import plain_lines
 
 #: The system calls by which the library asks a Linux driver what it has.
 _ASKED_BY: Final = {"rs485": "TIOCGRS485", "low_latency": "TIOCGSERIAL", "modem_lines": "TIOCMGET"}
@@ -96,7 +97,7 @@ def probed(bench: SerialBench, port: BenchPort, *, held: bool) -> Probed:
         with leased(keys, test=test, timeout=bench.lease_timeout, folder=bench.lease_dir):
             return _aside.call(lambda: _asked(port, device))
     except (BenchMatchError, LeaseError, PresenceError, SerialError) as exc:
-        return Probed(problem=str(exc))
+        return Probed(problem=plain_lines(str(exc)))
 
 
 def dumped(known: Mapping[str, Probed]) -> str:
@@ -141,7 +142,7 @@ async def _refusal(call: Callable[[], Awaitable[object]]) -> str:
     try:
         await call()
     except (UnsupportedFeatureError, UnsupportedConfigurationError) as exc:
-        return str(exc)
+        return plain_lines(str(exc))
     return ""
 
 
@@ -152,7 +153,7 @@ def driver(path: str, sysfs: Path = Path("/sys")) -> str:
     # A 16550 stands behind a port and a controller, which are devices of the kernel's serial core.
     for folder in (device, *device.parents[:2]):
         link = folder / "driver"
-        if link.exists() and (name := link.resolve().name) not in ("port", "ctrl"):
+        if link.exists() and (name := plain_lines(link.resolve().name)) not in ("port", "ctrl"):
             return name
     return "pty" if node.startswith("/dev/pts/") else ""
 

@@ -11,10 +11,14 @@ from typing import Any, Final
 from anyserial import PortInfo
 
 from ._bench import COM_PORT, BenchPort, Match
-from ._shapes import shown
+from ._bench_schema import MATCH
+from ._shapes import Problem, shown
+from ._text import plain
 
 #: What tells devices apart that are otherwise alike, the most stable first.
 _DISTINGUISHING: Final = ("serial_number", "interface", "location")
+#: Characters of a description; USB strings have 126 at most.
+_LONGEST: Final = 126
 #: Names that the next device to be plugged in may get.
 _UNSTABLE: Final = re.compile(r"(/dev/)?(tty|cu)(USB|ACM)[0-9]+|(\\\\\.\\)?COM[0-9]+", re.IGNORECASE)
 
@@ -35,9 +39,9 @@ def resolve(port: BenchPort, devices: Sequence[PortInfo]) -> PortInfo:
     if path is not None:
         found = _at_path(path, devices)
         if found is None:
-            raise BenchMatchError(f"{here}: there is no serial device at {path}. {_plugged_in(devices)}")
+            raise BenchMatchError(f"{here}: there is no serial device at {plain(path)}. {_plugged_in(devices)}")
         return found
-    wanted = _wanted(port.match)
+    wanted = keys_of(port.match)
     matching = [device for device in devices if not _differences(wanted, device)]
     if not matching:
         raise BenchMatchError(
@@ -62,7 +66,7 @@ def named_twice(ports: Iterable[BenchPort], devices: Sequence[PortInfo]) -> dict
             continue
         first = found.setdefault(node, port.name)
         if first != port.name:
-            twice[port.name] = f"ports.{port.name}.match: {node} is ports.{first} already"
+            twice[port.name] = f"ports.{port.name}.match: {plain(node)} is ports.{first} already"
     return twice
 
 
@@ -83,22 +87,25 @@ def adapter_key(device: PortInfo) -> str:
     return _node_key(device)
 
 
-def stable_match(device: PortInfo, devices: Sequence[PortInfo]) -> Match:
-    """The most stable properties that no other of `devices` has; the path when there are none."""
-    if device.vid is None:
-        return Match(path=device.device)
-    properties = _properties(device)
+def stable_match(device: PortInfo, devices: Sequence[PortInfo]) -> Match | None:
+    """The most stable properties that no other of `devices` has; the path when there are none.
+
+    Properties that a bench file cannot hold are left out, such as a serial number with control characters; None if that
+    leaves nothing.
+    """
+    properties = {key: value for key, value in _properties(device).items() if _fits_in_a_file(key, value)}
     # A serial number is worth having even where nothing else is plugged in today.
-    for keys in ((), ("interface",), ("location",), ("interface", "location")):
-        wanted = {key: properties[key] for key in ("vid", "pid", "serial_number", *keys) if properties[key] is not None}
+    for keys in ((), ("interface",), ("location",), ("interface", "location")) if device.vid is not None else ():
+        wanted = {key: properties[key] for key in ("vid", "pid", "serial_number", *keys) if key in properties}
         if sum(not _differences(wanted, other) for other in devices) <= 1:
             return Match(**wanted)
-    return Match(path=device.device)
+    return Match(path=device.device) if _fits_in_a_file("path", device.device) else None
 
 
-def stanza(match: Match) -> str:
-    """`match = { vid = 0x0403, pid = 0x6001, serial_number = "FT4XYZ" }`."""
-    return f"match = {{ {_listed(_wanted(match), ' = ')} }}"
+def keys_of(match: Match) -> dict[str, Any]:
+    """What a match says, by key."""
+    keys = ("path", "vid", "pid", "serial_number", "interface", "location")
+    return {key: value for key in keys if (value := getattr(match, key)) is not None}
 
 
 def unstable(port: BenchPort, device: PortInfo, devices: Sequence[PortInfo]) -> str | None:
@@ -108,18 +115,34 @@ def unstable(port: BenchPort, device: PortInfo, devices: Sequence[PortInfo]) -> 
         return None
     better = stable_match(device, devices)
     advice = (
-        f"stable is {stanza(better)}"
-        if better.path is None
-        else "a link in /dev/serial/by-path, or a udev rule, would be stable"
+        "a link in /dev/serial/by-path, or a udev rule, would be stable"
+        if better is None or better.path is not None
+        else f"stable is {_stanza(better)}"
     )
-    return f"ports.{port.name}.match.path: {path} is whichever device was plugged in first; {advice}"
+    return f"ports.{port.name}.match.path: {plain(path)} is whichever device was plugged in first; {advice}"
 
 
 def describe(device: PortInfo) -> str:
     """`/dev/ttyUSB0: vid = 0x0403, pid = 0x6001, serial_number = "FT4XYZ" (FT232R USB UART)`."""
     known = {key: value for key, value in _properties(device).items() if value is not None}
-    text = f"{device.device}: {_listed(known, ' = ') or 'not USB'}"
-    return text if device.description is None else f"{text} ({device.description})"
+    text = f"{plain(device.device)}: {_listed(known, ' = ') or 'not USB'}"
+    return text if device.description is None else f"{text} ({plain(device.description, _LONGEST)})"
+
+
+def _stanza(match: Match) -> str:
+    """Lines to paste, or the same in words where what writes TOML is not installed."""
+    try:
+        from . import _toml
+    except ModuleNotFoundError:
+        return f"a match with {_listed(keys_of(match))}"
+    return _toml.stanza(keys_of(match))
+
+
+def _fits_in_a_file(key: str, value: object) -> bool:
+    problems: list[Problem] = []
+    MATCH.keys[key].check(value, (), problems)
+    # A lone surrogate stands for a byte that is not UTF-8, and TOML has no word for it.
+    return not problems and not (isinstance(value, str) and re.search("[\ud800-\udfff]", value))
 
 
 def _at_path(path: str, devices: Sequence[PortInfo]) -> PortInfo | None:
@@ -140,11 +163,6 @@ def _at_path(path: str, devices: Sequence[PortInfo]) -> PortInfo | None:
 def _node(path: str) -> str:
     # Following links would open a COM port on Windows, whose names do not begin with a slash.
     return os.path.realpath(path) if path.startswith("/") else path
-
-
-def _wanted(match: Match) -> dict[str, Any]:
-    keys = ("path", "vid", "pid", "serial_number", "interface", "location")
-    return {key: value for key in keys if (value := getattr(match, key)) is not None}
 
 
 def _properties(device: PortInfo) -> dict[str, Any]:
@@ -194,7 +212,7 @@ def _near(wanted: Mapping[str, Any], devices: Sequence[PortInfo]) -> str:
     for device in devices if len(wanted) > 1 else ():
         differences = _differences(wanted, device)
         if len(differences) == 1:
-            near.setdefault(differences[0], []).append(device.device)
+            near.setdefault(differences[0], []).append(plain(device.device))
     return "".join(f"Only {key} differs at {', '.join(paths)}. " for key, paths in near.items())
 
 

@@ -57,7 +57,7 @@ def shown(value: object) -> str:
             # Python refuses to print decimal numbers of thousands of digits.
             text = str(value) if abs(value) < 10**_SHOWN else f"{value:#x}"
         case str():
-            text = json.dumps(value, ensure_ascii=not value.isprintable())
+            text = json.dumps(value)
         case dict():
             return "a table"
         case list():
@@ -72,7 +72,8 @@ class Text:
     """A string that is not empty and has no control characters; with `pattern`, one of that form."""
 
     about: str
-    pattern: str = r"[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*"
+    # There is one way only to match it, so that a long string takes no longer than it must.
+    pattern: str = r" *[^\x00-\x20\x7f][^\x00-\x1f\x7f]*"
     expected: str = "a string that is not empty, on one line"
 
     def check(self, value: object, at: At, problems: list[Problem]) -> Any:

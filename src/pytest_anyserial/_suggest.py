@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import string
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -12,10 +11,12 @@ from typing import Final, NamedTuple
 
 from anyserial import Capability, PortInfo, SerialConfig, SerialError, SerialPort
 
+from . import _toml
 from ._bench import BenchLink, BenchPort, SerialBench
 from ._doctor import PURPOSE
 from ._lease import LeaseError, leased
-from ._resolve import BenchMatchError, describe, device_key, resolve, stable_match, stanza
+from ._resolve import BenchMatchError, describe, device_key, keys_of, resolve, stable_match
+from ._text import plain
 from ._wires import Edge, End, Lines, Patience, carry, trace_lines
 
 #: Most pairs of ports are not wired to each other, and each of them costs the whole silence.
@@ -48,22 +49,24 @@ def named(devices: Sequence[PortInfo], bench: SerialBench | None) -> tuple[dict[
 
 def ports_text(ports: Mapping[str, PortInfo], devices: Sequence[PortInfo]) -> str:
     """The stanzas of these ports."""
-    stanzas = (
-        f"# {_comment(describe(device))}\n[ports.{name}]\n{stanza(stable_match(device, devices))}\n"
-        for name, device in ports.items()
-    )
-    return "\n".join(stanzas)
+    return "\n".join(_port_text(name, device, devices) for name, device in ports.items())
+
+
+def _port_text(name: str, device: PortInfo, devices: Sequence[PortInfo]) -> str:
+    match = stable_match(device, devices)
+    about = _toml.comment(describe(device))
+    if match is None:
+        return about + _toml.comment("nothing that a bench file can hold names this device")
+    return about + _toml.port(name, keys_of(match))
 
 
 def links_text(wiring: Wiring) -> str:
     """The stanzas of these links, and the remarks as comments."""
     parts = [
-        f"[links.{link.name}]\nends = {json.dumps(link.ends)}\nkind = {json.dumps(link.kind)}\n"
-        f"wires = {json.dumps(link.wires)}\n"
+        _toml.link(link.name, {"ends": list(link.ends), "kind": link.kind, "wires": list(link.wires)})
         for link in wiring.links
     ]
-    parts += [f"# {_comment(remark)}\n" for remark in wiring.remarks]
-    return "\n".join(parts)
+    return "\n".join([*parts, *map(_toml.comment, wiring.remarks)])
 
 
 def undriven(ports: Iterable[str], bench: SerialBench | None) -> list[str]:
@@ -85,12 +88,16 @@ async def find_wiring(ports: Mapping[str, PortInfo], bench: SerialBench | None) 
                 stack.enter_context(leased([device_key(device)], test=PURPOSE, timeout=0, folder=folder))
                 port = await SerialPort.open(device.device, _CONFIG)
             except (LeaseError, SerialError) as exc:
-                remarks.append(f"{name}: {exc}")
+                remarks.append(f"{name}: {plain(str(exc))}")
                 continue
             ends.append(End(name, await stack.enter_async_context(port)))
-        data = await _trace_data(ends)
+        data = await _trace_data(ends, remarks)
         lined = [end for end in ends if end.port.capabilities.modem_lines is not Capability.UNSUPPORTED]
-        lines = await trace_lines(lined)
+        try:
+            lines = await trace_lines(lined)
+        except SerialError as exc:
+            lines = Lines(frozenset(), frozenset())
+            remarks.append(f"wires of RTS and DTR: {plain(str(exc))}")
     links, oddities = links_of([end.name for end in ends], data, lines)
     return Wiring(links, remarks + oddities)
 
@@ -131,12 +138,23 @@ def _wires_between(a: str, b: str, lines: Lines) -> tuple[str, ...]:
     return tuple(wires)
 
 
-async def _trace_data(ends: Sequence[End]) -> set[tuple[str, str]]:
+async def _trace_data(ends: list[End], remarks: list[str]) -> set[tuple[str, str]]:
+    """Who hears whom; ends that fail meanwhile are taken out of `ends`, with a remark."""
     heard: set[tuple[str, str]] = set()
-    for sender in ends:
+    waiting = list(ends)
+    while waiting:
+        sender = waiting[0]
         token = b"<anyserial %s>" % os.urandom(4).hex().encode()
-        received = await carry(sender, ends, token, patience=_PATIENCE)
+        try:
+            received = await carry(sender, ends, token, patience=_PATIENCE)
+        except SerialError as exc:
+            gone = next((end for end in ends if end.port.path == exc.filename), sender)
+            remarks.append(f"{gone.name}: {plain(str(exc))}")
+            ends.remove(gone)
+            waiting = [end for end in waiting if end is not gone]
+            continue
         heard |= {(sender.name, name) for name, data in received.items() if token in data}
+        waiting.remove(sender)
     return heard
 
 
@@ -145,7 +163,3 @@ def _names() -> Iterator[str]:
     for round_ in itertools.count(1):
         for letter in string.ascii_lowercase:
             yield letter if round_ == 1 else f"{letter}{round_}"
-
-
-def _comment(text: str) -> str:
-    return text.replace("\n", "\n# ")

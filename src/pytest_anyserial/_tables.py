@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 from rich.console import Console
@@ -12,13 +13,14 @@ from rich.text import Text
 
 from ._doctor import Subject
 from ._lease import Lease
+from ._text import plain
 
 _STYLES: Final = {"ok": "green", "warning": "yellow", "problem": "bold red", "skipped": "dim"}
 
 
 def show_subject(subject: Subject) -> None:
     """Print what was found of one port or link."""
-    table = Table(title=Text(subject.name, "bold"), title_justify="left", show_header=False)
+    table = Table(title=Text(plain(subject.name), "bold"), title_justify="left", show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -28,20 +30,22 @@ def show_subject(subject: Subject) -> None:
         if finding.advice:
             text.append(f"\n-> {finding.advice}", "italic")
         table.add_row(Text(finding.verdict, _STYLES[finding.verdict]), Text(finding.check), text)
-    Console().print(table)
+    with _printing() as console:
+        console.print(table)
 
 
 def show_leases(leases: Sequence[Lease], paths: Mapping[str, str]) -> None:
     """Print who holds which device; `paths` are those of the devices that are plugged in, by key."""
     table = Table("device", "path", "", "process", "user", "host", "since", "for")
     for lease in leases:
-        table.add_row(Text(lease.device), Text(paths.get(lease.device, "")), _state(lease), *map(Text, _holder(lease)))
-    console = Console()
-    console.print(table)
-    for lease in leases:
-        if lease.remark:
-            # Not wrapped: it may have a command to copy.
-            console.print(Text(f"{lease.device}: {lease.remark}"), soft_wrap=True)
+        path = Text(plain(paths.get(lease.device, "")))
+        table.add_row(Text(lease.device), path, _state(lease), *map(Text, _holder(lease)))
+    with _printing() as console:
+        console.print(table)
+        for lease in leases:
+            if lease.remark:
+                # Not wrapped: it may have a command to copy.
+                console.print(Text(f"{lease.device}: {lease.remark}"), soft_wrap=True)
 
 
 def _state(lease: Lease) -> Text:
@@ -56,3 +60,13 @@ def _holder(lease: Lease) -> Sequence[str]:
         return ("", "", "", "", "")
     since = datetime.datetime.fromtimestamp(holder.since).astimezone()
     return (str(holder.pid), holder.user, holder.host, f"{since:%Y-%m-%d %H:%M:%S}", holder.test)
+
+
+@contextmanager
+def _printing() -> Generator[Console]:
+    """A console whose output is written at the end, because rich itself ends the program if its reader has gone."""
+    console = Console()
+    with console.capture() as rendered:
+        yield console
+    console.file.write(rendered.get())
+    console.file.flush()

@@ -1,4 +1,4 @@
-"""Bytes for people: plain ASCII, nothing that could disturb a terminal or an XML report."""
+"""Bytes and foreign text for people: plain ASCII, nothing that could disturb a terminal or an XML report."""
 
 from __future__ import annotations
 
@@ -27,8 +27,13 @@ def cut(data: bytes, limit: int | None) -> tuple[bytes, str]:
     return data[:limit], f"... {count(len(data) - limit, 'more byte')}"
 
 
-def plain(text: str) -> str:
-    """`text` with everything but printable ASCII escaped, as it came from a device, a path or another library."""
+def plain(text: str, limit: int | None = None) -> str:
+    """`text` with everything but printable ASCII escaped, as it came from a device, a path or another library.
+
+    A text that is longer than `limit` characters is cut.
+    """
+    if limit is not None and len(text) > limit:
+        return f"{plain(text[:limit])}..."
     return "".join(char if " " <= char <= "~" else char.encode("unicode_escape").decode() for char in text)
 
 
@@ -45,3 +50,8 @@ def encodable(text: str) -> str:
 def _prints(char: str) -> bool:
     category = unicodedata.category(char)
     return char == "\n" or not (category.startswith("C") or category in ("Zl", "Zp"))
+
+
+def plain_lines(text: str) -> str:
+    """As `plain`, but line feeds are kept: for a text of several lines of which parts came from elsewhere."""
+    return "\n".join(map(plain, text.split("\n")))

@@ -7,9 +7,11 @@ a loopback plug, given once.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import statistics
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 import anyio
@@ -17,13 +19,14 @@ import anyio
 from anyserial import (
     Capability,
     LineErrors,
+    SerialError,
     SerialPort,
     UnsupportedConfigurationError,
     UnsupportedFeatureError,
 )
 
 from ._finding import Finding, ok, problem, skipped, warning
-from ._text import count
+from ._text import count, plain
 
 #: Rates of the ladder; what the link declares as its highest comes on top.
 LADDER: Final = (9600, 19200, 38400, 57600, 115_200, 230_400, 460_800, 921_600, 1_500_000, 2_000_000, 3_000_000)
@@ -34,6 +37,8 @@ _ROUND_TRIPS: Final = 20
 _SLOW_ROUND_TRIP: Final = 0.008
 _OUTPUTS: Final = ("rts", "dtr")
 _INPUTS: Final = ("cts", "dsr", "cd")
+#: How often the usual time of a transfer may pass while bytes trickle in.
+_LONGEST_TRANSFER: Final = 5
 #: Of each wire between lines the output, and the input that it must reach.
 _LINES: Final = {"rts-cts": ("rts", "cts"), "dtr-dsr": ("dtr", "dsr")}
 
@@ -81,25 +86,46 @@ class Lines(NamedTuple):
 async def carry(
     sender: End, listeners: Sequence[End], data: bytes, *, to: End | None = None, patience: Patience = _PATIENCE
 ) -> dict[str, bytes]:
-    """Send `data` and return what each listener hears: until `to` has heard as much, or all have been silent."""
+    """Send `data` and return what each listener hears: until `to` has heard as much, or all have been silent.
+
+    A device that never stops talking is heard for a while, and of what it says not much is kept.
+
+    Raises:
+        SerialError: A port failed meanwhile.
+    """
     heard = {end.name: bytearray() for end in listeners}
+    errors: list[SerialError] = []
     for end in listeners:
         await end.port.reset_input_buffer()
 
     async def listen(end: End) -> None:
         while True:
-            heard[end.name] += await end.port.receive()
+            received = await end.port.receive()
+            if len(heard[end.name]) < len(data):
+                heard[end.name] += received
             if len(heard[end.name]) < len(data):
                 # A slow machine is no reason to give up.
-                scope.deadline = anyio.current_time() + patience.silence
+                scope.deadline = min(limit, anyio.current_time() + patience.silence)
             elif end == to:
                 scope.cancel()
 
-    with anyio.move_on_after(patience.silence + 12 * len(data) / sender.port.config.baudrate) as scope:
+    async def attempt(step: Callable[[], Awaitable[None]]) -> None:
+        # A task group would wrap the error.
+        try:
+            await step()
+        except SerialError as exc:
+            errors.append(exc)
+            scope.cancel()
+
+    usual = patience.silence + 12 * len(data) / sender.port.config.baudrate
+    limit = anyio.current_time() + _LONGEST_TRANSFER * usual
+    with anyio.move_on_after(usual) as scope:
         async with anyio.create_task_group() as group:
             for end in listeners:
-                group.start_soon(listen, end)
-            await sender.port.send(data)
+                group.start_soon(attempt, functools.partial(listen, end))
+            await attempt(functools.partial(sender.port.send, data))
+    if errors:
+        raise errors[0]
     return {name: bytes(received) for name, received in heard.items()}
 
 
@@ -156,7 +182,9 @@ async def trace_lines(
     finally:
         with anyio.CancelScope(shield=True):
             for end, line in moving:
-                await _drive(end, line, getattr(before[end.name], line))
+                # One that is gone keeps no other from being as before.
+                with suppress(SerialError):
+                    await _drive(end, line, getattr(before[end.name], line))
     return Lines(frozenset(edges), frozenset(off))
 
 
@@ -237,7 +265,8 @@ async def check_rates(ends: Sequence[End], highest: int | None, *, patience: Pat
     finally:
         with anyio.CancelScope(shield=True):
             for end, config in configs:
-                await end.port.configure(config)
+                with suppress(SerialError):
+                    await end.port.configure(config)
             await anyio.sleep(patience.settle)
     declared = "" if highest is not None else " (no max_baudrate is declared)"
     return [ok("rates", f"{passed[0]} to {passed[-1]} baud without errors{declared}")]
@@ -248,7 +277,7 @@ async def _trouble_at(rate: int, ends: Sequence[End], patience: Patience) -> str
         for end in ends:
             await end.port.configure(end.port.config.with_changes(baudrate=rate))
     except UnsupportedConfigurationError as exc:
-        return f"the driver refuses: {exc}"
+        return f"the driver refuses: {plain(str(exc))}"
     # An adapter that changes its rate may still make a byte of what was on the line.
     await anyio.sleep(patience.settle)
     data = _EVERY_BYTE * min(16, max(1, rate // 25_600))

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from anyserial import FlowControl, Parity, RS485Config, SerialConfig
 from pytest_anyserial import BenchLink, BenchPort
-from pytest_anyserial._bench import BenchFileError, Match, Power, load
+from pytest_anyserial._bench import BenchFileError, Match, Power, load, parse
 from pytest_anyserial._bench_schema import json_schema
 
 FULL = """
@@ -360,10 +362,97 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     assert str(caught.value) == f"{missing}: there is no such file; {hint}"
     with pytest.raises(BenchFileError, match=f"^{tmp_path}: cannot be read: "):
         load(tmp_path)
-    assert problems(tmp_path, b"schema = 1 # \xff") == ["hil.toml: is not UTF-8 text: invalid start byte at byte 13"]
-    (text,) = problems(tmp_path, "schema = 1\nports.a.match.path = /dev/ttyS0")
-    assert text == "hil.toml: is not TOML: Invalid value (at line 2, column 22)"
+    assert problems(tmp_path, b"schema = 1 # \xff") == [
+        "hil.toml: is not UTF-8 text: invalid start byte at byte 13; save it as UTF-8"
+    ]
+    assert problems(tmp_path, "schema = 1\nschema = 1\n") == [
+        "hil.toml: is not TOML: Cannot overwrite a value (at line 2, column 11)"
+    ]
     assert problems(tmp_path, "a = " + "[" * 5000) == ["hil.toml: is not TOML that can be read: nested too deeply"]
+
+
+#: A whole file with one careless line, and what to write instead.
+CARELESS = [
+    ("match = { vid = 0403, pid = 0x6001 }", ["vid = 0403 is not TOML: write vid = 0x0403"]),
+    (
+        "match = { vid = 10c4, pid = ea60 }",
+        ["vid = 10c4 is not TOML: write vid = 0x10c4", "pid = ea60 is not TOML: write pid = 0xea60"],
+    ),
+    ("match.vid=0403", ["match.vid = 0403 is not TOML: write match.vid = 0x0403"]),
+    (
+        "match.serial_number = FT4XYZ",
+        ['match.serial_number = FT4XYZ is not TOML: write match.serial_number = "FT4XYZ"'],
+    ),
+    ("match.path = /dev/ttyS0", ['match.path = /dev/ttyS0 is not TOML: write match.path = "/dev/ttyS0"']),
+    ("open.low_latency = True", ["open.low_latency = True is not TOML: write open.low_latency = true"]),
+]
+
+
+@pytest.mark.parametrize(("line", "expected"), CARELESS, ids=[line for line, _ in CARELESS])
+def test_a_careless_value_gets_what_to_write(tmp_path: Path, line: str, expected: list[str]) -> None:
+    """H-01, H-02: as it stands in `lsusb`, in Python, or without quotation marks."""
+    found = problems(tmp_path, f"schema = 1\n[ports.a]\n{line}\n")
+    assert found == [f"hil.toml: line 3: {text}" for text in expected]
+
+
+def test_a_backslash_in_double_quotes_gets_a_hint(tmp_path: Path) -> None:
+    """H-01: as in names of Windows devices."""
+    (text,) = problems(tmp_path, 'schema = 1\nports.a.match.path = "\\\\.\\COM3"')
+    assert text.startswith("hil.toml: is not TOML: ")
+    assert text.endswith(r"; in single quotes a backslash is one: '\\.\COM3'")
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["no mark", "byte order mark"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["LF", "CRLF"])
+def test_files_of_windows_editors_are_read(tmp_path: Path, mark: bytes, end: str) -> None:
+    """H-01: a byte order mark is no part of the text, nor is the kind of line ends."""
+    text = end.join(["schema = 1", "[ports.a]", 'match = { path = "/dev/ttyS4" }', ""])
+    assert list(load(file(tmp_path, mark + text.encode())).ports) == ["a"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf_16_is_named(tmp_path: Path, encoding: str) -> None:
+    """H-01: what `>` of a Windows PowerShell writes."""
+    text = "\ufeffschema = 1".encode(encoding)
+    assert problems(tmp_path, text) == ["hil.toml: is UTF-16 text: save it as UTF-8"]
+
+
+@pytest.mark.parametrize("comment", ["vid = 5_", "pid = 1__0", "vid = " + "9" * 5000, "the old vid = 403"])
+def test_comments_are_not_looked_at(tmp_path: Path, comment: str) -> None:
+    """H-02: 0x0193 is meant, whatever a comment says."""
+    text = f"schema = 1\n[ports.a] # {comment}\nmatch = {{ vid = 0x193, serial_number = 'A#1' }} # {comment}\n"
+    assert load(file(tmp_path, text)).ports["a"].match == Match(vid=0x193, serial_number="A#1")
+
+
+def test_a_decimal_id_behind_a_number_sign_in_a_string(tmp_path: Path) -> None:
+    """H-02: that is no comment."""
+    (text,) = problems(tmp_path, match('serial_number = "A#1", vid = 4_03'))
+    assert text.startswith("hil.toml: ports.a.match.vid: 403 in decimal is 0x0193: did you mean 0x403?")
+
+
+def test_numbers_and_files_without_end(tmp_path: Path) -> None:
+    """H-01: neither takes long, and neither is a traceback."""
+    digits = problems(tmp_path, port(PATH + f"max_baudrate = {'9' * 5000}"))
+    assert digits == ["hil.toml: is not TOML that can be read: a number in it has thousands of digits"]
+    (text,) = problems(tmp_path, b"#" * 2_000_000)
+    assert text.startswith("hil.toml: is larger than 1024 KiB, so it is no bench file; ")
+    # Half a million letters and a control character, each of which could end a string that is not blank.
+    (text,) = problems(tmp_path, f'schema = 1\nports.a.{PATH}bench.name = "{"a" * 500_000}\\u0001"')
+    assert text.startswith(f'hil.toml: bench.name: {TEXT} "aaa')
+
+
+@given(st.text())
+def test_problems_are_plain_text(text: str) -> None:
+    """H-01: whatever a file holds, no terminal obeys it."""
+    words = text.encode(errors="replace").decode()
+    data: dict[str, Any] = {
+        "schema": 1,
+        words: words,
+        "ports": {words: {"match": {words: words}}, "a": {"lacks": [words]}},
+    }
+    with pytest.raises(BenchFileError) as caught:
+        parse(data, Path(f"x{words.replace('/', '')}"))
+    assert all(" " <= char <= "~" for problem in caught.value.problems for char in problem)
 
 
 PAGES = Path(__file__).resolve().parents[2] / "docs"

@@ -7,22 +7,22 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
-from anyserial import open_serial_port, sync
-from anyserial.testing import PtyPair, pty_pair
+from anyserial import PortInfo, open_serial_port, sync
+from anyserial.testing import FaultEvent, FaultPlan, PtyPair, pty_pair
 from pytest_anyserial.__main__ import main
 from pytest_anyserial._bench import BenchLink, BenchPort, Match
 from pytest_anyserial._doctor import check_link, link_config
 from pytest_anyserial._finding import Verdict
 from pytest_anyserial._lease import leased
 
-from .cables import QUICK, cable
+from .cables import QUICK, cable, lost
 
 if sys.platform == "win32":
     pytest.skip("needs pseudo terminals", allow_module_level=True)
@@ -54,9 +54,11 @@ class Bench:
         text = self.file.read_text(encoding="utf-8")
         self.file.write_text(text.replace(self.ptys.path_b, path), encoding="utf-8")
 
-    def doctor(self) -> tuple[int, dict[str, dict[str, dict[str, Any]]]]:
+    def doctor(
+        self, look: Callable[[], Awaitable[list[PortInfo]]] | None = None
+    ) -> tuple[int, dict[str, dict[str, dict[str, Any]]]]:
         """The exit status, and the findings by subject and check, of one each the worst."""
-        status = main(["doctor", str(self.file), "--json"])
+        status = main(["doctor", str(self.file), "--json"], look=look)
         answer = json.loads(self.capsys.readouterr().out)
         assert answer["well"] is (status == 0)
         worst = {"problem": 0, "warning": 1, "skipped": 2, "ok": 3}
@@ -130,6 +132,24 @@ def test_a_port_that_is_not_there(bench: Bench) -> None:
     assert "there is no serial device at" in subjects["ports.a"]["device"]["text"]
     assert subjects["ports.b"]["open"]["verdict"] == "ok"
     assert subjects["links.null"]["wires"]["text"] == "ports.a cannot be used"
+
+
+def test_a_device_without_a_node_is_a_finding(bench: Bench) -> None:
+    """H-21: a container sees the devices of its host, and has nodes for those that it was given."""
+    bench.move_b("gone")
+    bench.file.write_text(bench.file.read_text("utf-8").replace("path = 'gone'", "vid = 0x0403"), "utf-8")
+
+    async def look() -> list[PortInfo]:
+        return [PortInfo(device="/dev/ttyUSB-none", vid=0x0403, pid=0x6001, location="1-4")]
+
+    status, subjects = bench.doctor(look)
+    assert status == 1
+    assert subjects["ports.b"]["node"]["text"] == (
+        "/dev/ttyUSB-none does not exist, although the system lists the device"
+    )
+    assert "a container needs it passed in" in subjects["ports.b"]["node"]["advice"]
+    assert subjects["ports.a"]["open"]["verdict"] == "ok"
+    assert subjects["links.null"]["wires"]["text"] == "ports.b cannot be used"
 
 
 def test_a_port_that_cannot_be_set_up(bench: Bench) -> None:
@@ -271,6 +291,39 @@ def test_tables_name_the_extra_that_they_need(bench: Bench, command: str) -> Non
     assert "there is no such file" in "".join((run("--json").stdout, run("--json").stderr))
 
 
+@pytest.mark.parametrize("command", [["schema"], ["doctor"], ["doctor", "--json"]], ids=" ".join)
+def test_a_reader_that_has_gone_is_no_traceback(bench: Bench, command: list[str]) -> None:
+    """H-21: as in `doctor | head -1`; the exit status is that of a program which SIGPIPE has ended."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest_anyserial", *command],
+            cwd=bench.folder,
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_an_interrupt_is_no_traceback(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    """H-20: Ctrl-C at a question; the exit status is that of a program which SIGINT has ended."""
+
+    def ask(question: str) -> bool:
+        raise KeyboardInterrupt
+
+    async def look() -> list[PortInfo]:
+        return [PortInfo(device="/dev/ttyUSB-none", vid=0x0403, pid=0x6001, location="1-4")]
+
+    assert main(["suggest", "--wiring"], ask=ask, look=look) == 130
+    assert capsys.readouterr() == ("", "")
+
+
 def test_it_is_a_command(tmp_path: Path) -> None:
     """H-20, H-21, H-22: `python -m pytest_anyserial` lists what there is."""
     done = subprocess.run(
@@ -303,6 +356,50 @@ async def test_a_link_with_all_its_wires() -> None:
             ("rates", Verdict.OK),
         ]
         assert findings[-2].text == "9600 to 19200 baud without errors"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("rate", [115_200, 19_200])
+@pytest.mark.parametrize("end", [0, 1])
+async def test_a_port_that_vanishes_is_a_finding(rate: int, end: int) -> None:
+    """H-21: what was found before stays, and the other port is left as it was."""
+    link = BenchLink(name="x", ends=("a", "b"), kind="null-modem", wires=("tx-rx", "rts-cts"))
+
+    def plan_at(now: int) -> FaultPlan:
+        gone = FaultEvent(action="disconnect", direction="write", at_byte=100)
+        return FaultPlan(schedule=[gone] if now == rate else [])
+
+    async with cable() as made:
+        backend, other = (made.a, made.b)[end], made.ends[1 - end].port
+        backend.plan_at, backend.faults = plan_at, plan_at(115_200)
+        config, lines = other.config, await other.control_lines()
+        findings = await check_link(link, [port("a"), port("b")], made.ends, patience=QUICK)
+        assert (other.config, await other.control_lines()) == (config, lines)
+    problems = [finding for finding in findings if finding.verdict is Verdict.PROBLEM]
+    assert [finding.check for finding in problems] == ["wires"]
+    assert findings[-1] == problems[0]
+    assert {finding.check for finding in findings} == (
+        {"wires"} if rate == 115_200 else {"tx-rx", "rts-cts", "dtr-dsr", "break", "wires"}
+    )
+
+
+@pytest.mark.anyio
+async def test_a_device_that_trickles_ends_the_examination() -> None:
+    """H-21: a byte now and then keeps no transfer alive for long."""
+    link = BenchLink(name="x", ends=("a", "b"), kind="null-modem")
+    async with cable() as made, anyio.create_task_group() as group:
+
+        async def trickle() -> None:
+            while True:
+                await made.ends[1].port.send(b"x")
+                await anyio.sleep(0.1)
+
+        made.a.faults = lost()
+        group.start_soon(trickle)
+        with anyio.fail_after(20):
+            findings = await check_link(link, [port("a"), port("b")], made.ends, patience=QUICK)
+        group.cancel_scope.cancel()
+    assert findings[-1].text == "nothing gets through"
 
 
 @pytest.mark.anyio

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import os
+import subprocess
 import sys
+import threading
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,21 +55,91 @@ def test_stanzas_to_paste() -> None:
     assert remarks == []
     assert text == (
         "schema = 1\n"
-        '# /dev/ttyUSB0: vid = 0x0403, pid = 0x6001, serial_number = "A \\"1\\"", location = "1-1" (FT232R USB UART\n'
-        "# of bob)\n"
+        '# /dev/ttyUSB0: vid = 0x0403, pid = 0x6001, serial_number = "A \\"1\\"", location = "1-1" (FT232R USB UART'
+        "\\nof bob)\n"
         "[ports.a]\n"
-        'match = { vid = 0x0403, pid = 0x6001, serial_number = "A \\"1\\"" }\n'
+        'match = {vid = 0x0403, pid = 0x6001, serial_number = "A \\"1\\""}\n'
         "\n"
         '# /dev/ttyUSB1: vid = 0x1a86, pid = 0x7523, interface = 0, location = "1-2"\n'
         "[ports.b]\n"
-        "match = { vid = 0x1a86, pid = 0x7523 }\n"
+        "match = {vid = 0x1a86, pid = 0x7523}\n"
         "\n"
         "# /dev/ttyS0: not USB\n"
         "[ports.c]\n"
-        'match = { path = "/dev/ttyS0" }\n'
+        'match = {path = "/dev/ttyS0"}\n'
     )
     bench = parse(read(text), Path("hil.toml"))
     assert [resolve(port, DEVICES) for port in bench.ports.values()] == DEVICES
+
+
+#: Of a USB device any string may be anything, also what is no text.
+STRINGS = st.one_of(
+    st.none(), st.text(min_size=1), st.text(st.characters(categories=["Cc", "Cf", "Cs", "Lu"]), min_size=1)
+)
+
+
+@given(
+    st.lists(
+        st.builds(
+            PortInfo,
+            device=st.binary().map(lambda name: f"/dev/ttyX{os.fsdecode(name.translate(None, b'/' + bytes(1)))}"),
+            vid=st.sampled_from([None, 0x0403, 0x1A86]),
+            pid=st.sampled_from([0x6001, 0x7523]),
+            serial_number=STRINGS,
+            location=STRINGS,
+            interface_number=st.sampled_from([None, 0, 1]),
+            description=STRINGS,
+        ),
+        max_size=4,
+        unique_by=lambda device: device.device,
+    )
+)
+def test_what_is_printed_names_what_was_found(devices: list[PortInfo]) -> None:
+    """H-20, H-03: the file can be read, and each port in it is the device above which it stands."""
+    ports, _ = named(devices, None)
+    text = "schema = 1\nports.rest.match.vid = 0x1\n" + ports_text(ports, devices)
+    assert all(char == "\n" or " " <= char <= "~" for char in text)
+    bench = parse(read(text), Path("hil.toml"))
+    for name, device in ports.items():
+        if name in bench.ports:
+            assert resolve(bench.ports[name], devices) == device
+        else:
+            # Its path has a character that no file may hold, and nothing else tells it from the others.
+            assert "# nothing that a bench file can hold names this device" in text
+            assert not device.device.isprintable()
+
+
+@given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1).filter(str.strip))
+def test_a_serial_number_is_written_as_it_is(number: str) -> None:
+    """H-20: quotes, backslashes, letters of any script, and whatever its length."""
+    device = PortInfo(device="/dev/ttyUSB0", vid=0x0403, pid=0x6001, serial_number=number)
+    (match,) = (port["match"] for port in read(ports_text({"a": device}, [device]))["ports"].values())
+    assert match == {"vid": 0x0403, "pid": 0x6001, "serial_number": number}
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp437", "utf-8"])
+def test_a_file_is_the_same_in_every_locale(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """H-20: what `suggest > hil.toml` writes is UTF-8."""
+    number = "M\xfcller \u2603 \U0001f600"
+    device = PortInfo(device="/dev/ttyUSB0", vid=0x0403, pid=0x6001, serial_number=number, description=number)
+
+    async def look() -> list[PortInfo]:
+        return [device]
+
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding))
+    assert main(["suggest"], look=look) == 0
+    assert tomllib.loads(written.getvalue().decode("utf-8"))["ports"]["a"]["match"]["serial_number"] == number
+
+
+def test_suggest_names_the_extra_that_it_needs(tmp_path: Path) -> None:
+    """H-20: one library writes TOML."""
+    code = "import sys; sys.modules['tomlkit'] = None; from pytest_anyserial.__main__ import main; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "suggest"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stderr == "suggest needs tomlkit: pip install 'pytest-anyserial[bench]'\n"
+    assert (done.returncode, done.stdout) == (2, "")
 
 
 def test_names_that_a_file_has_are_kept() -> None:
@@ -190,6 +263,41 @@ def test_a_port_that_cannot_be_used_is_a_remark(
     assert list(read(out)["links"]) == ["w-x"]
     assert "# null: " in out
     assert "not a serial device" in out
+
+
+@pytest.mark.parametrize("name", ["v", "z"])
+def test_a_port_that_vanishes_is_a_remark(
+    tmp_path: Path, ptys: tuple[PtyPair, PtyPair], capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """H-20: when it is sent to, before or after the others; their links are found all the same."""
+    controller, inside = os.openpty()
+
+    def vanish() -> None:
+        with os.fdopen(controller, "rb", buffering=0) as far_end:
+            assert b"anyserial" in far_end.read(64)
+
+    file = tmp_path / "hil.toml"
+    paths = {"w": ptys[0].path_a, "x": ptys[0].path_b, name: os.ttyname(inside)}
+    file.write_text(
+        "schema = 1\nbench.lease_dir = 'leases'\n"
+        + "".join(f"ports.{port}.match.path = '{paths[port]}'\n" for port in sorted(paths)),
+        encoding="utf-8",
+    )
+    thread = threading.Thread(target=vanish)
+    thread.start()
+    try:
+        assert main(["suggest", "--wiring", str(file)], look=nothing_more) == 0
+    finally:
+        os.close(inside)
+        thread.join(10)
+    out = capsys.readouterr().out
+    assert list(read(out)["links"]) == ["w-x"]
+    assert f"# {name}: {paths[name]}: " in out
+
+
+async def nothing_more() -> list[PortInfo]:
+    """Only what the file names by its path."""
+    return []
 
 
 def test_nothing_is_sent_to_a_device_unasked(

@@ -129,7 +129,7 @@ async def test_a_far_end_that_never_stops_talking() -> None:
 
         group.start_soon(talk)
         heard = await carry(made.ends[0], made.ends, b"?", patience=QUICK)
-        assert len(heard["a"]) > 600
+        assert heard["a"].startswith(b"noise ")
         assert heard["b"] == b"?"
         group.cancel_scope.cancel()
 
