@@ -18,7 +18,7 @@ import anyio
 import pytest
 
 from anyserial import SerialClosedError, SerialConfig, SerialPort, open_serial_port, sync
-from anyserial._tty import TtyBackend, open_tty
+from anyserial._tty import open_tty
 from anyserial._tty_linux import LinuxFacts
 from anyserial.testing import PtyPair, mock_pair, pty_pair, serial_port_pair
 
@@ -233,8 +233,6 @@ def end(held: Held) -> None:
         if isinstance(thing, SerialPort):
             thing._abort()
         elif isinstance(thing, contextlib.ExitStack):
-            thing.close()
-        elif isinstance(thing, TtyBackend):
             thing.close()
 
 

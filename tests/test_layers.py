@@ -17,15 +17,15 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # From the bottom up; a module imports from the rows below its own.
 LEVELS = (
-    "exceptions _buffers",
+    "exceptions _buffers _fork",
     "_values",
     "config",
     "capabilities",
-    "_backend _policy _pty _readiness _termios _nodes _port_info",
+    "_backend _policy _pty _readiness _termios _nodes _port_info _closing",
     "_fault_events _clock _signal _wire",
     "_fault_schedule",
     "_fault_plan",
-    "_cable _fd _closing _tty_posix _linux_low_latency _linux_rs485 _settings _iocp _win32",
+    "_cable _fd _tty_posix _linux_low_latency _linux_rs485 _settings _iocp _win32",
     "_tty_linux _tty_darwin _tty_bsd",
     "_tty _windows _mock _discovery_linux _discovery_darwin _discovery_bsd _discovery_udev _discovery_windows",
     "_platform",

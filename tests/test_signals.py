@@ -225,9 +225,7 @@ def test_an_interrupted_send_counts_every_byte(
 
 
 @pytest.mark.parametrize("name", [*RECEIVE, "receive_into"])
-def test_an_interrupted_blocking_receive_loses_no_byte(
-    ptys: PtyPair, interruptions: Interruptions, name: str
-) -> None:
+def test_an_interrupted_blocking_receive_loses_no_byte(ptys: PtyPair, interruptions: Interruptions, name: str) -> None:
     """L-152, L-149: each byte comes out once, and neither a later call nor a close finds the port busy."""
     got = bytearray()
     with sync.open_serial_port(ptys.path_a) as port:

@@ -16,6 +16,7 @@ from ._values import ControlLines, LineErrors, ModemLines, SerialStats
 from .capabilities import SerialCapabilities
 from .config import SerialConfig
 
+
 @runtime_checkable
 class Backend(Protocol):
     """Everything a port needs from a device. All methods raise `OSError` when the device or the kernel refuses."""

@@ -1,4 +1,4 @@
-"""The one way around a backend call: refuse a closed port, let one user in at a time, turn OS errors into ours.
+"""The one way around a backend call: refuse a closed port, let one user in at a time, translate errors of the OS.
 
 A guard is a dict with one key while nothing is inside. `del guard[0]` takes it and `guard[0] = None` gives it back: each
 is one instruction and no call, so no other thread, and no signal handler that raises, can come between it and the `try`
@@ -79,9 +79,7 @@ class Call:
 
     __slots__ = ("_action", "_context", "guard", "state")
 
-    def __init__(
-        self, state: PortState, context: ErrorContext, guard: Guard | None = None, action: str = ""
-    ) -> None:
+    def __init__(self, state: PortState, context: ErrorContext, guard: Guard | None = None, action: str = "") -> None:
         self.state = state
         self._context: ErrorContext = context
         self.guard: Guard = {0: None} if guard is None else guard

@@ -19,6 +19,7 @@ from ._fork import forgotten_in_child
 from ._readiness import WOKEN, Descriptor, Watch, notify_closing, running_loop
 from ._readiness import watch as make_watch
 
+
 class FdBackend:
     """The byte path of every backend that has a descriptor.
 
@@ -170,7 +171,7 @@ class FdBackend:
         return len(self._held)
 
     def read_behind(self, view: memoryview, held: int) -> int:
-        """Add to the first `held` bytes of `view`, which were held, what the kernel has now; returns how many in all."""
+        """Add what the kernel has now to the first `held` bytes of `view`, which were held; returns how many in all."""
         if held == len(view) or self._held:
             return held
         try:
@@ -184,7 +185,7 @@ class FdBackend:
         self._held.clear()
 
     def detach(self, close: Callable[[int], None]) -> bool:
-        """Take the descriptor away from the port: wake every waiter, have its loop forget it, then call `close` with it.
+        """Take the descriptor away from the port: wake each waiter, have its loop forget it, then call `close` with it.
 
         `close` is called exactly once: before this returns, or in the next turn of a loop that runs on another thread.
         False if the descriptor has been taken away before.

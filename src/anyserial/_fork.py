@@ -2,8 +2,8 @@
 
 A child has copies of the parent's descriptors, but shares what is behind them: the open device with its lock and its
 queues, an epoll set, a pseudo-terminal's controller. Its threads are gone, and locks that they held stay locked. So in
-the child each object lets go of its copy with a bare `close(2)`, takes fresh locks, and is closed for its users; nothing
-is flushed, unlocked, restored, woken or waited for.
+the child each object lets go of its copy with a bare `close(2)`, takes fresh locks, and is closed for its users.
+Nothing is flushed, unlocked, restored, woken or waited for.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import threading
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
@@ -13,7 +14,7 @@ from ._cable import End
 from ._clock import Clock
 from ._fault_plan import FaultPlan, os_error
 from ._mock import MockBackend
-from ._opening import published
+from ._opening import path_text, published
 from .config import SerialConfig
 
 _Side = Literal[0, 1]
@@ -122,7 +123,11 @@ class _PairedBackend(MockBackend):
 
 @contextmanager
 def mock_pair(
-    *, path_a: str = "/dev/mockA", path_b: str = "/dev/mockB", paced: bool = False, clock: Clock | None = None
+    *,
+    path_a: str | os.PathLike[str] = "/dev/mockA",
+    path_b: str | os.PathLike[str] = "/dev/mockB",
+    paced: bool = False,
+    clock: Clock | None = None,
 ) -> Generator[MockPair]:
     """A fresh in-memory pair for the length of a `with` block, for sync and async code; see `MockBackend.pair`.
 
@@ -135,6 +140,7 @@ def mock_pair(
     ends = End.pair(paced=paced, clock=clock)
     for end in ends:
         end.rest()
+    path_a, path_b = path_text(path_a), path_text(path_b)
     pair = MockPair(path_a, path_b, ends)
     with ExitStack() as stack:
         stack.callback(pair._end)

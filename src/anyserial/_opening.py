@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import os
 import sys
 import traceback
 import weakref
@@ -16,7 +18,7 @@ from ._calls import PortState
 from ._platform import open_backend
 from ._readiness import checkpoint
 from .config import SerialConfig
-from .exceptions import errno_to_exception
+from .exceptions import PortNotFoundError, errno_to_exception
 
 #: Frames that are kept of who opened a port.
 _FRAMES: Final = 16
@@ -95,6 +97,8 @@ def published(path: str, opener: Callable[[SerialConfig], Backend]) -> Generator
 
 async def open_device(path: str, config: SerialConfig) -> Backend:
     """Open the device at `path` and apply `config`."""
+    if "\0" in path:
+        raise PortNotFoundError(errno.ENOENT, "no path has a NUL character in it", path)
     opener = _published.get(path)
     if opener is None:
         return await open_backend(path, config)
@@ -103,6 +107,15 @@ async def open_device(path: str, config: SerialConfig) -> Backend:
         return opener(config)
     except OSError as exc:
         raise errno_to_exception(exc, context="open", path=path) from exc
+
+
+def path_text(path: str | os.PathLike[str]) -> str:
+    """A path as text, whichever way it was given.
+
+    Raises:
+        TypeError: It is no path.
+    """
+    return os.fsdecode(path)
 
 
 def note_opened(port: _Port, state: PortState) -> None:

@@ -216,7 +216,6 @@ class _PtyPair:
         self._wire = wire
         _relay.add(wire)
 
-
     def remove(self) -> None:
         """At the end of the pair."""
         self.unplug()

@@ -44,6 +44,9 @@ _Keep: TypeAlias = Callable[[memoryview], None]
 
 _NO_VIEW: Final = memoryview(b"")
 
+# Looked up here: AnyIO imports it when it is first asked for, which may be at the end of the interpreter.
+_notify_closing: Final = anyio.notify_closing
+
 # A registration that reports what nobody waits for is dropped after so many times. A few are normal in a dialogue: the
 # answer arrives while its reader is on its way.
 _PATIENCE: Final = 3
@@ -119,7 +122,7 @@ class Watch(Protocol):
         ...
 
     def detach(self, descriptor: Descriptor) -> None:
-        """Wake the waits, forget the descriptor and close it: here, or in the next turn of a loop that runs elsewhere."""
+        """Wake the waits, forget the descriptor, close it: here, or in the next turn of a loop that runs elsewhere."""
         ...
 
     def forget(self) -> None:
@@ -443,7 +446,7 @@ def notify_closing(fd: int) -> None:
     """Wake waits made through AnyIO: a user may have waited on the port's descriptor."""
     # RuntimeError: no loop runs in this thread, so nobody waits in it.
     with contextlib.suppress(RuntimeError):
-        anyio.notify_closing(fd)
+        _notify_closing(fd)
 
 
 def _no_callback() -> None:

@@ -143,7 +143,7 @@ class Settings:
         )
 
     def wait_for_data(self) -> bool:
-        """Let reads find nothing rather than an end of file again, if another program has changed that; false if not."""
+        """If another program has changed that, let reads find nothing again in place of an end of file; else false."""
         line = self._facts.get_line(self._fd)
         characters = list(line.control_chars)
         if not line.lflag & termios.ICANON and characters[termios.VMIN] > 0:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import logging
 import math
+import os
 import warnings
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -26,7 +27,7 @@ from ._calls import Call, Guard, PortState
 from ._closing import Closer
 from ._fd import FdBackend
 from ._fork import forgotten_in_child
-from ._opening import note_opened, open_device
+from ._opening import note_opened, open_device, path_text
 from ._platform import os_errors
 from ._readiness import checkpoint, checkpoint_if_cancelled, give_way, scope_is_cancelled
 from ._values import ControlLines, LineErrors, ModemLines, PortInfo, SerialStats
@@ -99,7 +100,9 @@ class SerialPort(ByteStream):
         forgotten_in_child(self)
 
     @classmethod
-    async def open(cls, path: str, /, config: SerialConfig | None = None, **config_fields: Any) -> Self:
+    async def open(
+        cls, path: str | os.PathLike[str], /, config: SerialConfig | None = None, **config_fields: Any
+    ) -> Self:
         """Open `path` with a config, or with the fields of one.
 
         Raises:
@@ -113,13 +116,15 @@ class SerialPort(ByteStream):
         return port
 
     @classmethod
-    async def _connect(cls, path: str, config: SerialConfig | None, config_fields: Mapping[str, Any]) -> Self:
+    async def _connect(
+        cls, path: str | os.PathLike[str], config: SerialConfig | None, config_fields: Mapping[str, Any]
+    ) -> Self:
         """As `open`; whom the port is for is the caller's business."""
         if config is not None and config_fields:
             raise ValueError("give either a config or config fields, not both")
         settings = SerialConfig(**config_fields) if config is None else config
-        backend = await open_device(path, settings)
-        _log_open.debug("%s: open at %d baud", path, settings.baudrate)
+        backend = await open_device(path_text(path), settings)
+        _log_open.debug("%s: open at %d baud", backend.path, settings.baudrate)
         return cls(backend, settings, port_info=getattr(backend, "port_info", None))
 
     # Properties
@@ -354,6 +359,7 @@ class SerialPort(ByteStream):
         Where only a blocking call can tell, a thread makes it; cancelling this leaves the thread behind, and a close
         then discards what is left so that it ends.
         """
+
         async def wait() -> None:
             await self._wait_for_queue()
             self._state.require_open()
@@ -400,6 +406,7 @@ class SerialPort(ByteStream):
         """
         if not (math.isfinite(duration) and duration >= 0):
             raise ValueError(f"duration must be a finite, non-negative number of seconds, not {duration!r}")
+
         async def hold_the_line() -> None:
             await checkpoint_if_cancelled()
             try:
@@ -562,8 +569,8 @@ class SerialConnectable(ByteStreamConnectable):
 
     __slots__ = ("config", "path")
 
-    def __init__(self, *, path: str, config: SerialConfig | None = None) -> None:
-        self.path = path
+    def __init__(self, *, path: str | os.PathLike[str], config: SerialConfig | None = None) -> None:
+        self.path = path_text(path)
         self.config = SerialConfig() if config is None else config
 
     async def connect(self) -> SerialPort:
@@ -571,6 +578,6 @@ class SerialConnectable(ByteStreamConnectable):
         return await open_serial_port(self.path, self.config)
 
 
-async def open_serial_port(path: str, config: SerialConfig | None = None) -> SerialPort:
+async def open_serial_port(path: str | os.PathLike[str], config: SerialConfig | None = None) -> SerialPort:
     """Open `path`; the same as `SerialPort.open(path, config)`."""
     return await SerialPort.open(path, config)

@@ -21,7 +21,7 @@ from . import stream
 from ._blocking import BlockingTransfers
 from ._buffers import BytesLike
 from ._fork import forgotten_in_child
-from ._opening import note_opened
+from ._opening import note_opened, path_text
 from ._portal import PortalLease, check_timeout, configure_portal, portal_provider
 from ._values import ControlLines, LineErrors, ModemLines, PortInfo, SerialStats
 from .capabilities import SerialCapabilities
@@ -68,15 +68,22 @@ class SerialPort:
 
     @classmethod
     def open(
-        cls, path: str, /, config: SerialConfig | None = None, *, timeout: float | None = None, **config_fields: Any
+        cls,
+        path: str | os.PathLike[str],
+        /,
+        config: SerialConfig | None = None,
+        *,
+        timeout: float | None = None,
+        **config_fields: Any,
     ) -> Self:
         """Open `path` with a config, or with the fields of one; see `anyserial.SerialPort.open`."""
         timeout = check_timeout(timeout)
+        path = path_text(path)
         try:
             lease = PortalLease.take()
         except OSError as exc:
             # A loop needs descriptors of its own.
-            raise errno_to_exception(exc, context="open", path=os.fsdecode(path)) from exc
+            raise errno_to_exception(exc, context="open", path=path) from exc
         try:
             port = lease.call(lambda: stream.SerialPort._connect(path, config, config_fields), timeout, path)
             self = cls.__new__(cls)
@@ -317,8 +324,8 @@ class SerialConnectable:
 
     __slots__ = ("config", "path")
 
-    def __init__(self, *, path: str, config: SerialConfig | None = None) -> None:
-        self.path = path
+    def __init__(self, *, path: str | os.PathLike[str], config: SerialConfig | None = None) -> None:
+        self.path = path_text(path)
         self.config = SerialConfig() if config is None else config
 
     def connect(self, *, timeout: float | None = None) -> SerialPort:
@@ -326,6 +333,8 @@ class SerialConnectable:
         return open_serial_port(self.path, self.config, timeout=timeout)
 
 
-def open_serial_port(path: str, config: SerialConfig | None = None, *, timeout: float | None = None) -> SerialPort:
+def open_serial_port(
+    path: str | os.PathLike[str], config: SerialConfig | None = None, *, timeout: float | None = None
+) -> SerialPort:
     """Open `path`; the same as `SerialPort.open(path, config)`."""
     return SerialPort.open(path, config, timeout=timeout)

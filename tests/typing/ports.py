@@ -45,7 +45,7 @@ async def opening() -> None:
     assert_type(connectable.config, SerialConfig)
     await generic.connect()
 
-    await open_serial_port(Path("/dev/ttyUSB0"))  # type: ignore[arg-type]
+    assert_type(await open_serial_port(Path("/dev/ttyUSB0")), SerialPort)
     await SerialPort.open(path="/dev/ttyUSB0")  # type: ignore[call-arg]
     SerialConnectable("/dev/ttyUSB0")  # type: ignore[call-arg]
 
