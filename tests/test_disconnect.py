@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import termios
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -31,6 +32,7 @@ from .support import (
     faulty_pair,
     leaked,
     parked,
+    raw_fd,
     take,
     until,
     until_stuck,
@@ -214,3 +216,18 @@ async def test_a_driver_reconnects_after_an_unplug(ptys: PtyPair) -> None:
             ptys.replug()
         tg.cancel_scope.cancel()
     assert frames == [b"one", b"two", b"six"]
+
+
+async def test_a_read_that_another_program_lets_not_wait(ptys: PtyPair, anyio_backend: object) -> None:
+    """L-56, L-43: pyserial sets VMIN to 0 at its open, and a read of nothing is then 0 bytes; the device is there."""
+    async with await open_serial_port(ptys.path_a) as port, await open_serial_port(ptys.path_b) as peer:
+        with raw_fd(ptys.path_a) as other:
+            for _ in range(3):
+                attributes = termios.tcgetattr(other)
+                attributes[6][termios.VMIN] = 0
+                termios.tcsetattr(other, termios.TCSANOW, attributes)
+                async with anyio.create_task_group() as tasks:
+                    reading = await parked(port.receive, tasks)
+                    await peer.send(b"x")
+                    assert (await reading.wait()).value == b"x"
+            assert termios.tcgetattr(other)[6][termios.VMIN] in (1, b"\x01")

@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import termios
+import threading
 from pathlib import Path
 
 import anyio
@@ -28,9 +29,13 @@ from anyserial import (
     SerialStreamAttribute,
     UnsupportedFeatureError,
     UnsupportedSettingError,
+    list_serial_ports,
     open_serial_port,
+    sync,
 )
-from anyserial.testing import PtyPair
+from anyserial._tty import open_tty
+from anyserial._tty_linux import LinuxFacts
+from anyserial.testing import PtyPair, mock_pair
 
 from .support import descriptors, leaked, queued, raw_fd, until
 
@@ -348,3 +353,88 @@ async def test_typed_attributes(ptys: PtyPair) -> None:
             SerialStreamAttribute.capabilities,
             SerialStreamAttribute.config,
         }
+
+
+@pytest.mark.parametrize("kind", ["pty", "mock"])
+async def test_a_path_object_is_a_path(ptys: PtyPair, kind: str) -> None:
+    """L-20: wherever a path is given; what the port says is text."""
+    with mock_pair(path_a=Path("/dev/path-a"), path_b=Path("/dev/path-b")) as memory:
+        given = Path(ptys.path_a if kind == "pty" else memory.path_a)
+        for connect in (
+            lambda: open_serial_port(given),
+            lambda: SerialPort.open(given),
+            SerialConnectable(path=given).connect,
+        ):
+            async with await connect() as port:
+                assert port.path == str(given)
+        with sync.open_serial_port(given) as port:
+            assert port.path == str(given)
+
+
+async def test_a_path_with_a_nul_is_not_found(anyio_backend: object) -> None:
+    """L-37, L-121: not the `ValueError` of the system call."""
+    with pytest.raises(PortNotFoundError, match="NUL"):
+        await open_serial_port("/dev/tty\0USB0")
+
+
+async def test_a_cancelled_open_brings_the_settings_back(ptys: PtyPair) -> None:
+    """L-34, L-33: though the cancellation came when they had been applied, and the device is open elsewhere."""
+    applied, may_end = threading.Event(), threading.Event()
+
+    def lookup(_: str) -> None:
+        applied.set()
+        may_end.wait(10)
+
+    with raw_fd(ptys.path_a) as other:
+        before = termios.tcgetattr(other)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(open_tty, ptys.path_a, SerialConfig(baudrate=1200), LinuxFacts(), lookup)
+            await until(applied.is_set)
+            assert termios.tcgetattr(other) != before
+            tasks.cancel_scope.cancel()
+        may_end.set()
+        await until(lambda: termios.tcgetattr(other) == before)
+
+
+async def test_an_open_waits_for_one_that_was_given_up(ptys: PtyPair) -> None:
+    """L-38, L-34: the retry after a timeout does not find the device busy with this process's own first try."""
+    config = SerialConfig(exclusive=True)
+    applied, may_end = threading.Event(), threading.Event()
+
+    def lookup(_: str) -> None:
+        applied.set()
+        may_end.wait(10)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(open_tty, ptys.path_a, config, LinuxFacts(), lookup)
+        await until(applied.is_set)
+        tasks.cancel_scope.cancel()
+    for _ in range(3):
+        # Given up as well: none of them may wait for itself, or for the others in a circle.
+        with anyio.move_on_after(0.01):
+            await open_serial_port(ptys.path_a, config)
+    async with anyio.create_task_group() as tasks:
+
+        async def retry() -> None:
+            async with await open_serial_port(ptys.path_a, config):
+                pass
+
+        tasks.start_soon(retry)
+        await anyio.sleep(0.02)
+        may_end.set()
+
+
+async def test_an_open_needs_none_of_the_programs_threads(ptys: PtyPair) -> None:
+    """L-34: AnyIO has forty for all calls of a program, and they may all be busy."""
+    release = threading.Event()
+    async with anyio.create_task_group() as tasks:
+        for _ in range(int(anyio.to_thread.current_default_thread_limiter().total_tokens)):
+            tasks.start_soon(anyio.to_thread.run_sync, release.wait)
+        try:
+            await anyio.sleep(0.05)
+            with anyio.fail_after(10):
+                async with await open_serial_port(ptys.path_a):
+                    pass
+                await list_serial_ports()
+        finally:
+            release.set()

@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from anyserial import SerialClosedError, SerialConfig, SerialDisconnectedError, SerialPort
+from anyserial.testing import serial_port_pair
 
 from .support import (
     AWAITABLES,
@@ -19,6 +20,7 @@ from .support import (
     assert_checkpoint,
     assert_raises_when_cancelled,
     faulty_pair,
+    parked,
     take,
     until_stuck,
 )
@@ -266,3 +268,22 @@ async def test_sent_bytes_are_counted(ports: Ports) -> None:
     await port.aclose()
     assert port.stats().bytes_sent == 30
     assert port.stats().bytes_received == 0
+
+
+async def test_a_send_returns_before_the_far_end_acts(anyio_backend: object) -> None:
+    """P-125: its one turn comes before the write, so what the sender does next comes first."""
+    port, peer = serial_port_pair()
+    for _ in range(20):
+        order: list[str] = []
+
+        async def answer(order: list[str] = order) -> None:
+            await peer.receive()
+            order.append("far end")
+
+        async with anyio.create_task_group() as tasks:
+            await parked(answer, tasks)
+            await port.send(b"x")
+            order.append("sender")
+        assert order == ["sender", "far end"]
+    await port.aclose()
+    await peer.aclose()

@@ -352,3 +352,45 @@ def test_a_forgotten_port_does_not_keep_the_interpreter(ptys: PtyPair) -> None:
     assert "unclosed sync serial port" in done.stderr
     assert "Error" not in done.stderr
     assert "Exception ignored" not in done.stderr
+
+
+def test_a_second_close_waits_for_the_first(ptys: PtyPair) -> None:
+    """L-154: when it returns the device is released; its own timeout discards what the first one waits for."""
+    queue = StuckOutput()
+    with provider() as portals:
+        port = queue.open(ptys.path_a, portals)
+        first = Background(port.close)
+        until(lambda: queue.looks > 1)
+        second = Background(port.close)
+        time.sleep(0.05)
+        assert not first.done
+        assert not second.done
+        port.close(timeout=0.05)
+        assert first.result() is None
+        assert second.result() is None
+
+
+def test_a_close_in_a_handler_does_not_wait_for_itself(ptys: PtyPair) -> None:
+    """L-154: a signal handler that closes what its own thread is closing returns at once."""
+    queue = StuckOutput()
+    with provider() as portals:
+        port = queue.open(ptys.path_a, portals)
+
+        def handler() -> None:
+            port.close()
+            queue.depth = 0
+
+        signalled(port.close, once=lambda: queue.looks > 1, handler=handler)
+        assert not port.is_open
+
+
+@pytest.mark.parametrize("name", ["receive", "receive_available"])
+def test_a_timeout_ends_while_the_clock_stands_still(ptys: PtyPair, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """L-149: a test that freezes time does not freeze a receive."""
+    now = time.monotonic()
+    with sync.open_serial_port(ptys.path_a) as port:
+        with monkeypatch.context() as frozen:
+            frozen.setattr(time, "monotonic", lambda: now)
+            call = Background(lambda: getattr(port, name)(timeout=0.05))
+            call.thread.join(5)
+        assert isinstance(call.error(), TimeoutError)

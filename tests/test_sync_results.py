@@ -253,7 +253,7 @@ def test_held_bytes_come_first_also_after_a_request() -> None:
         def try_read(self, view: memoryview) -> int | None:
             if not self._held:
                 room = memoryview(bytearray(64))
-                self._hold(room[: super().try_read(room) or 0])
+                self.hold(room[: super().try_read(room) or 0])
             return super().try_read(view[:1])
 
     near, far = Sipping.pair()

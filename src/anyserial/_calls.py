@@ -1,9 +1,9 @@
 """The one way around a backend call: refuse a closed port, let one user in at a time, translate errors of the OS.
 
-A guard is a dict with one key while nothing is inside. `del guard[0]` takes it and `guard[0] = None` gives it back: each
-is one instruction and no call, so no other thread, and no signal handler that raises, can come between it and the `try`
-before which, or the end of the `finally` in which, it stands. (The interpreter runs signal handlers when a function
-begins, after a call, and when a loop goes round.) Methods of a class could not promise that, and so users spell it out:
+A guard is a dict that has its one key while nothing is inside. `del guard[0]` takes it, `guard[0] = None` returns it.
+Each is one instruction and no call: neither another thread nor a signal handler that raises can come between the first
+and the `try` that follows, or between the start of the `finally` and the second. (The interpreter runs signal handlers
+when a function begins, after a call, and when a loop goes round.) No method could promise that, so it is spelled out:
 
     call.require_open()
     guard = call.guard

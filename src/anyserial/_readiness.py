@@ -23,10 +23,10 @@ import sys
 import types
 import weakref
 from collections.abc import Awaitable, Callable, Generator
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import anyio
-from anyio import lowlevel
+from anyio import lowlevel, to_thread
 
 from .exceptions import UnsupportedAsyncBackendError
 
@@ -39,6 +39,7 @@ running_loop: Final[Callable[[], asyncio.AbstractEventLoop | None]] = asyncio._g
 #: What a wait returns when `detach` ended it.
 WOKEN: Final = -1
 
+_T = TypeVar("_T")
 _Attempt: TypeAlias = Callable[[memoryview], int | None]
 _Keep: TypeAlias = Callable[[memoryview], None]
 
@@ -153,6 +154,14 @@ def scope_is_cancelled() -> bool:
         return anyio.current_effective_deadline() == -math.inf
     except RuntimeError:
         return False
+
+
+async def in_thread(func: Callable[[], _T]) -> _T:
+    """Run `func` in a worker thread; a caller that is cancelled leaves at once.
+
+    The thread is none of the forty of AnyIO's default limiter, which calls of the program may keep busy for long.
+    """
+    return await to_thread.run_sync(func, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1))
 
 
 async def give_way() -> None:

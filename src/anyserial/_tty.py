@@ -17,7 +17,6 @@ from io import FileIO
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import anyio
-from anyio import to_thread
 
 assert sys.platform != "win32" or not TYPE_CHECKING
 
@@ -26,7 +25,7 @@ from ._fd import FdBackend
 from ._fork import forgotten_in_child
 from ._nodes import device_number
 from ._policy import CONTROL_LINES, Policy, lacks_call, probe, warn_caller
-from ._readiness import Descriptor
+from ._readiness import Descriptor, in_thread
 from ._settings import OS_ERRORS, Settings, TtyFacts, control_lines, get_int, modem_status, set_control_lines
 from ._values import ControlLines, LineErrors, ModemLines, PortInfo
 from .capabilities import Capability, SerialCapabilities
@@ -98,8 +97,7 @@ async def _in_thread(opening: _closing.Opening, opener: Callable[[], _Opened]) -
     """Run a blocking `opener` in a worker thread; cancellable, and nothing leaks.
 
     An open can block in the kernel for as long as the driver likes, so a cancelled caller leaves at once, and whichever
-    side finishes last takes everything back. The thread does not count among AnyIO's forty, which a program's own calls
-    may keep busy for as long as they like.
+    side finishes last takes everything back.
     """
     opened: list[_Opened] = []
 
@@ -114,7 +112,7 @@ async def _in_thread(opening: _closing.Opening, opener: Callable[[], _Opened]) -
             opening.end()
 
     try:
-        return await to_thread.run_sync(work, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1))
+        return await in_thread(work)
     except BaseException:
         opening.give_up()
         _take_back(opened)

@@ -8,9 +8,8 @@ import os
 from collections.abc import Callable
 from typing import Any, Final, Literal, TypeAlias
 
-from anyio import to_thread
-
 from ._platform import native_ports, system, udev_ports
+from ._readiness import in_thread
 from ._values import PortInfo
 from .exceptions import SerialError
 
@@ -37,7 +36,7 @@ async def list_serial_ports(*, backend: DiscoveryBackend = "native") -> list[Por
         ImportError: Its package is not installed.
     """
     enumerate_ports = _enumerator(backend)
-    return await to_thread.run_sync(lambda: _list(backend, enumerate_ports), abandon_on_cancel=True)
+    return await in_thread(lambda: _list(backend, enumerate_ports))
 
 
 async def find_serial_port(
@@ -79,7 +78,7 @@ async def find_serial_port(
                 return port
         return None
 
-    return await to_thread.run_sync(find, abandon_on_cancel=True)
+    return await in_thread(find)
 
 
 def canonical_port_name(path: str | os.PathLike[str], *, platform: str | None = None) -> str:
