@@ -162,7 +162,10 @@ async def test_a_close_needs_no_descriptor(ports: Ports) -> None:
         await until(lambda: not os.path.exists(f"/proc/self/fd/{fd}"))
 
 
-@pytest.mark.filterwarnings("ignore:unclosed event loop:ResourceWarning")
+@pytest.mark.filterwarnings(
+    "ignore:unclosed event loop:ResourceWarning",
+    "ignore:.*BaseEventLoop.__del__:pytest.PytestUnraisableExceptionWarning",
+)
 async def test_an_open_without_descriptors_can_be_tried_again(ptys: PtyPair, anyio_backend: object) -> None:
     """L-33, L-121: a serial error with EMFILE, for a tty, an end in memory and a blocking port."""
     with mock_pair(path_a="/dev/full-a", path_b="/dev/full-b") as pair:
