@@ -91,7 +91,7 @@ class End:
 
     @property
     def signal(self) -> Signal:
-        """What shows whether a read or a write would do something; whoever opened the end closes it."""
+        """What shows whether a read or a write would do something; what opened the end closes it."""
         assert self._signal is not None
         return self._signal
 

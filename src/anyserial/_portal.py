@@ -109,7 +109,7 @@ def configure_portal(*, backend: str = "asyncio", backend_options: Mapping[str, 
 
 
 def stop_in_forked_child(portal: BlockingPortal) -> None:
-    """End a portal that has no thread here; else its own end, when it is collected, would wait for ever."""
+    """End a portal that has no thread here; else its own end, when it is collected, would wait without end."""
     with contextlib.suppress(RuntimeError):
         _first_step(portal.stop())
 

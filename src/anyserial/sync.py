@@ -13,7 +13,7 @@ import time
 import warnings
 from collections.abc import Callable, Coroutine, Mapping
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import Any, Final, Self, TypeVar, overload
 
 from anyio.from_thread import BlockingPortal, BlockingPortalProvider
 
@@ -34,6 +34,10 @@ __all__ = ["SerialConnectable", "SerialPort", "configure_portal", "open_serial_p
 _get_provider = portal_provider
 
 _T = TypeVar("_T")
+
+
+#: Seconds between two looks at what another thread's close waits for.
+_PATIENCE: Final = 0.05
 
 
 class SerialPort:
@@ -257,13 +261,15 @@ class SerialPort:
         """
         timeout = check_timeout(timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
+        me = threading.get_ident()
         try:
             del self._unclosed[0]
         except KeyError:
-            self._wait_for_closer(timeout)
+            if self._closer != me:
+                self._wait_for_closer(timeout)
             return
         try:
-            self._closer = threading.get_ident()
+            self._closer = me
             self._closed = True
             if self._transfers is not None:
                 self._transfers.stop()
@@ -276,12 +282,16 @@ class SerialPort:
             self._lease.release()
 
     def _wait_for_closer(self, timeout: float | None) -> None:
-        if self._closer != threading.get_ident() and not self._released.wait(timeout):
+        if not self._released.wait(timeout):
             self._port._finish_closing(0)
+            while not self._released.wait(_PATIENCE):
+                # It may have come to wait for output only now.
+                self._port._finish_closing(0)
 
     def _abort(self) -> None:
-        """Close at once, from anywhere."""
-        self.close(timeout=0)
+        """Close at once, from anywhere; a close that goes on elsewhere is left to go on."""
+        if self._unclosed:
+            self.close(timeout=0)
 
     def __enter__(self) -> Self:
         return self

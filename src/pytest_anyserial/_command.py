@@ -50,7 +50,7 @@ def run(argv: Sequence[str], folder: Path, *, limit: float) -> Done:
     )
     assert process.stdout is not None
     output = _Output()
-    # A thread, because a process that was left behind may keep the pipe open for ever.
+    # A thread, because a process that was left behind may keep the pipe open without end.
     reader = threading.Thread(target=output.read, args=(process.stdout,), name="anyserial power command", daemon=True)
     reader.start()
     status: int | None = None

@@ -134,7 +134,7 @@ def prepared(folder: Path | None = None) -> Path:
 
 
 class _Patience:
-    """How long to wait: counted afresh each time that a holder ends a test, but not for ever."""
+    """How long to wait: counted afresh each time that a holder ends a test, with a bound."""
 
     def __init__(self, timeout: float) -> None:
         self.timeout = timeout

@@ -31,7 +31,7 @@ DEFAULT_FOLDER: Final = Path(_FOLDERS.get(sys.platform, "/var/spool/lock/anyseri
 
 SUFFIX: Final = ".lock"
 _NEW: Final = ".new-"
-#: Another process may make or remove a name between two steps, but not for ever.
+#: Another process may make or remove a name between two steps, but not endlessly.
 _ATTEMPTS: Final = 10
 
 _KINDS: Final = {
