@@ -97,10 +97,10 @@ def published(path: str, opener: Callable[[SerialConfig], Backend]) -> Generator
 
 async def open_device(path: str, config: SerialConfig) -> Backend:
     """Open the device at `path` and apply `config`."""
-    if "\0" in path:
-        raise PortNotFoundError(errno.ENOENT, "no path has a NUL character in it", path)
     opener = _published.get(path)
     if opener is None:
+        if "\0" in path:
+            raise PortNotFoundError(errno.ENOENT, "no path has a NUL character in it", path)
         return await open_backend(path, config)
     await checkpoint()
     try:

@@ -75,7 +75,8 @@ class Descriptor:
         if number >= 0:
             self._close(number)
 
-    __del__ = close
+    def __del__(self) -> None:
+        self.close()
 
     def _forget(self) -> None:
         """In a forked child."""
