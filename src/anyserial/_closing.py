@@ -18,6 +18,7 @@ from collections.abc import Callable, Hashable
 from typing import Final
 
 from ._fork import forgotten_in_child, in_forked_child
+from ._readiness import Descriptor
 
 _log = logging.getLogger("anyserial.close")
 
@@ -106,17 +107,21 @@ class Closer(_Unfinished):
         self.begin()
         forgotten_in_child(self)
 
-    def start(self, fd: int) -> None:
-        """Finish the close of `fd`, which belongs to this object from now on."""
-        self._fd = fd
+    def start(self, descriptor: Descriptor) -> None:
+        """Finish the close of a descriptor, which belongs to this object from now on."""
+        self._fd, descriptor.number = descriptor.number, -1
         self.delays_exit = True
         thread = threading.Thread(target=self._run, name=f"anyserial close {self._device}", daemon=True)
         try:
             thread.start()
-        except RuntimeError:
-            # The interpreter is shutting down, or there are too many threads: a close that waits for nothing.
-            self.hurry()
-            self._run()
+        except BaseException as exc:
+            if thread.ident is None:
+                # The interpreter is shutting down, there are too many threads, or a signal handler raised: a close that
+                # waits for nothing.
+                self.hurry()
+                self._run()
+            if not isinstance(exc, RuntimeError):
+                raise
 
     def hurry(self) -> None:
         """Discard what has not been sent, and release the device now."""

@@ -184,10 +184,10 @@ class FdBackend:
         """Forget them."""
         self._held.clear()
 
-    def detach(self, close: Callable[[int], None]) -> bool:
+    def detach(self, close: Callable[[Descriptor], None]) -> bool:
         """Take the descriptor away from the port: wake each waiter, have its loop forget it, then call `close` with it.
 
-        `close` is called exactly once: before this returns, or in the next turn of a loop that runs on another thread.
+        It is closed exactly once: before this returns, or in the next turn of a loop that runs on another thread.
         False if the descriptor has been taken away before.
         """
         descriptor = forgotten_in_child(Descriptor(close, self._close_copy))

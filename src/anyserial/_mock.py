@@ -119,8 +119,7 @@ class MockBackend(FdBackend):
         # Each step may be done twice: a signal handler may have ended the first close between them. The cable does not
         # show anything on the descriptor any more, before that goes.
         self._end.drop_signal()
-        signal = self._signal
-        self.detach(lambda _: signal.close())
+        self.detach(self._signal.close_as)
         self.is_open = False
         self.break_asserted = False
         if not self._left:

@@ -19,6 +19,7 @@ import asyncio
 import contextlib
 import functools
 import math
+import os
 import sys
 import types
 import weakref
@@ -57,13 +58,14 @@ class Descriptor:
     """A descriptor on its way to its close, which happens exactly once: at the latest when this object is dropped.
 
     Args:
-        close: Called with the number; may be called on any thread.
-        close_copy: Called instead in a forked child, whose copy of the number means nothing to the device.
+        close: Closes the descriptor it is called with, by `release` or another way that leaves -1 as its number; on any
+            thread, and once more if a signal handler ended it before it had done so.
+        close_copy: Called with the number in a forked child, whose copy of it means nothing to the device.
     """
 
     __slots__ = ("__weakref__", "_close", "_close_copy", "number")
 
-    def __init__(self, close: Callable[[int], None], close_copy: Callable[[int], None]) -> None:
+    def __init__(self, close: Callable[[Descriptor], None], close_copy: Callable[[int], None]) -> None:
         #: -1 while there is nothing to close.
         self.number = -1
         self._close = close
@@ -71,12 +73,22 @@ class Descriptor:
 
     def close(self) -> None:
         """Close it, unless that was done."""
-        number, self.number = self.number, -1
-        if number >= 0:
-            self._close(number)
+        if self.number >= 0:
+            self._close(self)
+
+    def release(self) -> None:
+        """Close the number. Whatever a vanished device answers, it is free again."""
+        try:
+            # The system call and the note of it, with no call at which a signal handler could come between.
+            for _ in map(os.close, (self.number,)):
+                break
+        except OSError:
+            pass
+        self.number = -1
 
     def __del__(self) -> None:
-        self.close()
+        if getattr(self, "number", -1) >= 0:
+            self.close()
 
     def _forget(self) -> None:
         """In a forked child."""

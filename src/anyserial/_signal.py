@@ -8,6 +8,8 @@ from __future__ import annotations
 import socket
 from typing import Final
 
+from ._readiness import Descriptor
+
 _TOKEN: Final = b"\0"
 _FILLER: Final = bytes(65_536)
 _BUFFER: Final = 4096
@@ -48,8 +50,13 @@ class Signal:
                     pass
             self.writable = writable
 
+    def close_as(self, descriptor: Descriptor) -> None:
+        """Release the descriptor, of which `descriptor` has the number."""
+        self.close()
+        descriptor.number = -1
+
     def close(self) -> None:
-        """Release the descriptor."""
+        """Release both sockets; may be done twice."""
         self._near.close()
         self._far.close()
 

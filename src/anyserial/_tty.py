@@ -142,7 +142,7 @@ def _open(
     except BaseException:
         os.close(fd)
         raise
-    undo.callback(backend.detach, _close)
+    undo.callback(backend.detach, Descriptor.release)
     undo.callback(backend.restore)
     if config.exclusive:
         with _translating("lock", path):
@@ -307,7 +307,7 @@ class TtyBackend(FdBackend):
         It cannot be interrupted; a caller that is cancelled leaves it behind, and a close then discards the output.
         """
         failures: list[BaseException] = []
-        drain, duplicate = self._facts.drain, forgotten_in_child(Descriptor(_close, _close))
+        drain, duplicate = self._facts.drain, forgotten_in_child(Descriptor(Descriptor.release, _close))
         duplicate.number = os.dup(self._require_open())
 
         def work() -> None:
@@ -378,7 +378,7 @@ class TtyBackend(FdBackend):
             self._quietly(self.discard_output)
         if not self._has_pending_output():
             self.restore()
-            self.detach(_close)
+            self.detach(Descriptor.release)
             return
         self._settings.restore(after_output=False)
 
