@@ -203,7 +203,7 @@ def test_an_interrupted_receive_loses_no_byte(
                         got.extend(await receive(port))
                 feeder.over = True
                 with anyio.fail_after(5):
-                    while len(got) < feeder.total or not feeder.writer.done:
+                    while not feeder.writer.done or len(got) < feeder.total:
                         got.extend(await receive(port))
 
     run(anyio_backend, main)
@@ -246,7 +246,7 @@ def test_an_interrupted_blocking_receive_loses_no_byte(ptys: PtyPair, interrupti
                 else:
                     got.extend(getattr(port, name)(timeout=timeout))
         feeder.over = True
-        while len(got) < feeder.total or not feeder.writer.done:
+        while not feeder.writer.done or len(got) < feeder.total:
             with contextlib.suppress(TimeoutError):
                 got.extend(port.receive(timeout=0.05))
         assert len(got) == feeder.stop()
