@@ -19,7 +19,7 @@
 #
 # Environments are rebuilt when the files named in PINS change, and otherwise used without a network.
 
-VERSIONS := 3.11 3.12 3.13 3.14 3.15
+VERSIONS := 3.11 3.12 3.13 3.14
 FREE_THREADED := 3.14t
 LEARNERS := 3.11 3.13
 EXAMPLE  := docs/examples/modbus_meter

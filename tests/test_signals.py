@@ -28,7 +28,7 @@ from .sync_support import until as until_blocking
 
 _LIBRARY = str(Path(anyserial.__file__).parent)
 #: Interruptions and bytes without which a test shows nothing.
-_ENOUGH, _AT_LEAST = 40, 5000
+_ENOUGH, _AT_LEAST = 15, 3000
 
 
 class Interrupt(KeyboardInterrupt):
