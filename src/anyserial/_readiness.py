@@ -342,8 +342,17 @@ class _Callback:
 
     def __call__(self) -> None:
         interest = self._interest()
-        if interest is None or not interest.report():
-            self._remove(self._fd)
+        try:
+            if interest is not None and interest.report():
+                return
+        except BaseException:
+            # uvloop drops a callback that raises, and the traceback may keep it alive: the next wait registers anew.
+            if interest is not None:
+                interest.callback = _no_callback
+            raise
+        if interest is not None:
+            interest.callback = _no_callback
+        self._remove(self._fd)
 
 
 class _Waits(NamedTuple):

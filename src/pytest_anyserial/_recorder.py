@@ -22,7 +22,7 @@ class Recording:
         # What the device took: the growth of its own count, so that a send that was cut short is told as it was.
         taken, self._bytes_logged = total - self._bytes_logged, total
         if taken:
-            whole = data if isinstance(data, bytes) else memoryview(data).cast("B")
+            whole = data if isinstance(data, bytes) else memoryview(data).tobytes()
             self._log.add("sent", whole[:taken], began)
 
     def _note_closed(self) -> None:

@@ -363,3 +363,16 @@ def test_an_interrupted_test_leaves_its_transcript(project: Project, where: str,
     ((file,),) = files(project).values()
     assert str(file.relative_to(project.path)) in done.stdout
     assert [event["kind"] for event in lines(file)[1:3]] == ["opened", "sent"]
+
+
+def test_a_buffer_in_pieces_is_in_the_transcript(pytester: pytest.Pytester) -> None:
+    """P-80, L-59: a payload that does not lie in one piece is sent, and recorded as it was sent."""
+    pytester.makepyfile(
+        """
+        async def test_a(serial_port, serial_peer, serial_transcript):
+            await serial_port.send_buffer(memoryview(b"a.b.c.")[::2])
+            assert await serial_peer.receive(3) == b"abc"
+            assert "61 62 63" in serial_transcript.hexdump()
+        """
+    )
+    pytester.runpytest("-p", "no:randomly").assert_outcomes(passed=3)
