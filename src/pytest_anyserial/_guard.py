@@ -148,9 +148,7 @@ class Guard:
                 with _loops.outcomes_reach(self.end_with), anyio.CancelScope() as self._scope:
                     self.coroutine = coroutine = body(**kwargs)
                     if self._traces and not self._given:
-                        # It stops at the next line that is none of these modules'.
-                        debugger: Any = pytest
-                        debugger.set_trace(skip=_PLUMBING)
+                        self._start_debugger()
                     await coroutine
             finally:
                 self._scope = self.coroutine = None
@@ -165,6 +163,13 @@ class Guard:
                 self.far_end.raise_failure()
 
         return watched
+
+    def _start_debugger(self) -> None:
+        """Let the debugger stop at the next line that is none of these modules'."""
+        plugins = self._item.config.pluginmanager
+        plugins.register(_BeginsAtALine(plugins))
+        debugger: Any = pytest
+        debugger.set_trace(skip=_PLUMBING)
 
     def end_with(self, outcome: BaseException) -> None:
         """End the body, if it is running, and raise this in its place; to be called on its loop."""
@@ -260,3 +265,20 @@ def _clock_of(item: pytest.Function) -> SerialClock | None:
 
     source = _clock.source_of(item.callspec.params.get("anyio_backend"))
     return None if source is None else _clock.SerialClock(source)
+
+
+class _BeginsAtALine:
+    """From Python 3.14 on a debugger stops at the instruction that follows its start, whatever it is told to skip."""
+
+    def __init__(self, plugins: pytest.PytestPluginManager) -> None:
+        self._plugins = plugins
+
+    def pytest_enter_pdb(self, pdb: Any) -> None:
+        # What is called after this is debugged already.
+        self._plugins.unregister(self)
+
+        def at_instruction(frame: Any) -> None:
+            del pdb.user_opcode
+            pdb.set_step()
+
+        pdb.user_opcode = at_instruction
