@@ -277,7 +277,7 @@ class _BeginsAtALine:
         # What is called after this is debugged already.
         self._plugins.unregister(self)
 
-        def at_instruction(frame: Any) -> None:
+        def at_instruction(_frame: Any) -> None:
             del pdb.user_opcode
             pdb.set_step()
 
