@@ -14,10 +14,10 @@ from typing import Any, Final, Self
 
 import pytest_anyserial
 from anyserial import Capability, SerialCapabilities
-from anyserial._tty_bsd import BsdFacts
-from anyserial._tty_darwin import DarwinFacts
-from anyserial._tty_linux import LinuxFacts
-from anyserial._tty_posix import PosixFacts
+from anyserial._backends.posix.bsd import BsdFacts
+from anyserial._backends.posix.darwin import DarwinFacts
+from anyserial._backends.posix.facts import PosixFacts
+from anyserial._backends.posix.linux import LinuxFacts
 from anyserial.testing import MockBackend
 
 _FIXTURE = re.compile(r"^(serial_\w+|sync_serial_\w+)(?: \[(\w+) scope\])? -- .*\n((?: {4}.*\n|\n)+)", re.MULTILINE)

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from anyserial import SerialCapabilities, SerialConfig, SerialPort
-from anyserial._policy import DeviceFeature
-from anyserial._tty import open_tty
-from anyserial._tty_linux import LinuxFacts
+from anyserial._backends.features import DeviceFeature
+from anyserial._backends.posix.linux import LinuxFacts
+from anyserial._backends.posix.tty import open_tty
 
 CMSPAR = 0x40000000
 ENABLED, RTS_ON_SEND, RTS_AFTER_SEND, RX_DURING_TX, TERMINATE = 0x1, 0x2, 0x4, 0x10, 0x20

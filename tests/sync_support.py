@@ -20,8 +20,8 @@ from typing import Any
 from anyio.from_thread import BlockingPortalProvider
 
 from anyserial import SerialConfig, sync
-from anyserial._tty import open_tty
-from anyserial._tty_linux import LinuxFacts
+from anyserial._backends.posix.linux import LinuxFacts
+from anyserial._backends.posix.tty import open_tty
 from anyserial.stream import SerialPort as AsyncSerialPort
 from anyserial.testing import MockBackend, pty_pair
 

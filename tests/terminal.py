@@ -9,8 +9,8 @@ import termios
 from typing import Any
 
 from anyserial import SerialConfig, SerialPort
-from anyserial._settings import TtyFacts
-from anyserial._tty import open_tty
+from anyserial._backends.posix.settings import TtyFacts
+from anyserial._backends.posix.tty import open_tty
 
 _DIRECTIONS = {"_IO": 0x20000000, "_IOR": 0x40000000, "_IOW": 0x80000000}
 

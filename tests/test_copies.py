@@ -13,7 +13,7 @@ import pytest
 from anyserial import exceptions
 from anyserial.exceptions import PortNotFoundError, SerialError, errno_to_exception
 from anyserial.testing import FaultAction, FaultEvent, FaultPlan, FiredFault
-from pytest_anyserial._bench import BenchFileError
+from pytest_anyserial._bench.file import BenchFileError
 
 T = TypeVar("T")
 

@@ -18,9 +18,9 @@ import pytest
 
 from anyserial import SerialClosedError, SerialConfig, SerialError, SerialPort, open_serial_port
 from anyserial import sync as blocking
-from anyserial._policy import RS485, Policy
-from anyserial._tty import open_tty
-from anyserial._tty_linux import LinuxFacts
+from anyserial._backends.features import RS485, Policy
+from anyserial._backends.posix.linux import LinuxFacts
+from anyserial._backends.posix.tty import open_tty
 from anyserial.testing import PtyPair, mock_pair, opened_ports, serial_port_pair
 
 from .support import all_blocked, descriptors, fileno, leaked, on_trio, parked, until

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from anyserial import PortInfo
-from anyserial._discovery_bsd import lookup_port, native_ports
+from anyserial._discovery.bsd import lookup_port, native_ports
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="looking up a node needs device numbers")
 

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from anyserial import PortInfo
-from anyserial._discovery_darwin import Frameworks, lookup_port, native_ports
+from anyserial._discovery.darwin import Frameworks, lookup_port, native_ports
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="looking up a node needs device numbers")
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anyserial import PortInfo, list_serial_ports
-from anyserial._discovery_linux import lookup_port, native_ports
+from anyserial._discovery.linux import lookup_port, native_ports
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="trees need links, and names with colons")
 

@@ -18,8 +18,8 @@ import anyio
 import pytest
 
 from anyserial import SerialClosedError, SerialConfig, SerialPort, open_serial_port, sync
-from anyserial._tty import open_tty
-from anyserial._tty_linux import LinuxFacts
+from anyserial._backends.posix.linux import LinuxFacts
+from anyserial._backends.posix.tty import open_tty
 from anyserial.testing import PtyPair, mock_pair, pty_pair, serial_port_pair
 
 from .support import descriptors, fileno, raw_fd

@@ -4,8 +4,9 @@ The sources are read, not run, so an import inside a function or under `TYPE_CHE
 """
 
 import ast
+import graphlib
 import importlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -15,29 +16,22 @@ import anyserial
 PACKAGE = Path(anyserial.__file__).parent
 ROOT = Path(__file__).resolve().parent.parent
 
-# From the bottom up; a module imports from the rows below its own.
-LEVELS = (
+# From the bottom up; a file or folder imports from the rows below its own. Inside a folder there is no circle.
+LIBRARY = (
     "exceptions _buffers _fork",
-    "_values",
+    "_types",
     "config",
     "capabilities",
-    "_backend _policy _pty _readiness _termios _nodes _port_info",
-    "_fault_events _clock _signal _wire _closing",
-    "_fault_schedule",
-    "_fault_plan",
-    "_cable _fd _tty_posix _linux_low_latency _linux_rs485 _settings _iocp _win32",
-    "_tty_linux _tty_darwin _tty_bsd",
-    "_tty _windows _mock _discovery_linux _discovery_darwin _discovery_bsd _discovery_udev _discovery_windows",
+    "_discovery",
+    "_backends",
     "_platform",
-    "_calls discovery",
-    "_opening",
-    "stream _mock_pair",
-    "_blocking _portal _conformance",
+    "_port discovery",
+    "stream",
+    "_sync _conformance",
     "sync",
     "testing",
     "__init__",
 )
-LEVEL = {module: number for number, row in enumerate(LEVELS) for module in row.split()}
 
 OUTSIDE = ("src/pytest_anyserial", "hil", "docs/examples")
 # How a module that lives on one side of the divide narrows itself for type checkers; true at run time.
@@ -46,14 +40,15 @@ PLATFORM_QUESTIONS = {("sys", "platform"), ("os", "name"), ("platform", "system"
 
 
 def imports(tree: ast.AST, package: str) -> Iterator[tuple[int, str, str]]:
-    """`(line, module, name)` of every import in `tree`; `name` is empty for `import module`."""
+    """`(line, module, name)` of every import in `tree`, which lies in `package`; for `import module` without a name."""
     for node in ast.walk(tree):
         match node:
             case ast.Import(names=names):
                 for alias in names:
                     yield node.lineno, alias.name, ""
             case ast.ImportFrom(module=module, names=names, level=level):
-                base = ".".join(filter(None, (package if level else "", module)))
+                above = package.split(".")
+                base = ".".join(filter(None, (*(above[: len(above) - level + 1] if level else ()), module)))
                 for alias in names:
                     yield node.lineno, base, alias.name
             case ast.Call(
@@ -63,22 +58,63 @@ def imports(tree: ast.AST, package: str) -> Iterator[tuple[int, str, str]]:
                 yield node.lineno, f"{package}{module}" if module.startswith(".") else module, ""
 
 
-def wrong_arrows(sources: Mapping[str, str]) -> list[str]:
-    """What the modules of `anyserial`, as `{name: source}`, import that they may not."""
-    complaints = [f"{module}: has no level" for module in sources if module not in LEVEL]
+def modules_in(package: Path) -> dict[str, str]:
+    """The sources of a package by dotted name below it; the module of a folder itself ends in `__init__`."""
+    return {
+        ".".join(file.relative_to(package).with_suffix("").parts): file.read_text(encoding="utf-8")
+        for file in package.rglob("*.py")
+    }
+
+
+def arrows(package: str, sources: Mapping[str, str]) -> Iterator[tuple[str, int, str]]:
+    """`(module, line, target)` for every import of a package from itself; a target is a module or does not exist."""
     for module, source in sources.items():
-        for line, base, name in imports(ast.parse(source), "anyserial"):
+        folder = ".".join([package, *module.split(".")[:-1]])
+        for line, base, name in imports(ast.parse(source), folder):
             top, _, rest = base.partition(".")
-            if top == "pytest_anyserial":
-                complaints.append(f"{module}:{line}: imports the plugin")
-            if top != "anyserial":
+            if top != package:
                 continue
-            target = rest.partition(".")[0] or (name if name in sources else "__init__")
-            if target not in sources:
-                complaints.append(f"{module}:{line}: imports {target}, which does not exist")
-            elif LEVEL.get(module, 0) <= LEVEL.get(target, 0):
-                complaints.append(f"{module}:{line}: imports {target}, which is not below it")
+            path = rest.split(".") if rest else []
+            candidates = [[*path, name], [*path, name, "__init__"], path, [*path, "__init__"]]
+            found = (".".join(candidate) for candidate in candidates)
+            yield module, line, next((each for each in found if each in sources), ".".join(path))
+
+
+def wrong_arrows(sources: Mapping[str, str], table: Collection[str], package: str = "anyserial") -> list[str]:
+    """What the modules of a package, as `{name: source}`, import that they may not, by a table of levels."""
+    level = {room: number for number, row in enumerate(table) for room in row.split()}
+    complaints = [f"{module}: has no level" for module in sources if room_of(module) not in level]
+    for module, source in sources.items():
+        complaints += [
+            f"{module}:{line}: imports the plugin"
+            for line, base, _ in imports(ast.parse(source), package)
+            if base.partition(".")[0] == "pytest_anyserial" != package
+        ]
+    for module, line, target in arrows(package, sources):
+        room = room_of(target)
+        if target not in sources:
+            complaints.append(f"{module}:{line}: imports {target}, which does not exist")
+        elif room_of(module) != room and level.get(room_of(module), 0) <= level.get(room, 0):
+            complaints.append(f"{module}:{line}: imports {target}, which is not below it")
     return complaints
+
+
+def room_of(module: str) -> str:
+    """The file or folder at the top of a package that a module is or lies in."""
+    return module.partition(".")[0]
+
+
+def circles(edges: Iterable[tuple[str, str]]) -> list[str]:
+    """What cannot be put in an order; empty if nothing imports itself by any way."""
+    sorter = graphlib.TopologicalSorter[str]()
+    for importer, imported in edges:
+        if importer != imported:
+            sorter.add(importer, imported)
+    try:
+        sorter.prepare()
+    except graphlib.CycleError as exc:
+        return list(exc.args[1])
+    return []
 
 
 def private_reaches(source: str, public: Mapping[str, Collection[str]]) -> list[str]:
@@ -123,10 +159,6 @@ def platform_reads(source: str) -> list[str]:
     return [f"{line}: {what}" for line, what in reads]
 
 
-def library() -> dict[str, str]:
-    return {file.stem: file.read_text(encoding="utf-8") for file in PACKAGE.glob("*.py")}
-
-
 def outsiders() -> list[Path]:
     return sorted(file for folder in OUTSIDE for file in (ROOT / folder).rglob("*.py"))
 
@@ -134,18 +166,21 @@ def outsiders() -> list[Path]:
 @pytest.fixture(scope="module")
 def public() -> dict[str, Collection[str]]:
     """Public modules and their names; `__version__` is a name like the others."""
-    modules = ["anyserial", *(f"anyserial.{name}" for name in library() if not name.startswith("_"))]
+    modules = ["anyserial", *(f"anyserial.{name}" for name in modules_in(PACKAGE) if not name.startswith("_"))]
     return {module: importlib.import_module(module).__all__ for module in modules}
 
 
 def test_imports_point_down():
-    """No module of the library imports from its own level or from above."""
-    assert wrong_arrows(library()) == []
+    """No file or folder of the library imports from its own level or from above."""
+    assert wrong_arrows(modules_in(PACKAGE), LIBRARY) == []
 
 
-def test_the_library_is_one_flat_package():
-    """Every module lies in one folder, so that the table of levels sees all of them."""
-    assert [file for file in PACKAGE.rglob("*.py") if file.parent != PACKAGE] == []
+def test_no_circle_in_the_library():
+    """Neither between modules, inside folders too, nor between the folders in a folder."""
+    found = list(arrows("anyserial", modules_in(PACKAGE)))
+    assert circles((module, target) for module, _, target in found) == []
+    folders = ((module.rpartition(".")[0], target.rpartition(".")[0]) for module, _, target in found)
+    assert circles((folder, other) for folder, other in folders if folder and other) == []
 
 
 @pytest.mark.parametrize("file", outsiders(), ids=lambda file: str(file.relative_to(ROOT)))
@@ -156,58 +191,64 @@ def test_the_outside_sees_public_names_only(file, public):
 
 def test_one_module_knows_the_platform():
     """The platform is read in `_platform.py` alone; everything else is told."""
-    reads = {module: platform_reads(source) for module, source in library().items()}
+    reads = {module: platform_reads(source) for module, source in modules_in(PACKAGE).items()}
     assert reads.pop("_platform")
     assert {module: lines for module, lines in reads.items() if lines} == {}
+
+
+TABLE = ("low", "_folder", "high", "__init__")
+SOURCES = dict.fromkeys(("low", "_folder.__init__", "_folder.one", "_folder.two", "high", "__init__"), "")
 
 
 @pytest.mark.parametrize(
     ("source", "target"),
     [
-        ("from .stream import SerialPort", "stream"),
-        ("from . import stream", "stream"),
-        ("import anyserial.stream", "stream"),
-        ("import anyserial.stream as port", "stream"),
-        ("from anyserial.stream import SerialPort", "stream"),
-        ("from anyserial import stream", "stream"),
-        ("from anyserial import SerialPort", "__init__"),
-        ("from . import SerialPort", "__init__"),
+        ("from ..high import Port", "high"),
+        ("from .. import high", "high"),
+        ("import anyserial.high", "high"),
+        ("import anyserial.high as port", "high"),
+        ("from anyserial.high import Port", "high"),
+        ("from anyserial import high", "high"),
+        ("from anyserial import Port", "__init__"),
+        ("from .. import Port", "__init__"),
         ("import anyserial", "__init__"),
-        ("def f():\n    from .stream import SerialPort", "stream"),
-        ("if TYPE_CHECKING:\n    from .stream import SerialPort", "stream"),
-        ("try:\n    from .stream import SerialPort\nexcept ImportError: ...", "stream"),
-        ("import importlib\nimportlib.import_module('anyserial.stream')", "stream"),
-        ("from importlib import import_module\nimport_module('.stream', __package__)", "stream"),
-        ("__import__('anyserial.stream')", "stream"),
-        ("from ._fd import FdBackend", "_fd"),
-        ("from ._mock import MockBackend", "_mock"),
+        ("def f():\n    from ..high import Port", "high"),
+        ("if TYPE_CHECKING:\n    from ..high import Port", "high"),
+        ("try:\n    from ..high import Port\nexcept ImportError: ...", "high"),
+        ("import importlib\nimportlib.import_module('anyserial.high')", "high"),
+        ("__import__('anyserial.high')", "high"),
     ],
 )
 def test_an_arrow_that_does_not_point_down_is_found(source, target):
-    """However it is spelt and wherever it hides; to a higher level, to a sister or to itself."""
-    sources = dict.fromkeys(("__init__", "stream", "_fd", "_mock", "_closing", "config"), "")
-    (complaint,) = wrong_arrows(sources | {"_fd": source})
-    assert complaint.startswith("_fd:")
+    """However it is spelt and wherever it hides."""
+    (complaint,) = wrong_arrows(SOURCES | {"_folder.one": source}, TABLE)
+    assert complaint.startswith("_folder.one:")
     assert complaint.endswith(f"imports {target}, which is not below it")
 
 
 def test_an_arrow_that_points_down_is_fine():
-    """Lower levels, the standard library and other packages may be imported."""
-    source = "import os, anyio\nfrom ._fd import FdBackend\nfrom . import config\nfrom anyio.abc import ByteStream"
-    assert wrong_arrows({"config": "", "_fd": "", "_mock": source}) == []
+    """Lower levels, sisters in the same folder, the standard library and other packages may be imported."""
+    source = (
+        "import os, anyio\nfrom ..low import x\nfrom .two import y\nfrom .. import low\nfrom anyio.abc import Stream"
+    )
+    assert wrong_arrows(SOURCES | {"_folder.one": source}, TABLE) == []
 
 
-def test_a_cycle_is_found():
-    """Of the arrows of a cycle at least one does not point down."""
-    assert wrong_arrows({"_fd": "from ._mock import a", "_mock": "from ._fd import b"})
-    assert wrong_arrows({"stream": "from .discovery import a", "discovery": "from .stream import b"})
+def test_a_circle_is_found():
+    """Of modules, over any number of steps; sisters that import one another in one direction make none."""
+    found = arrows("anyserial", SOURCES | {"_folder.one": "from .two import a", "_folder.two": "from . import one"})
+    assert {"_folder.one", "_folder.two"} <= set(circles((module, target) for module, _, target in found))
+    assert circles([("a", "b"), ("b", "c"), ("c", "a")])
+    assert circles([("a", "b"), ("b", "c"), ("a", "c")]) == []
 
 
 def test_strangers_are_found():
     """A module without a level, an import of one that is not there, an import of the plugin."""
-    assert wrong_arrows({"_new": ""}) == ["_new: has no level"]
-    assert wrong_arrows({"_fd": "from ._new import x"}) == ["_fd:1: imports _new, which does not exist"]
-    assert wrong_arrows({"testing": "import pytest_anyserial"}) == ["testing:1: imports the plugin"]
+    assert wrong_arrows({"_new.part": ""}, TABLE) == ["_new.part: has no level"]
+    assert wrong_arrows(SOURCES | {"high": "from ._new import x"}, TABLE) == [
+        "high:1: imports _new, which does not exist"
+    ]
+    assert wrong_arrows(SOURCES | {"high": "import pytest_anyserial"}, TABLE) == ["high:1: imports the plugin"]
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ from anyserial import (
     open_serial_port,
     sync,
 )
-from anyserial._tty import open_tty
+from anyserial._backends.posix.tty import open_tty
 from anyserial.testing import PtyPair
 
 from .kernel import (

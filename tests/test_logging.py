@@ -22,7 +22,7 @@ from anyserial import (
     list_serial_ports,
     sync,
 )
-from anyserial._tty import open_tty
+from anyserial._backends.posix.tty import open_tty
 from anyserial.testing import PtyPair
 
 from .kernel import KEEPER, XR, FakeKernel

@@ -12,9 +12,9 @@ import pytest
 from anyio.streams.file import FileStreamAttribute
 
 from anyserial import Capability, RS485Config, UnsupportedConfigurationError, UnsupportedFeatureError
-from anyserial._termios import Line
-from anyserial._tty_linux import LinuxFacts, machine_facts
-from anyserial._tty_posix import PosixFacts
+from anyserial._backends.posix.facts import PosixFacts
+from anyserial._backends.posix.linux import LinuxFacts, machine_facts
+from anyserial._backends.posix.termios import Line
 from anyserial.testing import PtyPair
 
 from .kernel import GENERIC, KEEPER, MIPS, POWERPC, RATES, FakeKernel, Layout

@@ -33,8 +33,8 @@ from anyserial import (
     open_serial_port,
     sync,
 )
-from anyserial._tty import open_tty
-from anyserial._tty_linux import LinuxFacts
+from anyserial._backends.posix.linux import LinuxFacts
+from anyserial._backends.posix.tty import open_tty
 from anyserial.testing import PtyPair, mock_pair
 
 from .support import descriptors, leaked, queued, raw_fd, until

@@ -22,8 +22,8 @@ import pytest
 from anyio.streams.file import FileStreamAttribute
 
 from anyserial import SerialConfig, SerialDisconnectedError, SerialPort
-from anyserial._tty import open_tty
-from anyserial._tty_linux import LinuxFacts
+from anyserial._backends.posix.linux import LinuxFacts
+from anyserial._backends.posix.tty import open_tty
 from anyserial.testing import MockBackend, PtyPair
 
 from .support import Outcome, all_blocked, assert_raises_when_cancelled, descriptors, leaked, on_trio, until

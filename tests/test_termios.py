@@ -12,7 +12,7 @@ from anyserial import (  # noqa: E402 - the builder exists only where termios do
     UnsupportedConfigurationError,
     UnsupportedSettingError,
 )
-from anyserial._termios import STANDARD_RATES, Bits, Line, build, check  # noqa: E402
+from anyserial._backends.posix.termios import STANDARD_RATES, Bits, Line, build, check  # noqa: E402
 from anyserial.config import ByteSize, FlowControl, Parity, SerialConfig, StopBits  # noqa: E402
 
 CMSPAR = 0x40000000

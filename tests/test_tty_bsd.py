@@ -17,7 +17,7 @@ from anyserial import (
     UnsupportedFeatureError,
     UnsupportedSettingError,
 )
-from anyserial._tty_bsd import BsdFacts
+from anyserial._backends.posix.bsd import BsdFacts
 from anyserial.testing import PtyPair
 
 from .terminal import CLEAR_BREAK, SET_BREAK, Terminal

@@ -17,7 +17,7 @@ from anyserial import (
     UnsupportedFeatureError,
     UnsupportedSettingError,
 )
-from anyserial._tty_darwin import DarwinFacts
+from anyserial._backends.posix.darwin import DarwinFacts
 from anyserial.testing import PtyPair
 
 from .terminal import CLEAR_BREAK, IOSSIOSPEED, SET_BREAK, Terminal

@@ -16,7 +16,7 @@ from anyserial import (
     UnsupportedConfigurationError,
     UnsupportedFeatureError,
 )
-from anyserial._tty_posix import PosixFacts
+from anyserial._backends.posix.facts import PosixFacts
 from anyserial.testing import PtyPair
 
 from .terminal import Terminal

@@ -17,8 +17,8 @@ import pytest
 from anyserial import list_serial_ports
 from pytest_anyserial import SerialBench
 from pytest_anyserial.__main__ import main
-from pytest_anyserial._bench import load
-from pytest_anyserial._resolve import resolve
+from pytest_anyserial._bench.file import load
+from pytest_anyserial._bench.resolve import resolve
 
 BENCH = Path("/run/virtual-bench/hil.toml")
 CONTROL = Path(__file__).with_name("control")

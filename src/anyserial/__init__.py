@@ -6,7 +6,7 @@ import logging
 from importlib.metadata import PackageNotFoundError, version
 
 from ._buffers import BytesLike
-from ._values import CommEvent, ControlLines, LineErrors, ModemLines, PortInfo, SerialStats
+from ._types import CommEvent, ControlLines, LineErrors, ModemLines, PortInfo, SerialStats
 from .capabilities import Capability, SerialCapabilities, SerialStreamAttribute, UnsupportedPolicy
 from .config import ByteSize, FlowControl, Parity, RS485Config, SerialConfig, StopBits
 from .discovery import DiscoveryBackend, canonical_port_name, find_serial_port, list_serial_ports

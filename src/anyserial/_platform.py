@@ -6,8 +6,8 @@ import sys
 from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
-from ._backend import Backend
-from ._values import PortInfo
+from ._backends.base import Backend
+from ._types import PortInfo
 from .config import SerialConfig
 from .exceptions import UnsupportedPlatformError
 
@@ -70,41 +70,41 @@ if sys.platform == "win32" or not _has_termios():
         )
 
 else:
-    from ._pty import pty_pair as pty_pair
-    from ._settings import OS_ERRORS, TtyFacts
-    from ._tty import open_tty
+    from ._backends.posix.pty_pair import pty_pair as pty_pair
+    from ._backends.posix.settings import OS_ERRORS, TtyFacts
+    from ._backends.posix.tty import open_tty
 
     os_errors = OS_ERRORS
     _facts: TtyFacts
 
     if sys.platform == "linux":
-        from ._discovery_linux import lookup_port
-        from ._discovery_linux import native_ports as native_ports
-        from ._tty_linux import LinuxFacts
+        from ._backends.posix.linux import LinuxFacts
+        from ._discovery.linux import lookup_port
+        from ._discovery.linux import native_ports as native_ports
 
         _facts = LinuxFacts()
     elif sys.platform == "darwin":
-        from ._discovery_darwin import lookup_port
-        from ._discovery_darwin import native_ports as native_ports
-        from ._tty_darwin import DarwinFacts
+        from ._backends.posix.darwin import DarwinFacts
+        from ._discovery.darwin import lookup_port
+        from ._discovery.darwin import native_ports as native_ports
 
         _facts = DarwinFacts()
     elif "bsd" in sys.platform or sys.platform.startswith("dragonfly"):
-        from . import _discovery_bsd
-        from ._tty_bsd import BsdFacts
+        from ._backends.posix.bsd import BsdFacts
+        from ._discovery import bsd
 
         _facts = BsdFacts()
 
         def native_ports() -> list[PortInfo]:
             """List the ports this system knows; blocks."""
-            return _discovery_bsd.native_ports(sys.platform)
+            return bsd.native_ports(sys.platform)
 
         def lookup_port(path: str) -> PortInfo | None:
             """What discovery knows about an opened path."""
-            return _discovery_bsd.lookup_port(path, sys.platform)
+            return bsd.lookup_port(path, sys.platform)
 
     else:
-        from ._tty_posix import PosixFacts
+        from ._backends.posix.facts import PosixFacts
 
         _facts = PosixFacts(name=sys.platform)
 
@@ -123,7 +123,7 @@ else:
 
 
 if sys.platform == "linux":
-    from ._discovery_udev import udev_ports as udev_ports
+    from ._discovery.udev import udev_ports as udev_ports
 else:
 
     def udev_ports() -> list[PortInfo]:

@@ -7,7 +7,7 @@ import enum
 
 from anyio import TypedAttributeSet, typed_attribute
 
-from ._values import PortInfo
+from ._types import PortInfo
 from .config import SerialConfig, UnsupportedPolicy
 
 __all__ = ["Capability", "SerialCapabilities", "SerialStreamAttribute", "UnsupportedPolicy"]

@@ -8,9 +8,9 @@ import os
 from collections.abc import Callable
 from typing import Any, Final, Literal, TypeAlias
 
+from ._backends.readiness import in_thread
 from ._platform import native_ports, system, udev_ports
-from ._readiness import in_thread
-from ._values import PortInfo
+from ._types import PortInfo
 from .exceptions import SerialError
 
 __all__ = ["DiscoveryBackend", "PortInfo", "canonical_port_name", "find_serial_port", "list_serial_ports"]

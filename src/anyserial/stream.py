@@ -21,16 +21,16 @@ import anyio
 from anyio.abc import ByteStream, ByteStreamConnectable
 from anyio.streams.file import FileStreamAttribute
 
-from ._backend import Backend, CountedTransfers, Counters, ReadinessBackend
+from ._backends.base import Backend, CountedTransfers, Counters, ReadinessBackend
+from ._backends.fd import FdBackend
+from ._backends.posix.closing import Closer
+from ._backends.readiness import checkpoint, checkpoint_if_cancelled, give_way, scope_is_cancelled
 from ._buffers import BytesLike, readable_bytes, require_positive, writable_bytes
-from ._calls import Call, Guard, PortState
-from ._closing import Closer
-from ._fd import FdBackend
 from ._fork import forgotten_in_child
-from ._opening import note_opened, open_device, path_text
 from ._platform import os_errors
-from ._readiness import checkpoint, checkpoint_if_cancelled, give_way, scope_is_cancelled
-from ._values import ControlLines, LineErrors, ModemLines, PortInfo, SerialStats
+from ._port.calls import Call, Guard, PortState
+from ._port.opening import note_opened, open_device, path_text
+from ._types import ControlLines, LineErrors, ModemLines, PortInfo, SerialStats
 from .capabilities import SerialCapabilities, SerialStreamAttribute
 from .config import SerialConfig, seconds_per_byte
 from .exceptions import SerialDisconnectedError

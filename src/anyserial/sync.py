@@ -18,12 +18,12 @@ from typing import Any, Final, Self, TypeVar, overload
 from anyio.from_thread import BlockingPortal, BlockingPortalProvider
 
 from . import stream
-from ._blocking import BlockingTransfers
 from ._buffers import BytesLike
 from ._fork import forgotten_in_child
-from ._opening import note_opened, path_text
-from ._portal import PortalLease, check_timeout, configure_portal, portal_provider
-from ._values import ControlLines, LineErrors, ModemLines, PortInfo, SerialStats
+from ._port.opening import note_opened, path_text
+from ._sync.portal import PortalLease, check_timeout, configure_portal, portal_provider
+from ._sync.transfers import BlockingTransfers
+from ._types import ControlLines, LineErrors, ModemLines, PortInfo, SerialStats
 from .capabilities import SerialCapabilities
 from .config import SerialConfig
 from .exceptions import errno_to_exception

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ._clock import Clock
+from ._backends.mock.backend import MockBackend
+from ._backends.mock.clock import Clock
+from ._backends.mock.fault_events import FaultAction, FaultEvent, FiredFault
+from ._backends.mock.fault_plan import FaultPlan
 from ._conformance import check_port_pair
-from ._fault_events import FaultAction, FaultEvent, FiredFault
-from ._fault_plan import FaultPlan
-from ._mock import MockBackend
-from ._mock_pair import MockPair, mock_pair
-from ._opening import OpenedPort, opened_ports
 from ._platform import PtyPair, pty_pair
+from ._port.mock_pair import MockPair, mock_pair
+from ._port.opening import OpenedPort, opened_ports
 from .config import SerialConfig
 from .stream import SerialPort
 

@@ -13,11 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from . import _library, _names, _outcome
+from . import _library, _options
 from ._fixtures import (
-    GUARD,
     NAMES,
-    RUNNING,
     serial_bench,
     serial_clock,
     serial_config,
@@ -34,18 +32,19 @@ from ._fixtures import (
     sync_serial_peer,
     sync_serial_port,
 )
-from ._names import HARDWARE
+from ._keys import GUARD, HARDWARE, RUNNING
+from ._report import outcome
 
 if TYPE_CHECKING:
-    from ._bench import BenchLink, BenchPort, SerialBench
-    from ._clock import SerialClock
-    from ._dialogue import SerialExpectation
-    from ._factory import SerialFactory
-    from ._faults import SerialFault, SerialFaults
+    from ._bench.file import BenchLink, BenchPort, SerialBench
+    from ._device.dialogue import SerialExpectation
+    from ._device.script import SerialScript
     from ._fixtures import SerialPair
-    from ._link import SerialLink
-    from ._script import SerialScript
-    from ._transcript import SerialTranscript, TranscriptEvent
+    from ._links.factory import SerialFactory
+    from ._links.faults import SerialFault, SerialFaults
+    from ._links.link import SerialLink
+    from ._time.clock import SerialClock
+    from ._transcript.transcript import SerialTranscript, TranscriptEvent
 
 __all__ = [
     "BenchLink",
@@ -79,19 +78,19 @@ __all__ = [
 ]
 
 _TYPES = {
-    "BenchLink": "_bench",
-    "BenchPort": "_bench",
-    "SerialBench": "_bench",
-    "SerialClock": "_clock",
-    "SerialExpectation": "_dialogue",
-    "SerialFactory": "_factory",
-    "SerialFault": "_faults",
-    "SerialFaults": "_faults",
-    "SerialLink": "_link",
+    "BenchLink": "_bench.file",
+    "BenchPort": "_bench.file",
+    "SerialBench": "_bench.file",
+    "SerialClock": "_time.clock",
+    "SerialExpectation": "_device.dialogue",
+    "SerialFactory": "_links.factory",
+    "SerialFault": "_links.faults",
+    "SerialFaults": "_links.faults",
+    "SerialLink": "_links.link",
     "SerialPair": "_fixtures",
-    "SerialScript": "_script",
-    "SerialTranscript": "_transcript",
-    "TranscriptEvent": "_transcript",
+    "SerialScript": "_device.script",
+    "SerialTranscript": "_transcript.transcript",
+    "TranscriptEvent": "_transcript.transcript",
 }
 
 _MARKER = """\
@@ -184,15 +183,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", _MARKER)
-    bench_file = _names.bench_file(config)
+    bench_file = _options.bench_file(config)
     if bench_file is not None or config.getoption("--serial-report"):
         _library.require_for_run()
     if bench_file is not None:
-        from . import _hardware
+        from ._links import hardware
 
-        _hardware.attach(config, bench_file)
-    _names.chosen_links(config)
-    _names.chosen_loops(config)
+        hardware.attach(config, bench_file)
+    _options.chosen_links(config)
+    _options.chosen_loops(config)
     plugins = config.pluginmanager
     artifacts: str | None = config.getoption("--serial-artifacts")
     if artifacts is not None and not hasattr(config, "workerinput"):
@@ -200,11 +199,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
         _files.check("--serial-artifacts", config.invocation_params.dir / artifacts)
     if config.getoption("--serial-report"):
-        from . import _report
+        from ._report import adapters
 
-        plugins.register(_report.AdapterReport(config), "anyserial_report")
+        plugins.register(adapters.AdapterReport(config), "anyserial_report")
     if not hasattr(config, "workerinput"):
-        plugins.register(_outcome.Outcome(config), "pytest_anyserial outcome")
+        plugins.register(outcome.Outcome(config), "pytest_anyserial outcome")
     # An entry point registers the module under its own name, `-p` and `pytest_plugins` under the module's.
     if not any(plugins.has_plugin(name) or plugins.is_blocked(name) for name in ANYIO):
         plugins.import_plugin(ANYIO[1])
@@ -213,16 +212,16 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_report_header(config: pytest.Config) -> list[str]:
     if HARDWARE not in config.stash:
         return []
-    from . import _hardware
+    from ._links import hardware
 
-    return _hardware.header(config)
+    return hardware.header(config)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     # The controller of pytest-xdist looks at the bench, so that all workers collect the same.
     if HARDWARE in node.config.stash:
-        links = _names.hardware_links(node.config)
+        links = _options.hardware_links(node.config)
         node.workerinput["anyserial"] = node.config.stash[HARDWARE].dumped(links)
 
 
@@ -232,9 +231,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     try:
         _library.require_for_run()
-        from . import _matrix
+        from ._matrix import generate
 
-        _matrix.generate(metafunc)
+        generate.generate(metafunc)
     except pytest.UsageError as exc:
         if hasattr(metafunc.config, "workerinput"):
             # A worker of pytest-xdist has no terminal; a collection error is what it can report.
@@ -245,7 +244,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.hookimpl(specname="pytest_generate_tests")
 def pytest_anyserial_leave_loops(metafunc: pytest.Metafunc) -> None:
     # After the hooks of conftest files, and before pytest reads the marks.
-    matrix = sys.modules.get(f"{__name__}._matrix")
+    matrix = sys.modules.get(f"{__name__}._matrix.generate")
     if matrix is not None:
         matrix.leave_loops_to_others(metafunc)
 
@@ -269,7 +268,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if USAGE_ERRORS in config.stash:
         errors = config.stash[USAGE_ERRORS]
         raise pytest.UsageError(*(f"{nodeid}: {error}" for error, nodeid in errors.items()))
-    matrix = sys.modules.get(f"{__name__}._matrix")
+    matrix = sys.modules.get(f"{__name__}._matrix.generate")
     if matrix is not None:
         matrix.keep_loops(items)
 
@@ -279,18 +278,19 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     has_link = "serial_link" in getattr(getattr(item, "callspec", None), "params", ())
     if not has_link and NAMES.isdisjoint(getattr(item, "fixturenames", ())):
         return
-    from . import _guard, _matrix, _refusals
+    from . import _guard
+    from ._matrix import generate, refusals
 
     if not has_link or not isinstance(item, pytest.Function):
-        _refusals.refuse_unparametrized(item)
+        refusals.refuse_unparametrized(item)
         return
-    _refusals.consider_late_marks(item)
-    unmet = _matrix.unmet(item)
+    refusals.consider_late_marks(item)
+    unmet = generate.unmet(item)
     if item.callspec.params["serial_link"] is None:
         return
     if unmet is None:
         item.stash[GUARD] = item.config.stash[RUNNING] = _guard.Guard(item)
-    elif _matrix.is_a_failure(unmet, item.config):
+    elif generate.is_a_failure(unmet, item.config):
         pytest.fail(unmet.reason, pytrace=False)
 
 
@@ -338,7 +338,7 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     guard = item.stash.get(GUARD, None)
-    _outcome.note(report, item)
+    outcome.note(report, item)
     if guard is not None:
         guard.evidence.add_to(report, guard)
         if report.when == "teardown":

@@ -28,12 +28,12 @@ except _library.ForeignLibraryError as exc:
 
 from anyserial import PortInfo, SerialError, UnsupportedPlatformError, list_serial_ports
 
-from ._bench import BenchFileError, load
-from ._bench_schema import json_schema
-from ._doctor import Subject, examine
-from ._finding import problem
-from ._lease import Lease, LeaseError, leases
-from ._resolve import device_key
+from ._bench.file import BenchFileError, load
+from ._bench.lease import Lease, LeaseError, leases
+from ._bench.resolve import device_key
+from ._bench.schema import json_schema
+from ._doctor.examine import Subject, examine
+from ._doctor.finding import problem
 from ._text import plain, plain_lines
 
 _DEFAULT_FILE: Final = "hil.toml"
@@ -217,19 +217,19 @@ def _facts(lease: Lease) -> dict[str, Any]:
 def _tables() -> ModuleType:
     """What prints tables; the package it needs is optional."""
     try:
-        from . import _tables
+        from ._doctor import tables
     except ModuleNotFoundError as exc:
         raise _UsageError("tables need rich: pip install 'pytest-anyserial[bench]', or say --json") from exc
-    return _tables
+    return tables
 
 
 def _writer() -> ModuleType:
     """What writes bench files; the package it needs is optional."""
     try:
-        from . import _suggest
+        from ._doctor import suggest
     except ModuleNotFoundError as exc:
         raise _UsageError("suggest needs tomlkit: pip install 'pytest-anyserial[bench]'") from exc
-    return _suggest
+    return suggest
 
 
 if __name__ == "__main__":

@@ -7,19 +7,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from ._names import HARDWARE
+from ._keys import GUARD, HARDWARE
 
 if TYPE_CHECKING:
     from anyserial import SerialConfig, SerialPort, sync
 
-    from ._bench import SerialBench
-    from ._clock import SerialClock
-    from ._factory import SerialFactory
-    from ._faults import SerialFaults
-    from ._guard import Guard
-    from ._link import SerialLink
-    from ._script import SerialScript
-    from ._transcript import SerialTranscript
+    from ._bench.file import SerialBench
+    from ._device.script import SerialScript
+    from ._links.factory import SerialFactory
+    from ._links.faults import SerialFaults
+    from ._links.link import SerialLink
+    from ._time.clock import SerialClock
+    from ._transcript.transcript import SerialTranscript
 
 #: Fixtures that live on the test's event loop.
 ASYNC = frozenset({"serial_port", "serial_peer", "serial_pair", "serial_script", "serial_clock", "serial_factory"})
@@ -39,11 +38,6 @@ NAMES = (
     | {"serial_link", "serial_config", "serial_transcript", "sync_serial_port", "sync_serial_peer"}
 )
 
-#: The watch over a test that uses a fixture of ours, in the stash of its item.
-GUARD: pytest.StashKey[Guard] = pytest.StashKey()
-#: That of the test that is running, in the stash of the config.
-RUNNING: pytest.StashKey[Guard] = pytest.StashKey()
-
 
 class SerialPair(NamedTuple):
     """Both ends of a link: `port` is the one under test, `peer` faces it."""
@@ -58,14 +52,14 @@ def serial_link(request: pytest.FixtureRequest) -> Iterator[SerialLink]:
 
     A test that uses a serial fixture runs once per selected link (--serial-links) that has what it needs.
     """
-    from . import _link
+    from ._links.link import connected
 
     wiring = getattr(request, "param", None)
     if wiring is None:
-        from . import _refusals
+        from ._matrix.refusals import unparametrized
 
-        pytest.fail(_refusals.unparametrized(request.node), pytrace=False)
-    with _link.connected(wiring, request.node.stash[GUARD]) as link:
+        pytest.fail(unparametrized(request.node), pytrace=False)
+    with connected(wiring, request.node.stash[GUARD]) as link:
         yield link
 
 
@@ -147,9 +141,9 @@ async def serial_script(
     serial_script.on(b"MEAS?\n").reply(b"1.23\n") says what the driver should ask and what it gets. A request that
     the script does not expect ends the test at once; expectations left over fail it afterwards.
     """
-    from . import _script
+    from ._device.script import scripted
 
-    async with _script.scripted(serial_link, serial_config, anyio_backend) as script:
+    async with scripted(serial_link, serial_config, anyio_backend) as script:
         yield script
 
 
@@ -176,9 +170,9 @@ def serial_faults(serial_link: SerialLink) -> Iterator[SerialFaults]:
     The test runs on the mock link. A fault that has not happened when the test is over fails it, unless it is
     .optional(). What has happened is in the transcript.
     """
-    from . import _faults
+    from ._links.faults import planned
 
-    with _faults.planned(serial_link) as faults:
+    with planned(serial_link) as faults:
         yield faults
 
 
@@ -189,9 +183,9 @@ async def serial_clock(serial_link: SerialLink, anyio_backend: Any) -> AsyncIter
     Time stands still while anything runs, and jumps to the next moment when all tasks wait. The test runs on the mock
     link, on asyncio and trio; worker threads are refused.
     """
-    from . import _clock
+    from ._time.clock import running
 
-    async with _clock.running(serial_link, anyio_backend) as clock:
+    async with running(serial_link, anyio_backend) as clock:
         yield clock
 
 
@@ -202,6 +196,6 @@ def serial_factory(pytestconfig: pytest.Config) -> SerialFactory:
     async with serial_factory(config=..., faults=...) as (port, peer): each pair is a fresh link of the kind that the
     test runs on.
     """
-    from . import _factory
+    from ._links.factory import SerialFactory
 
-    return _factory.SerialFactory(pytestconfig)
+    return SerialFactory(pytestconfig)

@@ -13,18 +13,20 @@ import pytest
 
 from anyserial import Capability, SerialConfig
 
-from . import _leaks, _loops, _matching, _matrix, _refusals
-from ._evidence import Evidence
+from . import _loops
 from ._fixtures import PATHS
-from ._names import HARDWARE
+from ._keys import HARDWARE
+from ._matrix import generate, matching, refusals
+from ._report import leaks
+from ._report.evidence import Evidence
 from ._text import plain
-from ._transcript import SerialTranscript
+from ._transcript.transcript import SerialTranscript
 
 if TYPE_CHECKING:
-    from ._clock import SerialClock
-    from ._far_end import FarEnd
-    from ._link import SerialLink
-    from ._links import Wiring
+    from ._device.far_end import FarEnd
+    from ._links.base import Wiring
+    from ._links.link import SerialLink
+    from ._time.clock import SerialClock
 
 
 #: Modules that a debugger does not stop in.
@@ -58,16 +60,16 @@ class Guard:
         self.far_end: FarEnd | None = None
         self.test = item.nodeid
         self.hardware = item.config.stash.get(HARDWARE, None)
-        self.needs = _refusals.checked_needs(item)
+        self.needs = refusals.checked_needs(item)
         self._item = item
         self._scope: anyio.CancelScope | None = None
         self._outcome: BaseException | None = None
         self._on_its_loop: Callable[[Callable[[], object]], object] | None = None
-        fixtures = _matrix.used(item)
+        fixtures = generate.used(item)
         self._fixtures = fixtures
         other_plugin = _loops.taken_over(item)
-        _refusals.refuse_impossible(item, fixtures, other_plugin)
-        self._watches = _matrix.is_async(item) and not other_plugin
+        refusals.refuse_impossible(item, fixtures, other_plugin)
+        self._watches = generate.is_async(item) and not other_plugin
         self._started = False
         self._traces = self._watches and bool(item.config.getoption("trace", False))
         if "serial_factory" in fixtures:
@@ -79,7 +81,7 @@ class Guard:
         self.coroutine: Coroutine[object, object, object] | None = None
         self.clock = _clock_of(item) if "serial_clock" in fixtures else None
         self.evidence = Evidence(item)
-        self._opens = _leaks.OpenPorts.of(item.config)
+        self._opens = leaks.OpenPorts.of(item.config)
         self._opens.start()
 
     def after_failed_setup(self, exc: BaseException) -> None:
@@ -93,7 +95,7 @@ class Guard:
             self._opens.close_all()
         if self._outcome is not None:
             raise self._outcome from None
-        _refusals.explain(exc)
+        refusals.explain(exc)
 
     def outcomes_reach_fixtures(self) -> AbstractContextManager[None]:
         """While a port of a fixture is open: what a signal handler raised ends a fixture that waits for the port."""
@@ -126,7 +128,7 @@ class Guard:
             # A timeout tore pytest out of the loop, and the body still waits in there. AnyIO tears fixtures down in
             # the task that runs the body, so they would wait for it for ever.
             self._on_its_loop(self._scope.cancel)
-        _refusals.explain(exc)
+        refusals.explain(exc)
         # Hypothesis may have had reasons not to run any example.
         if self.passed and self._watches and not (self._started or self._given):
             self.passed = False
@@ -184,10 +186,10 @@ class Guard:
     def require(self, wiring: Wiring, config: SerialConfig) -> None:
         """Let what a project's own `serial_config` asks for be a need, as if the mark had it."""
         __tracebackhide__ = True
-        unmet = _matching.unmet_by(wiring, config)
+        unmet = matching.unmet_by(wiring, config)
         if unmet is not None:
             self._item.callspec.params["serial_link"] = unmet
-            if _matrix.is_a_failure(unmet, self._item.config):
+            if generate.is_a_failure(unmet, self._item.config):
                 pytest.fail(unmet.reason, pytrace=False)
             pytest.skip(unmet.reason)
 
@@ -222,9 +224,9 @@ class Guard:
             left = self._opens.stop()
         if not self.passed:
             return
-        needs = _refusals.refuse_later_marks(self._item, self.needs)
+        needs = refusals.refuse_later_marks(self._item, self.needs)
         if left and not needs.allow_leaks:
-            pytest.fail(_leaks.complaint(left, self._item), pytrace=False)
+            pytest.fail(leaks.complaint(left, self._item), pytrace=False)
 
     def notes(self) -> list[tuple[str, str]]:
         """Titles and texts for the report of a failure, beside the transcript."""
@@ -261,10 +263,10 @@ def _set_up_early(item: pytest.Function, name: str) -> None:
 
 def _clock_of(item: pytest.Function) -> SerialClock | None:
     # A test without a clock need not load it.
-    from . import _clock
+    from ._time import clock
 
-    source = _clock.source_of(item.callspec.params.get("anyio_backend"))
-    return None if source is None else _clock.SerialClock(source)
+    source = clock.source_of(item.callspec.params.get("anyio_backend"))
+    return None if source is None else clock.SerialClock(source)
 
 
 class _BeginsAtALine:

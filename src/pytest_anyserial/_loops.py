@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, cast
 
 import pytest
 
-from ._names import LOOPS, chosen_loops, missing_loop
+from ._options import LOOPS, chosen_loops, missing_loop
 
 #: Values of `anyio_backend`.
 _BACKENDS: dict[str, Any] = {

@@ -10,7 +10,7 @@ import anyio
 
 from anyserial import ModemLines, SerialConfig, SerialPort
 from anyserial.testing import FaultEvent, FaultPlan, MockBackend
-from pytest_anyserial._wires import End, Patience
+from pytest_anyserial._doctor.wiring import End, Patience
 
 #: In memory everything follows at once.
 QUICK = Patience(settle=0.001, silence=0.3)

@@ -9,13 +9,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from pytest_anyserial._lease import leased
+from pytest_anyserial._bench.lease import leased
 
 PREAMBLE = """
 import fcntl, json, os, socket, sys, time
 from pathlib import Path
-from pytest_anyserial._lease import *
-from pytest_anyserial._lease import leased, leases
+from pytest_anyserial._bench.lease import *
+from pytest_anyserial._bench.lease import leased, leases
 folder = Path(sys.argv[1])
 """
 HOLD = """

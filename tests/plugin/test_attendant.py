@@ -12,9 +12,9 @@ from typing import Self
 
 import pytest
 
-from pytest_anyserial._attendant import Attendant
-from pytest_anyserial._bench import load
-from pytest_anyserial._presence import PresenceError
+from pytest_anyserial._bench.file import load
+from pytest_anyserial._bench.operator import Attendant
+from pytest_anyserial._bench.supply import PresenceError
 
 from .benches import POWER, Bench, supply
 from .conftest import BASE, Project

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from anyserial import Capability, SerialCapabilities
-from pytest_anyserial._bench import BenchLink, BenchPort, Match, SerialBench
-from pytest_anyserial._hardware import Hardware, HardwareWiring
-from pytest_anyserial._marker import Needs
-from pytest_anyserial._matching import complaint
-from pytest_anyserial._probe import Place, Probed, driver, dumped, loaded
+from pytest_anyserial._bench.driver_name import driver_name
+from pytest_anyserial._bench.file import BenchLink, BenchPort, Match, SerialBench
+from pytest_anyserial._bench.probe import Place, Probed, dumped, loaded
+from pytest_anyserial._links.hardware import Hardware, HardwareWiring
+from pytest_anyserial._matrix.marker import Needs
+from pytest_anyserial._matrix.matching import complaint
 
 
 def capabilities(**changes: Capability) -> SerialCapabilities:
@@ -120,6 +121,6 @@ def test_the_driver_of_a_tty_is_found_in_sysfs(tmp_path: Path) -> None:
 
     tree("ttyUSB0", "1-4:1.0/ttyUSB0", {"1-4:1.0/ttyUSB0": "ftdi_sio"})
     tree("ttyS1", "pci/ctrl/port", {"pci/ctrl/port": "port", "pci/ctrl": "ctrl", "pci": "serial"})
-    assert driver("/dev/ttyUSB0", tmp_path) == "ftdi_sio"
-    assert driver("/dev/ttyS1", tmp_path) == "serial"
-    assert driver("/dev/ttyUSB1", tmp_path) == ""
+    assert driver_name("/dev/ttyUSB0", tmp_path) == "ftdi_sio"
+    assert driver_name("/dev/ttyS1", tmp_path) == "serial"
+    assert driver_name("/dev/ttyUSB1", tmp_path) == ""

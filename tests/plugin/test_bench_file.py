@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from anyserial import FlowControl, Parity, RS485Config, SerialConfig
 from pytest_anyserial import BenchLink, BenchPort
-from pytest_anyserial._bench import BenchFileError, Match, Power, load, parse
-from pytest_anyserial._bench_schema import json_schema
+from pytest_anyserial._bench.file import BenchFileError, Match, Power, load, parse
+from pytest_anyserial._bench.schema import json_schema
 
 FULL = """
     schema = 1

@@ -9,9 +9,9 @@ import sys
 
 import pytest
 
-from pytest_anyserial._bench import load
-from pytest_anyserial._lease import leased, leases
-from pytest_anyserial._presence import supply_key
+from pytest_anyserial._bench.file import load
+from pytest_anyserial._bench.lease import leased, leases
+from pytest_anyserial._bench.supply import supply_key
 
 from .benches import POWER, Bench, pty_bench, supply
 from .conftest import Project
@@ -268,7 +268,7 @@ def test_a_test_that_unplugs_leases_all_that_goes_with_it(project: Project, benc
             test="""
             import pytest
             from pathlib import Path
-            from pytest_anyserial._lease import leases
+            from pytest_anyserial._bench.lease import leases
 
             def held():
                 return sum(lease.is_held for lease in leases(Path("leases")))

@@ -16,9 +16,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pytest_anyserial
-from pytest_anyserial._bench import BenchFileError, SerialBench, load, parse
-from pytest_anyserial._bench_schema import FILE, json_schema
-from pytest_anyserial._shapes import Array, Choice, Flag, Integer, Named, Problem, Seconds, Shape, Table, Text, UsbId
+from pytest_anyserial._bench.file import BenchFileError, SerialBench, load, parse
+from pytest_anyserial._bench.schema import FILE, json_schema
+from pytest_anyserial._bench.shapes import (
+    Array,
+    Choice,
+    Flag,
+    Integer,
+    Named,
+    Problem,
+    Seconds,
+    Shape,
+    Table,
+    Text,
+    UsbId,
+)
 
 from .test_bench_file import FULL
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_anyserial._dialogue import Announcement, Answer, Dialogue, SerialExpectation, Silence
+from pytest_anyserial._device.dialogue import Announcement, Answer, Dialogue, SerialExpectation, Silence
 
 # Few letters, so that requests are prefixes of each other and of what nobody expects.
 LETTERS = st.sampled_from([b"a", b"b", b"\n"])

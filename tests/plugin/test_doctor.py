@@ -17,10 +17,10 @@ import pytest
 from anyserial import PortInfo, open_serial_port, sync
 from anyserial.testing import FaultEvent, FaultPlan, PtyPair, pty_pair
 from pytest_anyserial.__main__ import main
-from pytest_anyserial._bench import BenchLink, BenchPort, Match
-from pytest_anyserial._doctor import check_link, link_config
-from pytest_anyserial._finding import Verdict
-from pytest_anyserial._lease import leased
+from pytest_anyserial._bench.file import BenchLink, BenchPort, Match
+from pytest_anyserial._bench.lease import leased
+from pytest_anyserial._doctor.examine import check_link, link_config
+from pytest_anyserial._doctor.finding import Verdict
 
 from .cables import QUICK, cable, lost
 
@@ -185,7 +185,7 @@ def test_a_port_that_another_program_has_open(bench: Bench) -> None:
 
 #: Asks the doctor as a user who is not root, and who may not read every folder of this Python.
 _ASK = """
-import os, sys, tempfile, anyio, anyio.to_thread, pytest_anyserial._host
+import os, sys, tempfile, anyio, anyio.to_thread, pytest_anyserial._doctor.host
 from pathlib import Path
 from pytest_anyserial.__main__ import main
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pytest_anyserial._expression import Run, automaton_of
-from pytest_anyserial._search import search_for
+from pytest_anyserial._device.expression import Run, automaton_of
+from pytest_anyserial._device.search import search_for
 
 ATOMS = st.sampled_from(
     [

@@ -13,8 +13,8 @@ import pytest
 
 from anyserial import PortInfo
 from pytest_anyserial.__main__ import main
-from pytest_anyserial._lease import leased
-from pytest_anyserial._resolve import device_key
+from pytest_anyserial._bench.lease import leased
+from pytest_anyserial._bench.resolve import device_key
 
 from .benches import Bench
 from .conftest import Project

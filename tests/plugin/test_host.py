@@ -14,8 +14,8 @@ from anyserial import PortInfo
 if sys.platform == "win32":
     pytest.skip("users, groups and trees of links", allow_module_level=True)
 
-from pytest_anyserial._finding import Finding, Verdict
-from pytest_anyserial._host import (
+from pytest_anyserial._doctor.finding import Finding, Verdict
+from pytest_anyserial._doctor.host import (
     Person,
     check_driver,
     check_grabbers,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_anyserial._bench import load
+from pytest_anyserial._bench.file import load
 
 KIT = Path(__file__).parents[2] / "hil"
 README = (KIT / "README.md").read_text("utf-8")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_anyserial._lease import LeaseFileError, LeaseFolderError, LeaseHeldError, leased, leases
+from pytest_anyserial._bench.lease import LeaseFileError, LeaseFolderError, LeaseHeldError, leased, leases
 
 from .leasing import IS_ROOT, holding, python, take
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from pytest_anyserial.__main__ import main
-from pytest_anyserial._lease import (
+from pytest_anyserial._bench.lease import (
     LeaseFileError,
     LeaseFolderError,
     LeaseHeldError,

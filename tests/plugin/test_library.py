@@ -119,7 +119,7 @@ def test_a_library_with_missing_files_is_named(tmp_path: Path, site: Path, missi
 
 def test_a_library_installed_over_another_is_named(tmp_path: Path, site: Path) -> None:
     """P-04: as `pip install anyserial pytest-anyserial` leaves it: a folder of the other hides a module of ours."""
-    write(site / "anyserial" / "_backend", {"__init__.py": ""})
+    write(site / "anyserial" / "stream", {"__init__.py": ""})
     status, output = run(tmp_path / "project", "a test with a fixture", site, test="def test_it(serial_link): pass\n")
     assert status == pytest.ExitCode.USAGE_ERROR
     (line,) = [line for line in output.splitlines() if "cannot be imported" in line]

@@ -81,8 +81,8 @@ REPORT_IMPORTS = """
 import sys
 
 def pytest_unconfigure():
-    heavy = {"anyserial", "anyio", "trio", "uvloop", "hypothesis", "asyncio", "pytest_anyserial._matrix",
-             "pytest_anyserial._hardware", "anyserial.sync"}
+    heavy = {"anyserial", "anyio", "trio", "uvloop", "hypothesis", "asyncio", "pytest_anyserial._matrix.generate",
+             "pytest_anyserial._links.hardware", "anyserial.sync"}
     print("loaded:", *sorted(heavy.intersection(sys.modules)))
 """
 
@@ -115,8 +115,8 @@ def test_the_same_run_notices_when_it_is_used(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(USES_IT, encoding="utf-8")
     output = python(tmp_path, "-m", "pytest", "-s", *OTHERS_OFF[1:], "--serial-loops=asyncio")
     assert "1 passed" in output
-    assert {"anyserial", "anyio", "asyncio", "pytest_anyserial._matrix"} <= loaded(output)
-    assert loaded(output).isdisjoint({"pytest_anyserial._hardware", "anyserial.sync", "hypothesis"})
+    assert {"anyserial", "anyio", "asyncio", "pytest_anyserial._matrix.generate"} <= loaded(output)
+    assert loaded(output).isdisjoint({"pytest_anyserial._links.hardware", "anyserial.sync", "hypothesis"})
 
 
 def test_the_package_imports_pytest_and_the_standard_library_only(tmp_path: Path) -> None:

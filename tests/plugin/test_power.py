@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from pytest_anyserial import SerialBench
-from pytest_anyserial._bench import load
-from pytest_anyserial._command import run
-from pytest_anyserial._presence import PresenceError, switch
+from pytest_anyserial._bench.command import run
+from pytest_anyserial._bench.file import load
+from pytest_anyserial._bench.supply import PresenceError, switch
 
 if sys.platform == "win32":
     pytest.skip("needs sh", allow_module_level=True)

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anyserial import PortInfo
-from pytest_anyserial._bench import BenchPort, Match
-from pytest_anyserial._resolve import (
+from pytest_anyserial._bench.file import BenchPort, Match
+from pytest_anyserial._bench.resolve import (
     BenchMatchError,
     adapter_key,
     device_key,
@@ -23,7 +23,7 @@ from pytest_anyserial._resolve import (
     stable_match,
     unstable,
 )
-from pytest_anyserial._toml import stanza
+from pytest_anyserial._bench.toml import stanza
 
 
 def ftdi(number: int, serial: str | None = None, place: str = "1-1", interface: int | None = 0) -> PortInfo:
@@ -166,8 +166,8 @@ def test_a_path_that_is_not_stable_gets_a_better_name() -> None:
         import sys
         sys.modules["tomlkit"] = None
         from anyserial import PortInfo
-        from pytest_anyserial._bench import BenchPort, Match
-        from pytest_anyserial._resolve import unstable
+        from pytest_anyserial._bench.file import BenchPort, Match
+        from pytest_anyserial._bench.resolve import unstable
         print(unstable(BenchPort(name="a", match=Match(path="/dev/ttyUSB0")), {A!r}, []))
     """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)

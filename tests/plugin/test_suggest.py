@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 from anyserial import PortInfo
 from anyserial.testing import PtyPair, pty_pair
 from pytest_anyserial.__main__ import main
-from pytest_anyserial._bench import load, parse
-from pytest_anyserial._bench_schema import json_schema
-from pytest_anyserial._resolve import resolve
-from pytest_anyserial._suggest import links_of, links_text, named, ports_text, undriven
-from pytest_anyserial._wires import Edge, Lines
+from pytest_anyserial._bench.file import load, parse
+from pytest_anyserial._bench.resolve import resolve
+from pytest_anyserial._bench.schema import json_schema
+from pytest_anyserial._doctor.suggest import links_of, links_text, named, ports_text, undriven
+from pytest_anyserial._doctor.wiring import Edge, Lines
 
 if sys.platform == "win32":
     pytest.skip("needs pseudo terminals", allow_module_level=True)

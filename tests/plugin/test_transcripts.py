@@ -344,6 +344,8 @@ def test_an_interrupted_test_leaves_its_transcript(project: Project, where: str,
         import pytest
 
         def lose_patience():
+            # A run in the background of a shell inherits a SIGINT that is ignored.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
         """,
         HANGS[where],

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anyserial.testing import FaultEvent, FaultPlan
-from pytest_anyserial._finding import Finding, Verdict
-from pytest_anyserial._wires import (
+from pytest_anyserial._doctor.finding import Finding, Verdict
+from pytest_anyserial._doctor.wiring import (
     Edge,
     carry,
     check_break,

@@ -9,7 +9,7 @@ from virtualbench.cable import Cable
 from virtualbench.uart import Uart
 from virtualbench.usbip import Setup, Transfer, submission
 
-from ..manual_clock import ManualClock  # noqa: TID252  tests have no absolute name
+from ..manual_clock import ManualClock
 
 NO_SETUP = Setup(0, 0, 0, 0, 0)
 

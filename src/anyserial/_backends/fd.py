@@ -1,0 +1,243 @@
+"""Bytes over a non-blocking descriptor: one read loop, one write loop, one close.
+
+The system calls are the two callables given at construction; everything above them is the same for a tty, a pty and
+the in-memory mock. A transfer is tried first and the loop is asked to wait only when the kernel has nothing to give.
+
+A signal handler can raise wherever the interpreter looks for signals: when a function begins, after a call, and when a
+loop goes round. So what the kernel gave or took is stored in the very instruction that asks for it (a `for` over a
+`map`, which is no call), and counted before anything else is called.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+
+from .._fork import forgotten_in_child
+from .base import Counters
+from .readiness import WOKEN, Descriptor, Watch, notify_closing, running_loop
+from .readiness import watch as make_watch
+
+
+class FdBackend:
+    """The byte path of every backend that has a descriptor.
+
+    Args:
+        fd: A non-blocking descriptor; owned from here on.
+        path: What the user called the device.
+        read: `read(view) -> count`; 0 is end of file if `_is_gone` agrees. None or `BlockingIOError` mean that there is
+            nothing now, `InterruptedError` that it is to be tried again.
+        write: `write(view) -> count`, with the same meanings.
+        close_copy: Releases a forked child's copy of the descriptor.
+
+    The callables must not refer to the backend: a port that is dropped has to be collectable at once.
+    """
+
+    def __init__(
+        self,
+        fd: int,
+        path: str,
+        read: Callable[[memoryview], int | None],
+        write: Callable[[memoryview], int | None],
+        close_copy: Callable[[int], None] = os.close,
+    ) -> None:
+        self.path = path
+        self.counters = Counters()
+        self._fd = fd
+        # Empty once the descriptor has been taken away, which happens once.
+        self._attached = {0: None}
+        self._read = read
+        self._write = write
+        self._close_copy = close_copy
+        self._watch: Watch | None = None
+        # Taken from the kernel for a call that did not get them; they come before all in the kernel's queue.
+        self._held = bytearray()
+        forgotten_in_child(self)
+
+    def fileno(self) -> int:
+        """The descriptor, -1 once closed."""
+        return self._fd
+
+    def try_read(self, view: memoryview) -> int | None:
+        """One read without waiting; None when nothing is queued."""
+        if self._fd < 0:
+            self._require_open()
+        if self._held:
+            return self._take_held(view)
+        counters = self.counters
+        count: int | None = None
+        while True:
+            counters.read_calls += 1
+            try:
+                for count in map(self._read, (view,)):  # noqa: B007 - used below
+                    break
+            except InterruptedError:
+                if self._fd < 0:
+                    self._require_open()
+                continue
+            except BlockingIOError:
+                count = None
+            if count:
+                counters.bytes_received += count
+                return count
+            if count is None or not self._is_gone():
+                counters.read_eagain += 1
+                return None
+            return count
+
+    def try_write(self, view: memoryview) -> int | None:
+        """One write without waiting; None when there is no room."""
+        counters = self.counters
+        count: int | None = None
+        while True:
+            if self._fd < 0:
+                self._require_open()
+            counters.write_calls += 1
+            try:
+                for count in map(self._write, (view,)):  # noqa: B007 - used below
+                    break
+            except InterruptedError:
+                continue
+            except BlockingIOError:
+                count = None
+            if count is None:
+                counters.write_eagain += 1
+                return None
+            counters.bytes_sent += count
+            return count
+
+    def read_nowait(self, view: memoryview) -> int:
+        """As `try_read`, with `BlockingIOError` for None."""
+        return _or_would_block(self.try_read(view))
+
+    def write_nowait(self, view: memoryview) -> int:
+        """As `try_write`, with `BlockingIOError` for None."""
+        return _or_would_block(self.try_write(view))
+
+    # What is tried after the loop has reported the descriptor ready; it may have been a moment ago.
+    read_reported = try_read
+    write_reported = try_write
+
+    async def read_some(self, view: memoryview) -> int:
+        """Move 1..`len(view)` bytes, waiting for the first; 0 at end of file."""
+        watch = self._watch
+        if watch is None or watch.loop is not running_loop():
+            watch = self._new_watch()
+        await watch.before_read()
+        count = self.try_read(view)
+        if count is None:
+            while (moved := await watch.read(self.read_reported, view, self.hold)) == WOKEN:
+                self._require_open()
+            return moved
+        if watch.after_read is not None:
+            try:
+                await watch.after_read()
+            except BaseException:
+                # Ctrl-C; trio raises it in whatever runs.
+                self.hold(view[:count])
+                raise
+        return count
+
+    async def write_some(self, view: memoryview) -> int:
+        """Move 1..`len(view)` bytes, waiting for room for the first."""
+        watch = self._watch
+        if watch is None or watch.loop is not running_loop():
+            watch = self._new_watch()
+        await watch.before_write()
+        count = self.try_write(view)
+        if count is None:
+            while (moved := await watch.write(self.write_reported, view)) == WOKEN:
+                self._require_open()
+            return moved
+        return count
+
+    async def wait_readable(self) -> None:
+        """Return when a read is worth trying; may be early."""
+        if not self._held:
+            watch = self._watch
+            if watch is None or watch.loop is not running_loop():
+                watch = self._new_watch()
+            await watch.readable()
+            self._require_open()
+
+    def hold(self, data: memoryview) -> None:
+        """Take back bytes that a read returned and that did not reach their caller; the next read begins with them."""
+        if self._fd >= 0:
+            self._held[:0] = data
+
+    def held(self) -> int:
+        """Bytes taken from the kernel and not yet delivered."""
+        return len(self._held)
+
+    def read_behind(self, view: memoryview, held: int) -> int:
+        """Add what the kernel has now to the first `held` bytes of `view`, which were held; returns how many in all."""
+        if held == len(view) or self._held:
+            return held
+        try:
+            return held + (self.try_read(view[held:]) or 0)
+        except OSError:
+            # The next read says so.
+            return held
+
+    def drop_held(self) -> None:
+        """Forget them."""
+        self._held.clear()
+
+    def detach(self, close: Callable[[Descriptor], None]) -> bool:
+        """Take the descriptor away from the port: wake each waiter, have its loop forget it, then call `close` with it.
+
+        It is closed exactly once: before this returns, or in the next turn of a loop that runs on another thread.
+        False if the descriptor has been taken away before.
+        """
+        descriptor = forgotten_in_child(Descriptor(close, self._close_copy))
+        fd = self._fd
+        try:
+            # One instruction: only one caller gets past it, and from there on the number has an owner.
+            del self._attached[0]
+        except KeyError:
+            return False
+        descriptor.number, self._fd = fd, -1
+        self._held.clear()
+        watch, self._watch = self._watch, None
+        if watch is None:
+            notify_closing(fd)
+            descriptor.close()
+        else:
+            watch.detach(descriptor)
+        return True
+
+    def _forget(self) -> None:
+        """In a forked child: closed, and the device is the parent's."""
+        fd, self._fd = self._fd, -1
+        self._watch = None
+        if self._attached.pop(0, -1) is None:
+            self._close_copy(fd)
+
+    def _is_gone(self) -> bool:
+        """Whether a read of 0 bytes means that the device is gone."""
+        return True
+
+    def _new_watch(self) -> Watch:
+        # A port belongs to one loop, but a mock pair may outlive one.
+        if self._watch is not None:
+            self._watch.forget()
+        self._watch = make_watch(self._require_open())
+        return self._watch
+
+    def _require_open(self) -> int:
+        if self._fd < 0:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        return self._fd
+
+    def _take_held(self, view: memoryview) -> int:
+        count = min(len(view), len(self._held))
+        view[:count] = self._held[:count]
+        del self._held[:count]
+        return count
+
+
+def _or_would_block(count: int | None) -> int:
+    if count is None:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    return count

@@ -1,0 +1,445 @@
+"""One end of an in-memory null-modem cable: what has arrived, what is on its way, and what goes wrong there.
+
+Bytes wait in memory, and time is the clock's. The descriptor carries no data: it only shows whether a read or a write
+would do something, so that whoever waits on it is woken, from whichever thread.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import sys
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Final
+
+from ..._fork import forgotten_in_child
+from ..._types import LineErrors
+from ...config import SerialConfig, seconds_per_byte
+from ...exceptions import ConfigurationError
+from .clock import Clock, ThreadClock, Timer
+from .fault_events import COUNTED, SHORTENING, Direction, FaultAction, FaultEvent
+from .fault_plan import FaultPlan, os_error
+from .fault_schedule import Course
+from .signal import Signal
+from .wire import QUEUE_SIZE, Wire
+
+#: Unread bytes that an end takes from a peer that is not paced.
+_INBOX_SIZE: Final = 262_144
+#: Unread bytes that an end takes from a paced peer, which is never held up: what comes after these is lost.
+_OVERRUN_SIZE: Final = 1_048_576
+# A writer that found no room is woken when there is this much.
+_WORTH_WAKING: Final = 512
+# Seconds that output may take after close, as long as a kernel waits.
+_CLOSING_WAIT: Final = 30.0
+
+
+class End:
+    """One end; what is public may be called from any thread.
+
+    Attributes:
+        config: What paces the output.
+        plan: What goes wrong; replaced with `adopt`.
+        errors: What `line_errors` counts.
+        rts: The line as this end drives it.
+        dtr: Likewise.
+    """
+
+    peer: End
+
+    def __init__(self, lock: threading.RLock, clock: Clock, *, paced: bool) -> None:
+        self.config = SerialConfig()
+        self.errors = LineErrors()
+        self.rts = False
+        self.dtr = False
+        self.plan = FaultPlan()
+        # One for both ends: each looks at the other.
+        self._lock = lock
+        self._clock = clock
+        self._paced = paced
+        self._opened = clock.now()
+        self._timer = Timer(clock, self._on_time)
+        # None while nobody has the end open.
+        self._signal: Signal | None = Signal()
+        self._wire = Wire()
+        self._inbox = bytearray()
+        self._courses = _courses()
+        # Until then what has arrived cannot be read.
+        self._held_until: float | None = None
+        # Set by close: until then output may still leave.
+        self._closed_until: float | None = None
+        # Closed, and everything it sent has arrived.
+        self._gone = False
+        forgotten_in_child(self)
+
+    @classmethod
+    def pair(cls, *, paced: bool, clock: Clock | None) -> tuple[End, End]:
+        """Two ends of one cable."""
+        lock = threading.RLock()
+        time = ThreadClock() if clock is None else clock
+        a, b = cls(lock, time, paced=paced), cls(lock, time, paced=paced)
+        a.peer, b.peer = b, a
+        a.adopt(a.plan)
+        b.adopt(b.plan)
+        return a, b
+
+    @property
+    def lock(self) -> threading.RLock:
+        """Held by whatever is at work on either end."""
+        return self._lock
+
+    @property
+    def signal(self) -> Signal:
+        """What shows whether a read or a write would do something; what opened the end closes it."""
+        assert self._signal is not None
+        return self._signal
+
+    def drop_signal(self) -> None:
+        """Show nothing any more."""
+        with self._lock:
+            self._signal = None
+
+    def _forget(self) -> None:
+        """In a forked child: the descriptor and the timers are the parent's; what has arrived stays readable here."""
+        # The lock may have been held by a thread that the child does not have.
+        self._lock = threading.RLock()
+        peer: End | None = getattr(self, "peer", None)
+        if peer is not None:
+            peer._lock = self._lock
+        self.forget_signal()
+        self._timer._forget()
+
+    def forget_signal(self, _: int = -1) -> None:
+        """In a forked child: close its copies of the two sockets."""
+        signal, self._signal = self._signal, None
+        if signal is not None:
+            signal.close()
+
+    def rest(self) -> None:
+        """Release the descriptor, but stay at the cable: what is on its way arrives, and the peer does not notice."""
+        with self._lock:
+            self._settle()
+            if self.plan.short_write_max == 0:
+                self._wire.clear()
+            self._let_go()
+
+    def wake(self) -> None:
+        """After `rest`, be as new."""
+        with self._lock:
+            self.errors = LineErrors()
+            self._held_until = None
+            self._courses = _courses()
+            self._signal = Signal()
+            self._opened = self._clock.now()
+            self._settle()
+
+    def fileno(self) -> int:
+        """A descriptor that is readable when a read would do something, and writable when a write would."""
+        return -1 if self._signal is None else self._signal.fileno()
+
+    def is_readable(self) -> bool:
+        """Whether a read would do something."""
+        with self._lock:
+            return self._signal is not None and self._signal.readable
+
+    def is_writable(self) -> bool:
+        """Whether a write would."""
+        with self._lock:
+            return self._signal is not None and self._signal.writable
+
+    def adopt(self, plan: FaultPlan) -> None:
+        """Let `plan` tell what goes wrong from now on."""
+        if not isinstance(plan, FaultPlan):
+            raise ConfigurationError(f"faults must be a FaultPlan, not {plan!r}")
+        if plan is not self.plan and plan.schedule.watcher is not None:
+            raise ConfigurationError("faults: this plan is in use on another mock port; each port needs its own")
+        # Weak: tests keep plans, to look at them when the port is gone.
+        reference = weakref.WeakMethod(self.look_again)
+
+        def changed() -> None:
+            look_again = reference()
+            if look_again is not None:
+                look_again()
+
+        with self._lock:
+            self.plan.schedule.watcher = None
+            self.plan = plan
+            if not self._is_closed():
+                plan.schedule.watcher = changed
+            self._settle()
+
+    def look_again(self) -> None:
+        """Take notice of a change in the plan, the config or the time."""
+        with self._lock:
+            self._settle()
+
+    # The two system calls
+
+    def read(self, view: memoryview) -> int:
+        """As the kernel's read: 0 is an end of file, `BlockingIOError` is nothing to read."""
+        with self._lock:
+            course = self._courses["read"]
+            course.op += 1
+            try:
+                return self._read(course, view)
+            finally:
+                self._settle()
+
+    def write(self, view: memoryview) -> int:
+        """As the kernel's write; `BlockingIOError` is no room."""
+        with self._lock:
+            course = self._courses["write"]
+            course.op += 1
+            try:
+                return self._write(course, view)
+            finally:
+                self._settle()
+
+    def _read(self, course: Course, view: memoryview) -> int:
+        plan = self.plan
+        limit = self._strike(course, lambda: not plan.disconnected and self._held_until is None and bool(self._inbox))
+        if limit == 0 or plan._before_read(self.count_error):
+            return 0
+        limit = min(limit, len(view))
+        ready = course.ready
+        if not ready:
+            if not self._inbox and self.peer._gone:
+                return 0
+            if self._held_until is None:
+                count = plan.schedule.even_stretch(course, min(limit, len(self._inbox)))
+                ready += plan.schedule.alter(course, bytes(self._inbox[:count]))
+                del self._inbox[:count]
+        count = min(limit, len(ready))
+        if count == 0:
+            raise os_error(errno.EAGAIN)
+        view[:count] = ready[:count]
+        del ready[:count]
+        return count
+
+    def _write(self, course: Course, view: memoryview) -> int:
+        schedule = self.plan.schedule
+        limit = min(self._strike(course, self._takes_bytes), self.plan._before_write(len(view)))
+        if self.peer._is_closed():
+            raise os_error(errno.EPIPE)
+        limit = min(limit, self._room())
+        if limit <= 0:
+            raise os_error(errno.EAGAIN)
+        data = bytes(view[: schedule.even_stretch(course, limit)])
+        data = data[: schedule.until_match(data)]
+        schedule.note_sent(data)
+        self._wire.put(schedule.alter(course, data), self._clock.now())
+        return len(data)
+
+    # Control calls
+
+    def answer(self, direction: Direction, code: int | None) -> None:
+        """What every control call goes through: a planned, vanished or failing device."""
+        with self._lock:
+            course = self._courses[direction]
+            course.op += 1
+            try:
+                self._strike(course, lambda: False)
+                if self.plan.disconnected and direction != "open":
+                    raise os_error(errno.EIO)
+                if code:
+                    raise os_error(code)
+            finally:
+                self._settle()
+
+    def open(self) -> None:
+        """From now on seconds are counted."""
+        with self._lock:
+            self._opened = self._clock.now()
+            self._settle()
+
+    def count_error(self, kind: str, count: int = 1) -> None:
+        """Add to a field of `errors`."""
+        with self._lock:
+            self.errors = dataclasses.replace(self.errors, **{kind: (getattr(self.errors, kind) + count) % 2**32})
+
+    def input_waiting(self) -> int:
+        """Bytes that can be read now."""
+        with self._lock:
+            self.peer._settle()
+            ready = len(self._courses["read"].ready)
+            return ready if self._held_until is not None else ready + len(self._inbox)
+
+    def output_waiting(self) -> int:
+        """Bytes that have not left."""
+        with self._lock:
+            self._settle()
+            return len(self._wire)
+
+    def discard_input(self) -> None:
+        """Drop what has arrived."""
+        with self._lock:
+            self._courses["read"].ready.clear()
+            self._inbox.clear()
+            self._settle()
+
+    def discard_output(self) -> None:
+        """Drop what has not left."""
+        with self._lock:
+            self._settle()
+            self._wire.clear()
+            self._settle()
+
+    def close(self) -> None:
+        """Release the descriptor. What was accepted still leaves, if the line lets it; then the peer sees the end."""
+        with self._lock:
+            if self._is_closed():
+                return
+            self._settle()
+            if self.plan.short_write_max == 0:
+                self._wire.clear()
+            self._closed_until = self._clock.now() + _CLOSING_WAIT
+            self.plan.schedule.watcher = None
+            self._let_go()
+            self._settle()
+
+    # With the lock held
+
+    def _is_closed(self) -> bool:
+        return self._closed_until is not None
+
+    def _let_go(self) -> None:
+        self.rts = self.dtr = False
+        self._inbox.clear()
+        if self._signal is not None:
+            self._signal.close()
+            self._signal = None
+
+    def _strike(self, course: Course, byte_is_there: Callable[[], bool]) -> int:
+        """Carry out what is planned for this attempt; returns how many bytes it may move, 0 at an end of file."""
+        limit = sys.maxsize
+        since_open = self._since_open(self._clock.now())
+        for event in self.plan.schedule.strike(course, since_open, byte_is_there):
+            if event.action is FaultAction.EOF:
+                return 0
+            if event.action in SHORTENING:
+                limit = min(limit, event.count)
+            self._carry_out(event)
+        return limit
+
+    def _carry_out(self, event: FaultEvent) -> None:
+        match event.action:
+            case FaultAction.EIO:
+                raise os_error(event.errno or errno.EIO)
+            case FaultAction.EINTR:
+                raise os_error(errno.EINTR)
+            case FaultAction.EAGAIN:
+                raise os_error(errno.EAGAIN)
+            case FaultAction.DISCONNECT | FaultAction.REPLUG:
+                self.plan._plug(event.action is FaultAction.REPLUG)
+            case FaultAction.DELAY if event.direction == "read":
+                self._held_until = self._clock.now() + event.seconds
+                raise os_error(errno.EAGAIN)
+            case FaultAction.DELAY:
+                self._wire.rest(event.seconds)
+            case action if action in COUNTED:
+                receiver = self if event.direction == "read" else self.peer
+                receiver.count_error(COUNTED[action], event.count)
+            case _:
+                # The schedule itself alters bytes.
+                return
+
+    def _since_open(self, now: float) -> float:
+        return round(now - self._opened, 9)
+
+    def _takes_bytes(self) -> bool:
+        plan = self.plan
+        stopped = plan.disconnected or plan.short_write_max == 0 or self.peer._is_closed()
+        return not stopped and self._room() > 0
+
+    def _room(self) -> int:
+        return QUEUE_SIZE - len(self._wire) if self._wire.slow else _INBOX_SIZE - len(self.peer._inbox)
+
+    def _on_time(self) -> None:
+        with self._lock:
+            self._timer.set(None)
+            self._settle()
+
+    def _settle(self) -> None:
+        """Bring everything up to date: what is due happens, what has left arrives, who can go on is woken."""
+        if self._gone:
+            return
+        now = self._clock.now()
+        if self._held_until is not None and self._held_until <= now:
+            self._held_until = None
+        # What has left by now is out of reach of a fault that comes now.
+        self._move(now)
+        if self._signal is not None:
+            self._strike_device(now)
+        self._show()
+        self.peer._show()
+        if self._is_closed() and not self._wire:
+            self._hang_up()
+        else:
+            self._timer.set(self._next_time(), keep=self._is_closed())
+
+    def _strike_device(self, now: float) -> None:
+        schedule = self.plan.schedule
+        schedule.ripen(lambda after: self._opened + after <= now)
+        for event in schedule.strike_device(self._courses, self._since_open(now)):
+            self._carry_out(event)
+        if self.plan.disconnected:
+            self._wire.clear()
+
+    def _move(self, now: float) -> None:
+        """Let bytes leave; they go nowhere when nobody is there any more."""
+        plan = self.plan
+        paced = self._paced if plan.paced is None else plan.paced
+        frame = seconds_per_byte(self.config, None if paced is True else paced) if paced else 0.0
+        left = self._wire.advance(now, frame=frame, halted=plan.short_write_max == 0)
+        if not self.peer._is_closed():
+            self.peer._arrive(left, lossy=frame > 0)
+        if self._closed_until is not None and (self._closed_until <= now or self.peer._is_closed()):
+            self._wire.clear()
+
+    def _arrive(self, data: bytes, *, lossy: bool) -> None:
+        """Take what the peer has sent. A receiver that is full loses bytes, and counts them, as a kernel does."""
+        room = max(0, _OVERRUN_SIZE - len(self._inbox)) if lossy else len(data)
+        self._inbox += data[:room]
+        if len(data) > room:
+            self.count_error("buffer_overrun", len(data) - room)
+
+    def _show(self) -> None:
+        signal = self._signal
+        if signal is None:
+            return
+        plan, schedule, courses = self.plan, self.plan.schedule, self._courses
+        arrived = bool(self._inbox) or self.peer._gone
+        enough = 1 if signal.writable else _WORTH_WAKING
+        signal.show(
+            readable=bool(courses["read"].ready)
+            or (arrived and self._held_until is None)
+            or plan._ends_reads()
+            or schedule.expects(courses["read"]),
+            writable=plan.disconnected
+            or self.peer._is_closed()
+            or (plan.short_write_max != 0 and self._room() >= enough)
+            or schedule.expects(courses["write"]),
+        )
+
+    def _next_time(self) -> float | None:
+        times = [self._wire.due(), self._held_until, self._closed_until]
+        if self._signal is not None and (after := self.plan.schedule.next_time()) is not None:
+            times.append(self._opened + after)
+        return min((time for time in times if time is not None), default=None)
+
+    def _hang_up(self) -> None:
+        self._gone = True
+        self._timer.set(None)
+        peer = self.peer
+        peer._show()
+        if peer._gone:
+            if isinstance(self._clock, ThreadClock):
+                self._clock.stop()
+            # The ends refer to each other; nothing is left for the garbage collector.
+            del self.peer, peer.peer
+
+
+def _courses() -> dict[Direction, Course]:
+    directions: tuple[Direction, ...] = ("read", "write", "open", "configure", "ioctl")
+    return {direction: Course(direction) for direction in directions}

@@ -1,0 +1,150 @@
+"""Appointments: what shall happen at a later time, by a clock that can be exchanged."""
+
+from __future__ import annotations
+
+import heapq
+import queue
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import Protocol
+
+from ..._fork import forgotten_in_child
+
+#: Cancelled calls are swept out when more than this many calls are waiting.
+_CROWD = 64
+
+
+class Handle(Protocol):
+    """A call that has not been made yet."""
+
+    def cancel(self) -> None:
+        """Never make it; harmless when it was made."""
+        ...
+
+
+class Clock(Protocol):
+    """What a mock needs to know about time."""
+
+    def now(self) -> float:
+        """Seconds since whenever."""
+        ...
+
+    def call_at(self, when: float, callback: Callable[[], object]) -> Handle:
+        """Call `callback` once, when `now()` has reached `when`; not before this returns."""
+        ...
+
+
+class ThreadClock:
+    """Real time. One thread, started with the first call and ended by `stop`, makes all calls.
+
+    What a call raises goes to `threading.excepthook`; the calls behind it are made.
+    """
+
+    def __init__(self) -> None:
+        self._thread: threading.Thread | None = None
+        self._orders: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
+        forgotten_in_child(self)
+
+    def now(self) -> float:
+        """Seconds on the monotonic clock."""
+        return time.monotonic()
+
+    def call_at(self, when: float, callback: Callable[[], object]) -> Handle:
+        """Call `callback` from the thread. One caller at a time."""
+        call = _Call(when, callback)
+        self._orders.put(call)
+        if self._thread is None:
+            # The thread knows the orders, not the clock: it keeps nothing of a mock alive.
+            self._thread = threading.Thread(
+                target=_keep_appointments, args=(self._orders,), name="anyserial mock clock", daemon=True
+            )
+            self._thread.start()
+        return call
+
+    def stop(self) -> None:
+        """End the thread; the calls that are left are never made."""
+        self._orders.put(None)
+
+    def _forget(self) -> None:
+        """In a forked child, which has no such thread: the next call starts one."""
+        self._thread = None
+        self._orders = queue.SimpleQueue()
+
+
+class _Call:
+    __slots__ = ("callback", "when")
+
+    def __init__(self, when: float, callback: Callable[[], object]) -> None:
+        self.when = when
+        self.callback: Callable[[], object] | None = callback
+
+    def __lt__(self, other: _Call) -> bool:
+        return self.when < other.when
+
+    def cancel(self) -> None:
+        self.callback = None
+
+
+def _keep_appointments(orders: queue.SimpleQueue[_Call | None]) -> None:
+    calls: list[_Call] = []
+    while True:
+        while calls and calls[0].when <= time.monotonic():
+            callback = heapq.heappop(calls).callback
+            if callback is not None:
+                try:
+                    callback()
+                except BaseException:
+                    report_exception()
+                # Not kept while this thread waits.
+                callback = None
+        try:
+            # No lock waits for longer than TIMEOUT_MAX; after that it is looked at again.
+            pause = min(max(0.0, calls[0].when - time.monotonic()), threading.TIMEOUT_MAX) if calls else None
+            order = orders.get(timeout=pause)
+        except queue.Empty:
+            continue
+        if order is None:
+            return
+        heapq.heappush(calls, order)
+        order = None
+        if len(calls) > _CROWD:
+            calls = [call for call in calls if call.callback is not None]
+            heapq.heapify(calls)
+
+
+def report_exception() -> None:
+    """Hand the exception that is being handled to `threading.excepthook`, and go on."""
+    threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
+
+
+class Timer:
+    """The next time that a method shall be called; its object is kept alive only on request."""
+
+    def __init__(self, clock: Clock, method: Callable[[], object]) -> None:
+        self._clock = clock
+        self._method = weakref.WeakMethod(method)
+        self._kept: Callable[[], object] | None = None
+        self._when: float | None = None
+        self._handle: Handle | None = None
+
+    def set(self, when: float | None, *, keep: bool = False) -> None:
+        """Call at `when` instead of any time set before; `None` for never. `keep` keeps the object until then."""
+        self._kept = self._method() if keep and when is not None else None
+        if when == self._when:
+            return
+        if self._handle is not None:
+            self._handle.cancel()
+        self._when = when
+        self._handle = None if when is None else self._clock.call_at(when, self._call)
+
+    def _forget(self) -> None:
+        """In a forked child: no call is to come."""
+        self._kept = self._when = self._handle = None
+
+    def _call(self) -> None:
+        method = self._method()
+        if method is not None:
+            method()

@@ -1,0 +1,273 @@
+"""Which planned fault happens at which attempt, byte and time. It decides and records; the mock carries out.
+
+An event is *reached* when its moment has come, and *struck* when it takes effect. Events of one moment strike in the
+order of the list. What alters bytes strikes with the byte: without one it waits.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Final, Self, overload
+
+from ...exceptions import ConfigurationError
+from .clock import report_exception
+from .fault_events import ALTERING, COUNTED, REPEATED, SHORTENING, Direction, FaultAction, FaultEvent, FiredFault
+
+_ON_BYTES: Final = ALTERING | SHORTENING | {FaultAction.DELAY}
+_ON_DEVICE: Final = COUNTED.keys() | {FaultAction.DISCONNECT, FaultAction.REPLUG}
+
+
+class Course:
+    """How far one direction of a port has come."""
+
+    __slots__ = ("byte", "direction", "op", "ready")
+
+    def __init__(self, direction: Direction) -> None:
+        self.direction: Final = direction
+        self.op = 0
+        #: Bytes that have passed, as they were before any fault.
+        self.byte = 0
+        #: Bytes that have passed and wait for the next read: duplicates that did not fit into the buffer.
+        self.ready = bytearray()
+
+
+class _Entry:
+    """An event and what has become of it."""
+
+    __slots__ = ("at", "due", "event", "index", "left", "postponed", "struck", "tail")
+
+    def __init__(self, event: FaultEvent, index: int) -> None:
+        self.event = event
+        self.index = index
+        # Seconds after open, if it is a time that makes the event due.
+        self.at = event.after
+        # Set when the time or the pattern of the event has come.
+        self.due = False
+        self.struck = False
+        self.postponed = False
+        # Attempts or bytes that it still affects.
+        self.left = event.count if event.action in REPEATED | ALTERING else 1
+        # The end of what was sent, as much as may be the beginning of the pattern.
+        self.tail = b""
+
+    @property
+    def moment(self) -> tuple[object, ...]:
+        event = self.event
+        return (event.direction, event.at_byte, event.on_op, event.after, event.when_sent)
+
+    @property
+    def needs_byte(self) -> bool:
+        event = self.event
+        return event.action in _ON_BYTES or (event.action in COUNTED and event.at_byte is not None)
+
+    @property
+    def needs_attempt(self) -> bool:
+        """Whether it changes a call. The others change the device, and do so as soon as they are due."""
+        event = self.event
+        return event.action not in _ON_DEVICE or (self.at is None and event.when_sent is None)
+
+    def is_reached(self, course: Course) -> bool:
+        event = self.event
+        if self.postponed:
+            return self.due
+        if event.at_byte is not None:
+            # Nothing happens to a byte before those in front of it were handed over.
+            return course.byte >= event.at_byte and not course.ready
+        if event.on_op is not None:
+            return course.op >= event.on_op
+        return self.due
+
+    def postpone(self, now: float) -> bool:
+        """Whether an event whose moment has come takes effect later; from then on it waits for that time."""
+        if self.postponed or self.event.action is not FaultAction.REPLUG or not self.event.seconds:
+            return False
+        self.at = now + self.event.seconds
+        self.due = False
+        self.postponed = True
+        return True
+
+    def joined(self, data: bytes) -> bytes:
+        return self.tail + data
+
+
+class Schedule(Sequence[FaultEvent]):
+    """The events of a plan, in order. More may be appended at any time."""
+
+    def __init__(self) -> None:
+        self.fired: list[FiredFault] = []
+        #: Called with each fault as it happens.
+        self.listener: Callable[[FiredFault], object] | None = None
+        #: Called after every change.
+        self.watcher: Callable[[], None] | None = None
+        self._entries: list[_Entry] = []
+
+    def append(self, event: FaultEvent) -> None:
+        """Plan one more event."""
+        self.extend([event])
+
+    def extend(self, events: Iterable[FaultEvent]) -> None:
+        """Plan more events."""
+        self._entries += self._checked(events, len(self._entries))
+        self.changed()
+
+    def __iadd__(self, events: Iterable[FaultEvent]) -> Self:
+        self.extend(events)
+        return self
+
+    def replace(self, events: Iterable[FaultEvent]) -> None:
+        """Plan these events instead; all of them are still to come."""
+        self._entries = self._checked(events, 0)
+        self.changed()
+
+    def changed(self) -> None:
+        """Tell the watcher."""
+        if self.watcher is not None:
+            self.watcher()
+
+    @overload
+    def __getitem__(self, index: int) -> FaultEvent: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[FaultEvent]: ...
+    def __getitem__(self, index: int | slice) -> FaultEvent | list[FaultEvent]:
+        return [entry.event for entry in self._entries][index]
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __repr__(self) -> str:
+        return repr(self[:])
+
+    @staticmethod
+    def _checked(events: Iterable[FaultEvent], start: int) -> list[_Entry]:
+        entries: list[_Entry] = []
+        if not isinstance(events, Iterable):
+            raise ConfigurationError(f"schedule must hold FaultEvents, not be {events!r}")
+        for index, event in enumerate(events, start):
+            if not isinstance(event, FaultEvent):
+                raise ConfigurationError(f"schedule must hold FaultEvents, not {event!r}")
+            entries.append(_Entry(event, index))
+        return entries
+
+    def pending(self) -> list[FaultEvent]:
+        """The events that have not struck."""
+        return [entry.event for entry in self._entries if not entry.struck]
+
+    # When
+
+    def next_time(self) -> float | None:
+        """Seconds after open at which the next event is due."""
+        times = [entry.at for entry in self._entries if entry.at is not None and not entry.due]
+        return min(times, default=None)
+
+    def ripen(self, is_past: Callable[[float], bool]) -> None:
+        """Make the events due whose seconds after open are past."""
+        for entry in self._entries:
+            if entry.at is not None and is_past(entry.at):
+                entry.due = True
+
+    def until_match(self, data: bytes) -> int:
+        """How much of `data` can be sent before a pattern is complete."""
+        ends = [len(data)]
+        for entry in self._awaiting_pattern():
+            pattern = entry.event.when_sent or b""
+            start = entry.joined(data).find(pattern)
+            if start >= 0:
+                ends.append(start + len(pattern) - len(entry.tail))
+        return min(ends)
+
+    def note_sent(self, data: bytes) -> None:
+        """Make the events due whose pattern ends with `data`."""
+        for entry in self._awaiting_pattern():
+            pattern = entry.event.when_sent or b""
+            sent = entry.joined(data)
+            entry.due = sent.endswith(pattern)
+            entry.tail = sent[max(0, len(sent) - len(pattern) + 1) :]
+
+    def _awaiting_pattern(self) -> Iterator[_Entry]:
+        return (entry for entry in self._entries if entry.event.when_sent is not None and not entry.due)
+
+    # What
+
+    def strike(self, course: Course, now: float, byte_is_there: Callable[[], bool]) -> Iterator[FaultEvent]:
+        """The events that affect the attempt that `course` has just counted; the caller stops at one that ends it."""
+        for entry in self._reached(course):
+            altering = entry.event.action in ALTERING
+            if (altering and entry.struck) or (entry.needs_byte and not byte_is_there()):
+                continue
+            if self._waits_for_another(entry) or entry.postpone(now):
+                continue
+            if not altering:
+                entry.left -= 1
+            self._record(entry, course, now)
+            yield entry.event
+
+    def strike_device(self, courses: Mapping[Direction, Course], now: float) -> Iterator[FaultEvent]:
+        """The due events that need no attempt."""
+        for entry in self._entries:
+            if not entry.due or entry.struck or entry.needs_attempt or self._waits_for_another(entry):
+                continue
+            if not entry.postpone(now):
+                entry.left = 0
+                self._record(entry, courses[entry.event.direction], now)
+                yield entry.event
+
+    def expects(self, course: Course) -> bool:
+        """Whether the next attempt will be affected even if there is no byte."""
+        return any(not entry.needs_byte and not self._waits_for_another(entry) for entry in self._reached(course))
+
+    def even_stretch(self, course: Course, limit: int) -> int:
+        """How many of the next `limit` bytes have the same fate."""
+        for entry in self._entries:
+            event = entry.event
+            if event.direction != course.direction or not entry.left:
+                continue
+            if entry.struck:
+                limit = min(limit, entry.left) if event.action in ALTERING else limit
+            elif event.at_byte is not None and event.at_byte > course.byte:
+                limit = min(limit, event.at_byte - course.byte)
+        return limit
+
+    def alter(self, course: Course, data: bytes) -> bytes:
+        """What becomes of `data`, the next bytes of `course` and an even stretch of them."""
+        course.byte += len(data)
+        size = len(data)
+        for entry in self._entries:
+            event = entry.event
+            if event.direction != course.direction or not (entry.struck and entry.left and event.action in ALTERING):
+                continue
+            entry.left -= size
+            match event.action:
+                case FaultAction.DROP:
+                    data = b""
+                case FaultAction.DUPLICATE:
+                    data = bytes(byte for byte in data for _ in range(2))
+                case _:
+                    data = bytes(byte ^ event.mask for byte in data)
+        return data
+
+    def _reached(self, course: Course) -> Iterator[_Entry]:
+        return (
+            entry
+            for entry in self._entries
+            if entry.left and entry.event.direction == course.direction and entry.is_reached(course)
+        )
+
+    def _waits_for_another(self, entry: _Entry) -> bool:
+        """Whether one of the same moment stands before it in the list and has not struck."""
+        return any(not other.struck and other.moment == entry.moment for other in self._entries[: entry.index])
+
+    def _record(self, entry: _Entry, course: Course, now: float) -> None:
+        if not entry.struck:
+            entry.struck = True
+            fault = FiredFault(event=entry.event, index=entry.index, op=course.op, byte=course.byte, time=now)
+            self.fired.append(fault)
+            if self.listener is not None:
+                # The device does not wait for those who watch it: the fault is carried out in any case.
+                try:
+                    self.listener(fault)
+                except BaseException as exc:
+                    # Ctrl-C and the outcome of a test belong to the main thread's caller; elsewhere nothing is above.
+                    if not isinstance(exc, Exception) and threading.current_thread() is threading.main_thread():
+                        raise
+                    report_exception()

@@ -1,0 +1,75 @@
+"""A descriptor that is readable and writable exactly when it is told so, and wakes whoever waits on it.
+
+The kernel does the waking: every event loop and every blocking `poll` sees it, whichever thread gave the word.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Final
+
+from ..readiness import Descriptor
+
+_TOKEN: Final = b"\0"
+_FILLER: Final = bytes(65_536)
+_BUFFER: Final = 4096
+
+
+class Signal:
+    """One end of a socket pair: a byte waiting in it makes it readable, a full send buffer makes it not writable."""
+
+    def __init__(self) -> None:
+        self._near, self._far = socket.socketpair()
+        for sock in (self._near, self._far):
+            sock.setblocking(False)
+            # Little to fill. Smaller than this, macOS would never call it writable.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+        self.readable = False
+        self.writable = True
+
+    def fileno(self) -> int:
+        """The descriptor, -1 once closed."""
+        return self._near.fileno()
+
+    def show(self, *, readable: bool, writable: bool) -> None:
+        """Wake readers or writers, or let them wait."""
+        if readable is not self.readable:
+            if readable:
+                self._far.send(_TOKEN)
+                self.readable = True
+            else:
+                # A byte between two TCP sockets, as Windows has them, takes a moment: then it is taken next time.
+                self.readable = not _receive(self._near, len(_TOKEN))
+        if writable is not self.writable:
+            if writable:
+                while _receive(self._far, len(_FILLER)):
+                    pass
+            else:
+                while _send(self._near, _FILLER):
+                    pass
+            self.writable = writable
+
+    def close_as(self, descriptor: Descriptor) -> None:
+        """Release the descriptor, of which `descriptor` has the number."""
+        self.close()
+        descriptor.number = -1
+
+    def close(self) -> None:
+        """Release both sockets; may be done twice."""
+        self._near.close()
+        self._far.close()
+
+
+def _receive(sock: socket.socket, size: int) -> bool:
+    try:
+        return bool(sock.recv(size))
+    except BlockingIOError:
+        return False
+
+
+def _send(sock: socket.socket, data: bytes) -> bool:
+    try:
+        return sock.send(data) > 0
+    except BlockingIOError:
+        return False

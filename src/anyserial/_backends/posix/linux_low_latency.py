@@ -1,0 +1,127 @@
+"""Low latency on Linux: the driver's flag, and the latency timer of FTDI adapters, in the order that restores both.
+
+While the flag is set ftdi_sio reports and forces a timer of 1 ms. So the timer is read before the flag is set, and
+written back after it was cleared.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+import sys
+import termios
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+assert sys.platform == "linux" or not TYPE_CHECKING
+
+from ...capabilities import Capability
+from ...config import SerialConfig
+from ..features import LOW_LATENCY, Policy, probe
+
+_FLAG: Final = 0x2000  # ASYNC_LOW_LATENCY
+_FLAGS_AT: Final = 16  # offset of `int flags` in struct serial_struct
+_SIZE: Final = 72 if struct.calcsize("P") == 8 else 60
+_INT: Final = struct.Struct("i")
+
+
+class LowLatency:
+    """The flag and the timer of one open device.
+
+    Args:
+        fd: The device.
+        ioctl: The system call.
+        timer: The adapter's `latency_timer` file, or `None` when the driver has none.
+    """
+
+    feature = LOW_LATENCY
+    restore_after_output = False
+
+    def __init__(self, fd: int, ioctl: Callable[..., Any], timer: Path | None) -> None:
+        self._fd = fd
+        self._ioctl = ioctl
+        self._timer = timer
+        self._on = False
+        self._saved_timer: str | None = None
+
+    def apply(self, config: SerialConfig, policy: Policy) -> None:
+        """Turn it on, or back to what was found; `OSError` when the driver refuses."""
+        del policy
+        if not config.low_latency:
+            self.restore()
+        elif not self._on:
+            self._turn_on()
+
+    def snapshot(self) -> Callable[[], None]:
+        """A callable that brings back the present state."""
+        return self._turn_on if self._on else self.restore
+
+    def restore(self) -> None:
+        """Bring back what was found at open, if it was changed."""
+        if not self._on:
+            return
+        self._set_flag(False)
+        self._on = False
+        if self._timer is not None and self._saved_timer is not None:
+            # Only root may write the timer; then it was not changed either, beyond what the flag did.
+            with contextlib.suppress(OSError):
+                self._timer.write_text(self._saved_timer)
+
+    def _turn_on(self) -> None:
+        if self._on:
+            return
+        timer = self._read_timer()
+        if not self._set_flag(True):
+            return
+        self._on = True
+        self._saved_timer = timer
+        if self._timer is not None:
+            with contextlib.suppress(OSError):
+                self._timer.write_text("1")
+
+    def _read_timer(self) -> str | None:
+        if self._timer is None:
+            return None
+        try:
+            return self._timer.read_text().strip()
+        except OSError:
+            return None
+
+    def _set_flag(self, on: bool) -> bool:
+        """Read, change and write the whole struct; false if the flag was as wanted already."""
+        data = bytearray(self._ioctl(self._fd, termios.TIOCGSERIAL, bytes(_SIZE)))
+        flags: int = _INT.unpack_from(data, _FLAGS_AT)[0]
+        if bool(flags & _FLAG) is on:
+            return False
+        _INT.pack_into(data, _FLAGS_AT, flags ^ _FLAG)
+        self._ioctl(self._fd, termios.TIOCSSERIAL, bytes(data))
+        return True
+
+
+def probe_low_latency(fd: int, ioctl: Callable[..., Any], tty: Path) -> Capability:
+    """Whether the flag would change anything; `tty` is the device's folder in sysfs."""
+    found = probe(lambda: ioctl(fd, termios.TIOCGSERIAL, bytes(_SIZE)))
+    # Several USB drivers accept the flag and ignore it.
+    ignores = found is Capability.SUPPORTED and _is_usb(tty) and not is_ftdi(tty)
+    return Capability.UNKNOWN if ignores else found
+
+
+def is_ftdi(tty: Path) -> bool:
+    """Whether ftdi_sio drives the device."""
+    return os.path.basename(os.path.realpath(tty / "device" / "driver")) == "ftdi_sio"
+
+
+def latency_timer(tty: Path) -> Path | None:
+    """The timer file of an FTDI adapter, in milliseconds."""
+    return tty / "device" / "latency_timer" if is_ftdi(tty) else None
+
+
+def _is_usb(tty: Path) -> bool:
+    device = Path(os.path.realpath(tty / "device"))
+    return any(
+        os.path.basename(os.path.realpath(folder / "subsystem")) in ("usb", "usb-serial")
+        for folder in (device, *device.parents)
+        if (folder / "subsystem").is_symlink()
+    )

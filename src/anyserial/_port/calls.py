@@ -1,0 +1,115 @@
+"""The one way around a backend call: refuse a closed port, let one user in at a time, translate errors of the OS.
+
+A guard is a dict that has its one key while nothing is inside. `del guard[0]` takes it, `guard[0] = None` returns it.
+Each is one instruction and no call: neither another thread nor a signal handler that raises can come between the first
+and the `try` that follows, or between the start of the `finally` and the second. (The interpreter runs signal handlers
+when a function begins, after a call, and when a loop goes round.) No method could promise that, so it is spelled out:
+
+    call.require_open()
+    guard = call.guard
+    try:
+        del guard[0]
+    except KeyError:
+        raise call.busy() from None
+    try:
+        ...
+    except os_errors as exc:
+        call.translate(exc)
+        raise
+    finally:
+        guard[0] = None
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from types import TracebackType
+from typing import TypeAlias
+
+import anyio
+
+from .._platform import os_errors
+from ..exceptions import (
+    ErrorContext,
+    SerialClosedError,
+    SerialDisconnectedError,
+    SerialError,
+    errno_to_exception,
+)
+
+_log = logging.getLogger("anyserial.io")
+
+Guard: TypeAlias = dict[int, None]
+
+
+class PortState:
+    """What a port and its calls share; apart from the port, so that no reference cycle arises."""
+
+    __slots__ = ("closed", "collected", "disconnected", "path")
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.closed = False
+        # It was collected without having been closed.
+        self.collected = False
+        self.disconnected = False
+
+    def closed_error(self) -> SerialClosedError:
+        """For a port that was closed on this side."""
+        return SerialClosedError(errno.EBADF, "serial port is closed", self.path)
+
+    def require_open(self) -> None:
+        """For use after a checkpoint, during which another task may have closed the port."""
+        if self.closed:
+            raise self.closed_error()
+
+
+class Call:
+    """One kind of call: how its errors are read, and who may make it at the same time.
+
+    As a context manager it refuses a closed port and translates errors; the guard is taken by hand, as above.
+
+    Args:
+        state: The state of the port.
+        context: How errors of the operating system are read.
+        guard: Held during the call.
+        action: What the error says is going on already when the guard is taken.
+    """
+
+    __slots__ = ("_action", "_context", "guard", "state")
+
+    def __init__(self, state: PortState, context: ErrorContext, guard: Guard | None = None, action: str = "") -> None:
+        self.state = state
+        self._context: ErrorContext = context
+        self.guard: Guard = {0: None} if guard is None else guard
+        self._action = action
+
+    def require_open(self) -> None:
+        """Refuse a closed port."""
+        if self.state.closed:
+            raise self.state.closed_error()
+
+    def busy(self) -> anyio.BusyResourceError:
+        """For a second user."""
+        return anyio.BusyResourceError(self._action)
+
+    __enter__ = require_open
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if exc is not None and isinstance(exc, os_errors):
+            self.translate(exc)
+
+    def translate(self, exc: Exception) -> None:
+        """Raise what `exc` means to the caller; return if it means just that."""
+        state = self.state
+        if state.closed and not isinstance(exc, SerialError):
+            raise state.closed_error() from exc
+        error = errno_to_exception(exc, context=self._context, path=state.path)
+        if isinstance(error, SerialDisconnectedError) and not state.disconnected:
+            state.disconnected = True
+            _log.debug("%s: disconnected: %s", state.path, error)
+        if error is not exc:
+            raise error from exc

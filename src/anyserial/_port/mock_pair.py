@@ -1,0 +1,149 @@
+"""Two ends in memory that open by path, as often as one likes: what `pty_pair` is, for this process only."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Literal
+
+from .._backends.mock.backend import MockBackend
+from .._backends.mock.cable import End
+from .._backends.mock.clock import Clock
+from .._backends.mock.fault_plan import FaultPlan, os_error
+from ..config import SerialConfig
+from .opening import path_text, published
+
+_Side = Literal[0, 1]
+
+
+class MockPair:
+    """Two ends of an in-memory null-modem cable, by path; made by `mock_pair()`.
+
+    Everything in this process that opens ports by path can open an end, async or blocking, any number of times one
+    after the other. An end that nobody has open is silent: the far end does not notice when a port is closed.
+
+    Attributes:
+        path_a: One end.
+        path_b: The other end.
+    """
+
+    def __init__(self, path_a: str, path_b: str, ends: tuple[End, End]) -> None:
+        self.path_a = path_a
+        self.path_b = path_b
+        self._ends = ends
+        self._in_use = [False, False]
+        self._is_over = False
+
+    @property
+    def faults_a(self) -> FaultPlan:
+        """What goes wrong at end A, for whichever port has it open; change its fields or assign a new plan."""
+        return self._ends[0].plan
+
+    @faults_a.setter
+    def faults_a(self, plan: FaultPlan) -> None:
+        self._ends[0].adopt(plan)
+
+    @property
+    def faults_b(self) -> FaultPlan:
+        """Likewise at end B."""
+        return self._ends[1].plan
+
+    @faults_b.setter
+    def faults_b(self, plan: FaultPlan) -> None:
+        self._ends[1].adopt(plan)
+
+    def unplug(self) -> None:
+        """Make the device at end A vanish: its port sees that, and its path cannot be opened. End B hears nothing."""
+        self.faults_a.disconnected = True
+
+    def replug(self) -> None:
+        """Bring it back; an open port goes on where it was."""
+        self.faults_a.disconnected = False
+
+    @property
+    def _lock(self) -> threading.RLock:
+        # The lock of the cable: a port may be collected, and so closed, while some thread is inside.
+        return self._ends[0].lock
+
+    def _open(self, side: _Side, config: SerialConfig) -> MockBackend:
+        with self._lock:
+            end = self._ends[side]
+            if self._is_over or end.plan.disconnected:
+                raise os_error(errno.ENOENT)
+            if self._in_use[side]:
+                raise os_error(errno.EBUSY)
+            end.wake()
+            self._in_use[side] = True
+            backend = _PairedBackend(end, (self.path_a, self.path_b)[side], self, side)
+            try:
+                backend.open(backend.path, config)
+            except BaseException:
+                backend.close()
+                raise
+            return backend
+
+    def _leave(self, side: _Side) -> None:
+        with self._lock:
+            end = self._ends[side]
+            if self._is_over:
+                end.close()
+            else:
+                end.rest()
+            self._in_use[side] = False
+
+    def _end(self) -> None:
+        """Ports that are still open are closed by their owners; their far end is gone."""
+        with self._lock:
+            self._is_over = True
+            for end, in_use in zip(self._ends, self._in_use, strict=True):
+                if not in_use:
+                    end.close()
+
+
+class _PairedBackend(MockBackend):
+    """Leaves its end to the next one when it is closed."""
+
+    def __init__(self, end: End, path: str, pair: MockPair, side: _Side) -> None:
+        super().__init__(end, path)
+        self._pair = pair
+        self._side: _Side = side
+
+    def _release(self) -> None:
+        self._pair._leave(self._side)
+
+    def _forget(self) -> None:
+        """In a forked child: its copy of the end can be opened again."""
+        super()._forget()
+        self._pair._in_use[self._side] = False
+
+
+@contextmanager
+def mock_pair(
+    *,
+    path_a: str | os.PathLike[str] = "/dev/mockA",
+    path_b: str | os.PathLike[str] = "/dev/mockB",
+    paced: bool = False,
+    clock: Clock | None = None,
+) -> Generator[MockPair]:
+    """A fresh in-memory pair for the length of a `with` block, for sync and async code; see `MockBackend.pair`.
+
+    Code of this process opens `path_a` and `path_b` as it opens any device. Other programs, and other libraries, do not
+    see them: use `pty_pair` for those.
+
+    Raises:
+        ValueError: One of the paths is in use by another pair.
+    """
+    ends = End.pair(paced=paced, clock=clock)
+    for end in ends:
+        end.rest()
+    path_a, path_b = path_text(path_a), path_text(path_b)
+    pair = MockPair(path_a, path_b, ends)
+    with ExitStack() as stack:
+        stack.callback(pair._end)
+        stack.enter_context(published(path_a, partial(pair._open, 0)))
+        stack.enter_context(published(path_b, partial(pair._open, 1)))
+        yield pair

@@ -1,0 +1,136 @@
+"""From a path to an open port: devices that only this process has come first, and who watches hears of each open."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import os
+import sys
+import traceback
+import weakref
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from types import CodeType, FrameType
+from typing import Final, Protocol
+
+from .._backends.base import Backend
+from .._backends.readiness import checkpoint
+from .._platform import open_backend
+from ..config import SerialConfig
+from ..exceptions import PortNotFoundError, errno_to_exception
+from .calls import PortState
+
+#: Frames that are kept of who opened a port.
+_FRAMES: Final = 16
+
+#: How paths open that only this process has.
+_published: Final[dict[str, Callable[[SerialConfig], Backend]]] = {}
+
+#: What each `opened_ports` has collected.
+_collections: Final[list[list[OpenedPort]]] = []
+
+
+class _Port(Protocol):
+    def _abort(self) -> None: ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class OpenedPort:
+    """A port that was opened by its path. It holds no reference to the port.
+
+    Attributes:
+        path: As given at open.
+    """
+
+    path: str
+    _calls: tuple[tuple[CodeType, int], ...]
+    _state: PortState
+    _port: weakref.ref[_Port]
+
+    @property
+    def callers(self) -> list[traceback.FrameSummary]:
+        """The frames that led to the open, the innermost first; those of the library are left out."""
+        return [
+            traceback.FrameSummary(code.co_filename, line, code.co_name, lookup_line=False)
+            for code, line in self._calls
+        ]
+
+    @property
+    def left_open(self) -> bool:
+        """Whether nobody closed it, though it may have been collected and its device released."""
+        return not self._state.closed or self._state.collected
+
+    def close(self) -> None:
+        """Release the device if it is open, discarding output; from anywhere, without waiting."""
+        port = self._port()
+        if port is not None:
+            port._abort()
+
+
+@contextmanager
+def opened_ports() -> Generator[list[OpenedPort]]:
+    """Collect every port, async or blocking, that this process opens by path within the block."""
+    found: list[OpenedPort] = []
+    _collections.append(found)
+    try:
+        yield found
+    finally:
+        # By identity: empty lists are equal.
+        del _collections[next(number for number, one in enumerate(_collections) if one is found)]
+
+
+@contextmanager
+def published(path: str, opener: Callable[[SerialConfig], Backend]) -> Generator[None]:
+    """Let `path` be opened by `opener` in this process, for the length of a `with` block.
+
+    Raises:
+        ValueError: It is published already.
+    """
+    if path in _published:
+        raise ValueError(f"{path} is a mock port of this process already: choose another path")
+    _published[path] = opener
+    try:
+        yield
+    finally:
+        del _published[path]
+
+
+async def open_device(path: str, config: SerialConfig) -> Backend:
+    """Open the device at `path` and apply `config`."""
+    opener = _published.get(path)
+    if opener is None:
+        if "\0" in path:
+            raise PortNotFoundError(errno.ENOENT, "no path has a NUL character in it", path)
+        return await open_backend(path, config)
+    await checkpoint()
+    try:
+        return opener(config)
+    except OSError as exc:
+        raise errno_to_exception(exc, context="open", path=path) from exc
+
+
+def path_text(path: str | os.PathLike[str]) -> str:
+    """A path as text, whichever way it was given.
+
+    Raises:
+        TypeError: It is no path.
+    """
+    return os.fsdecode(path)
+
+
+def note_opened(port: _Port, state: PortState) -> None:
+    """Tell those who watch that the caller has opened `port`."""
+    if _collections:
+        opened = OpenedPort(state.path, _calls(sys._getframe(1)), state, weakref.ref(port))
+        for found in _collections:
+            found.append(opened)
+
+
+def _calls(frame: FrameType | None) -> tuple[tuple[CodeType, int], ...]:
+    found: list[tuple[CodeType, int]] = []
+    while frame is not None and len(found) < _FRAMES:
+        module: str = frame.f_globals.get("__name__", "")
+        if module.partition(".")[0] != __package__.partition(".")[0]:
+            found.append((frame.f_code, frame.f_lineno))
+        frame = frame.f_back
+    return tuple(found)

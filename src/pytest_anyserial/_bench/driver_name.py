@@ -1,0 +1,20 @@
+"""The kernel driver of a serial device; a fact of Linux, read from sysfs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from .._text import plain_lines
+
+
+def driver_name(path: str, sysfs: Path = Path("/sys")) -> str:
+    """The kernel driver of a tty on Linux, such as `ftdi_sio`; empty where that cannot be told."""
+    node = os.path.realpath(path)
+    device = (sysfs / "class" / "tty" / os.path.basename(node) / "device").resolve()
+    # A 16550 stands behind a port and a controller, which are devices of the kernel's serial core.
+    for folder in (device, *device.parents[:2]):
+        link = folder / "driver"
+        if link.exists() and (name := plain_lines(link.resolve().name)) not in ("port", "ctrl"):
+            return name
+    return "pty" if node.startswith("/dev/pts/") else ""

@@ -1,0 +1,316 @@
+"""The bench file: serial ports, how they are wired, and how their supply is switched, as checked values.
+
+Reading it opens no device. All problems of a file are found in one go.
+"""
+
+from __future__ import annotations
+
+import codecs
+import dataclasses
+import json
+import os
+import re
+import tomllib
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from anyserial import FlowControl, RS485Config, SerialConfig
+
+from .._options import unknown
+from .._text import plain
+from .schema import FILE, SCHEMAS
+from .shapes import At, Checked, Problem, dotted, shown
+
+#: Of an id no more digits than an id can have.
+_DECIMAL_ID: Final = re.compile(r"""\b(vid|pid)["']?[ \t]*=[ \t]*([0-9](_?[0-9]){0,3})(?![0-9A-Za-z_])""")
+#: Strings, to be kept, and comments.
+_COMMENT: Final = re.compile(r"""("(?:\\.|[^"\\\n])*"|'[^'\n]*')|#[^\n]*""")
+#: A key with a value that is neither in quotation marks nor in brackets.
+_BARE: Final = re.compile(r"""([A-Za-z0-9_.-]+)[ \t]*=[ \t]*([^\s"'\[\]{},#=]+)""")
+#: More than this no bench needs; `/dev/zero` has no end.
+_LARGEST: Final = 1 << 20
+#: Characters of a line that is looked at for what may be wrong with it.
+_LONGEST_LINE: Final = 500
+_SUGGEST: Final = "python -m pytest_anyserial suggest"
+#: Windows device names, which are no paths of files.
+COM_PORT: Final = re.compile(r"(\\\\\.\\)?COM[0-9]+", re.IGNORECASE)
+
+
+class BenchFileError(ValueError):
+    """A bench file cannot be used; `problems` says why, each with the file and the key."""
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__(problems)
+        self.problems = problems
+
+    def __str__(self) -> str:
+        return "\n".join(self.problems)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """Which device a port is: either `path` is set, or at least one of the others."""
+
+    path: str | None = None
+    vid: int | None = None
+    pid: int | None = None
+    serial_number: str | None = None
+    interface: int | None = None
+    location: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class BenchPort:
+    """One serial port of the bench; `lacks` and `has` are facts as in the marker's `requires`."""
+
+    name: str
+    match: Match
+    config: SerialConfig = dataclasses.field(default_factory=SerialConfig)
+    control_lines: Mapping[str, bool] = dataclasses.field(default_factory=dict[str, bool])
+    max_baudrate: int | None = None
+    lacks: frozenset[str] = frozenset()
+    has: frozenset[str] = frozenset()
+    tags: tuple[str, ...] = ()
+    power: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class BenchLink:
+    """One wiring; `ends` are names of ports, end A first."""
+
+    name: str
+    ends: tuple[str, ...]
+    kind: str
+    wires: tuple[str, ...] = ("tx-rx",)
+    max_baudrate: int | None = None
+    device: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Power:
+    """Commands that switch a supply, to be run in the folder of the bench file."""
+
+    name: str
+    off: tuple[str, ...]
+    on: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class SerialBench:
+    """All hardware that one bench file describes.
+
+    `lease_timeout` is in seconds; `lease_dir` is `None` for the one usual place of the host.
+    """
+
+    path: Path
+    name: str
+    lease_timeout: float = 60.0
+    lease_dir: Path | None = None
+    ports: Mapping[str, BenchPort]
+    links: Mapping[str, BenchLink]
+    power: Mapping[str, Power]
+
+
+def load(path: Path) -> SerialBench:
+    """Read a bench file; paths in it are relative to its folder.
+
+    Raises:
+        BenchFileError: It cannot be read, or something in it is wrong: everything at once.
+    """
+    text = _text(path)
+    try:
+        data = tomllib.loads(text)
+    except RecursionError:
+        raise _unreadable(path, "is not TOML that can be read: nested too deeply") from None
+    except tomllib.TOMLDecodeError as exc:
+        raise _unreadable(path, *_careless(text, str(exc))) from exc
+    # It lets the errors of Python's numbers through.
+    except ValueError as exc:
+        raise _unreadable(path, "is not TOML that can be read: a number in it has thousands of digits") from exc
+    code = _COMMENT.sub(lambda found: found[1] or "", text)
+    return parse(data, path, decimal_ids={int(found[2]) for found in _DECIMAL_ID.finditer(code)})
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(_LARGEST + 1)
+    except FileNotFoundError:
+        raise _unreadable(path, f"there is no such file; to begin one: {_SUGGEST} > {path}") from None
+    except OSError as exc:
+        raise _unreadable(path, f"cannot be read: {exc.strerror or exc}") from exc
+    # A name with a zero byte.
+    except ValueError as exc:
+        raise _unreadable(path, f"cannot be read: {exc}") from exc
+    if len(content) > _LARGEST:
+        raise _unreadable(path, f"is larger than {_LARGEST >> 10} KiB, so it is no bench file; {_SUGGEST} begins one")
+    # As PowerShell writes what is redirected with `>`.
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise _unreadable(path, "is UTF-16 text: save it as UTF-8")
+    try:
+        # Editors on Windows begin a file with a byte order mark, which is no part of the text.
+        return content.removeprefix(codecs.BOM_UTF8).decode()
+    except UnicodeDecodeError as exc:
+        reason = f"{exc.reason} at byte {exc.start}"
+        raise _unreadable(path, f"is not UTF-8 text: {reason}; save it as UTF-8") from exc
+
+
+def _careless(text: str, error: str) -> list[str]:
+    """What is wrong with a text that is no TOML, and what to write instead of it."""
+    at = re.search(r"at line ([0-9]+)", error)
+    # The other place is "at end of document".
+    number = text.count("\n") + 1 if at is None else int(at[1])
+    line = text.split("\n")[number - 1][:_LONGEST_LINE]
+    bare = [(key, word) for key, word in _BARE.findall(line) if not _is_toml(f"x = {word}")]
+    if bare:
+        return [f"line {number}: {key} = {word} is not TOML: write {key} = {_meant(key, word)}" for key, word in bare]
+    if "\\" in line:
+        return [f"is not TOML: {error}; in single quotes a backslash is one: '\\\\.\\COM3'"]
+    return [f"is not TOML: {error}"]
+
+
+def _meant(key: str, word: str) -> str:
+    if key.rpartition(".")[2] in ("vid", "pid") and re.fullmatch("[0-9A-Fa-f]{1,4}", word):
+        return f"0x{word}"
+    return word.lower() if word.lower() in ("true", "false") else json.dumps(word)
+
+
+def _is_toml(text: str) -> bool:
+    try:
+        tomllib.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _unreadable(path: Path, *problems: str) -> BenchFileError:
+    return BenchFileError(tuple(plain(f"{path}: {text}") for text in problems))
+
+
+def parse(data: Mapping[str, object], path: Path, *, decimal_ids: Collection[int] = ()) -> SerialBench:
+    """The bench that `data` describes, as TOML has read it from `path`.
+
+    Args:
+        data: The file's top table.
+        path: For messages, and for what relative paths are relative to.
+        decimal_ids: Values of vid or pid that the file writes as decimal numbers.
+
+    Raises:
+        BenchFileError: Something in it is wrong: everything at once.
+    """
+    problems: list[Problem] = []
+    schema = data.get("schema")
+    if isinstance(schema, int) and not isinstance(schema, bool) and schema not in SCHEMAS:
+        # Whatever else the file holds may be right in that version.
+        known = " and ".join(map(str, SCHEMAS))
+        raise _error(path, [(("schema",), f"{shown(schema)} is not known: this version of anyserial reads {known}")])
+    table = FILE.check(data, (), problems)
+    problems += _contradictions(table, {at[:3] for at, _ in problems}, decimal_ids)
+    if problems:
+        raise _error(path, problems)
+    folder = Path(os.path.abspath(path)).parent
+    bench = table.get("bench", {})
+    return SerialBench(
+        path=folder / path.name,
+        name=bench.get("name", path.stem),
+        lease_timeout=bench.get("lease_timeout", 60.0),
+        lease_dir=folder / bench["lease_dir"] if "lease_dir" in bench else None,
+        ports={name: _port(name, entry, folder) for name, entry in table["ports"].items()},
+        links={name: BenchLink(name=name, **entry) for name, entry in table.get("links", {}).items()},
+        power={name: Power(name=name, **entry) for name, entry in table.get("power", {}).items()},
+    )
+
+
+def _error(path: Path, problems: Iterable[Problem]) -> BenchFileError:
+    return _unreadable(path, *(f"{dotted(at)}: {text}" for at, text in problems))
+
+
+def _port(name: str, entry: Checked, folder: Path) -> BenchPort:
+    match = dict(entry["match"])
+    if "path" in match and not COM_PORT.fullmatch(match["path"]):
+        match["path"] = str(folder / match["path"])
+    fields = dict(entry.get("open", {}))
+    if "flow_control" in fields:
+        fields["flow_control"] = FlowControl(**fields["flow_control"])
+    if "rs485" in fields:
+        fields["rs485"] = RS485Config(**fields["rs485"])
+    return BenchPort(
+        name=name,
+        match=Match(**match),
+        config=SerialConfig(**fields),
+        control_lines=entry.get("control_lines", {}),
+        max_baudrate=entry.get("max_baudrate"),
+        lacks=frozenset(entry.get("lacks", ())),
+        has=frozenset(entry.get("has", ())),
+        tags=entry.get("tags", ()),
+        power=entry.get("power"),
+    )
+
+
+def _contradictions(table: Checked, broken: Collection[At], decimal_ids: Collection[int]) -> Iterator[Problem]:
+    """What is wrong between the entries of a file; those that are wrong in themselves are in `broken`."""
+    ports: dict[str, Checked] = table.get("ports", {})
+    links: dict[str, Checked] = table.get("links", {})
+    supplies: dict[str, Checked] = table.get("power", {})
+    for name, port in ports.items():
+        for at, text in _contradictions_of_port(port, decimal_ids):
+            yield ("ports", name, *at), text
+        if "power" in port and port["power"] not in supplies:
+            yield ("ports", name, "power"), _no_such("power", port["power"], supplies)
+    for name, link in links.items():
+        for index, end in enumerate(link.get("ends", ())):
+            if end not in ports:
+                yield ("links", name, "ends", index), _no_such("port", end, ports)
+    matches = {name: port["match"] for name, port in ports.items() if "match" in port}
+    yield from _devices_named_twice({name: m for name, m in matches.items() if ("ports", name, "match") not in broken})
+    yield from _ports_wired_twice(links)
+
+
+def _contradictions_of_port(port: Checked, decimal_ids: Collection[int]) -> Iterator[Problem]:
+    for key in ("vid", "pid"):
+        number = port.get("match", {}).get(key, 0)
+        # Up to 9 both readings are the same, and what has five digits is no id in hexadecimal.
+        if 9 < number <= 9999 and number in decimal_ids:
+            text = f"{number} in decimal is 0x{number:04x}: did you mean 0x{number}? If not, write 0x{number:04x}"
+            yield ("match", key), text
+    fields = port.get("open", {})
+    rate = fields.get("baudrate", SerialConfig().baudrate)
+    if "max_baudrate" in port and rate > port["max_baudrate"]:
+        default = "" if "baudrate" in fields else "the default, "
+        yield (
+            ("open", "baudrate"),
+            f"{default}{rate}{default and ','} is more than max_baudrate of this port, {port['max_baudrate']}",
+        )
+    for fact in port.get("has", ()):
+        if fact in port.get("lacks", ()):
+            yield ("has",), f"{shown(fact)} stands in lacks too"
+    for line in port.get("control_lines", {}):
+        if f"{line}_on_open" in fields:
+            yield ("control_lines", line), f"is set by open.{line}_on_open too: keep one of them"
+
+
+def _no_such(what: str, name: str, known: Collection[str]) -> str:
+    return unknown(what, name, known) if known else f"unknown {what} {name!r}: this file has none"
+
+
+def _devices_named_twice(matches: Mapping[str, Checked]) -> Iterator[Problem]:
+    seen: dict[Match, str] = {}
+    for name, keys in matches.items():
+        match = Match(**keys)
+        if match.path is not None:
+            match = Match(path=os.path.normpath(match.path))
+        first = seen.setdefault(match, name)
+        if first != name:
+            yield ("ports", name, "match"), f"is the same device as ports.{first}"
+
+
+def _ports_wired_twice(links: Mapping[str, Checked]) -> Iterator[Problem]:
+    seen: dict[str, str] = {}
+    for name, link in links.items():
+        for index, end in enumerate(link.get("ends", ())):
+            first = seen.setdefault(end, name)
+            # A bus may have any number of ports, and each two of them are a link.
+            if first != name and not links[first].get("kind") == link.get("kind") == "rs485":
+                text = f"ports.{end} is an end of links.{first} already: a port has one wiring at a time"
+                yield ("links", name, "ends", index), text

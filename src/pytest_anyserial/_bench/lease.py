@@ -1,0 +1,334 @@
+"""Exclusive use of a device between processes: a kernel lock on one file per physical device.
+
+The lock is the truth. It dies with its process, however the process ends. Its file stays, because a file that is
+removed and made again could be two files of one name. The text of the file is information for people.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import socket
+import time
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from io import FileIO
+from pathlib import Path
+from typing import Final, NamedTuple
+from weakref import WeakSet
+
+from .._text import plain
+from .lease_folder import SUFFIX, Folder, SharedFileError, owner, user_name
+from .lease_folder import LeaseError as LeaseError
+from .lease_folder import LeaseFileError as LeaseFileError
+from .lease_folder import LeaseFolderError as LeaseFolderError
+from .lease_holder import LONGEST_TEXT, Holder, decoded, encoded, this_process
+from .lease_lock import is_alive, lockers, try_lock, unlock, user_of
+
+_POLL: Final = 0.02
+#: A process that lists the leases holds each of them for a moment, which is no reason to give up.
+_SHORTEST_WAIT: Final = 0.1
+#: So many times a lock file may be seen with a second name.
+_MOST_SHARED: Final = 5
+#: A queue of short tests may take this many times `lease_timeout`.
+_LONGEST_QUEUE: Final = 10
+
+
+class LeaseHeldError(LeaseError):
+    """Another process holds the device, and did not end a test for as long as the bench file allows."""
+
+
+class LeaseLostError(LeaseError):
+    """The lock file of a device was removed or replaced while the device was held."""
+
+
+class Lease(NamedTuple):
+    """The state of one lock file.
+
+    Attributes:
+        device: The key of the device.
+        is_held: Whether a process holds it; None if that cannot be found out.
+        holder: The current or last holder, by its own account.
+        remark: What is wrong with the lock file or its text.
+    """
+
+    device: str
+    is_held: bool | None
+    holder: Holder | None
+    remark: str = ""
+
+
+@contextmanager
+def leased(
+    devices: Iterable[str], *, test: str, timeout: float, folder: Path | None = None
+) -> Generator[None, None, None]:
+    """Hold all of these devices for the length of a `with` block.
+
+    They are taken in sorted order, so that no two processes wait for each other.
+
+    Args:
+        devices: The keys of physical devices.
+        test: What they are held for, to be shown to those who wait.
+        timeout: Seconds to wait while no holder ends a test on a device that is waited for; 0 does not wait.
+        folder: Where the lock files are; all who share a device must agree on it.
+
+    Raises:
+        LeaseFolderError: The folder cannot be used.
+        LeaseFileError: A lock file cannot be made or opened.
+        LeaseHeldError: Another process went on holding a device for `timeout` seconds.
+        LeaseLostError: A lock file was removed within the block, so another process could take the device.
+    """
+    with Folder(folder, make=True) as place, ExitStack() as stack:
+        patience = _Patience(timeout)
+        files: dict[str, FileIO] = {}
+        for name, device in sorted({_file_name(device): device for device in devices}.items()):
+            file = files[device] = stack.enter_context(_locked(place, name, device, patience))
+            holder = this_process(device, test)
+            _write(file, holder)
+            stack.callback(_give_back, file, holder)
+        try:
+            yield
+        except BaseException as exc:
+            if lost := _lost(place, files):
+                exc.add_note(lost)
+            raise
+        if lost := _lost(place, files):
+            raise LeaseLostError(lost)
+
+
+def leases(folder: Path | None = None) -> list[Lease]:
+    """The state of every lock file, by name.
+
+    Raises:
+        LeaseFolderError: The folder cannot be used.
+    """
+    try:
+        with Folder(folder, make=False) as place:
+            return [_looked_at(place, name) for name in place.names()]
+    except FileNotFoundError:
+        return []
+
+
+def lease_of(device: str, folder: Path | None = None) -> Lease:
+    """The state of the lock file of one device.
+
+    Raises:
+        LeaseFolderError: The folder cannot be used.
+    """
+    with suppress(FileNotFoundError), Folder(folder, make=False) as place:
+        name = _file_name(device)
+        if place.status(name) is not None:
+            return _looked_at(place, name)
+    return Lease(device, is_held=False, holder=None)
+
+
+def prepared(folder: Path | None = None) -> Path:
+    """The folder of the leases, made if it does not exist.
+
+    Raises:
+        LeaseFolderError: It cannot be used.
+    """
+    with Folder(folder, make=True) as place:
+        return place.path
+
+
+class _Patience:
+    """How long to wait: counted afresh each time that a holder ends a test, with a bound."""
+
+    def __init__(self, timeout: float) -> None:
+        self.timeout = timeout
+        self._seconds = max(timeout, _SHORTEST_WAIT)
+        self._start = time.monotonic()
+        self._end = self._start + max(timeout * _LONGEST_QUEUE, _SHORTEST_WAIT)
+        self._seen: dict[str, Holder] = {}
+
+    def see(self, name: str, holder: Holder | None, pids: frozenset[int]) -> None:
+        """Take note of the text of a lock file, and of the processes that have locked it as far as the kernel tells.
+
+        A new text is a test that began or ended, if it can be the text of a process that has the lock.
+        """
+        if holder is None or (pids and holder.pid not in pids):
+            return
+        if holder != self._seen.setdefault(name, holder):
+            self._seen[name] = holder
+            if self.timeout:
+                self._start = time.monotonic()
+
+    def is_over(self) -> bool:
+        """Whether to give up."""
+        return time.monotonic() > min(self._start + self._seconds, self._end)
+
+    def is_queue_too_long(self) -> bool:
+        """Whether to give up although tests ended meanwhile: their texts can be written by every user."""
+        return self._end < time.monotonic() <= self._start + self._seconds
+
+
+@contextmanager
+def _locked(place: Folder, name: str, device: str, patience: _Patience) -> Generator[FileIO, None, None]:
+    file = _acquired(place, name, device, patience)
+    try:
+        yield file
+    finally:
+        if not file.closed:
+            unlock(file)
+        _forget(file)
+
+
+def _acquired(place: Folder, name: str, device: str, patience: _Patience) -> FileIO:
+    problem: LeaseError
+    shared = 0
+    while True:
+        try:
+            file = place.opened(name)
+        except BlockingIOError:
+            problem = LeaseHeldError(f"{device} is held: {_kernel_lease(place, name)}")
+        except SharedFileError as exc:
+            # A file that another process makes has a second name for a moment.
+            shared += 1
+            problem = place.unusable(name, exc)
+        except OSError as exc:
+            raise place.unusable(name, exc) from exc
+        else:
+            # Known before it is locked: a child forked meanwhile must not keep the lock.
+            _held.add(file)
+            try:
+                if not try_lock(file):
+                    holder, pids = _read(file), lockers(os.fstat(file.fileno()))
+                    patience.see(name, holder, pids)
+                    problem = LeaseHeldError(_held_by(device, holder, pids, patience))
+                # A file that was removed meanwhile locks nothing.
+                elif place.has(name, file):
+                    return file
+                else:
+                    unlock(file)
+                    problem = LeaseHeldError(f"{device} cannot be leased: its lock file is replaced again and again")
+            except BaseException:
+                _forget(file)
+                raise
+            _forget(file)
+        if patience.is_over() or shared > _MOST_SHARED:
+            raise problem
+        time.sleep(_POLL)
+
+
+def _held_by(device: str, holder: Holder | None, pids: frozenset[int], patience: _Patience) -> str:
+    """Say who holds a device: the kernel's word if there is one, and a command only about a process that it names."""
+    limit = f"{patience.timeout:g} s"
+    if pids and (holder is None or holder.pid not in pids):
+        return f"{device} is held by {_processes(pids)}, which has not said what for; waited {limit}. {_look(pids)}"
+    if holder is None:
+        return f"{device} is held by another process, which has not said who it is; waited {limit}"
+    if patience.is_queue_too_long():
+        why = f"and other tests had it before, for {_LONGEST_QUEUE} times lease_timeout = {limit}"
+    else:
+        why = f"which ended no test within lease_timeout = {limit}"
+    kill = f"end it (kill {holder.pid}), " if _may_be_ended(holder, pids) else ""
+    return f"{device} is held by {holder}, {why}. Wait until it is done, {kill}or raise lease_timeout in the bench file"
+
+
+def _may_be_ended(holder: Holder, pids: frozenset[int]) -> bool:
+    return (
+        holder.pid in pids
+        and holder.pid not in {1, os.getpid()}
+        and holder.host == socket.gethostname()
+        and is_alive(holder.pid)
+    )
+
+
+def _processes(pids: Iterable[int]) -> str:
+    """Name processes by what the kernel says of them."""
+    users = ((pid, user_of(pid)) for pid in sorted(pids))
+    return " and ".join(f"pid {pid}" if uid is None else f"pid {pid} of {user_name(uid)}" for pid, uid in users)
+
+
+def _kernel_lease(place: Folder, name: str) -> str:
+    status = place.status(name)
+    pids = frozenset[int]() if status is None else lockers(status)
+    who = f"{_processes(pids)} has" if pids else "a process has"
+    return f"{who} a kernel lease (F_SETLEASE) on its lock file{f'. {_look(pids)}' if pids else ''}"
+
+
+def _look(pids: Iterable[int]) -> str:
+    return f"To see more: ps -fp {','.join(map(str, sorted(pids)))}"
+
+
+def _lost(place: Folder, files: Mapping[str, FileIO]) -> str:
+    """What to say if lock files are not in their places any more; a forked child has closed its own."""
+    lost = [
+        f"another test may have used {device} at the same time: its lock file, which belonged to {owner(file)}, was "
+        "removed or replaced while this test held it. Run the test again"
+        for device, file in files.items()
+        if not file.closed and not place.has(_file_name(device), file)
+    ]
+    return "; ".join(lost)
+
+
+def _give_back(file: FileIO, holder: Holder) -> None:
+    if not file.closed:
+        _write(file, dataclasses.replace(holder, ended=time.time()))
+
+
+#: The open lock files of this process. A lock lives as long as any copy of its descriptor, and a forked child has one.
+#: Weak, so that a file that an interrupt has made unreachable is closed, and frees its lock.
+_held: Final[WeakSet[FileIO]] = WeakSet()
+
+
+def _forget(file: FileIO) -> None:
+    _held.discard(file)
+    file.close()
+
+
+def _disown() -> None:
+    for file in _held:
+        file.close()
+
+
+_at_fork: Callable[..., None] | None = getattr(os, "register_at_fork", None)
+if _at_fork is not None:
+    _at_fork(after_in_child=_disown)
+
+
+def _file_name(device: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.-]+", "_", device) + SUFFIX
+
+
+def _looked_at(place: Folder, name: str) -> Lease:
+    device = plain(name.removesuffix(SUFFIX))
+    try:
+        file = place.open(name, writing=False)
+    except BlockingIOError:
+        return Lease(device, None, None, _kernel_lease(place, name))
+    except FileNotFoundError:
+        return Lease(device, is_held=False, holder=None)
+    except OSError as exc:
+        status = place.status(name)
+        is_held = True if status is not None and lockers(status) else None
+        return Lease(device, is_held, None, f"the lock file cannot be used: {place.reason(name, exc)}")
+    with file:
+        is_held = not try_lock(file)
+        if not is_held:
+            unlock(file)
+        holder = _read(file)
+        pids = lockers(os.fstat(file.fileno())) if is_held else frozenset[int]()
+    if holder is not None and _file_name(holder.device) == name:
+        device = holder.device
+    if pids and (holder is None or holder.pid not in pids):
+        return Lease(device, is_held, None, f"held by {_processes(pids)}, which has not said what for. {_look(pids)}")
+    return Lease(device, is_held, holder)
+
+
+def _write(file: FileIO, holder: Holder) -> None:
+    text = encoded(holder)
+    # The lock holds without it.
+    with suppress(OSError):
+        file.seek(0)
+        file.write(text)
+        file.truncate(len(text))
+
+
+def _read(file: FileIO) -> Holder | None:
+    with suppress(OSError):
+        file.seek(0)
+        return decoded(file.read(LONGEST_TEXT))
+    return None

@@ -1,0 +1,359 @@
+"""Files in a folder where every user of the host may write, opened so that no other user can misdirect or block.
+
+The folder is opened once, judged by its descriptor, and then used through it. A mode is set on a descriptor, never on a
+name. What is not an ordinary file with one name is not a lock file: links, FIFOs, folders and files of another place.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shlex
+import stat
+import sys
+import time
+from contextlib import suppress
+from io import FileIO
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from .._text import plain
+
+#: One place per host, the same for all users and projects, and never one that depends on the environment.
+_FOLDERS: Final = {
+    "linux": "/run/lock/anyserial",
+    "darwin": "/Users/Shared/anyserial",
+    "win32": r"C:\ProgramData\anyserial",
+}
+DEFAULT_FOLDER: Final = Path(_FOLDERS.get(sys.platform, "/var/spool/lock/anyserial"))
+
+SUFFIX: Final = ".lock"
+_NEW: Final = ".new-"
+#: Another process may make or remove a name between two steps, but not endlessly.
+_ATTEMPTS: Final = 10
+
+_KINDS: Final = {
+    stat.S_IFLNK: "a symbolic link",
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device node",
+    stat.S_IFBLK: "a device node",
+}
+
+
+class LeaseError(Exception):
+    """A device cannot be leased; the text says why, and what to do."""
+
+
+class LeaseFolderError(LeaseError):
+    """The folder of the leases cannot be used."""
+
+
+class LeaseFileError(LeaseError):
+    """The lock file of a device cannot be used."""
+
+
+class OddFileError(OSError):
+    """An entry of the folder that cannot be a lock file."""
+
+
+class SharedFileError(OddFileError):
+    """A file that has a second name, for a moment or for good."""
+
+
+class Folder:
+    """The open folder of the leases.
+
+    Args:
+        place: Its path; None is the place that all users of the host share.
+        make: Make it if it does not exist, and require that this user may write there.
+
+    Raises:
+        FileNotFoundError: It does not exist, and is not to be made.
+        LeaseFolderError: It cannot be used, or another user could replace what is in it.
+    """
+
+    def __init__(self, place: Path | None, *, make: bool) -> None:
+        self.path: Final = (place or DEFAULT_FOLDER).absolute()
+        #: None on systems that cannot open a folder.
+        self._descriptor: int | None
+        try:
+            self._descriptor = _made(self.path) if make else _opened(self.path)
+        except FileNotFoundError as exc:
+            if make:
+                raise _unusable(self.path, exc) from exc
+            raise
+        except OSError as exc:
+            raise _unusable(self.path, exc) from exc
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+
+    def names(self) -> list[str]:
+        """The names of the entries that could be lock files."""
+        names = os.listdir(self.path if self._descriptor is None else self._descriptor)
+        return sorted(name for name in names if name.endswith(SUFFIX))
+
+    def open(self, name: str, *, writing: bool) -> FileIO:
+        """Open a lock file, without waiting and without following a link.
+
+        Raises:
+            BlockingIOError: A process has a kernel lease (`F_SETLEASE`) on it, which the kernel breaks after a while.
+            OddFileError: It is no ordinary file, or has two names.
+            OSError: It cannot be opened.
+        """
+        # Never O_CREAT: a kernel with `protected_regular` refuses that on another user's file in a sticky folder.
+        flags = (os.O_RDWR if writing else os.O_RDONLY) | _CAREFULLY
+        descriptor = os.open(self._at(name), flags, dir_fd=self._descriptor)
+        try:
+            _require_lock_file(os.fstat(descriptor))
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return FileIO(descriptor, "r+" if writing else "r")
+
+    def opened(self, name: str) -> FileIO:
+        """Open a lock file for writing; make it first, for every user, if it does not exist.
+
+        Raises:
+            OSError: As `open`, and if it cannot be made.
+        """
+        for _ in range(_ATTEMPTS):
+            with suppress(FileNotFoundError):
+                return self.open(name, writing=True)
+            self._make(name)
+        raise FileNotFoundError(errno.ENOENT, "it vanishes each time that it is made")
+
+    def has(self, name: str, file: FileIO) -> bool:
+        """Whether the path leads to this open file, and not to none or to another one."""
+        with suppress(OSError):
+            return os.path.samestat(os.lstat(self.path / name), os.fstat(file.fileno()))
+        return False
+
+    def status(self, name: str) -> os.stat_result | None:
+        """The facts of an entry that may not be opened."""
+        with suppress(OSError):
+            return os.stat(self._at(name), dir_fd=self._descriptor, follow_symlinks=False)
+        return None
+
+    def reason(self, name: str, exc: OSError) -> str:
+        """Why an entry cannot be used, and a command that removes what should not be there."""
+        status = self.status(name)
+        if status is None or sys.platform == "win32":
+            return exc.strerror or str(exc)
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode))
+        maker = user_name(status.st_uid)
+        if kind is not None:
+            text = f"it is {kind}, made by {maker}"
+        elif isinstance(exc, SharedFileError):
+            text = str(exc.strerror)
+        elif isinstance(exc, PermissionError):
+            text = f"{exc.strerror}: it belongs to {maker}, mode {stat.S_IMODE(status.st_mode):04o}"
+        else:
+            return exc.strerror or str(exc)
+        # `rm` follows no link in the last part of a path.
+        command = "sudo rm -r" if stat.S_ISDIR(status.st_mode) else "sudo rm"
+        return f"{text}. Remove it while no test uses the device: {command} {_quoted(self.path / name)}"
+
+    def unusable(self, name: str, exc: OSError) -> LeaseFileError:
+        """What a test is failed with that needs this file."""
+        return LeaseFileError(f"lock file {plain(str(self.path / name))} cannot be used: {self.reason(name, exc)}")
+
+    def _make(self, name: str) -> None:
+        """Make a lock file; another process may do so at the same time.
+
+        It gets its name when its mode is right: another user may open it at any moment.
+        """
+        new = f"{_NEW}{secrets.token_hex(8)}"
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | _CAREFULLY
+        descriptor = os.open(self._at(new), flags, 0o600, dir_fd=self._descriptor)
+        try:
+            _open_to_all(descriptor)
+            with suppress(FileExistsError):
+                _link(self._at(new), self._at(name), self._descriptor)
+        finally:
+            os.close(descriptor)
+            with suppress(OSError):
+                os.unlink(self._at(new), dir_fd=self._descriptor)
+
+    def _at(self, name: str) -> str:
+        return str(self.path / name) if self._descriptor is None else name
+
+
+def owner(file: FileIO) -> str:
+    """The name of the user whose file this is."""
+    return user_name(os.fstat(file.fileno()).st_uid)
+
+
+def _require_lock_file(status: os.stat_result) -> None:
+    kind = stat.S_IFMT(status.st_mode)
+    if kind != stat.S_IFREG:
+        raise OddFileError(errno.EINVAL, f"it is {_KINDS.get(kind, 'no ordinary file')}")
+    # A second name is a lock of another device, or a file of another folder that would be overwritten.
+    if status.st_nlink > 1:
+        raise SharedFileError(errno.EMLINK, f"it has {status.st_nlink} names (hard links)")
+
+
+if sys.platform == "win32":
+    _CAREFULLY: Final = os.O_BINARY
+
+    def user_name(uid: int) -> str:
+        """Return the number, because users have no numbers here."""
+        return f"user {uid}"
+
+    def _opened(path: Path) -> int | None:
+        if not path.is_dir():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return None
+
+    def _made(path: Path) -> int | None:
+        path.mkdir(parents=True, exist_ok=True)
+        if not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return None
+
+    def _open_to_all(descriptor: int) -> None:
+        """Files take over what their folder allows."""
+
+    def _link(new: str, name: str, descriptor: int | None) -> None:  # noqa: ARG001
+        os.link(new, name)
+
+    def _unusable(path: Path, exc: OSError) -> LeaseFolderError:
+        return LeaseFolderError(
+            f"{_unused(path, exc.strerror or str(exc))}. All users of the bench must be able to write there: "
+            "allow it, or set lease_dir in the bench file"
+        )
+
+else:
+    import pwd
+
+    _CAREFULLY: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+    _FOR_ALL: Final = 0o1777
+    _PARENT: Final = 0o755
+    _A_MOMENT: Final = 0.05
+
+    def user_name(uid: int) -> str:
+        """The name of a user, or `uid 1000`."""
+        try:
+            return plain(pwd.getpwuid(uid).pw_name)
+        except (KeyError, OverflowError):
+            return f"uid {uid}"
+
+    def _opened(path: Path) -> int:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | _CAREFULLY)
+        distrust = _distrust(path, os.fstat(descriptor))
+        if distrust is None:
+            return descriptor
+        os.close(descriptor)
+        raise distrust
+
+    def _made(path: Path) -> int:
+        for attempt in range(_ATTEMPTS):
+            try:
+                return _writable(path)
+            except FileNotFoundError:
+                # Another process may be faster.
+                with suppress(FileExistsError):
+                    _make_folder(path, _FOR_ALL)
+            except PermissionError:
+                # Another process may have made it a moment ago, and not yet set its mode.
+                if not attempt:
+                    time.sleep(_A_MOMENT)
+                    continue
+                raise
+        return _writable(path)
+
+    def _writable(path: Path) -> int:
+        descriptor = _opened(path)
+        if os.access(".", os.W_OK | os.X_OK, dir_fd=descriptor):
+            return descriptor
+        os.close(descriptor)
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    def _make_folder(path: Path, mode: int) -> None:
+        """Make a folder and its parents with these modes, whatever the umask."""
+        if not path.parent.is_dir():
+            with suppress(FileExistsError):
+                _make_folder(path.parent, _PARENT)
+        os.mkdir(path, mode)
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | _CAREFULLY)
+        try:
+            # In a parent where others may rename, the name may lead to another folder by now.
+            if os.fstat(descriptor).st_uid == os.geteuid():
+                os.fchmod(descriptor, mode)
+        finally:
+            os.close(descriptor)
+
+    def _distrust(path: Path, status: os.stat_result) -> LeaseFolderError | None:
+        """Whether another user could replace lock files in a folder: its owner, or everyone if it is not sticky.
+
+        A group that may write there without the sticky bit was given that right, and is trusted.
+        """
+        if status.st_uid not in {0, os.geteuid()}:
+            return _misplaced(path, f"it belongs to {user_name(status.st_uid)}, who could replace the lock files")
+        if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
+            reason = f"every user may remove its lock files (mode {stat.S_IMODE(status.st_mode):04o})"
+            return _refused(path, reason, f"sudo chmod 1777 {_quoted(path)}")
+        return None
+
+    def _open_to_all(descriptor: int) -> None:
+        os.fchmod(descriptor, 0o666)
+
+    def _link(new: str, name: str, descriptor: int | None) -> None:
+        os.link(new, name, src_dir_fd=descriptor, dst_dir_fd=descriptor, follow_symlinks=False)
+
+    def _unusable(path: Path, exc: OSError) -> LeaseFolderError:
+        try:
+            status = os.lstat(path)
+        except OSError:
+            # This command fails at a name that exists, or leaves alone what is there.
+            return _refused(path, _why(path, exc), f"sudo mkdir -p -m 1777 {_quoted(path)}")
+        if not stat.S_ISDIR(status.st_mode):
+            kind = _KINDS.get(stat.S_IFMT(status.st_mode), "a file")
+            return _misplaced(path, f"it is {kind}, made by {user_name(status.st_uid)}")
+        if distrust := _distrust(path, status):
+            return distrust
+        if isinstance(exc, PermissionError):
+            return _refused(path, _why(path, exc), f"sudo chmod 1777 {_quoted(path)}")
+        return LeaseFolderError(
+            f"{_unused(path, _why(path, exc))}. To use another one, set lease_dir in the bench file"
+        )
+
+    def _why(path: Path, exc: OSError) -> str:
+        where = "" if exc.filename in (None, str(path)) else f" ({plain(str(exc.filename))})"
+        return f"{exc.strerror or exc}{where}"
+
+    def _refused(path: Path, reason: str, command: str) -> LeaseFolderError:
+        return LeaseFolderError(
+            f"{_unused(path, reason)}. All users of the bench must be able to write there: {command}, "
+            "or set lease_dir in the bench file"
+        )
+
+    def _misplaced(path: Path, reason: str) -> LeaseFolderError:
+        """The user who made the name can change what it is at any moment, so the commands follow no link."""
+        command = f"sudo mkdir -m 1777 {_quoted(path)}"
+        # Only there it is certain that nothing else is deleted.
+        command = (
+            f"sudo rm -r {_quoted(path)} && {command}" if path == DEFAULT_FOLDER else f"move it away, then {command}"
+        )
+        return LeaseFolderError(
+            f"{_unused(path, reason)}. It must be a folder that root or you made: {command}; "
+            "or set lease_dir in the bench file"
+        )
+
+
+def _unused(path: Path, reason: str) -> str:
+    return f"lease folder {plain(str(path))} cannot be used: {reason}"
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(plain(str(path)))

@@ -1,0 +1,123 @@
+"""The text of a lock file: who holds the device by its own account.
+
+Every user of the host can write there, so the text is read with limits, escaped, and never taken as evidence.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import getpass
+import json
+import os
+import re
+import socket
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from .._text import plain
+
+#: More of a file is not read.
+LONGEST_TEXT: Final = 4096
+#: A line with all fields at their limits stays below `LONGEST_TEXT`, even if JSON escapes every character.
+_LIMITS: Final = {"device": 200, "host": 100, "user": 100, "test": 1000}
+#: A string of JSON; what is outside of strings must be one flat object.
+_STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_LAST_PID: Final = 2**31 - 1
+#: The year 3000: the last one that all systems convert to local time.
+_LAST_MOMENT: Final = 32_503_680_000
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """The current or last holder of a device, by its own account.
+
+    Attributes:
+        device: The key of the device.
+        pid: The process.
+        host: The machine that it runs on.
+        user: The user that it runs as.
+        test: What the device is used for: the id of a test, or a command.
+        since: Unix time at which the process got the device.
+        ended: Unix time at which it gave the device back; None if it has not, or was killed first.
+    """
+
+    device: str
+    pid: int
+    host: str
+    user: str
+    test: str
+    since: float
+    ended: float | None = None
+
+    def __str__(self) -> str:
+        return f"pid {self.pid} of {self.user} on {self.host} (since {_clock(self.since)}, for {self.test})"
+
+
+def this_process(device: str, test: str) -> Holder:
+    """This process as the holder of a device, from now on."""
+    return Holder(device=device, pid=os.getpid(), host=socket.gethostname(), user=_user(), test=test, since=time.time())
+
+
+def encoded(holder: Holder) -> bytes:
+    """The line for a lock file; long names are cut so that it fits."""
+    facts = dataclasses.asdict(holder)
+    return json.dumps(facts | {name: _cut(facts[name], limit) for name, limit in _LIMITS.items()}).encode() + b"\n"
+
+
+def decoded(data: bytes) -> Holder | None:
+    """Read the line of a lock file; None if it is nonsense, or is being written now."""
+    line = data.partition(b"\n")[0]
+    # The reader of JSON recurses with the data, and a stack of a thread can be as small as 128 KiB.
+    structure = _STRING.sub(b"", line)
+    if b"[" in structure or structure.count(b"{") != 1:
+        return None
+    try:
+        facts: Any = json.loads(line)
+        texts = {name: _text(facts[name], limit) for name, limit in _LIMITS.items()}
+        ended = facts["ended"]
+        return Holder(
+            **texts,
+            pid=_number(facts["pid"], 1, _LAST_PID),
+            since=_moment(facts["since"]),
+            ended=None if ended is None else _moment(ended),
+        )
+    except (ValueError, TypeError, LookupError):
+        return None
+
+
+def _text(value: object, limit: int) -> str:
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return _cut(value, limit)
+
+
+def _cut(text: str, limit: int) -> str:
+    text = plain(text)
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+def _number(value: object, least: int, most: int) -> int:
+    if not isinstance(value, int) or not least <= value <= most:
+        raise ValueError(value)
+    return int(value)
+
+
+def _moment(value: object) -> float:
+    # False for NaN as well.
+    if not isinstance(value, int | float) or not 0 <= value < _LAST_MOMENT:
+        raise ValueError(value)
+    return float(value)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        number: Callable[[], int] | None = getattr(os, "getuid", None)
+        return "a user without a name" if number is None else f"user {number()}"
+
+
+def _clock(moment: float) -> str:
+    return f"{datetime.fromtimestamp(moment, UTC).astimezone():%Y-%m-%d %H:%M:%S}"

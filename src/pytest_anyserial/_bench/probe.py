@@ -1,0 +1,159 @@
+"""What the ports of a bench say of themselves: each is opened once per session, under its lease, as the file says.
+
+What was found is plain data, so that the workers of pytest-xdist can be told.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, NamedTuple
+
+from anyserial import (
+    Capability,
+    PortInfo,
+    SerialCapabilities,
+    SerialConfig,
+    SerialError,
+    UnsupportedConfigurationError,
+    UnsupportedFeatureError,
+    UnsupportedPolicy,
+    open_serial_port,
+)
+
+from .. import _run_async
+from .._text import plain_lines
+from .driver_name import driver_name
+from .file import BenchPort, SerialBench
+from .lease import LeaseError, leased
+from .resolve import BenchMatchError, adapter_key, device_key
+from .supply import PresenceError, brought
+
+#: The system calls by which the library asks a Linux driver what it has.
+_ASKED_BY: Final = {"rs485": "TIOCGRS485", "low_latency": "TIOCGSERIAL", "modem_lines": "TIOCMGET"}
+#: What no driver of a platform can have, whatever the device.
+_NEVER: Final = {"linux": frozenset({"dtr_dsr", "one_point_five_stop_bits"})}
+_NEVER_ON_OTHERS: Final = frozenset({"dtr_dsr", "one_point_five_stop_bits", "low_latency", "rs485"})
+
+
+class Place(NamedTuple):
+    """Names the physical device, and the adapter that it is a part of."""
+
+    key: str
+    adapter: str
+
+    @classmethod
+    def of(cls, device: PortInfo) -> Place:
+        """Where a device is plugged in."""
+        return cls(device_key(device), adapter_key(device))
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Probed:
+    """One port of the bench.
+
+    Attributes:
+        place: Which device it is; None if it was not found.
+        driver: What drives it, as far as the system tells.
+        problem: Why nothing is known of it; empty when something is.
+        capabilities: As the library found them; None if there was a problem.
+        refusals: Facts about the port that it does not have, and what the driver said.
+    """
+
+    place: Place | None = None
+    driver: str = ""
+    problem: str = ""
+    capabilities: SerialCapabilities | None = None
+    refusals: Mapping[str, str] = dataclasses.field(default_factory=dict[str, str])
+
+    def has(self, fact: str) -> tuple[Capability, str]:
+        """Whether the port has a fact, and why not."""
+        if self.capabilities is None:
+            return Capability.UNKNOWN, self.problem
+        if not hasattr(self.capabilities, fact):
+            refusal = self.refusals.get(fact)
+            return (Capability.SUPPORTED, "") if refusal is None else (Capability.UNSUPPORTED, refusal)
+        value: Capability = getattr(self.capabilities, fact)
+        if value is Capability.UNSUPPORTED and self.is_never(fact):
+            return value, f"no device on {self.capabilities.platform} has it"
+        if value is Capability.UNSUPPORTED and self.capabilities.backend == "linux" and fact in _ASKED_BY:
+            return value, f"the driver refuses {_ASKED_BY[fact]}"
+        return value, ""
+
+    def is_never(self, fact: str) -> bool:
+        """Whether no device of this platform can have it."""
+        platform = "" if self.capabilities is None else self.capabilities.platform
+        return bool(platform) and fact in _NEVER.get(platform, _NEVER_ON_OTHERS)
+
+
+def probed(bench: SerialBench, port: BenchPort, *, held: bool) -> Probed:
+    """Find and open `port`, and ask it; problems are a part of the result. If it is not `held` yet, it is leased."""
+    test = f"a look at {port.name}"
+    try:
+        device = brought(bench, port, test=test)
+        keys = () if held else (device_key(device),)
+        with leased(keys, test=test, timeout=bench.lease_timeout, folder=bench.lease_dir):
+            return _run_async.call(lambda: _asked(port, device))
+    except (BenchMatchError, LeaseError, PresenceError, SerialError) as exc:
+        return Probed(problem=plain_lines(str(exc)))
+
+
+def dumped(known: Mapping[str, Probed]) -> str:
+    """As text, for another process."""
+    return json.dumps({name: dataclasses.asdict(port) for name, port in known.items()})
+
+
+def loaded(text: str) -> dict[str, Probed]:
+    """What `dumped` has made text of."""
+    return {name: _revived(facts) for name, facts in json.loads(text).items()}
+
+
+def as_the_file_says(port: BenchPort, config: SerialConfig) -> SerialConfig:
+    """`config`, with the levels of the port's control lines where it leaves them open."""
+    changes = {
+        f"{line}_on_open": level
+        for line, level in port.control_lines.items()
+        if getattr(config, f"{line}_on_open") is None
+    }
+    return config.with_changes(**changes) if changes else config
+
+
+async def _asked(port: BenchPort, device: PortInfo) -> Probed:
+    # Asking must not fail, nor warn, because of what is being asked.
+    config = as_the_file_says(port, port.config).with_changes(unsupported_policy=UnsupportedPolicy.IGNORE)
+    framed = config.with_changes(parity="even", byte_size=7)
+    async with await open_serial_port(device.device, config) as serial:
+        refusals = {
+            "line_errors": await _refusal(serial.line_errors),
+            "control_lines": await _refusal(serial.control_lines),
+            "framing": await _refusal(lambda: serial.configure(framed)),
+        }
+    return Probed(
+        place=Place.of(device),
+        driver=driver_name(device.device),
+        capabilities=serial.capabilities,
+        refusals={fact: refusal for fact, refusal in refusals.items() if refusal},
+    )
+
+
+async def _refusal(call: Callable[[], Awaitable[object]]) -> str:
+    try:
+        await call()
+    except (UnsupportedFeatureError, UnsupportedConfigurationError) as exc:
+        return plain_lines(str(exc))
+    return ""
+
+
+def _revived(facts: dict[str, Any]) -> Probed:
+    place, values = facts["place"], facts["capabilities"]
+    if values is not None:
+        words = {"platform", "backend"}
+        values = {name: value if name in words else Capability(value) for name, value in values.items()}
+    return Probed(
+        place=None if place is None else Place(*place),
+        driver=facts["driver"],
+        problem=facts["problem"],
+        capabilities=None if values is None else SerialCapabilities(**values),
+        refusals=facts["refusals"],
+    )

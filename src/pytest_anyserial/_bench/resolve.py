@@ -1,0 +1,245 @@
+"""Which device a port of the bench is, right now. Nothing is opened; the devices are given."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from anyserial import PortInfo
+
+from .._text import plain
+from .file import COM_PORT, BenchPort, Match
+from .schema import MATCH
+from .shapes import Problem, shown
+
+#: What tells devices apart that are otherwise alike, the most stable first.
+_DISTINGUISHING: Final = ("serial_number", "interface", "location")
+#: Characters of a description; USB strings have 126 at most.
+_LONGEST: Final = 126
+#: Names that the next device to be plugged in may get.
+_UNSTABLE: Final = re.compile(r"(/dev/)?(tty|cu)(USB|ACM)[0-9]+|(\\\\\.\\)?COM[0-9]+", re.IGNORECASE)
+
+
+class BenchMatchError(LookupError):
+    """No device is the one that a port of the bench names, or several are."""
+
+
+def resolve(port: BenchPort, devices: Sequence[PortInfo]) -> PortInfo:
+    """The one device of `devices` that `port` names; for a path also one that is not among them.
+
+    Raises:
+        BenchMatchError: There is none, and the text lists what there is; or there are several, and the text names the
+            key that would tell them apart.
+    """
+    here = f"ports.{port.name}.match"
+    path = port.match.path
+    if path is not None:
+        found = _at_path(path, devices)
+        if found is None:
+            raise BenchMatchError(f"{here}: there is no serial device at {plain(path)}. {_plugged_in(devices)}")
+        return found
+    wanted = keys_of(port.match)
+    matching = [device for device in devices if not _differences(wanted, device)]
+    if not matching:
+        raise BenchMatchError(
+            f"{here}: no device has {_listed(wanted)}. {_near(wanted, devices)}{_plugged_in(devices)}"
+        )
+    if len(matching) > 1:
+        raise BenchMatchError(f"{here}: {len(matching)} devices have {_listed(wanted)}. {_told_apart(matching)}")
+    return matching[0]
+
+
+def named_twice(ports: Iterable[BenchPort], devices: Sequence[PortInfo]) -> dict[str, str]:
+    """The ports whose device is that of a port before them, and what to say of each.
+
+    A file cannot tell: two entries may name one device by different properties. Ports without a device are left out.
+    """
+    found: dict[str, str] = {}
+    twice: dict[str, str] = {}
+    for port in ports:
+        try:
+            node = _node(resolve(port, devices).device)
+        except BenchMatchError:
+            continue
+        first = found.setdefault(node, port.name)
+        if first != port.name:
+            twice[port.name] = f"ports.{port.name}.match: {plain(node)} is ports.{first} already"
+    return twice
+
+
+def device_key(device: PortInfo) -> str:
+    """Names the physical device on this host, whatever the bench file calls it; fit for a file name.
+
+    It is the same after a replug into the same socket. Ports that nothing but their order tells apart share one.
+    """
+    if device.location is not None and device.device.startswith("/"):
+        return _file_name(f"usb-{device.location}")
+    return _node_key(device)
+
+
+def adapter_key(device: PortInfo) -> str:
+    """Like `device_key`, but the same for all ports of one adapter."""
+    if device.location is not None and device.device.startswith("/"):
+        return _file_name(f"usb-{_place(device.location)}")
+    return _node_key(device)
+
+
+def stable_match(device: PortInfo, devices: Sequence[PortInfo]) -> Match | None:
+    """The most stable properties that no other of `devices` has; the path when there are none.
+
+    Properties that a bench file cannot hold are left out, such as a serial number with control characters; None if that
+    leaves nothing.
+    """
+    properties = {key: value for key, value in _properties(device).items() if _fits_in_a_file(key, value)}
+    # A serial number is worth having even where nothing else is plugged in today.
+    for keys in ((), ("interface",), ("location",), ("interface", "location")) if device.vid is not None else ():
+        wanted = {key: properties[key] for key in ("vid", "pid", "serial_number", *keys) if key in properties}
+        if sum(not _differences(wanted, other) for other in devices) <= 1:
+            return Match(**wanted)
+    return Match(path=device.device) if _fits_in_a_file("path", device.device) else None
+
+
+def keys_of(match: Match) -> dict[str, Any]:
+    """What a match says, by key."""
+    keys = ("path", "vid", "pid", "serial_number", "interface", "location")
+    return {key: value for key in keys if (value := getattr(match, key)) is not None}
+
+
+def unstable(port: BenchPort, device: PortInfo, devices: Sequence[PortInfo]) -> str | None:
+    """Why the path of a port is no good name for `device`, with a better one; None if there is nothing to say."""
+    path = port.match.path
+    if path is None or not _UNSTABLE.fullmatch(path):
+        return None
+    better = stable_match(device, devices)
+    advice = (
+        "a link in /dev/serial/by-path, or a udev rule, would be stable"
+        if better is None or better.path is not None
+        else f"stable is {_stanza(better)}"
+    )
+    return f"ports.{port.name}.match.path: {plain(path)} is whichever device was plugged in first; {advice}"
+
+
+def describe(device: PortInfo) -> str:
+    """`/dev/ttyUSB0: vid = 0x0403, pid = 0x6001, serial_number = "FT4XYZ" (FT232R USB UART)`."""
+    known = {key: value for key, value in _properties(device).items() if value is not None}
+    text = f"{plain(device.device)}: {_listed(known, ' = ') or 'not USB'}"
+    return text if device.description is None else f"{text} ({plain(device.description, _LONGEST)})"
+
+
+def _stanza(match: Match) -> str:
+    """Lines to paste, or the same in words where what writes TOML is not installed."""
+    try:
+        from . import toml
+    except ModuleNotFoundError:
+        return f"a match with {_listed(keys_of(match))}"
+    return toml.stanza(keys_of(match))
+
+
+def _fits_in_a_file(key: str, value: object) -> bool:
+    problems: list[Problem] = []
+    MATCH.keys[key].check(value, (), problems)
+    # A lone surrogate stands for a byte that is not UTF-8, and TOML has no word for it.
+    return not problems and not (isinstance(value, str) and re.search("[\ud800-\udfff]", value))
+
+
+def _at_path(path: str, devices: Sequence[PortInfo]) -> PortInfo | None:
+    if COM_PORT.fullmatch(path):
+        name = path.removeprefix("\\\\.\\").upper()
+        return next((device for device in devices if device.device.removeprefix("\\\\.\\").upper() == name), None)
+    node = _node(path)
+    for device in devices:
+        if _node(device.device) == node:
+            return device
+    try:
+        is_device = stat.S_ISCHR(os.stat(node).st_mode)
+    except OSError:
+        return None
+    return PortInfo(device=node) if is_device else None
+
+
+def _node(path: str) -> str:
+    # Following links would open a COM port on Windows, whose names do not begin with a slash.
+    return os.path.realpath(path) if path.startswith("/") else path
+
+
+def _properties(device: PortInfo) -> dict[str, Any]:
+    return {
+        "vid": device.vid,
+        "pid": device.pid,
+        "serial_number": device.serial_number,
+        "interface": device.interface_number,
+        "location": device.location,
+    }
+
+
+def _differences(wanted: Mapping[str, Any], device: PortInfo) -> list[str]:
+    """The keys of `wanted` that `device` does not have so."""
+    properties = _properties(device)
+    return [
+        key
+        for key, value in wanted.items()
+        if properties[key] != value and not (key == "location" and _is_at(value, device))
+    ]
+
+
+def _is_at(location: str, device: PortInfo) -> bool:
+    """Whether `location` names the device without its interface, or with the only one there is."""
+    if device.location is None or _place(location) != _place(device.location):
+        return False
+    _, _, interface = location.partition(":")
+    return not interface or interface.rpartition(".")[2] == str(device.interface_number)
+
+
+def _place(location: str) -> str:
+    """`1-4.2` of `1-4.2:1.0`: where the adapter is."""
+    return location.partition(":")[0]
+
+
+def _told_apart(devices: Sequence[PortInfo]) -> str:
+    for key in _DISTINGUISHING:
+        values = [_properties(device)[key] for device in devices]
+        if None not in values and len(set(values)) == len(values):
+            return f"Tell them apart by {key}:{_lines(devices)}"
+    return f"Nothing that is known of them tells them apart but their paths:{_lines(devices)}"
+
+
+def _near(wanted: Mapping[str, Any], devices: Sequence[PortInfo]) -> str:
+    """Which devices have all but one of several properties."""
+    near: dict[str, list[str]] = {}
+    for device in devices if len(wanted) > 1 else ():
+        differences = _differences(wanted, device)
+        if len(differences) == 1:
+            near.setdefault(differences[0], []).append(plain(device.device))
+    return "".join(f"Only {key} differs at {', '.join(paths)}. " for key, paths in near.items())
+
+
+def _plugged_in(devices: Sequence[PortInfo]) -> str:
+    return f"Plugged in:{_lines(devices)}" if devices else "No serial device is plugged in."
+
+
+def _lines(devices: Sequence[PortInfo]) -> str:
+    return "".join(f"\n  {describe(device)}" for device in devices)
+
+
+def _listed(values: Mapping[str, Any], equals: str = " ") -> str:
+    return ", ".join(
+        f"{key}{equals}{f'0x{value:04x}' if key in ('vid', 'pid') else shown(value)}" for key, value in values.items()
+    )
+
+
+def _node_key(device: PortInfo) -> str:
+    try:
+        # Windows has no such field.
+        number: int = getattr(os.stat(device.device), "st_rdev", 0)
+    except OSError:
+        number = 0
+    if number:
+        return f"dev-{number:x}"
+    return _file_name(device.device)
+
+
+def _file_name(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.:_-]", "_", text)

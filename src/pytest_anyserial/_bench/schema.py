@@ -1,0 +1,207 @@
+"""The keys of a bench file: one table, from which both the validation and the JSON schema come."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, cast
+
+from anyserial import Parity, UnsupportedPolicy
+
+from .._facts import FACTS, KINDS, WIRES
+from .._text import count
+from .shapes import Array, Choice, Flag, Integer, Named, Rule, Seconds, Shape, Table, Text, UsbId, shown
+
+#: The numbers of `schema` that this version reads.
+SCHEMAS: Final = (1,)
+
+#: How many ends a link of each kind has.
+ENDS: Final = {"null-modem": 2, "loopback": 1, "rs485": 2, "device": 1}
+
+_USB_KEYS: Final = ("vid", "pid", "serial_number", "interface", "location")
+_MAX_U32: Final = 2**32 - 1
+
+
+def _either_path_or_usb(match: Mapping[str, object]) -> list[tuple[str, str]]:
+    usb = [key for key in _USB_KEYS if key in match]
+    if "path" in match and usb:
+        return [("path", f"excludes {', '.join(usb)}: name the device by its path or by what it is, not by both")]
+    if not match:
+        return [("", "is empty: name the device with path, or with vid, pid, serial_number, interface, location")]
+    return []
+
+
+def _as_many_ends_as_the_kind_has(link: Mapping[str, object]) -> list[tuple[str, str]]:
+    kind, ends = link.get("kind"), link.get("ends")
+    if not isinstance(kind, str) or kind not in ENDS or not isinstance(ends, list):
+        return []
+    number = len(cast("list[object]", ends))
+    # That there are one or two is a matter of the key itself.
+    if number == ENDS[kind] or number not in (1, 2):
+        return []
+    return [("ends", f"a link of kind {shown(kind)} has {count(ENDS[kind], 'end')}, not {number}")]
+
+
+def _a_device_where_there_is_one(link: Mapping[str, object]) -> list[tuple[str, str]]:
+    kind = link.get("kind")
+    if kind == "device" and "device" not in link:
+        return [("device", 'is missing: a link of kind "device" names its device under test')]
+    if kind in KINDS and kind != "device" and "device" in link:
+        return [("device", f'is for links of kind "device", and this one is {shown(kind)}')]
+    return []
+
+
+def _when_kind(kind: str, then: dict[str, Any]) -> dict[str, Any]:
+    return {"if": {"required": ["kind"], "properties": {"kind": {"const": kind}}}, "then": then}
+
+
+def _ends_schema(kind: str) -> dict[str, Any]:
+    device: dict[str, Any] = {"required": ["device"]}
+    ends = {"properties": {"ends": {"minItems": ENDS[kind], "maxItems": ENDS[kind]}}}
+    return _when_kind(kind, ends | (device if kind == "device" else {"not": device}))
+
+
+_FLOW_CONTROL = Table(
+    "Who may stop the sender; nobody if not given.",
+    {
+        "xon_xoff": Flag("XON and XOFF bytes."),
+        "rts_cts": Flag("RTS and CTS."),
+        "dtr_dsr": Flag("DTR and DSR."),
+    },
+)
+
+_RS485 = Table(
+    "RS-485 driver enable by the kernel.",
+    {
+        "enabled": Flag("Switch it on; default true."),
+        "rts_on_send": Flag("Level of RTS while sending; default true."),
+        "rts_after_send": Flag("Level of RTS afterwards; default false."),
+        "delay_before_send": Seconds("Seconds before each transmission; default 0.", _MAX_U32 // 1000),
+        "delay_after_send": Seconds("Seconds after each transmission; default 0.", _MAX_U32 // 1000),
+        "rx_during_tx": Flag("Leave the receiver on while sending; default false."),
+    },
+)
+
+_PARITIES = tuple(Parity) + tuple(letter for parity in Parity for letter in (parity[0], parity[0].upper()))
+
+_OPEN = Table(
+    "How tests open the port unless they say otherwise: fields of SerialConfig.",
+    {
+        "baudrate": Integer("Bits per second; default 115200.", 1, _MAX_U32),
+        "byte_size": Choice("Data bits; default 8.", "byte size", (5, 6, 7, 8)),
+        "parity": Choice("The parity bit; default none.", "parity", tuple(map(str, _PARITIES))),
+        "stop_bits": Choice("Length of the stop condition; default 1.", "stop bits", (1, 1.5, 2)),
+        "flow_control": _FLOW_CONTROL,
+        "exclusive": Flag("Refuse to share the device with another opener; default false."),
+        "hangup_on_close": Flag("Drop DTR and RTS at the last close; default true."),
+        "low_latency": Flag("Hand bytes over at once instead of batching them; default false."),
+        "read_chunk_size": Integer("Bytes read at once when the queue depth is unknown.", 64, 16_777_216),
+        "rs485": _RS485,
+        "unsupported_policy": Choice(
+            "What to do when an optional feature is missing; default raise.",
+            "policy",
+            tuple(map(str, UnsupportedPolicy)),
+        ),
+        "dtr_on_open": Flag("Level of DTR at open; control_lines is the usual place."),
+        "rts_on_open": Flag("Level of RTS at open; control_lines is the usual place."),
+        "flush_on_open": Flag("Discard both queues at open; default false."),
+    },
+)
+
+#: Which device a port is.
+MATCH: Final = Table(
+    "Which device it is: a path, or properties that only one device has.",
+    {
+        "path": Text("Path of the device; a relative one is relative to this file."),
+        "vid": UsbId("USB vendor id, such as 0x0403."),
+        "pid": UsbId("USB product id, such as 0x6001."),
+        "serial_number": Text("The whole serial number of the adapter."),
+        "interface": Integer("USB interface number, for adapters with several ports.", 0, 255),
+        "location": Text("Where it is plugged in, such as 1-4.2 or 1-4.2:1.0; keeps its meaning as long as hubs do."),
+    },
+    rules=(
+        Rule(
+            _either_path_or_usb,
+            {
+                "minProperties": 1,
+                "if": {"required": ["path"]},
+                "then": {"maxProperties": 1},
+            },
+        ),
+    ),
+)
+
+_FACT = Choice("A fact that tests can require.", "capability", FACTS)
+
+_PORT = Table(
+    "One serial port of the bench.",
+    {
+        "match": MATCH,
+        "open": _OPEN,
+        "control_lines": Table(
+            "Levels applied at open and before every test: protects boot-strap pins.",
+            {"rts": Flag("Level of RTS."), "dtr": Flag("Level of DTR.")},
+        ),
+        "max_baudrate": Integer("The highest rate that works; default: no limit is known.", 1, _MAX_U32),
+        "lacks": Array("Known defects: treated as unsupported, whatever the probe says.", _FACT),
+        "has": Array("What no probe can find out; messages show it as declared.", _FACT),
+        "tags": Array(
+            "Free labels, which begin with x-.",
+            Text("A label.", r"x-[A-Za-z0-9._-]+", 'a label such as "x-isolated"'),
+        ),
+        "power": Text("Name of the [power.NAME] that switches its supply."),
+    },
+    required=("match",),
+)
+
+_LINK = Table(
+    "One wiring; tests ask for wirings, not for ports.",
+    {
+        "ends": Array(
+            "The ports it joins, end A first; one port for a loopback plug or a device.", Text("A port."), 1, 2
+        ),
+        "kind": Choice("How it is wired.", "kind", KINDS),
+        "wires": Array("The wires that are there; default tx-rx alone.", Choice("A wire.", "wire", WIRES), 1),
+        "max_baudrate": Integer("The highest rate that the cable carries; the ports have theirs.", 1, _MAX_U32),
+        "device": Text("The device under test; only tests with device=... of this name use the link."),
+    },
+    required=("ends", "kind"),
+    rules=(
+        Rule(_as_many_ends_as_the_kind_has, {"allOf": [_ends_schema(kind) for kind in KINDS]}),
+        Rule(_a_device_where_there_is_one, {}),
+    ),
+)
+
+_ARGV = Array(
+    "A command and its arguments, run without a shell in the folder of this file.", Text("A word."), 1, distinct=False
+)
+
+_POWER = Table(
+    "Commands that switch the supply of ports.",
+    {"off": _ARGV, "on": _ARGV},
+    required=("off", "on"),
+)
+
+_BENCH = Table(
+    "The bench as a whole.",
+    {
+        "name": Text("Its name in headers, reports and messages; default: the name of the file."),
+        "lease_timeout": Seconds("Seconds to wait for a device that another test run uses; default 60.", 86_400),
+        "lease_dir": Text("Folder of the lease files, the same for everybody on the host."),
+    },
+)
+
+_KEYS: Final[Mapping[str, Shape]] = {
+    "schema": Choice("Version of this format.", "schema", SCHEMAS),
+    "bench": _BENCH,
+    "ports": Named("The serial ports, by name.", _PORT, least=1),
+    "links": Named("How they are wired, by name.", _LINK),
+    "power": Named("Switchable supplies, by name.", _POWER),
+}
+
+#: A whole bench file.
+FILE: Final = Table("A bench of serial ports for pytest.", _KEYS, required=("schema", "ports"))
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema of a bench file."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "anyserial bench file", **FILE.schema()}

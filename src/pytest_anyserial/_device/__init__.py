@@ -1,0 +1,1 @@
+"""The scripted device at the far end."""

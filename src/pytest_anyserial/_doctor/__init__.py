@@ -1,0 +1,1 @@
+"""Examine a bench, and propose a bench file for what is plugged in."""

@@ -1,0 +1,250 @@
+"""The doctor: examines every port and every link of a bench, and says what to do about what it finds.
+
+A subject is one port or link. Ports that are in use elsewhere, or behind which a device is, are never sent to. A device
+that fails while it is examined is a finding too, and the rest of the bench is examined all the same.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from anyserial import (
+    Capability,
+    PortBusyError,
+    PortInfo,
+    PortPermissionError,
+    SerialConfig,
+    SerialError,
+    SerialPort,
+)
+
+from .._bench.file import BenchLink, BenchPort, SerialBench
+from .._bench.lease import LeaseError, lease_of, leased
+from .._bench.resolve import BenchMatchError, describe, device_key, named_twice, resolve, unstable
+from .._text import plain
+from . import wiring
+from .finding import Finding, Verdict, ok, problem, skipped, warning
+
+#: What leases are held for.
+PURPOSE: Final = "python -m pytest_anyserial"
+
+_ROOT: Final = Path("/")
+
+
+class Subject(NamedTuple):
+    """What was examined, by its name in the file, and what was found."""
+
+    name: str
+    findings: list[Finding]
+
+    def is_well(self) -> bool:
+        """Whether nothing is wrong with it; warnings are not wrong."""
+        return _is_well(self.findings)
+
+
+def _is_well(findings: Sequence[Finding]) -> bool:
+    return all(finding.verdict is not Verdict.PROBLEM for finding in findings)
+
+
+async def examine(bench: SerialBench, devices: Sequence[PortInfo], *, root: Path = _ROOT) -> AsyncIterator[Subject]:
+    """Examine the ports, then the links, of a bench.
+
+    Args:
+        bench: What should be there.
+        devices: What is plugged in.
+        root: Where `/proc`, `/sys` and `/run` are.
+    """
+    fit: dict[str, PortInfo] = {}
+    twice = named_twice(bench.ports.values(), devices)
+    for name, port in bench.ports.items():
+        findings, device = _look_at(port, devices, root)
+        if name in twice:
+            findings.append(problem("device", twice[name], "keep one of the two"))
+        if device is not None:
+            findings.append(_lease_of(device, bench))
+            if _is_well(findings):
+                findings.append(await _open(port, device, bench))
+            if _is_well(findings):
+                fit[name] = device
+        yield Subject(f"ports.{name}", findings)
+    for link in bench.links.values():
+        yield Subject(f"links.{link.name}", await _examine_link(link, bench, fit))
+
+
+def link_config(port: BenchPort, highest: int | None = None) -> SerialConfig:
+    """How the doctor opens a port: 8N1 without flow control, with the lines and features that the file asks for."""
+    rate = min(filter(None, (port.config.baudrate, port.max_baudrate, highest)))
+    return SerialConfig(
+        baudrate=rate,
+        low_latency=port.config.low_latency,
+        rs485=port.config.rs485,
+        unsupported_policy=port.config.unsupported_policy,
+        dtr_on_open=port.control_lines.get("dtr", port.config.dtr_on_open),
+        rts_on_open=port.control_lines.get("rts", port.config.rts_on_open),
+    )
+
+
+def _look_at(port: BenchPort, devices: Sequence[PortInfo], root: Path) -> tuple[list[Finding], PortInfo | None]:
+    """What can be said of a port without opening it."""
+    try:
+        device = resolve(port, devices)
+    except BenchMatchError as exc:
+        return [problem("device", str(exc))], None
+    findings = [ok("device", describe(device))]
+    advice = unstable(port, device, devices)
+    if advice is not None:
+        findings.append(warning("name", advice, "put that into the file"))
+    try:
+        # What was found stays, should the device vanish meanwhile.
+        findings.extend(_host_findings(port, device, devices, root))
+    except FileNotFoundError:
+        text = f"{plain(device.device)} does not exist, although the system lists the device"
+        findings.append(problem("node", text, "plug it in again; a container needs it passed in, as with --device"))
+    except OSError as exc:
+        text = f"{plain(device.device)} cannot be examined: {exc.strerror or exc}"
+        findings.append(problem("node", text, "plug it in again"))
+    return findings, device
+
+
+def _host_findings(port: BenchPort, device: PortInfo, devices: Sequence[PortInfo], root: Path) -> Iterator[Finding]:
+    if sys.platform == "win32":
+        return
+    # It needs users and groups.
+    from . import host
+
+    node = os.stat(device.device)
+    for finding in (
+        host.check_twins(device, devices),
+        host.check_permission(device.device, node, host.Person.current()),
+        host.check_holders(device.device, root=root),
+        host.check_grabbers(device, root=root, number=node.st_rdev),
+        host.check_driver(device, root=root),
+        host.check_latency(device, low_latency=port.config.low_latency, root=root),
+    ):
+        if finding is not None:
+            yield finding
+
+
+def _lease_of(device: PortInfo, bench: SerialBench) -> Finding:
+    try:
+        lease = lease_of(device_key(device), bench.lease_dir)
+    except LeaseError as exc:
+        return problem("lease", str(exc))
+    if lease.is_held is False:
+        return ok("lease", "free")
+    if lease.remark:
+        return problem("lease", lease.remark)
+    return problem("lease", f"held by {lease.holder or 'another process'}", "wait until that is done")
+
+
+async def _open(port: BenchPort, device: PortInfo, bench: SerialBench) -> Finding:
+    try:
+        with leased([device_key(device)], test=PURPOSE, timeout=0, folder=bench.lease_dir):
+            async with await SerialPort.open(device.device, link_config(port)) as opened:
+                return ok("open", f"opens at {opened.config.baudrate} baud")
+    except PortPermissionError as exc:
+        return problem("open", plain(str(exc)))
+    except PortBusyError as exc:
+        advice = f"another program has locked it; to see which: sudo fuser -v {plain(device.device)}"
+        return problem("open", plain(str(exc)), advice)
+    except (LeaseError, SerialError) as exc:
+        return problem("open", plain(str(exc)))
+
+
+async def _examine_link(link: BenchLink, bench: SerialBench, fit: Mapping[str, PortInfo]) -> list[Finding]:
+    if link.kind == "device":
+        return [skipped("wires", f"{link.device} is behind it: nothing was sent")]
+    unfit = [f"ports.{end}" for end in link.ends if end not in fit]
+    if unfit:
+        return [skipped("wires", f"{' and '.join(unfit)} cannot be used")]
+    ports = [bench.ports[end] for end in link.ends]
+    try:
+        with leased(
+            [device_key(fit[end]) for end in link.ends],
+            test=PURPOSE,
+            timeout=bench.lease_timeout,
+            folder=bench.lease_dir,
+        ):
+            async with AsyncExitStack() as stack:
+                ends: list[wiring.End] = []
+                for port in ports:
+                    config = link_config(port, link.max_baudrate)
+                    opened = await stack.enter_async_context(await SerialPort.open(fit[port.name].device, config))
+                    ends.append(wiring.End(port.name, opened))
+                return await check_link(link, ports, ends)
+    except (LeaseError, SerialError) as exc:
+        return [problem("wires", plain(str(exc)))]
+
+
+async def check_link(
+    link: BenchLink, ports: Sequence[BenchPort], ends: Sequence[wiring.End], *, patience: wiring.Patience | None = None
+) -> list[Finding]:
+    """Check every wire of a link.
+
+    Args:
+        link: What the file says of it.
+        ports: What the file says of its ends.
+        ends: The same ports, open.
+        patience: How long to wait for what does not come.
+    """
+    findings: list[Finding] = []
+    try:
+        async for found in _checks(link, ports, ends, patience or wiring.Patience()):
+            findings += found
+    except SerialError as exc:
+        findings.append(problem("wires", plain(str(exc)), "plug it in again; what is missing here was not examined"))
+    return findings
+
+
+async def _checks(
+    link: BenchLink, ports: Sequence[BenchPort], ends: Sequence[wiring.End], patience: wiring.Patience
+) -> AsyncIterator[list[Finding]]:
+    data = await wiring.check_bytes(ends, patience=patience)
+    yield data
+    lacks = frozenset[str]().union(*(port.lacks for port in ports))
+    yield await _check_lines(link, ports, ends, lacks, patience)
+    if not _is_well(data):
+        yield [skipped("break, rates, round trip", "nothing gets through")]
+        return
+    if "break_signal" in lacks:
+        yield [skipped("break", "the file says that it lacks break_signal")]
+    else:
+        yield await wiring.check_break(ends, patience=patience)
+    limits = [limit for limit in (link.max_baudrate, *(port.max_baudrate for port in ports)) if limit is not None]
+    yield await wiring.check_rates(ends, min(limits, default=None), patience=patience)
+    yield await wiring.check_round_trip(ends, patience=patience)
+
+
+async def _check_lines(
+    link: BenchLink,
+    ports: Sequence[BenchPort],
+    ends: Sequence[wiring.End],
+    lacks: frozenset[str],
+    patience: wiring.Patience,
+) -> list[Finding]:
+    wired = [wire for wire in link.wires if wire != "tx-rx"]
+    if link.kind == "rs485" and not wired:
+        return []
+    without = [end.name for end in ends if end.port.capabilities.modem_lines is Capability.UNSUPPORTED]
+    if without and wired:
+        advice = f"take {' and '.join(wired)} out of wires"
+        return [problem(wired[0], f"there are no modem lines at {' and '.join(without)}", advice)]
+    if without:
+        return [skipped("lines", f"there are no modem lines at {' and '.join(without)}")]
+    declared = sorted(lacks & {"modem_lines", "control_lines"})
+    if declared:
+        return [skipped("lines", f"the file says that it lacks {' and '.join(declared)}")]
+    # A line that the file holds at a level moves only if the file also says where it leads.
+    pinned = {
+        (port.name, line)
+        for port in ports
+        for line, wire in (("rts", "rts-cts"), ("dtr", "dtr-dsr"))
+        if line in port.control_lines and wire not in link.wires
+    }
+    lines = await wiring.trace_lines(ends, pinned, patience=patience)
+    return wiring.judge_lines(lines, [end.name for end in ends], link.wires)

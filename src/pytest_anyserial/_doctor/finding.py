@@ -1,0 +1,52 @@
+"""What an examination finds: a verdict, what is so, and what to do about it; always as plain text."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+
+from .._text import plain_lines
+
+
+class Verdict(enum.StrEnum):
+    """How well it is; only a problem makes the doctor fail."""
+
+    OK = "ok"
+    WARNING = "warning"
+    PROBLEM = "problem"
+    SKIPPED = "skipped"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Finding:
+    """The result of one check; `advice` is what to do, if there is anything to do."""
+
+    check: str
+    verdict: Verdict
+    text: str
+    advice: str = ""
+
+    def __post_init__(self) -> None:
+        # Names of devices, processes and paths come from elsewhere, and findings go to terminals.
+        object.__setattr__(self, "text", plain_lines(self.text))
+        object.__setattr__(self, "advice", plain_lines(self.advice))
+
+
+def ok(check: str, text: str) -> Finding:
+    """All is well."""
+    return Finding(check, Verdict.OK, text)
+
+
+def warning(check: str, text: str, advice: str) -> Finding:
+    """It works, but may not for long, or not well."""
+    return Finding(check, Verdict.WARNING, text, advice)
+
+
+def problem(check: str, text: str, advice: str = "") -> Finding:
+    """It does not work."""
+    return Finding(check, Verdict.PROBLEM, text, advice)
+
+
+def skipped(check: str, text: str) -> Finding:
+    """It was not looked at, for this reason."""
+    return Finding(check, Verdict.SKIPPED, text)

@@ -1,0 +1,234 @@
+"""What the system knows of a device, and who else is after it. Nothing is opened; Linux facts, as trees of files.
+
+Each check gives `None` where there is nothing to look at: on other systems, or for devices that are not of that kind.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import grp
+import os
+import pwd
+import re
+import stat
+import sys
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+assert sys.platform != "win32" or not TYPE_CHECKING
+
+from anyserial import PortInfo
+
+from .._text import plain
+from .finding import Finding, ok, problem, warning
+
+_ROOT: Final = Path("/")
+#: Characters of a serial number in a message; USB strings have 126 at most.
+_LONGEST: Final = 126
+#: Programs that take serial devices without being asked, as the kernel names their processes.
+_GRABBERS: Final = ("ModemManager", "brltty")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Person:
+    """Who runs this, with the groups that count now and those that will count after the next login."""
+
+    name: str
+    uid: int
+    groups: Collection[int]
+    listed: Collection[int]
+
+    @classmethod
+    def current(cls) -> Person:
+        """The user of this process."""
+        uid = os.geteuid()
+        groups = {os.getegid(), *os.getgroups()}
+        try:
+            entry = pwd.getpwuid(uid)
+        # Containers run users that no database knows.
+        except KeyError:
+            return cls(str(uid), uid, groups, groups)
+        return cls(entry.pw_name, uid, groups, os.getgrouplist(entry.pw_name, entry.pw_gid))
+
+
+def check_permission(
+    path: str, node: os.stat_result, person: Person, group_name: Callable[[int], str] | None = None
+) -> Finding:
+    """Whether `person` may open the device whose facts `node` are; if not, which group and which command help."""
+    mode, group = stat.S_IMODE(node.st_mode), node.st_gid
+    if person.uid == 0:
+        return ok("permission", "root may open everything")
+    shift = 6 if person.uid == node.st_uid else 3 if group in person.groups else 0
+    if mode >> shift & 0o6 == 0o6:
+        return ok("permission", f"{person.name} may read and write {plain(path)}")
+    name = (group_name or _group_name)(group)
+    text = f"{person.name} may not open {plain(path)} ({stat.filemode(node.st_mode)}, group '{name}')"
+    if mode & 0o60 != 0o60 or shift != 0:
+        advice = 'its permissions let no group in: a udev rule with GROUP="dialout", MODE="0660" for this device helps'
+    elif group in person.listed:
+        advice = f"{person.name} is in group '{name}' from the next login on: log in again, or run in `newgrp {name}`"
+    else:
+        advice = f"join its group: sudo usermod -aG {name} {person.name}, and log in again"
+    return problem("permission", text, advice)
+
+
+def check_holders(path: str, *, root: Path = _ROOT) -> Finding | None:
+    """Whether another process has the device open, and which."""
+    holders: list[tuple[int, str]] = []
+    hidden = False
+    node = os.path.realpath(path)
+    for process in _processes(root):
+        pid = int(process.name)
+        if pid == os.getpid():
+            continue
+        try:
+            links = {_link(entry) for entry in (process / "fd").iterdir()}
+        except PermissionError:
+            hidden = True
+            continue
+        except OSError:
+            # It has ended meanwhile.
+            continue
+        if node in links:
+            holders.append((pid, f"{_command(process) or 'a process'} (pid {pid}, user {_owner(process)})"))
+    if holders:
+        names = " and ".join(name for _, name in holders)
+        kill = "kill " + " ".join(str(pid) for pid, _ in holders)
+        return problem("in use", f"open in {names}", f"close it there, or: {kill}")
+    if not (root / "proc/self").exists():
+        return None
+    return ok("in use", f"not open elsewhere{', as far as can be seen without root' if hidden else ''}")
+
+
+def check_grabbers(device: PortInfo, *, root: Path = _ROOT, number: int | None = None) -> Finding | None:
+    """Whether ModemManager or brltty runs and may take a USB adapter; `number` is the device number of its node."""
+    if device.vid is None or device.pid is None:
+        return None
+    running = {name for process in _processes(root) if (name := _command(process)) in _GRABBERS}
+    if "brltty" in running:
+        return warning(
+            "grabbers",
+            "brltty runs: it takes CH340, CP210x and FTDI adapters for braille displays",
+            "sudo apt remove brltty, or: sudo systemctl mask brltty.service brltty-udev.service",
+        )
+    if "ModemManager" in running and not _modem_manager_ignores(root, number):
+        rule = (
+            f'SUBSYSTEM=="tty", ATTRS{{idVendor}}=="{device.vid:04x}", ATTRS{{idProduct}}=="{device.pid:04x}", '
+            'ENV{ID_MM_PORT_IGNORE}="1"'
+        )
+        return warning(
+            "grabbers",
+            "ModemManager runs: it may open the device and send to it for some seconds after it is plugged in",
+            f"put into /etc/udev/rules.d/99-bench.rules and plug in again: {rule}",
+        )
+    return ok("grabbers", "neither ModemManager nor brltty is after it")
+
+
+def check_driver(device: PortInfo, *, root: Path = _ROOT) -> Finding | None:
+    """Which kernel driver serves the device."""
+    hardware = _sysfs(device, root).resolve()
+    # Newer kernels put a bus of their own between the tty of a UART and its device.
+    while (hardware / "subsystem").resolve().name == "serial-base":
+        hardware = hardware.parent
+    link = hardware / "driver"
+    return ok("driver", plain(link.resolve().name)) if link.exists() else None
+
+
+def check_latency(device: PortInfo, *, low_latency: bool, root: Path = _ROOT) -> Finding | None:
+    """The latency timer of adapters that have one; `low_latency` is whether tests set it themselves."""
+    text = _first_line(_sysfs(device, root) / "latency_timer")
+    if text is None or not text.isdecimal():
+        return None
+    if int(text) <= 1:
+        return ok("latency timer", f"{text} ms")
+    if low_latency:
+        return ok("latency timer", f"{text} ms, and 1 ms while tests run")
+    advice = "open = { low_latency = true } sets 1 ms while tests run"
+    return warning("latency timer", f"{text} ms: every short answer may wait as long", advice)
+
+
+def check_twins(device: PortInfo, devices: Sequence[PortInfo]) -> Finding | None:
+    """Whether another adapter has the same serial number."""
+    if device.serial_number is None:
+        return None
+    twins = [
+        plain(other.device)
+        for other in devices
+        if other.device != device.device
+        and (other.vid, other.pid, other.serial_number) == (device.vid, device.pid, device.serial_number)
+        and _place(other) != _place(device)
+    ]
+    if not twins:
+        return None
+    number = plain(device.serial_number, _LONGEST)
+    return warning(
+        "serial number",
+        f"{', '.join(twins)} has the same, {number}: the number does not tell these adapters apart",
+        "match them by location, or give one another number with the tool of its manufacturer",
+    )
+
+
+def _processes(root: Path) -> Iterator[Path]:
+    try:
+        entries = list((root / "proc").iterdir())
+    except OSError:
+        return iter(())
+    return (entry for entry in entries if entry.name.isdecimal())
+
+
+def _modem_manager_ignores(root: Path, number: int | None) -> bool:
+    if number is None:
+        return False
+    record = root / f"run/udev/data/c{os.major(number)}:{os.minor(number)}"
+    try:
+        text = record.read_text(errors="replace")
+    except OSError:
+        return False
+    return re.search(r"^E:ID_MM_(PORT|DEVICE)_IGNORE=1$", text, re.MULTILINE) is not None
+
+
+def _sysfs(device: PortInfo, root: Path) -> Path:
+    return root / "sys/class/tty" / os.path.basename(os.path.realpath(device.device)) / "device"
+
+
+def _place(device: PortInfo) -> str:
+    return (device.location or device.device).partition(":")[0]
+
+
+def _link(entry: Path) -> str | None:
+    try:
+        return os.readlink(entry)
+    except OSError:
+        return None
+
+
+def _command(process: Path) -> str | None:
+    # A process chooses its name, newlines and escape sequences included.
+    name = _first_line(process / "comm")
+    return None if name is None else plain(name)
+
+
+def _first_line(file: Path) -> str | None:
+    try:
+        return file.read_text(errors="replace").partition("\n")[0].strip() or None
+    except OSError:
+        return None
+
+
+def _owner(process: Path) -> str:
+    try:
+        uid = process.stat().st_uid
+    except OSError:
+        return "unknown"
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _group_name(gid: int) -> str:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)

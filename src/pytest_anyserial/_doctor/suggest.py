@@ -1,0 +1,165 @@
+"""A bench file for what is plugged in, and for what is wired to what."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import string
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
+from typing import Final, NamedTuple
+
+from anyserial import Capability, PortInfo, SerialConfig, SerialError, SerialPort
+
+from .._bench import toml
+from .._bench.file import BenchLink, BenchPort, SerialBench
+from .._bench.lease import LeaseError, leased
+from .._bench.resolve import BenchMatchError, describe, device_key, keys_of, resolve, stable_match
+from .._text import plain
+from .examine import PURPOSE
+from .wiring import Edge, End, Lines, Patience, carry, trace_lines
+
+#: Most pairs of ports are not wired to each other, and each of them costs the whole silence.
+_PATIENCE: Final = Patience(silence=0.5)
+_CONFIG: Final = SerialConfig(baudrate=9600, flush_on_open=True)
+
+
+class Wiring(NamedTuple):
+    """What was found out: links for the file, and remarks about what is no link."""
+
+    links: list[BenchLink]
+    remarks: list[str]
+
+
+def named(devices: Sequence[PortInfo], bench: SerialBench | None) -> tuple[dict[str, PortInfo], list[str]]:
+    """Every device by its name in `bench`, or by a new one; and what is wrong with the names that there are."""
+    found: dict[str, PortInfo] = {}
+    remarks: list[str] = []
+    given: Mapping[str, BenchPort] = {} if bench is None else bench.ports
+    for name, port in given.items():
+        try:
+            found[name] = resolve(port, devices)
+        except BenchMatchError as exc:
+            remarks.append(str(exc))
+    known = {device.device for device in found.values()}
+    free = (name for name in _names() if name not in given)
+    found |= {next(free): device for device in devices if device.device not in known}
+    return found, remarks
+
+
+def ports_text(ports: Mapping[str, PortInfo], devices: Sequence[PortInfo]) -> str:
+    """The stanzas of these ports."""
+    return "\n".join(_port_text(name, device, devices) for name, device in ports.items())
+
+
+def _port_text(name: str, device: PortInfo, devices: Sequence[PortInfo]) -> str:
+    match = stable_match(device, devices)
+    about = toml.comment(describe(device))
+    if match is None:
+        return about + toml.comment("nothing that a bench file can hold names this device")
+    return about + toml.port(name, keys_of(match))
+
+
+def links_text(wiring: Wiring) -> str:
+    """The stanzas of these links, and the remarks as comments."""
+    parts = [
+        toml.link(link.name, {"ends": list(link.ends), "kind": link.kind, "wires": list(link.wires)})
+        for link in wiring.links
+    ]
+    return "\n".join([*parts, *map(toml.comment, wiring.remarks)])
+
+
+def undriven(ports: Iterable[str], bench: SerialBench | None) -> list[str]:
+    """Those ports to which nothing may be sent unasked: not in the file, or in front of a device."""
+    if bench is None:
+        return list(ports)
+    behind = {end for link in bench.links.values() if link.kind == "device" for end in link.ends}
+    return [name for name in ports if name not in bench.ports or name in behind]
+
+
+async def find_wiring(ports: Mapping[str, PortInfo], bench: SerialBench | None) -> Wiring:
+    """Send on each port, listen on all, move the lines: which ports are wired to each other."""
+    remarks: list[str] = []
+    folder = None if bench is None else bench.lease_dir
+    async with AsyncExitStack() as stack:
+        ends: list[End] = []
+        for name, device in ports.items():
+            try:
+                stack.enter_context(leased([device_key(device)], test=PURPOSE, timeout=0, folder=folder))
+                port = await SerialPort.open(device.device, _CONFIG)
+            except (LeaseError, SerialError) as exc:
+                remarks.append(f"{name}: {plain(str(exc))}")
+                continue
+            ends.append(End(name, await stack.enter_async_context(port)))
+        data = await _trace_data(ends, remarks)
+        lined = [end for end in ends if end.port.capabilities.modem_lines is not Capability.UNSUPPORTED]
+        try:
+            lines = await trace_lines(lined)
+        except SerialError as exc:
+            lines = Lines(frozenset(), frozenset())
+            remarks.append(f"wires of RTS and DTR: {plain(str(exc))}")
+    links, oddities = links_of([end.name for end in ends], data, lines)
+    return Wiring(links, remarks + oddities)
+
+
+def links_of(ports: Sequence[str], data: Collection[tuple[str, str]], lines: Lines) -> Wiring:
+    """The links that explain what was heard: `data` has `(sender, listener)`, both may be the same."""
+    facing = {name: [other for other in ports if other != name and _both_ways(name, other, data)] for name in ports}
+    links: list[BenchLink] = []
+    for name, other in itertools.combinations(ports, 2):
+        if other not in facing[name]:
+            continue
+        # Whoever hears more than one port, or itself as well, is on a bus.
+        if len(facing[name]) > 1 or len(facing[other]) > 1 or (name, name) in data or (other, other) in data:
+            links.append(BenchLink(name=f"{name}-{other}", ends=(name, other), kind="rs485"))
+        else:
+            wires = _wires_between(name, other, lines)
+            links.append(BenchLink(name=f"{name}-{other}", ends=(name, other), kind="null-modem", wires=wires))
+    for name in ports:
+        if (name, name) in data and not facing[name]:
+            wires = _wires_between(name, name, lines)
+            links.append(BenchLink(name=f"{name}-loop", ends=(name,), kind="loopback", wires=wires))
+    one_way = sorted((a, b) for a, b in data if a != b and (b, a) not in data)
+    remarks = [f"TX of {a} reaches RX of {b}, but TX of {b} does not reach RX of {a}" for a, b in one_way]
+    linked = {end for link in links for end in link.ends} | {name for pair in one_way for name in pair}
+    remarks += [f"nothing that is sent on {name} arrives anywhere" for name in ports if name not in linked]
+    return Wiring(links, remarks)
+
+
+def _both_ways(a: str, b: str, data: Collection[tuple[str, str]]) -> bool:
+    return (a, b) in data and (b, a) in data
+
+
+def _wires_between(a: str, b: str, lines: Lines) -> tuple[str, ...]:
+    wires = ["tx-rx"]
+    for wire, output, input_ in (("rts-cts", "rts", "cts"), ("dtr-dsr", "dtr", "dsr")):
+        if {Edge(a, output, b, input_), Edge(b, output, a, input_)} <= lines.edges:
+            wires.append(wire)
+    return tuple(wires)
+
+
+async def _trace_data(ends: list[End], remarks: list[str]) -> set[tuple[str, str]]:
+    """Who hears whom; ends that fail meanwhile are taken out of `ends`, with a remark."""
+    heard: set[tuple[str, str]] = set()
+    waiting = list(ends)
+    while waiting:
+        sender = waiting[0]
+        token = b"<anyserial %s>" % os.urandom(4).hex().encode()
+        try:
+            received = await carry(sender, ends, token, patience=_PATIENCE)
+        except SerialError as exc:
+            gone = next((end for end in ends if end.port.path == exc.filename), sender)
+            remarks.append(f"{gone.name}: {plain(str(exc))}")
+            ends.remove(gone)
+            waiting = [end for end in waiting if end is not gone]
+            continue
+        heard |= {(sender.name, name) for name, data in received.items() if token in data}
+        waiting.remove(sender)
+    return heard
+
+
+def _names() -> Iterator[str]:
+    """a, b, ... z, a2, b2, ..."""
+    for round_ in itertools.count(1):
+        for letter in string.ascii_lowercase:
+            yield letter if round_ == 1 else f"{letter}{round_}"

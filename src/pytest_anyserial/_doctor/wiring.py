@@ -1,0 +1,360 @@
+"""What is wired to what, found out by sending bytes and moving lines between open ports.
+
+Every wait is bounded. What a check finds is about the link of `ends`: two ports that face each other, or one port with
+a loopback plug, given once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import statistics
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
+from typing import Final, NamedTuple
+
+import anyio
+
+from anyserial import (
+    Capability,
+    LineErrors,
+    SerialError,
+    SerialPort,
+    UnsupportedConfigurationError,
+    UnsupportedFeatureError,
+)
+
+from .._text import count, plain
+from .finding import Finding, ok, problem, skipped, warning
+
+#: Rates of the ladder; what the link declares as its highest comes on top.
+LADDER: Final = (9600, 19200, 38400, 57600, 115_200, 230_400, 460_800, 921_600, 1_500_000, 2_000_000, 3_000_000)
+
+_EVERY_BYTE: Final = bytes(range(256))
+_ROUND_TRIPS: Final = 20
+# Longer than this is not the wire but a timer in the adapter.
+_SLOW_ROUND_TRIP: Final = 0.008
+_OUTPUTS: Final = ("rts", "dtr")
+_INPUTS: Final = ("cts", "dsr", "cd")
+#: How often the usual time of a transfer may pass while bytes trickle in.
+_LONGEST_TRANSFER: Final = 5
+#: Of each wire between lines the output, and the input that it must reach.
+_LINES: Final = {"rts-cts": ("rts", "cts"), "dtr-dsr": ("dtr", "dsr")}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait, in seconds.
+
+    Attributes:
+        settle: Until an input follows an output of the far end; USB adapters report their lines every 16 ms or so.
+        silence: Until no more bytes will come; a busy machine may be silent for a while.
+    """
+
+    settle: float = 0.1
+    silence: float = 2.0
+
+
+_PATIENCE: Final = Patience()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class End:
+    """An open port, by the name that findings call it."""
+
+    name: str
+    port: SerialPort
+
+
+class Edge(NamedTuple):
+    """An input that follows an output."""
+
+    sender: str
+    output: str
+    receiver: str
+    input: str
+
+
+class Lines(NamedTuple):
+    """Which inputs follow which outputs, and which inputs, as `(end, input)`, are on while all outputs are off."""
+
+    edges: frozenset[Edge]
+    always_on: frozenset[tuple[str, str]]
+
+
+async def carry(
+    sender: End, listeners: Sequence[End], data: bytes, *, to: End | None = None, patience: Patience = _PATIENCE
+) -> dict[str, bytes]:
+    """Send `data` and return what each listener hears: until `to` has heard as much, or all have been silent.
+
+    A device that never stops talking is heard for a while, and of what it says not much is kept.
+
+    Raises:
+        SerialError: A port failed meanwhile.
+    """
+    heard = {end.name: bytearray() for end in listeners}
+    errors: list[SerialError] = []
+    for end in listeners:
+        await end.port.reset_input_buffer()
+
+    async def listen(end: End) -> None:
+        while True:
+            received = await end.port.receive()
+            if len(heard[end.name]) < len(data):
+                heard[end.name] += received
+            if len(heard[end.name]) < len(data):
+                # A slow machine is no reason to give up.
+                scope.deadline = min(limit, anyio.current_time() + patience.silence)
+            elif end == to:
+                scope.cancel()
+
+    async def attempt(step: Callable[[], Awaitable[None]]) -> None:
+        # A task group would wrap the error.
+        try:
+            await step()
+        except SerialError as exc:
+            errors.append(exc)
+            scope.cancel()
+
+    usual = patience.silence + 12 * len(data) / sender.port.config.baudrate
+    limit = anyio.current_time() + _LONGEST_TRANSFER * usual
+    with anyio.move_on_after(usual) as scope:
+        async with anyio.create_task_group() as group:
+            for end in listeners:
+                group.start_soon(attempt, functools.partial(listen, end))
+            await attempt(functools.partial(sender.port.send, data))
+    if errors:
+        raise errors[0]
+    return {name: bytes(received) for name, received in heard.items()}
+
+
+async def check_bytes(ends: Sequence[End], *, patience: Patience = _PATIENCE) -> list[Finding]:
+    """Whether all byte values arrive, in each direction."""
+    findings: list[Finding] = []
+    for sender, receiver in _directions(ends):
+        heard = await carry(sender, ends, _EVERY_BYTE, to=receiver, patience=patience)
+        wire = f"TX of {sender.name}", f"RX of {receiver.name}"
+        got = heard[receiver.name]
+        if got == _EVERY_BYTE:
+            findings.append(ok("tx-rx", f"{wire[0]} reaches {wire[1]}: every byte value"))
+        elif got:
+            findings.append(
+                problem("tx-rx", f"{wire[0]} reaches {wire[1]}, but {_difference(_EVERY_BYTE, got)}", _garbled(got))
+            )
+        else:
+            echo = sender is not receiver and heard[sender.name]
+            back = f"; it comes back to RX of {sender.name}: looks like a loopback plug" if echo else ""
+            advice = "check that wire, the ground, and that TX and RX cross"
+            findings.append(problem("tx-rx", f"{wire[0]} does not reach {wire[1]}{back}", advice))
+    return findings
+
+
+async def trace_lines(
+    ends: Sequence[End], pinned: Collection[tuple[str, str]] = (), *, patience: Patience = _PATIENCE
+) -> Lines:
+    """Move every control line alone and see which modem lines follow; afterwards all are as before.
+
+    Args:
+        ends: Ports with modem lines.
+        pinned: Outputs that must not move, as `(end, output)`.
+        patience: How long inputs may take.
+    """
+    before = {end.name: await end.port.control_lines() for end in ends}
+    moving = [(end, line) for end in ends for line in _OUTPUTS if (end.name, line) not in pinned]
+    edges: set[Edge] = set()
+    try:
+        for end, line in moving:
+            await _drive(end, line, False)
+        await anyio.sleep(patience.settle)
+        off = await _inputs(ends)
+        for end, line in moving:
+            # Up, down and up again: what follows all of that follows this line.
+            readings: list[set[tuple[str, str]]] = []
+            for level in (True, False, True):
+                await _drive(end, line, level)
+                await anyio.sleep(patience.settle)
+                readings.append(await _inputs(ends))
+            await _drive(end, line, False)
+            await anyio.sleep(patience.settle)
+            up, down, again = readings
+            edges.update(Edge(end.name, line, *place) for place in (up & again) - down)
+    finally:
+        with anyio.CancelScope(shield=True):
+            for end, line in moving:
+                # One that is gone keeps no other from being as before.
+                with suppress(SerialError):
+                    await _drive(end, line, getattr(before[end.name], line))
+    return Lines(frozenset(edges), frozenset(off))
+
+
+def judge_lines(lines: Lines, ends: Sequence[str], wires: Collection[str]) -> list[Finding]:
+    """What is wrong with the wires between lines that a link of these ends declares."""
+    findings: list[Finding] = []
+    directions = [(ends[0], ends[-1]), (ends[-1], ends[0])] if len(ends) > 1 else [(ends[0], ends[0])]
+    for wire, (output, input_) in _LINES.items():
+        if wire in wires:
+            findings += [_judge(lines, wire, sender, receiver) for sender, receiver in directions]
+        elif all(Edge(sender, output, receiver, input_) in lines.edges for sender, receiver in directions):
+            findings.append(warning(wire, "the wire is there, but the file does not say so", f'add "{wire}" to wires'))
+    return findings
+
+
+def _judge(lines: Lines, wire: str, sender: str, receiver: str) -> Finding:
+    output, input_ = _LINES[wire]
+    reached = sorted(edge.input for edge in lines.edges if edge[:3] == (sender, output, receiver))
+    if input_ in reached:
+        also = "".join(f" and {other.upper()}" for other in reached if other != input_)
+        return ok(wire, f"{output.upper()} of {sender} reaches {input_.upper()}{also} of {receiver}")
+    other = next(line for line in _OUTPUTS if line != output)
+    own = sorted(edge.input for edge in lines.edges if edge[:3] == (sender, output, sender))
+    text = f"{output.upper()} of {sender} does not reach {input_.upper()} of {receiver}"
+    advice = f'check that wire, or take "{wire}" out of wires'
+    if Edge(sender, other, receiver, input_) in lines.edges:
+        text += f"; looks swapped with {other.upper()}"
+        advice = "exchange these two wires"
+    elif reached:
+        text += f"; it reaches {' and '.join(map(str.upper, reached))} of {receiver} instead"
+    elif own:
+        text += f"; it comes back to {' and '.join(map(str.upper, own))} of {sender}"
+    elif (receiver, input_) in lines.always_on:
+        text += f"; {input_.upper()} of {receiver} is always on"
+        advice = f'an adapter without that line says so (CDC-ACM has no CTS): take "{wire}" out of wires'
+    return problem(wire, text, advice)
+
+
+async def check_break(ends: Sequence[End], *, patience: Patience = _PATIENCE) -> list[Finding]:
+    """Whether a break arrives, in each direction: as a count, or as the zero byte that some adapters make of it."""
+    findings: list[Finding] = []
+    for sender, receiver in _directions(ends):
+        if sender.port.capabilities.break_signal is Capability.UNSUPPORTED:
+            findings.append(skipped("break", f"{sender.name} cannot send one"))
+            continue
+        await receiver.port.reset_input_buffer()
+        before = await _errors(receiver)
+        await sender.port.send_break(0.05)
+        await anyio.sleep(patience.settle)
+        after = await _errors(receiver)
+        heard = b""
+        with anyio.move_on_after(patience.settle):
+            heard = await receiver.port.receive()
+        if after.breaks > before.breaks or heard.startswith(b"\0"):
+            findings.append(ok("break", f"a break of {sender.name} reaches {receiver.name}"))
+        else:
+            advice = 'if bytes arrive, an adapter cannot do it: say lacks = ["break_signal"] there'
+            findings.append(problem("break", f"a break of {sender.name} does not reach {receiver.name}", advice))
+    return findings
+
+
+async def check_rates(ends: Sequence[End], highest: int | None, *, patience: Patience = _PATIENCE) -> list[Finding]:
+    """Whether data passes without errors at every rate up to `highest`; None is as far as 115200."""
+    rates = [rate for rate in LADDER if rate <= (highest or 115_200)]
+    if highest is not None and highest not in rates:
+        rates.append(highest)
+    configs = [(end, end.port.config) for end in ends]
+    passed: list[int] = []
+    try:
+        for rate in rates:
+            trouble = await _trouble_at(rate, ends, patience)
+            if trouble is not None:
+                advice = (
+                    f"say max_baudrate = {passed[-1]}, or use a shorter cable" if passed else "check the wires first"
+                )
+                return [problem("rates", f"at {rate} baud {trouble}", advice)]
+            passed.append(rate)
+    finally:
+        with anyio.CancelScope(shield=True):
+            for end, config in configs:
+                with suppress(SerialError):
+                    await end.port.configure(config)
+            await anyio.sleep(patience.settle)
+    declared = "" if highest is not None else " (no max_baudrate is declared)"
+    return [ok("rates", f"{passed[0]} to {passed[-1]} baud without errors{declared}")]
+
+
+async def _trouble_at(rate: int, ends: Sequence[End], patience: Patience) -> str | None:
+    try:
+        for end in ends:
+            await end.port.configure(end.port.config.with_changes(baudrate=rate))
+    except UnsupportedConfigurationError as exc:
+        return f"the driver refuses: {plain(str(exc))}"
+    # An adapter that changes its rate may still make a byte of what was on the line.
+    await anyio.sleep(patience.settle)
+    data = _EVERY_BYTE * min(16, max(1, rate // 25_600))
+    for sender, receiver in _directions(ends):
+        before = await _errors(receiver)
+        heard = await carry(sender, [receiver], data, to=receiver, patience=patience)
+        after = await _errors(receiver)
+        direction = f"from {sender.name} to {receiver.name}"
+        if heard[receiver.name] != data:
+            return f"{direction} {_difference(data, heard[receiver.name])}"
+        for kind in ("framing", "parity", "overrun", "buffer_overrun"):
+            errors = getattr(after, kind) - getattr(before, kind)
+            if errors:
+                return f"{direction} there are {count(errors, f'{kind} error')}"
+    return None
+
+
+async def check_round_trip(ends: Sequence[End], *, patience: Patience = _PATIENCE) -> list[Finding]:
+    """How long a byte takes there and back."""
+    times: list[float] = []
+    for _ in range(_ROUND_TRIPS):
+        start = time.perf_counter()
+        for sender, receiver in _directions(ends):
+            if not (await carry(sender, [receiver], b"U", to=receiver, patience=patience))[receiver.name]:
+                return [problem("round trip", f"a byte from {sender.name} to {receiver.name} is lost")]
+        times.append(time.perf_counter() - start)
+    median = statistics.median(times)
+    rate = ends[0].port.config.baudrate
+    text = f"{median * 1e3:.1f} ms (worst {max(times) * 1e3:.1f} ms) at {rate} baud"
+    if median > _SLOW_ROUND_TRIP + 20 / rate:
+        advice = "an adapter that batches bytes does so less with open = { low_latency = true }"
+        if all(end.port.config.low_latency for end in ends):
+            advice = "low_latency is on already: is this machine busy?"
+        return [warning("round trip", text, advice)]
+    return [ok("round trip", text)]
+
+
+def _directions(ends: Sequence[End]) -> Iterator[tuple[End, End]]:
+    yield ends[0], ends[-1]
+    if len(ends) > 1:
+        yield ends[-1], ends[0]
+
+
+def _difference(sent: bytes, got: bytes) -> str:
+    if len(got) < len(sent):
+        return f"only {len(got)} of {len(sent)} bytes arrive"
+    where = next((i for i, (a, b) in enumerate(zip(sent, got, strict=False)) if a != b), None)
+    if where is None:
+        return f"{count(len(got) - len(sent), 'byte')} too many arrive"
+    return f"0x{sent[where]:02x} arrives as 0x{got[where]:02x}"
+
+
+def _garbled(got: bytes) -> str:
+    """What most likely happened to every byte value."""
+    missing = set(_EVERY_BYTE) - set(got)
+    if got == bytes(value & 0x7F for value in _EVERY_BYTE):
+        return "bit 7 is lost: one end has 7 data bits"
+    if missing == {0x11, 0x13}:
+        return "0x11 and 0x13 are missing: something between the ends does XON/XOFF"
+    return "check the ground and the cable; is another program reading this port?"
+
+
+async def _errors(end: End) -> LineErrors:
+    try:
+        return await end.port.line_errors()
+    except UnsupportedFeatureError:
+        return LineErrors()
+
+
+async def _drive(end: End, line: str, level: bool) -> None:
+    await (end.port.set_control_lines(rts=level) if line == "rts" else end.port.set_control_lines(dtr=level))
+
+
+async def _inputs(ends: Iterable[End]) -> set[tuple[str, str]]:
+    """The inputs that are on."""
+    found: set[tuple[str, str]] = set()
+    for end in ends:
+        lines = await end.port.modem_lines()
+        found |= {(end.name, name) for name in _INPUTS if getattr(lines, name)}
+    return found

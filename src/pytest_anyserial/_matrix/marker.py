@@ -1,0 +1,143 @@
+"""What a test needs from its link: the `anyserial` marks of module, class and function as one checked value."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, cast
+
+import pytest
+
+from anyserial import SerialConfig
+
+from .._facts import FACTS, KINDS, WIRES
+from .._options import HW, LINKS, is_hardware, unknown
+
+#: The class of `pytest.param(...)`, which has no public name.
+_PARAMETER = type(pytest.param())
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Needs:
+    """The keywords of the marker; an empty value asks for nothing."""
+
+    requires: tuple[str, ...] = ()
+    link: str | None = None
+    wires: tuple[str, ...] = ()
+    min_baudrate: int | None = None
+    device: str | None = None
+    links: tuple[str, ...] = ()
+    config: SerialConfig | None = None
+    script_strict: bool = True
+    allow_leaks: bool = False
+    #: Whether the test uses end B; its fixtures say so, not the marker.
+    peer: bool = False
+
+
+def needs_of(node: pytest.Item) -> Needs:
+    """The merged needs of a test: `requires` and `wires` add up, of the others the closest to the test counts.
+
+    Raises:
+        pytest.UsageError: A mark is wrong.
+    """
+    marks = list(node.iter_markers("anyserial"))
+    # For pytest those of a `pytest.param` come behind those of the function.
+    own: Any = getattr(getattr(node, "callspec", None), "marks", ())
+    marks.sort(key=lambda mark: not any(mark is one for one in own))
+    return _merged(reversed(marks))
+
+
+def check_parameters(node: pytest.Item) -> None:
+    """Check the marks of each `pytest.param` of a test before there is an item that has them.
+
+    Raises:
+        pytest.UsageError: One is wrong.
+    """
+    for mark in node.iter_markers("parametrize"):
+        values: Any = mark.args[1] if len(mark.args) > 1 else mark.kwargs.get("argvalues")
+        # An iterator is for pytest, which goes through it once.
+        for value in cast("Sequence[object]", values) if isinstance(values, list | tuple) else ():
+            if isinstance(value, _PARAMETER):
+                marks = (each if isinstance(each, pytest.Mark) else each.mark for each in value.marks)
+                _merged(one for one in marks if one.name == "anyserial")
+
+
+def _merged(marks: Iterable[pytest.Mark]) -> Needs:
+    merged: dict[str, Any] = {}
+    for mark in marks:
+        if mark.args:
+            raise pytest.UsageError(f"the mark 'anyserial' takes keywords only, not {mark.args[0]!r}")
+        for keyword, value in mark.kwargs.items():
+            if keyword not in _CHECKS:
+                raise pytest.UsageError(f"mark 'anyserial': {unknown('keyword', keyword, tuple(_CHECKS))}")
+            checked = _CHECKS[keyword](keyword, value)
+            if keyword in ("requires", "wires"):
+                checked = tuple(dict.fromkeys((*merged.get(keyword, ()), *checked)))
+            merged[keyword] = checked
+    return Needs(**merged)
+
+
+def _wrong(keyword: str, expected: str, value: object) -> pytest.UsageError:
+    return pytest.UsageError(f"mark 'anyserial': {keyword} must be {expected}, not {value!r}")
+
+
+def _words(
+    known: tuple[str, ...], also: Callable[[str], bool] | None = None
+) -> Callable[[str, object], tuple[str, ...]]:
+    check_one = _word(known, also)
+
+    def check(keyword: str, value: object) -> tuple[str, ...]:
+        if isinstance(value, str) or not isinstance(value, Iterable):
+            raise _wrong(keyword, "a list of names", value)
+        return tuple(check_one(keyword, name) for name in cast("Iterable[object]", value))
+
+    return check
+
+
+def _word(known: tuple[str, ...], also: Callable[[str], bool] | None = None) -> Callable[[str, object], str]:
+    """A name that is known, or that `also` accepts."""
+
+    def check(keyword: str, value: object) -> str:
+        if isinstance(value, str) and (value in known or (also is not None and also(value))):
+            return value
+        raise pytest.UsageError(f"mark 'anyserial': {keyword}: {unknown('name', value, known)}")
+
+    return check
+
+
+def _rate(keyword: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise _wrong(keyword, "a positive integer", value)
+    return value
+
+
+def _name(keyword: str, value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise _wrong(keyword, "a name", value)
+    return value
+
+
+def _config(keyword: str, value: object) -> SerialConfig:
+    if not isinstance(value, SerialConfig):
+        raise _wrong(keyword, "a SerialConfig", value)
+    return value
+
+
+def _flag(keyword: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise _wrong(keyword, "True or False", value)
+    return value
+
+
+_CHECKS: Mapping[str, Callable[[str, object], Any]] = {
+    "requires": _words(FACTS),
+    "link": _word(KINDS),
+    "wires": _words(WIRES),
+    "min_baudrate": _rate,
+    "device": _name,
+    # Which links a bench has is no matter of the test.
+    "links": _words((*LINKS, HW), is_hardware),
+    "config": _config,
+    "script_strict": _flag,
+    "allow_leaks": _flag,
+}

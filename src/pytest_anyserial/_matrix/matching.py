@@ -1,0 +1,121 @@
+"""Which links have what a test needs, and what is missing where none has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from anyserial import Capability, SerialConfig
+
+from .._links.base import WIRINGS, Fact, Wiring
+from .._options import HW
+from .marker import Needs
+
+
+class Unmet(NamedTuple):
+    """Why a test does not run on any selected link.
+
+    Attributes:
+        needs: What is missing.
+        reason: The whole sentence.
+        excused: Whether the bench is as it should be all the same.
+    """
+
+    needs: tuple[str, ...]
+    reason: str
+    excused: bool
+
+
+class Complaint(NamedTuple):
+    """The first need that a link does not meet.
+
+    Attributes:
+        need: What is missing.
+        text: `needs WHAT: link "NAME" ...`.
+        wired: Whether the link is of the kind that the test asks for.
+        excused: As with a fact; also when the test itself says that it is not for this link.
+    """
+
+    need: str
+    text: str
+    wired: bool = False
+    excused: bool = False
+
+
+def match(
+    needs: Needs, selected: Mapping[str, Wiring], *, mock_only: bool = False
+) -> tuple[list[Wiring], Unmet | None]:
+    """The selected links that have what a test needs; when there is none, also why.
+
+    A `mock_only` test runs on the mock, selected or not.
+    """
+    candidates = {"mock": WIRINGS["mock"]} if mock_only else selected
+    problems = {name: complaint(wiring, needs) for name, wiring in candidates.items()}
+    matching = [wiring for name, wiring in candidates.items() if problems[name] is None]
+    if matching:
+        return matching, None
+    complaints = [problem for problem in problems.values() if problem is not None]
+    wired = [problem for problem in complaints if problem.wired] or complaints
+    note = "; serial_faults and serial_clock exist on the mock only" if mock_only else _helpful(needs, selected)
+    return [], Unmet(
+        needs=tuple(dict.fromkeys(problem.need for problem in wired)),
+        reason="; ".join(problem.text for problem in complaints) + note,
+        excused=mock_only or all(problem.excused for problem in wired),
+    )
+
+
+def unmet_by(wiring: Wiring, config: SerialConfig) -> Unmet | None:
+    """What a config that came after the links were chosen needs, and this link does not have."""
+    refusal = wiring.refuses(config)
+    if refusal is None:
+        return None
+    need, text, _, excused = _not_met(f'link "{wiring.title}"', *refusal)
+    return Unmet((need,), text, excused)
+
+
+def _helpful(needs: Needs, selected: Mapping[str, Wiring]) -> str:
+    # Who runs tests on a bench does not want to hear of the mock.
+    if not WIRINGS.keys() >= selected.keys():
+        return ""
+    others = [name for name, wiring in WIRINGS.items() if name not in selected and complaint(wiring, needs) is None]
+    return f" (--serial-links={','.join((*selected, *others))} would run it)" if others else ""
+
+
+def complaint(wiring: Wiring, needs: Needs) -> Complaint | None:
+    """The first need that a link does not meet; None when it meets all."""
+    here, declared = f'link "{wiring.title}"', wiring.declared
+    if needs.links and not _is_named(wiring, needs.links):
+        wanted = " or ".join(needs.links)
+        return Complaint(f"link {wanted}", f"needs link {wanted}: selected is {wiring.name}", excused=True)
+    if needs.device != wiring.device:
+        behind = f"is for tests of device {wiring.device}" if wiring.device else "has no device behind it"
+        need = f"device {needs.device}" if needs.device else "a link without a device"
+        return Complaint(need, f"needs {need}: {here} {behind}{declared}")
+    if needs.link not in (None, wiring.kind):
+        return Complaint(f"link {needs.link}", f"needs link {needs.link}: {here} is wired as {wiring.kind}{declared}")
+    if needs.peer and not wiring.has_peer:
+        return Complaint("a far end", f"needs a far end: {here} has only end A, its kind is {wiring.kind}{declared}")
+    for wire in needs.wires:
+        if wire not in wiring.wires:
+            return Complaint(f"wire {wire}", f"needs wire {wire}: {here} has {', '.join(wiring.wires)}{declared}")
+    limit = wiring.max_baudrate
+    if needs.min_baudrate is not None and limit is not None and limit < needs.min_baudrate:
+        return _not_met(
+            here, f"{needs.min_baudrate} baud", Fact(value=Capability.UNSUPPORTED, why=f"it reaches {limit}{declared}")
+        )
+    for need in needs.requires:
+        for fact in wiring.facts(need):
+            if fact.value is not Capability.SUPPORTED:
+                return _not_met(here, need, fact)
+    refusal = None if needs.config is None else wiring.refuses(needs.config)
+    return None if refusal is None else _not_met(here, *refusal)
+
+
+def _not_met(here: str, need: str, fact: Fact) -> Complaint:
+    where = f"{here} ({fact.where})" if fact.where else here
+    text = f"needs {need}: {where} {fact.value.name}{fact.why and f': {fact.why}'}"
+    return Complaint(need, text, wired=True, excused=fact.excused)
+
+
+def _is_named(wiring: Wiring, names: tuple[str, ...]) -> bool:
+    return wiring.name in names or (HW in names and wiring.name not in WIRINGS)

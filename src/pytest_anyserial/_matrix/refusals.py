@@ -1,0 +1,190 @@
+"""Tests that cannot run as they are, and what to do about each: compared with the item that is about to run.
+
+Links and loops are chosen when pytest generates tests. What comes to an item by another way, or afterwards, either
+counts here or is refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from .._fixtures import ASYNC, NAMES
+from . import generate
+from .marker import Needs, needs_of
+from .matching import complaint, match
+
+#: Fixtures of which a test can have one, by the end that they open.
+_OPENERS = {
+    "end A": frozenset({"serial_port", "sync_serial_port"}),
+    "end B": frozenset({"serial_peer", "sync_serial_peer"}),
+}
+
+
+def unparametrized(node: pytest.Item) -> str:
+    """Why a test that uses our fixtures has no link, and what to do about it."""
+    cls = getattr(node, "cls", None)
+    unittest = sys.modules.get("unittest")
+    if unittest is not None and isinstance(cls, type) and issubclass(cls, unittest.TestCase):
+        return (
+            "a unittest.TestCase cannot use serial fixtures: pytest runs its methods once, and serial tests once per "
+            f"link and loop. Make {cls.__name__} a plain class, or its methods plain functions."
+        )
+    if isinstance(node, pytest.DoctestItem):
+        askers = " and ".join(_askers(node)) or "its getfixture()"
+        return (
+            "a doctest cannot use serial fixtures: pytest runs it once, and serial tests run once per link and loop. "
+            f"Here {askers} asks for them. If that is autouse, define it in the test modules or classes that need it."
+        )
+    if NAMES.isdisjoint(getattr(node, "fixturenames", ())):
+        return (
+            "serial fixtures were requested with getfixturevalue(), when it is too late to choose links and loops: "
+            "name them in the arguments of the test or of a fixture, or use @pytest.mark.usefixtures"
+        )
+    return (
+        "serial fixtures came to this test when its links and loops had been chosen, by a hook or a plugin that makes "
+        "tests of its own. Name them in the arguments of the test or of a fixture, or use @pytest.mark.usefixtures."
+    )
+
+
+def refuse_unparametrized(node: pytest.Item) -> None:
+    """Fail a test that uses our fixtures, and that no link was chosen for."""
+    if generate.used(node):
+        pytest.fail(unparametrized(node), pytrace=False)
+
+
+def consider_late_marks(item: pytest.Function) -> None:
+    """Let the marks of an item count that its definition did not have: of one `pytest.param`, or added by a hook.
+
+    If its link does not have what they ask for, this instance is skipped. If only links have it for which the test was
+    not generated, it fails. Nothing of it is set up then: its link is an `Unmet`, or None.
+    """
+    decision = generate.decision_for(item)
+    needs = checked_needs(item)
+    if decision is None or (needs := dataclasses.replace(needs, peer=decision.needs.peer)) == decision.needs:
+        return
+    here: Any = item.callspec.params["serial_link"]
+    selected = generate.selected(item.config)
+    links, unmet = match(needs, selected, mock_only=decision.mock_only)
+    names = [link.name for link in links]
+    if here in names:
+        return
+    if unmet is not None:
+        # As if it had been found out at collection.
+        item.callspec.params["serial_link"] = unmet
+        if not generate.is_a_failure(unmet, item.config):
+            item.add_marker(pytest.mark.skip(reason=unmet.reason))
+    elif set(names).isdisjoint(decision.links):
+        pytest.fail(
+            f"a mark 'anyserial' came too late: it asks for link {' or '.join(names)}, but this test was generated for "
+            f"{' and '.join(decision.links) or 'none'}. Put the mark on the function, class or module, in place of a "
+            "pytest.param or a hook.",
+            pytrace=False,
+        )
+    else:
+        found = complaint(selected[here], needs)
+        item.callspec.params["serial_link"] = None
+        item.add_marker(pytest.mark.skip(reason="" if found is None else found.text))
+
+
+def checked_needs(item: pytest.Item) -> Needs:
+    """What the marks of an item ask for; a wrong one fails the test."""
+    __tracebackhide__ = True
+    try:
+        return needs_of(item)
+    except pytest.UsageError as exc:
+        raise pytest.fail.Exception(str(exc), pytrace=False) from None
+
+
+def explain(exc: BaseException | None) -> None:
+    """If `exc` is what pytest says about an async fixture that came too late, fail with words that help instead."""
+    __tracebackhide__ = True
+    if (
+        isinstance(exc, pytest.fail.Exception)
+        and str(exc).startswith("The requested fixture has no parameter")
+        and "'anyio_backend'" in str(exc)
+    ):
+        raise pytest.fail.Exception(
+            "an async serial fixture was requested with getfixturevalue(), when it is too late to choose loops: name "
+            "it in the arguments of the test or of a fixture, or use @pytest.mark.usefixtures",
+            pytrace=False,
+        ) from None
+
+
+def refuse_later_marks(item: pytest.Item, needs: Needs) -> Needs:
+    """What the marks ask for when the test is over; fail if a fixture or the body has added one that did not count."""
+    now = dataclasses.replace(checked_needs(item), peer=needs.peer)
+    if dataclasses.replace(now, allow_leaks=needs.allow_leaks) != needs:
+        pytest.fail(
+            "a mark 'anyserial' came too late: a fixture or the test itself added it when the link was in use. Put it "
+            "on the function, class or module; only allow_leaks may still be added.",
+            pytrace=False,
+        )
+    return now
+
+
+def _askers(node: Any) -> list[str]:
+    """The project's fixtures that ask for ours."""
+    ours = generate.used(node)
+    return sorted(
+        f"fixture {name!r}"
+        for name, definitions in node._fixtureinfo.name2fixturedefs.items()
+        if name not in ours and not ours.isdisjoint(definitions[-1].argnames)
+    )
+
+
+def refuse_impossible(item: pytest.Function, fixtures: frozenset[str], other_plugin: str | None) -> None:
+    """Fail a test whose fixtures cannot do what it asks for, before any of them is set up."""
+    __tracebackhide__ = True
+    problem = next(_problems(item, fixtures, other_plugin), None)
+    if problem is not None:
+        pytest.fail(problem, pytrace=False)
+
+
+def _problems(item: pytest.Function, fixtures: frozenset[str], other_plugin: str | None) -> Iterator[str]:
+    # pytest's summary shows the beginning only, so each begins with the fact; the report has the test's name.
+    if other_plugin is not None and fixtures & ASYNC:
+        names = fixtures & ASYNC
+        yield f"{_listed(names)} {_verb('need', names)} AnyIO, but the test itself is run by {other_plugin}."
+    for definitions in item._fixtureinfo.name2fixturedefs.values():
+        definition = definitions[-1]
+        asked = (fixtures - {"serial_factory"}).intersection(definition.argnames)
+        if asked and definition.scope != "function":
+            place = "event loop and link" if asked & ASYNC else "link"
+            yield (
+                f"fixture {definition.argname!r} has {definition.scope} scope and asks for {_listed(asked)}, which is "
+                f"made afresh for each test, on that test's {place}. Give {definition.argname!r} function scope."
+            )
+    for end, openers in _OPENERS.items():
+        if openers <= fixtures:
+            yield f"{_listed(openers)} both open {end} of the link. Use one of them."
+    peers = fixtures & _OPENERS["end B"]
+    if "serial_script" in fixtures and peers:
+        yield (
+            f"serial_script and {_listed(peers)} both need end B: the script plays the far end, and {_listed(peers)} "
+            f"{_verb('hand', peers)} it to the test. Use one of them."
+        )
+    blocking = fixtures & {"sync_serial_port", "sync_serial_peer"}
+    if "serial_clock" in fixtures and blocking:
+        yield (
+            f"serial_clock cannot work with {_listed(blocking)}: its time passes while the event loop waits, and a "
+            "blocking port keeps the loop from waiting. Use one of them."
+        )
+    on_the_loop = fixtures & {"serial_script", "serial_clock", "serial_factory"}
+    if on_the_loop and not generate.is_async(item):
+        yield (
+            f"{_listed(on_the_loop)} {_verb('need', on_the_loop)} an `async def` test, because "
+            f"{'it works' if len(on_the_loop) == 1 else 'they work'} on the test's event loop."
+        )
+
+
+def _verb(verb: str, names: frozenset[str]) -> str:
+    return f"{verb}s" if len(names) == 1 else verb
+
+
+def _listed(names: frozenset[str]) -> str:
+    return " and ".join(sorted(names))

@@ -1,0 +1,116 @@
+"""Names that people choose from, and what to say when one is wrong."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import re
+from collections.abc import Collection
+from pathlib import Path
+
+import pytest
+
+from ._keys import HARDWARE
+
+#: The links that need no bench file.
+LINKS = ("mock", "pty")
+#: All links of the bench file; one of them is `hw-NAME`.
+HW = "hw"
+#: Event loops, as test ids name them.
+LOOPS = ("asyncio", "uvloop", "trio")
+
+
+def unknown(what: str, word: object, known: Collection[str]) -> str:
+    """`unknown link 'mok': did you mean 'mock'? Known: mock, pty`."""
+    close = difflib.get_close_matches(str(word), known, n=1)
+    hint = f": did you mean {close[0]!r}?" if close else "."
+    return f"unknown {what} {word!r}{hint} Known: {', '.join(known)}"
+
+
+def is_hardware(link: str) -> bool:
+    """Whether the name of a link is one that a bench file gives: `hw-NAME`, or all of them."""
+    return re.fullmatch(rf"{HW}(-[a-z][a-z0-9_-]*)?", link) is not None
+
+
+def choice(config: pytest.Config, what: str, known: Collection[str]) -> tuple[str, ...]:
+    """The names given by `--serial-WHATs`, else by the ini option `anyserial_WHATs`; empty when neither is set.
+
+    Raises:
+        pytest.UsageError: A name is not known.
+    """
+    option, ini = f"--serial-{what}s", f"anyserial_{what}s"
+    given, source = config.getoption(option, None), option
+    if not given:
+        given, source = config.getini(ini), f"ini option {ini}"
+    names = tuple(dict.fromkeys(name for name in re.split(r"[,\s]+", given) if name))
+    for name in names:
+        if name not in known and is_hardware(name) and HW not in known:
+            raise pytest.UsageError(f"{source}: link {name!r} needs a bench file: --serial-hw=hil.toml")
+        if name not in known:
+            raise pytest.UsageError(f"{source}: {unknown(what, name, known)}")
+    return names
+
+
+def bench_file(config: pytest.Config) -> Path | None:
+    """The bench file of this run: `--serial-hw`, else the ini option, which is relative to the ini file."""
+    given: str | None = config.getoption("serial_hw", None)
+    if given is not None:
+        return config.invocation_params.dir / given if given else None
+    given = config.getini("anyserial_hw")
+    folder = config.rootpath if config.inipath is None else config.inipath.parent
+    return folder / given if given else None
+
+
+def chosen_links(config: pytest.Config) -> tuple[str, ...]:
+    """The names of the selected links; `hw` stands for each link of the bench file.
+
+    Raises:
+        pytest.UsageError: One is unknown, or this platform or the bench does not have it.
+    """
+    hardware = config.stash.get(HARDWARE, None)
+    wirings: tuple[str, ...] = () if hardware is None else tuple(hardware.wirings)
+    names = choice(config, "link", LINKS if hardware is None else (*LINKS, HW, *wirings))
+    if "pty" in names and importlib.util.find_spec("termios") is None:
+        raise pytest.UsageError("link 'pty' needs pseudo terminals, which this platform does not have: use mock")
+    names = names or (LINKS[0] if hardware is None else HW,)
+    return tuple(dict.fromkeys(each for name in names for each in (wirings if name == HW else (name,))))
+
+
+def hardware_links(config: pytest.Config) -> tuple[str, ...]:
+    """The links of the bench that this run may use."""
+    return () if HARDWARE not in config.stash else tuple(filter(is_hardware, chosen_links(config)))
+
+
+def is_strict(config: pytest.Config) -> bool:
+    """Whether this run is to show that the bench was exercised."""
+    return bool(hardware_links(config)) and not config.getoption("no_serial_strict", False)
+
+
+def chosen_loops(config: pytest.Config) -> tuple[str, ...]:
+    """The names of the loops asked for; empty means all that there are.
+
+    Raises:
+        pytest.UsageError: One is unknown, or is not installed.
+    """
+    names = choice(config, "loop", LOOPS)
+    for name in names:
+        reason = missing_loop(name)
+        if reason is not None:
+            raise pytest.UsageError(f"event loop {name!r} was asked for, but {reason}")
+    return names
+
+
+def test_id(item: pytest.Item) -> str:
+    """The id of a test, without the groups that workers of pytest-xdist append under `--dist=loadgroup`."""
+    if not item.config.getoption("loadgroup", False):
+        return item.nodeid
+    marks = item.iter_markers("xdist_group")
+    groups = {str(mark.args[0] if mark.args else mark.kwargs.get("name", "default")) for mark in marks}
+    return item.nodeid.removesuffix(f"@{'_'.join(sorted(groups))}")
+
+
+def missing_loop(name: str) -> str | None:
+    """Why a loop cannot run here, and what to do about it; None when it can."""
+    if name == "asyncio" or importlib.util.find_spec(name) is not None:
+        return None
+    return f"{name} is not installed: pip install 'pytest-anyserial[{name}]'"

@@ -1,0 +1,1 @@
+"""What a test leaves behind: sections, files, the adapter report, the outcome of a run."""

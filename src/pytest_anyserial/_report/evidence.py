@@ -1,0 +1,199 @@
+"""What a test leaves behind: sections of its report, properties of its item, files with the whole transcript."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Generator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from anyserial import SerialClosedError
+
+from .. import _files, _loops
+from .._keys import RUNNING
+from .._options import test_id
+from .._text import encodable, plain
+from . import outcome
+from .recorded import as_json, as_text
+
+if TYPE_CHECKING:
+    from .._guard import Guard
+    from .._links.hardware import Hardware
+    from .._links.link import SerialLink
+    from .._transcript.transcript import PortLog
+
+_RUN: pytest.StashKey[_Run] = pytest.StashKey()
+
+
+class _Run:
+    """What all tests of a run share; also a plugin, from the first test on that leaves something.
+
+    Attributes:
+        mode: Which tests leave files: `"failed"`, `"all"` or `"off"`.
+        folder: Where they go.
+        attempts: How often each folder has been given to a test; one that is run again leaves files of its own.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        given: str | None = config.getoption("--serial-artifacts")
+        self.mode = str(config.getoption("--serial-transcript"))
+        self.folder = config.rootpath / ".pytest_anyserial" if given is None else config.invocation_params.dir / given
+        self.attempts: dict[str, int] = {}
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:
+        """What a fixture says that Ctrl-C found waiting for a port, and that went on because the port was closed."""
+        try:
+            return (yield)
+        except SerialClosedError:
+            if RUNNING not in session.config.stash:
+                raise
+            return None
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_report_to_serializable(
+        self, report: pytest.CollectReport | pytest.TestReport
+    ) -> Generator[None, dict[str, Any] | None, dict[str, Any] | None]:
+        """Let a worker of pytest-xdist send what the messages and tracebacks of a serial test hold."""
+        data = yield
+        is_ours = isinstance(report, pytest.TestReport) and outcome.link_of(report) is not None
+        return _encodable(data) if is_ours else data
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+        """A test that Ctrl-C has ended has no report, so what it leaves is shown here."""
+        guard = config.stash.get(RUNNING, None)
+        if guard is not None and guard.link is not None:
+            terminalreporter.section(f"serial ports of {plain(guard.test)}, which was interrupted")
+            for title, text in guard.evidence.of(guard.link):
+                terminalreporter.write_sep("-", title)
+                terminalreporter.line(text)
+
+
+class Evidence:
+    """Of one test.
+
+    Attributes:
+        folder: Where its transcripts go, one file per port; None if none are written.
+    """
+
+    def __init__(self, item: pytest.Function) -> None:
+        self._item = item
+        self._began = datetime.now(UTC)
+        if _RUN not in item.config.stash:
+            item.config.stash[_RUN] = _Run(item.config)
+            item.config.pluginmanager.register(item.config.stash[_RUN])
+        run = item.config.stash[_RUN]
+        self._test = encodable(test_id(item))
+        name = _name(self._test)
+        run.attempts[name] = attempt = run.attempts.get(name, 0) + 1
+        self._leaves_files = run.mode == "all"
+        self._ours: dict[str, str | None] = {}
+        self._unwritten = ""
+        self.folder = None if run.mode == "off" else run.folder / (name if attempt == 1 else f"{name}-{attempt}")
+
+    def add_to(self, report: pytest.TestReport, guard: Guard) -> None:
+        """Complete the report of one phase."""
+        self._leaves_files |= report.failed
+        if guard.link is not None:
+            self._set_properties(guard.link, guard.hardware)
+            if report.failed:
+                # Also written now, because a run may not get as far as the teardown.
+                report.sections.extend(self.of(guard.link))
+            elif report.when == "teardown" and self._leaves_files:
+                self._write(guard.link)
+        if report.failed:
+            report.sections.extend(guard.notes())
+        report.user_properties = list(self._item.user_properties)
+        if self._unwritten:
+            outcome.note_unwritten(report, self._unwritten)
+        if hasattr(self._item.config, "workerinput"):
+            # A worker of pytest-xdist sends its reports, and a value that cannot be sent ends the whole run.
+            report.user_properties = [(as_text(name), as_json(value)) for name, value in report.user_properties]
+
+    def of(self, link: SerialLink) -> list[tuple[str, str]]:
+        """Titles and texts of what has happened on a link; files are written too."""
+        logs = link.transcript.logs
+        sections = [(plain(f"{log.name} {log.path}"), "\n".join(link.transcript.section(log))) for log in logs]
+        written = self._write(link)
+        return [*sections, ("serial transcripts", "\n".join(written))] if written else sections
+
+    def _set_properties(self, link: SerialLink, hardware: Hardware | None) -> None:
+        self._set("serial_link", link.name)
+        if hardware is not None and link.name in hardware.wirings:
+            self._set("serial_bench", hardware.bench.name)
+        backend = self._item.funcargs.get("anyio_backend")
+        if backend is not None:
+            self._set("serial_loop", _loops.claimed(backend).word)
+        for stem, log in _by_stem(link):
+            self._set(f"{stem}_adapter", log.adapter)
+
+    def _write(self, link: SerialLink) -> list[str]:
+        """Write the files; returns their names, or why there are none."""
+        self._unwritten = ""
+        if self.folder is None:
+            return []
+        about = {
+            "test": self._test,
+            "began": self._began.isoformat(timespec="milliseconds"),
+            "bench": self._ours.get("serial_bench"),
+            "link": link.name,
+            "loop": self._ours.get("serial_loop"),
+        }
+        written: list[str] = []
+        try:
+            for stem, log in _by_stem(link):
+                _files.make(self.folder.parent)
+                self.folder.mkdir(exist_ok=True)
+                name = f"{stem}.jsonl"
+                _files.put(self.folder, name, (f"{line}\n" for line in link.transcript.json_lines(log, about)))
+                shown = _shown(self.folder / name, self._item.config)
+                self._set(f"{stem}_transcript", encodable(shown))
+                written.append(plain(shown))
+        except OSError as exc:
+            self._unwritten = f"{plain(str(self.folder))}: {_files.reason(exc)}"
+            written.append(f"could not be written: {self._unwritten}")
+        return written
+
+    def _set(self, name: str, value: str | None) -> None:
+        """Let a property of the item have this value, whatever the test has recorded under that name."""
+        self._ours[name] = value
+        properties = self._item.user_properties
+        names = [other for other, _ in properties]
+        place = names.index(name) if name in names else len(names)
+        properties[place : place + 1] = [(name, value)]
+
+
+def _by_stem(link: SerialLink) -> list[tuple[str, PortLog]]:
+    """The records of a link's ports, each under a name of its own: `serial_port`, `serial_port-2`."""
+    seen: dict[str, int] = {}
+    named: list[tuple[str, PortLog]] = []
+    for log in link.transcript.logs:
+        seen[log.name] = number = seen.get(log.name, 0) + 1
+        named.append((log.name if number == 1 else f"{log.name}-{number}", log))
+    return named
+
+
+def _name(test: str) -> str:
+    """A file name on every system: words of the id, and what tells it from other ids with the same words."""
+    words = re.sub(r"[^A-Za-z0-9_.=]+", "-", test)[:100].strip("-.")
+    return f"{words}-{hashlib.blake2s(test.encode(), digest_size=8).hexdigest()}"
+
+
+def _encodable(data: Any) -> Any:
+    match data:
+        case str():
+            return encodable(data)
+        case list() | tuple():
+            return [_encodable(one) for one in cast("list[object]", data)]
+        case dict():
+            return {name: _encodable(value) for name, value in cast("dict[str, object]", data).items()}
+        case _:
+            return data
+
+
+def _shown(file: Path, config: pytest.Config) -> str:
+    return str(file.relative_to(config.rootpath)) if file.is_relative_to(config.rootpath) else str(file)

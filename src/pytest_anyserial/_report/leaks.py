@@ -1,0 +1,100 @@
+"""Ports that a test opens itself: none may be open when the test and its fixtures are over."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from traceback import FrameSummary
+from typing import Final
+
+import pytest
+
+from anyserial.testing import OpenedPort, opened_ports
+
+from .._text import count, plain
+
+_WATCH: pytest.StashKey[OpenPorts] = pytest.StashKey()
+#: Callers that are shown of an open.
+_SHOWN: Final = 3
+_INSTALLED: Final = ("site-packages", "dist-packages")
+
+
+class OpenPorts:
+    """Collects what one test after the other opens. A plugin of its own, so that it costs nothing until it is used."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._found: list[OpenedPort] = []
+
+    @classmethod
+    def of(cls, config: pytest.Config) -> OpenPorts:
+        """That of a run."""
+        if _WATCH not in config.stash:
+            config.stash[_WATCH] = cls()
+            config.pluginmanager.register(config.stash[_WATCH])
+        return config.stash[_WATCH]
+
+    def start(self) -> None:
+        """From now on, collect."""
+        self._stack.close()
+        self._found = self._stack.enter_context(opened_ports())
+
+    def stop(self) -> list[OpenedPort]:
+        """No more; close what has been left open and return it."""
+        self._stack.close()
+        left, self._found = [port for port in self._found if port.left_open], []
+        for port in left:
+            port.close()
+        return left
+
+    def close_all(self) -> None:
+        """Close everything that is open now, so that whoever waits for it goes on."""
+        for port in self._found:
+            port.close()
+
+    def has(self, path: str) -> bool:
+        """Whether the test has opened this path."""
+        return any(port.path == path for port in self._found)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[object]) -> Generator[None, object, object]:
+        """What a fixture of wider scope opens may outlive the test."""
+        before = len(self._found)
+        try:
+            return (yield)
+        finally:
+            if fixturedef.scope != "function":
+                del self._found[before:]
+
+
+def complaint(ports: list[OpenedPort], item: pytest.Item) -> str:
+    """What to tell about ports that a test has left open."""
+    lines = [f"{item.nodeid} left {count(len(ports), 'port')} open:"]
+    for port in ports:
+        lines.append(f"  {plain(port.path)}, opened by")
+        lines.extend(f"    {line}" for line in _places(port, item.config.rootpath))
+    lines.append(
+        "Close what the test opens, such as with `async with`, or lift this with "
+        "@pytest.mark.anyserial(allow_leaks=True)."
+    )
+    return "\n".join(lines)
+
+
+def _places(port: OpenedPort, root: Path) -> Iterator[str]:
+    """Where it was opened, the innermost caller first; those of the project if there are any."""
+    callers = port.callers
+    ours = [frame for frame in callers if _is_in(root, frame.filename)] or callers[:1]
+    for frame in ours[:_SHOWN]:
+        yield f"{_where(root, frame)}: {frame.line or '?'}"
+
+
+def _is_in(root: Path, filename: str) -> bool:
+    path = Path(filename)
+    return path.is_relative_to(root) and not any(part in _INSTALLED for part in path.parts)
+
+
+def _where(root: Path, frame: FrameSummary) -> str:
+    path = Path(frame.filename)
+    shown = path.relative_to(root) if path.is_relative_to(root) else path
+    return f"{plain(str(shown))}:{frame.lineno}, in {frame.name}"

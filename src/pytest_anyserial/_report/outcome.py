@@ -1,0 +1,115 @@
+"""What a run has shown: which needs went unmet, whether the bench was exercised, which files could not be written.
+
+What is to be known of a test travels with its reports, also from the workers of pytest-xdist.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from .._keys import HARDWARE
+from .._options import is_hardware, is_strict, test_id
+from .._text import plain
+
+#: Keys of a report: the id of its test; the link that the test ran on; what it lacked, and the whole reason; the
+#: transcripts that could not be written, and why.
+_TEST, _LINK, _UNMET, _UNWRITTEN = "anyserial_test", "anyserial_link", "anyserial_unmet", "anyserial_unwritten"
+#: Tests that are named for each unmet need, and folders that could not be written.
+_NAMED = 3
+
+
+def note(report: pytest.TestReport, item: pytest.Item) -> None:
+    """Let the report of a test of ours say what became of it."""
+    params: Any = getattr(getattr(item, "callspec", None), "params", {})
+    link: Any = params.get("serial_link")
+    if isinstance(link, str):
+        vars(report)[_LINK] = link
+    elif link is not None:
+        vars(report)[_UNMET] = [", ".join(link.needs), link.reason]
+    if link is not None:
+        vars(report)[_TEST] = test_id(item)
+
+
+def note_unwritten(report: pytest.TestReport, problem: str) -> None:
+    """Let the report of a test say which of its files could not be written, and why."""
+    vars(report)[_UNWRITTEN] = problem
+
+
+def link_of(report: pytest.TestReport) -> str | None:
+    """The link that a test of ours runs on, `""` if no selected link has what it needs; None for other tests."""
+    facts = vars(report)
+    return "" if _UNMET in facts else facts.get(_LINK)
+
+
+def id_of(report: pytest.TestReport) -> str:
+    """The id of a test as it is without pytest-xdist."""
+    test: str = vars(report).get(_TEST, report.nodeid)
+    return test
+
+
+def fail(session: pytest.Session) -> None:
+    """Let a run that would have passed end with the exit status of failed tests."""
+    if session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+class Outcome:
+    """Hooks that watch a run, where its results come together."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._exercised = False
+        self._unmet: dict[str, dict[str, list[str]]] = {}
+        self._unwritten: dict[str, str] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        facts = vars(report)
+        if _LINK in facts:
+            self._exercised |= report.when == "call" and not report.skipped and is_hardware(facts[_LINK])
+        elif _UNMET in facts and report.when == "setup":
+            need, reason = facts[_UNMET]
+            self._unmet.setdefault(need, {}).setdefault(reason, []).append(id_of(report))
+        if _UNWRITTEN in facts:
+            self._unwritten[report.nodeid] = facts[_UNWRITTEN]
+        elif report.when == "teardown":
+            # The files are written again when all is over, and this time they could be.
+            self._unwritten.pop(report.nodeid, None)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self._is_idle() or (self._unwritten and self._config.getoption("--serial-artifacts") is not None):
+            fail(session)
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if self._unmet:
+            terminalreporter.section("unmet serial needs")
+            for need, reasons in sorted(self._unmet.items()):
+                number = sum(map(len, reasons.values()))
+                terminalreporter.line(f"{need}: {number} {'test' if number == 1 else 'tests'}")
+                for reason, tests in reasons.items():
+                    others = f" and {len(tests) - _NAMED} more" if len(tests) > _NAMED else ""
+                    terminalreporter.line(f"    {plain(reason)}")
+                    terminalreporter.line(f"        {', '.join(tests[:_NAMED])}{others}")
+        if self._unwritten:
+            terminalreporter.section("serial transcripts that could not be written", red=True)
+            for problem in list(self._unwritten.values())[:_NAMED]:
+                terminalreporter.line(problem)
+            if len(self._unwritten) > _NAMED:
+                terminalreporter.line(f"and of {len(self._unwritten) - _NAMED} more")
+            terminalreporter.line(
+                "Choose another folder with --serial-artifacts=DIR, or none with --serial-transcript=off."
+            )
+        if self._is_idle():
+            file = plain(str(self._config.stash[HARDWARE].file))
+            terminalreporter.section("serial bench", red=True)
+            terminalreporter.line(
+                f"No test ran on the hardware of {file}, so this run shows nothing about it. "
+                "Select tests that use serial fixtures, or lift this with --no-serial-strict."
+            )
+
+    def _is_idle(self) -> bool:
+        """Whether this run should have used the bench, and has not."""
+        plans = self._config.getoption("collectonly") or self._config.getoption("setupplan", False)
+        return not self._exercised and not plans and is_strict(self._config)

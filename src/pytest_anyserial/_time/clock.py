@@ -1,0 +1,216 @@
+"""Virtual time: `serial_clock`. It stands still while anything runs, and jumps when all tasks wait."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import heapq
+import itertools
+import math
+import os
+import threading
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+
+import anyio
+import pytest
+
+from .. import _loops
+from .._options import missing_loop
+from .virtual_loop import REFUSAL, LoopTime, VirtualLoop
+
+if TYPE_CHECKING:
+    from .._links.link import SerialLink
+
+#: Seconds. Time comes there only if no task waits for an earlier moment, and none is going to be woken otherwise.
+_FOR_EVER: Final = 1e8
+_LIBRARIES: Final = frozenset({"anyio", "anyserial", "asyncio", "pytest_anyserial", "trio"})
+
+
+class Source(Protocol):
+    """What keeps the virtual time of a loop."""
+
+    def current_time(self) -> float: ...
+
+
+class SerialClock:
+    """The virtual time of a test. Sleeps, timeouts and the mock link all go by it."""
+
+    def __init__(self, source: Source) -> None:
+        self.appointments = Appointments(source.current_time)
+        self._source = source
+        self._start = source.current_time()
+
+    def __repr__(self) -> str:
+        return f"<SerialClock at {self.time:g} s>"
+
+    @property
+    def time(self) -> float:
+        """Seconds since the test's link was set up, to the nanosecond."""
+        return round(self._source.current_time() - self._start, 9)
+
+    def governs_this_loop(self) -> bool:
+        """Whether the loop of the calling task goes by this clock."""
+        if _loops.running().library == "trio":
+            import trio
+
+            return trio.lowlevel.current_clock() is self._source
+        loop = asyncio.get_running_loop()
+        return isinstance(loop, VirtualLoop) and loop.keeper is self._source
+
+
+def backends() -> dict[str, Any]:
+    """Values of `anyio_backend` for the loops whose time can be virtual, as long as they are installed."""
+    loops: dict[str, Any] = {"asyncio": ("asyncio", {"loop_factory": LoopTime()})}
+    if missing_loop("trio") is None:
+        from trio.testing import MockClock
+
+        loops["trio"] = ("trio", {"clock": MockClock(autojump_threshold=0)})
+    return loops
+
+
+def source_of(backend: Any) -> Source | None:
+    """What keeps the virtual time of the loops that a value of `anyio_backend` stands for; None if it is real."""
+    options = cast("dict[str, Any]", backend[1] if isinstance(backend, tuple) else {})
+    source: Any = options.get("loop_factory") or options.get("clock")
+    return source if hasattr(source, "current_time") else None
+
+
+class Appointments:
+    """A clock for mock pairs, whose calls a task of the test's own loop makes."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self.now = now
+        self._calls: list[_Call] = []
+        self._numbers = itertools.count()
+        self._wake: Callable[[], object] = lambda: None
+
+    def call_at(self, when: float, callback: Callable[[], object]) -> _Call:
+        """Call `callback` once, when `now()` has reached `when`."""
+        call = _Call(when, next(self._numbers), callback)
+        heapq.heappush(self._calls, call)
+        self._wake()
+        return call
+
+    async def keep(self) -> None:
+        """Make the calls, and return when nothing else is left that could happen."""
+        on_loop = _loops.scheduler()
+        end = self.now() + _FOR_EVER
+        try:
+            while self.now() < end:
+                changed = anyio.Event()
+                self._wake = functools.partial(on_loop, changed.set)
+                with anyio.CancelScope(deadline=min(self._next(), end)):
+                    await changed.wait()
+                while self._next() <= self.now():
+                    heapq.heappop(self._calls).callback()
+        finally:
+            self._wake = lambda: None
+
+    def _next(self) -> float:
+        while self._calls and self._calls[0].cancelled:
+            heapq.heappop(self._calls)
+        return self._calls[0].when if self._calls else math.inf
+
+
+class _Call:
+    __slots__ = ("callback", "cancelled", "number", "when")
+
+    def __init__(self, when: float, number: int, callback: Callable[[], object]) -> None:
+        self.when = when
+        self.number = number
+        self.callback = callback
+        self.cancelled = False
+
+    def __lt__(self, other: _Call) -> bool:
+        return (self.when, self.number) < (other.when, other.number)
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+@asynccontextmanager
+async def running(link: SerialLink, backend: Any) -> AsyncGenerator[SerialClock]:
+    """The clock of the test, in charge of the running loop for the length of an `async with` block."""
+    __tracebackhide__ = True
+    link._guard.check_loop(backend)
+    clock = link._guard.clock
+    if clock is None or not clock.governs_this_loop():
+        pytest.fail(
+            "serial_clock needs an event loop that was made for it. Here a fixture or parameter 'anyio_backend' of the "
+            "project, or an async fixture of wider scope, has chosen another one: move the test to where none of them "
+            "applies.",
+            pytrace=False,
+        )
+    guard = link._guard
+    errors: list[BaseException] = []
+
+    async def keep() -> None:
+        # As with the scripted far end, a task raises nothing: that would take down AnyIO's runner.
+        goes_on = True
+        while goes_on:
+            try:
+                await clock.appointments.keep()
+                errors.append(pytest.fail.Exception(_standstill(guard.coroutine), pytrace=False))
+            except Exception as exc:
+                errors.append(exc)
+            # Under Hypothesis that was one example, and others follow.
+            goes_on = guard.coroutine is not None
+            guard.end_with(errors[-1])
+
+    # Fixtures and test run in one task, so the scopes nest.
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(keep)
+        with _threads_refused():
+            yield clock
+        tasks.cancel_scope.cancel()
+    if errors and guard.passed:
+        raise errors[0]
+
+
+def _standstill(body: object) -> str:
+    """That nothing is going to happen, and where the test waits."""
+    places = list(_places(body)) or ["in a fixture"]
+    return "\n".join(
+        [
+            "serial_clock: all tasks wait, and nothing is left that could happen.",
+            *(
+                f"  the test waits  {place}" if not index else f"{' ' * 18}{place}"
+                for index, place in enumerate(places)
+            ),
+            "Put a timeout around what may not come; it takes no time here.",
+        ]
+    )
+
+
+def _places(coroutine: Any) -> Iterator[str]:
+    """The lines where a suspended coroutine and what it awaits are, without those of libraries."""
+    while (frame := getattr(coroutine, "cr_frame", None)) is not None:
+        if frame.f_globals.get("__name__", "").partition(".")[0] not in _LIBRARIES:
+            yield f"at {os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno} in {coroutine.__name__}"
+        coroutine = coroutine.cr_await
+
+
+@contextmanager
+def _threads_refused() -> Generator[None]:
+    """Within the block, calls from this thread into worker threads raise `RuntimeError`."""
+    here = threading.get_ident()
+
+    def guarded(call: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(call)
+        async def refuse_here(*args: Any, **kwargs: Any) -> Any:
+            if threading.get_ident() == here:
+                raise RuntimeError(REFUSAL)
+            return await call(*args, **kwargs)
+
+        return refuse_here
+
+    with pytest.MonkeyPatch.context() as patch:
+        library = anyio.lowlevel.current_token().backend_class
+        patch.setattr(library, "run_sync_in_worker_thread", guarded(library.run_sync_in_worker_thread))
+        if _loops.running().library == "trio":
+            import trio
+
+            patch.setattr(trio.to_thread, "run_sync", guarded(trio.to_thread.run_sync))
+        yield

@@ -1,0 +1,1 @@
+"""What passed on the ports of a test."""

@@ -1,0 +1,238 @@
+"""What passed on the ports of a test. Recording keeps references and counts; text is made when somebody asks."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Protocol
+
+from anyserial import PortInfo, SerialCapabilities
+
+from .._bench.driver_name import driver_name
+from .._text import count, cut, encodable, hex_lines, plain
+
+#: Events that a report shows per port, and bytes of one event.
+_SHOWN: Final = 200
+_BYTES_SHOWN: Final = 256
+#: Events kept per port, and bytes in them; older ones are only counted. Of one event a part is kept, so that a large
+#: transfer does not displace what led to it.
+_KEPT: Final = 10_000
+_BYTES_KEPT: Final = 4 * 2**20
+_BYTES_OF_EVENT: Final = 2**20
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class TranscriptEvent:
+    """One thing that happened on a port.
+
+    Attributes:
+        time: Seconds since the test's link was set up.
+        port: The fixture that opened it: `"serial_port"`, `"serial_peer"`, `"sync_serial_port"`.
+        kind: `"opened"`, `"sent"`, `"received"`, `"configured"`, `"lines"`, `"break"`, `"input dropped"`,
+            `"output dropped"`, `"fault"`, `"failed"` or `"closed"`.
+        data: The bytes sent or received, at most the first MiB of them.
+        detail: The config, the lines, the fault, the error; how many bytes are not in `data`.
+    """
+
+    time: float
+    port: str
+    kind: str
+    data: bytes = b""
+    detail: str = ""
+
+
+class _Port(Protocol):
+    """An open port, async or blocking."""
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def port_info(self) -> PortInfo | None: ...
+
+    @property
+    def capabilities(self) -> SerialCapabilities: ...
+
+
+class PortLog:
+    """The events of one port, the last ones of them; any thread may add some.
+
+    Attributes:
+        name: The fixture that opened it.
+        path: The device, or the title of several.
+        adapter: What the device is.
+        now: The clock of the times.
+    """
+
+    def __init__(self, name: str, path: str, adapter: str, now: Callable[[], float]) -> None:
+        self.name = name
+        self.path = path
+        self.adapter = adapter
+        self.now = now
+        self._lock = threading.Lock()
+        self._events: deque[tuple[float, str, bytes, str]] = deque()
+        self._bytes = 0
+        self._total = 0
+        self._begin = 0
+
+    def begin(self) -> None:
+        """What comes now is about another port than what came before."""
+        self._begin = self._total
+
+    def add(self, kind: str, what: bytes | memoryview | str = "", at: float | None = None) -> None:
+        """Record that something happened now, or at the time `at` of `now()`."""
+        kept, rest = what[:_BYTES_OF_EVENT], len(what) - _BYTES_OF_EVENT
+        note = f"{count(rest, 'more byte')} not kept" if rest > 0 else ""
+        data, detail = (b"", f"{kept}{note}") if isinstance(kept, str) else (bytes(kept), note)
+        with self._lock:
+            self._total += 1
+            self._bytes += len(data) + len(detail)
+            self._events.append((self.now() if at is None else at, kind, data, detail))
+            while len(self._events) > _KEPT or self._bytes > _BYTES_KEPT:
+                self._bytes -= sum(map(len, self._events.popleft()[2:]))
+
+    def failures_of(self, what: str) -> _Failures:
+        """Record the `OSError` that leaves the `with` block, if one does."""
+        return _Failures(self, what)
+
+    @property
+    def total(self) -> int:
+        """How many events there were."""
+        return self._total
+
+    @property
+    def latest(self) -> int:
+        """How many of them are about the last port."""
+        return self._total - self._begin
+
+    def events(self, start: float) -> list[TranscriptEvent]:
+        """The kept events, oldest first, with times since `start`."""
+        with self._lock:
+            kept = list(self._events)
+        # A send is dated when it began, and recorded when it ended.
+        kept.sort(key=lambda event: event[0])
+        return [
+            TranscriptEvent(time=at - start, port=self.name, kind=kind, data=data, detail=detail)
+            for at, kind, data, detail in kept
+        ]
+
+
+class _Failures:
+    __slots__ = ("_log", "_what")
+
+    def __init__(self, log: PortLog, what: str) -> None:
+        self._log = log
+        self._what = what
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if isinstance(exc, OSError):
+            self._log.add("failed", f"{self._what}: {type(exc).__name__}: {exc}")
+
+
+class SerialTranscript:
+    """The recorded events of the ports that a test opened through the fixtures.
+
+    Of each port the last 10,000 events are kept, and at most 4 MiB of data, of each event the first MiB.
+
+    Attributes:
+        path: The folder where files with the events go when the test is over, one per port; None if none are written.
+            Whether that happens also depends on the outcome: see `--serial-transcript`.
+    """
+
+    def __init__(self, path: Path | None = None, now: Callable[[], float] = time.monotonic) -> None:
+        self.path = path
+        self._now = now
+        self._start = now()
+        self._logs: list[PortLog] = []
+
+    @property
+    def events(self) -> list[TranscriptEvent]:
+        """The kept events of all ports, oldest first."""
+        events = itertools.chain.from_iterable(log.events(self._start) for log in self._logs)
+        return sorted(events, key=lambda event: event.time)
+
+    def hexdump(self) -> str:
+        """The events as text, with hex and printable ASCII side by side."""
+        return "\n".join(line for event in self.events for line in _lines(event, None, named=True))
+
+    def elapsed(self) -> float:
+        """Seconds since the test's link was set up."""
+        return self._now() - self._start
+
+    def log(self, name: str, port: _Port, title: str | None = None) -> PortLog:
+        """The record for a port: a fresh one, or that of an earlier port of the same name and path.
+
+        A `title` stands for the path of ports that come one after the other, of which reports show the last.
+        """
+        for log in self._logs:
+            if (log.name, log.path) == (name, title or port.path):
+                if title is not None:
+                    log.begin()
+                return log
+        log = PortLog(name, title or port.path, _adapter(port), self._now)
+        self._logs.append(log)
+        return log
+
+    @property
+    def logs(self) -> list[PortLog]:
+        """The records of all ports, those of end A first."""
+        return sorted(self._logs, key=lambda log: log.name.removeprefix("sync_"), reverse=True)
+
+    def section(self, log: PortLog) -> Iterator[str]:
+        """The lines of a failure report about one port."""
+        shown = min(log.latest, _SHOWN)
+        events = log.events(self._start)[-shown:] if shown else []
+        if log.total > len(events):
+            yield f"({count(log.total - len(events), 'earlier event')} not shown)"
+        for event in events:
+            yield from _lines(event, _BYTES_SHOWN, named=False)
+
+    def json_lines(self, log: PortLog, about: dict[str, Any]) -> Iterator[str]:
+        """One port as JSON, an object per line: first what it is about, then the kept events."""
+        events = log.events(self._start)
+        head = {**about, "port": log.name, "path": log.path, "adapter": log.adapter}
+        yield _json({**head, "events": log.total, "not_kept": log.total - len(events)})
+        for event in events:
+            what = {"data": event.data.hex(), "detail": event.detail}
+            shown = {name: text for name, text in what.items() if text}
+            yield _json({"time": round(event.time, 6), "kind": event.kind, **shown})
+
+
+def _json(facts: Mapping[str, object]) -> str:
+    return json.dumps({name: encodable(value) if isinstance(value, str) else value for name, value in facts.items()})
+
+
+def _adapter(port: _Port) -> str:
+    """What the device is: `FT232R USB UART (0403:6001, FT4XYZ, ftdi_sio)`, `pty`, `mock`; else whose calls drive it."""
+    info = port.port_info
+    if info is None:
+        backend = port.capabilities.backend
+        is_pty = backend != "mock" and os.path.realpath(port.path).startswith("/dev/pts/")
+        return "pty" if is_pty else backend
+    ids = [] if info.vid is None or info.pid is None else [f"{info.vid:04x}:{info.pid:04x}"]
+    details = ", ".join([*ids, *filter(None, [info.serial_number, driver_name(info.device)])])
+    name = info.description or info.device
+    return f"{name} ({details})" if details else name
+
+
+def _lines(event: TranscriptEvent, limit: int | None, *, named: bool) -> Iterator[str]:
+    data, rest = cut(event.data, limit)
+    notes = [*hex_lines(data), *filter(None, (rest, plain(event.detail)))]
+    who = f"{event.port:<16}  " if named else ""
+    label = f"{event.time:+9.4f} s  {who}{event.kind:<14}"
+    for note in notes or [""]:
+        yield f"{label}  {note}".rstrip()
+        label = " " * len(label)
