@@ -1,0 +1,220 @@
+"""The client's side of RFC 2217 without I/O: settings become commands, and answers are told apart from silence.
+
+Servers answer in order, and some refuse a setting by not answering it. So each exchange ends with a query of the rate,
+which every server answers: when that answer is there, what was not answered never will be.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Final
+
+from .telnet import BINARY, COM_PORT, DO, SUPPRESS_GO_AHEAD, WILL, Option, Telnet
+
+# Commands of the client; the server answers with 100 more.
+SIGNATURE: Final = 0
+SET_BAUDRATE: Final = 1
+SET_DATASIZE: Final = 2
+SET_PARITY: Final = 3
+SET_STOPSIZE: Final = 4
+SET_CONTROL: Final = 5
+NOTIFY_LINESTATE: Final = 6
+NOTIFY_MODEMSTATE: Final = 7
+FLOWCONTROL_SUSPEND: Final = 8
+FLOWCONTROL_RESUME: Final = 9
+SET_LINESTATE_MASK: Final = 10
+SET_MODEMSTATE_MASK: Final = 11
+PURGE_DATA: Final = 12
+_SERVER: Final = 100
+
+# Values of SET_CONTROL.
+FLOW_NONE: Final = 1
+FLOW_XON_XOFF: Final = 2
+FLOW_RTS_CTS: Final = 3
+BREAK_ON: Final = 5
+BREAK_OFF: Final = 6
+DTR_QUERY: Final = 7
+DTR_ON: Final = 8
+DTR_OFF: Final = 9
+RTS_QUERY: Final = 10
+RTS_ON: Final = 11
+RTS_OFF: Final = 12
+
+PURGE_INPUT: Final = 1
+PURGE_OUTPUT: Final = 2
+
+# Bits of a modem state.
+CTS: Final = 0x10
+DSR: Final = 0x20
+RING: Final = 0x40
+CARRIER: Final = 0x80
+#: The lines themselves. Their changes, in the lower bits, can be seen from them.
+ALL_LINES: Final = CTS | DSR | RING | CARRIER
+
+# Bits of a line state.
+OVERRUN: Final = 0x02
+PARITY: Final = 0x04
+FRAMING: Final = 0x08
+BREAK: Final = 0x10
+ALL_ERRORS: Final = OVERRUN | PARITY | FRAMING | BREAK
+
+_QUERY: Final = bytes(4)
+#: SET_CONTROL is several settings under one number. An answer is about the setting that its value belongs to: servers
+#: confirm a break that ends with the value for one that began.
+_CONTROLS: Final = {
+    value: number
+    for number, values in enumerate(((0, 1, 2, 3, 17, 19), (4, 5, 6), (7, 8, 9), (10, 11, 12), (13, 14, 15, 16, 18)))
+    for value in values
+}
+_WANTED: Final = frozenset({BINARY, SUPPRESS_GO_AHEAD, COM_PORT})
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Request:
+    """A command with its value, as it stands in a subnegotiation."""
+
+    command: int
+    value: bytes = b""
+
+    def is_answered_by(self, command: int, value: bytes) -> bool:
+        """Whether an answer is about this setting, whatever it says of it."""
+        if command != self.command:
+            return False
+        if command != SET_CONTROL:
+            return True
+        return bool(value) and _CONTROLS.get(value[0]) == _CONTROLS[self.value[0]]
+
+
+def rate(baudrate: int) -> Request:
+    """Set the rate; 0 asks for it."""
+    return Request(SET_BAUDRATE, baudrate.to_bytes(4, "big"))
+
+
+def control(value: int) -> Request:
+    """One of the settings that share SET_CONTROL."""
+    return Request(SET_CONTROL, bytes((value,)))
+
+
+class Exchange:
+    """Requests that went out together, and what the server says to each.
+
+    Attributes:
+        requests: As given.
+        answers: One for each request; None if the server has passed over it, or until it answers.
+        rate: What the server says in the end to be the rate in bit/s; None until then.
+    """
+
+    def __init__(self, requests: tuple[Request, ...], stale: int) -> None:
+        self.requests = requests
+        self.answers: list[bytes | None] = [None] * len(requests)
+        self.rate: int | None = None
+        #: Answers to rates of earlier exchanges that were given up.
+        self._stale = stale
+        self._rates = 1 + sum(request.command == SET_BAUDRATE for request in requests)
+        self._heard_a_rate = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether everything that will be answered has been."""
+        return self._rates == 0
+
+    @property
+    def missing(self) -> int:
+        """Answers to rates that a later exchange must take for stale, if this one is given up now."""
+        # A server that answers rates, and fewer than were sent, has lost one: waiting for it would be in vain for ever.
+        return 0 if self._heard_a_rate else self._stale + self._rates
+
+    def take(self, command: int, value: bytes) -> None:
+        """An answer of the server; one that belongs to nothing that was asked is dropped."""
+        if command == SET_BAUDRATE:
+            self._heard_a_rate = True
+            if self._stale:
+                self._stale -= 1
+                return
+            self._rates -= 1
+            if self._rates == 0:
+                # Some servers send more than four bytes.
+                self.rate = int.from_bytes(value[:4], "big")
+                return
+        for number, request in enumerate(self.requests):
+            if self.answers[number] is None and request.is_answered_by(command, value):
+                self.answers[number] = value
+                return
+
+
+class Client:
+    """The state of one connection.
+
+    Attributes:
+        telnet: What to send (`out`) and what came for the user (`data`).
+        modem_state: The input lines as the server last told them, by the bits above; None until it has.
+        line_events: How often each bit of a line state has been told, by bit.
+        is_held: Whether the server asked to wait with data.
+        signature: The server's name for itself, if it gave one.
+    """
+
+    def __init__(self) -> None:
+        self.telnet = Telnet(_WANTED, self._subnegotiation)
+        self.modem_state: int | None = None
+        self.line_events = dict.fromkeys((OVERRUN, PARITY, FRAMING, BREAK), 0)
+        self.is_held = False
+        self.signature = b""
+        self._exchange: Exchange | None = None
+        self._stale = 0
+        self.telnet.ask(WILL, COM_PORT)
+        for verb in (WILL, DO):
+            self.telnet.ask(verb, BINARY)
+            self.telnet.ask(verb, SUPPRESS_GO_AHEAD)
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether the server has said what it can do."""
+        waiting = Option.WANT_YES
+        telnet = self.telnet
+        com_port = telnet.state(WILL, COM_PORT) is not waiting or telnet.state(DO, COM_PORT) is Option.YES
+        return com_port and telnet.state(WILL, BINARY) is not waiting and telnet.state(DO, BINARY) is not waiting
+
+    @property
+    def has_com_port(self) -> bool:
+        """Whether the server takes settings. Some say that they do, instead of agreeing that this side does."""
+        return Option.YES in (self.telnet.state(WILL, COM_PORT), self.telnet.state(DO, COM_PORT))
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether all byte values pass, both ways."""
+        return self.telnet.state(WILL, BINARY) is Option.YES and self.telnet.state(DO, BINARY) is Option.YES
+
+    def begin(self, *requests: Request) -> Exchange:
+        """Write requests to `telnet.out`, all at once; an exchange that goes on is given up."""
+        self.give_up()
+        self._exchange = exchange = Exchange(requests, self._stale)
+        self._stale = 0
+        for request in (*requests, Request(SET_BAUDRATE, _QUERY)):
+            self.telnet.subnegotiate(bytes((COM_PORT, request.command)) + request.value)
+        return exchange
+
+    def give_up(self) -> None:
+        """Wait no longer for answers; those that come later are not taken for answers to anything else."""
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            self._stale = exchange.missing
+
+    def _subnegotiation(self, inside: bytes) -> None:
+        if len(inside) < 2 or inside[0] != COM_PORT:
+            return
+        command, value = inside[1], inside[2:]
+        command -= _SERVER if command >= _SERVER else 0
+        if command == NOTIFY_MODEMSTATE and value:
+            self.modem_state = value[0] & ALL_LINES
+        elif command == NOTIFY_LINESTATE and value:
+            for bit in self.line_events:
+                self.line_events[bit] += bool(value[0] & bit)
+        elif command in (FLOWCONTROL_SUSPEND, FLOWCONTROL_RESUME):
+            self.is_held = command == FLOWCONTROL_SUSPEND
+        else:
+            if command == SIGNATURE and value:
+                self.signature = value
+            if self._exchange is not None:
+                self._exchange.take(command, value)
+                if self._exchange.is_over:
+                    self._exchange = None

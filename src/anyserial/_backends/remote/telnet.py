@@ -1,0 +1,154 @@
+"""Telnet as far as serial ports need it, without I/O: bytes come in, data and subnegotiations come out.
+
+Options are negotiated as RFC 1143 says: an answer is given only to what changes something. Two ends that answer answers
+would go on for ever.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from typing import Final
+
+IAC: Final = 255
+DONT: Final = 254
+DO: Final = 253
+WONT: Final = 252
+WILL: Final = 251
+SB: Final = 250
+SE: Final = 240
+
+BINARY: Final = 0
+SUPPRESS_GO_AHEAD: Final = 3
+COM_PORT: Final = 44
+
+#: Longer subnegotiations are of no command that is known here; their rest is dropped.
+_LONGEST: Final = 4096
+
+
+class Option(enum.Enum):
+    """Where one side of one option is, in the words of RFC 1143; nothing is taken back, so two states are left out."""
+
+    NO = enum.auto()
+    WANT_YES = enum.auto()
+    YES = enum.auto()
+
+
+class Telnet:
+    """One end of a connection.
+
+    Args:
+        wanted: Options that both sides may use. Others are refused.
+        on_subnegotiation: Called with each subnegotiation: the option's number, then its payload.
+
+    Attributes:
+        out: What has to be sent next, commands included; the owner takes it from here.
+        data: What came for the user and was not taken.
+    """
+
+    def __init__(self, wanted: frozenset[int], on_subnegotiation: Callable[[bytes], None]) -> None:
+        self.out = bytearray()
+        self.data = bytearray()
+        self._wanted = wanted
+        self._on_subnegotiation = on_subnegotiation
+        # By the verb that asks for it: WILL is about this side, DO about the other one.
+        self._options: dict[int, dict[int, Option]] = {WILL: {}, DO: {}}
+        self._parse = self._in_data
+        self._verb = 0
+        self._inside = bytearray()
+
+    def ask(self, verb: int, option: int) -> None:
+        """Ask for an option: with WILL to use it here, with DO that the other side uses it."""
+        if self.state(verb, option) is Option.NO:
+            self._options[verb][option] = Option.WANT_YES
+            self.out += bytes((IAC, verb, option))
+
+    def state(self, verb: int, option: int) -> Option:
+        """Whether an option is used: here (WILL) or by the other side (DO)."""
+        return self._options[verb].get(option, Option.NO)
+
+    def subnegotiate(self, payload: bytes) -> None:
+        """Send a subnegotiation: the option's number, then what it means by the rest."""
+        self.out += b"\xff\xfa" + escaped(payload) + b"\xff\xf0"
+
+    def feed(self, chunk: bytes) -> None:
+        """Take what came from the connection, cut anywhere."""
+        at = 0
+        while at < len(chunk):
+            at = self._parse(chunk, at)
+
+    def _in_data(self, chunk: bytes, at: int) -> int:
+        end = chunk.find(IAC, at)
+        if end < 0:
+            self.data += chunk[at:]
+            return len(chunk)
+        self.data += chunk[at:end]
+        self._parse = self._after_iac
+        return end + 1
+
+    def _after_iac(self, chunk: bytes, at: int) -> int:
+        byte = chunk[at]
+        self._parse = self._in_data
+        if byte == IAC:
+            self.data.append(IAC)
+        elif byte == SB:
+            self._inside.clear()
+            self._parse = self._in_subnegotiation
+        elif byte in (WILL, WONT, DO, DONT):
+            self._verb = byte
+            self._parse = self._after_verb
+        # Others, such as NOP and AYT, mean nothing here.
+        return at + 1
+
+    def _after_verb(self, chunk: bytes, at: int) -> int:
+        self._parse = self._in_data
+        self._negotiate(self._verb, chunk[at])
+        return at + 1
+
+    def _in_subnegotiation(self, chunk: bytes, at: int) -> int:
+        end = chunk.find(IAC, at)
+        stop = len(chunk) if end < 0 else end
+        self._inside += chunk[at : min(stop, at + _LONGEST - len(self._inside))]
+        if end < 0:
+            return stop
+        self._parse = self._in_subnegotiation_after_iac
+        return stop + 1
+
+    def _in_subnegotiation_after_iac(self, chunk: bytes, at: int) -> int:
+        if chunk[at] == IAC:
+            self._inside += chunk[at : at + 1]
+            self._parse = self._in_subnegotiation
+        else:
+            # SE. Whatever else stands there, the subnegotiation cannot go on behind it.
+            self._parse = self._in_data
+            self._on_subnegotiation(bytes(self._inside))
+        return at + 1
+
+    def _negotiate(self, verb: int, option: int) -> None:
+        # DO and DONT are about this side, which speaks of itself with WILL and WONT.
+        side, yes, no = (WILL, WILL, WONT) if verb in (DO, DONT) else (DO, DO, DONT)
+        before = self.state(side, option)
+        if verb in (DONT, WONT):
+            self._options[side][option] = Option.NO
+            if before is Option.YES:
+                self.out += bytes((IAC, no, option))
+        elif option not in self._wanted:
+            self.out += bytes((IAC, no, option))
+        else:
+            self._options[side][option] = Option.YES
+            if before is Option.NO:
+                self.out += bytes((IAC, yes, option))
+
+
+def escaped(data: bytes) -> bytes:
+    """`data` as it goes over the connection: each 0xFF twice."""
+    return data.replace(b"\xff", b"\xff\xff")
+
+
+def escaped_prefix(data: bytes, sent: int) -> tuple[int, bool]:
+    """What `sent` bytes of `escaped(data)` were: how many bytes of `data`, and whether the last is only half out."""
+    count = at = 0
+    while at < sent:
+        at += 2 if data[count] == IAC else 1
+        count += 1
+    return count, at > sent

@@ -1,0 +1,83 @@
+"""Addresses of remote ports: `rfc2217://host:port` and `socket://host:port`, with `?timeout=3`."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import re
+from typing import Final
+from urllib.parse import parse_qsl, urlsplit
+
+from ...exceptions import ConfigurationError
+
+#: Seconds for the connection, and for each answer.
+DEFAULT_TIMEOUT: Final = 3.0
+
+_SCHEMES: Final = ("rfc2217", "socket")
+# Options of pyserial's URLs that mean nothing here: answers to control are told from silence, and lines are reported.
+_WITHOUT_EFFECT: Final = frozenset({"ign_set_control", "poll_modem", "logging"})
+_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RemoteAddress:
+    """Where a remote port is.
+
+    Attributes:
+        scheme: `rfc2217` or `socket`.
+        host: A name or an address, without brackets.
+        port: The TCP port.
+        timeout: Seconds for the connection, and for each answer.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    timeout: float = DEFAULT_TIMEOUT
+
+
+def is_url(path: str) -> bool:
+    """Whether a path is the address of a remote port. No device has such a name."""
+    return _URL.match(path) is not None
+
+
+def parse(url: str) -> RemoteAddress:
+    """Take an address apart.
+
+    Raises:
+        ConfigurationError: Its scheme is unknown, or a part is missing or wrong.
+    """
+    scheme, _, _ = url.partition("://")
+    scheme = scheme.lower()
+    if scheme not in _SCHEMES:
+        close = difflib.get_close_matches(scheme, _SCHEMES, n=1)
+        hint = f": did you mean {close[0]}://?" if close else "."
+        known = ", ".join(f"{name}://" for name in _SCHEMES)
+        raise ConfigurationError(f"unknown scheme {scheme}:// in {url!r}{hint} Known: {known}")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as exc:
+        raise ConfigurationError(f"{url!r} is not an address: {exc}") from None
+    if not parts.hostname or not port:
+        raise ConfigurationError(f"{url!r} needs a host and a TCP port: {scheme}://host:port")
+    if parts.username is not None or parts.path not in ("", "/") or parts.fragment:
+        raise ConfigurationError(f"{url!r} has more than a host and a TCP port: {scheme}://host:port?timeout=3")
+    timeout = DEFAULT_TIMEOUT
+    for name, value in parse_qsl(parts.query, keep_blank_values=True):
+        if name == "timeout":
+            timeout = _seconds(value, url)
+        elif name not in _WITHOUT_EFFECT:
+            raise ConfigurationError(f"unknown option {name!r} in {url!r}. Known: timeout")
+    return RemoteAddress(scheme, parts.hostname, port, timeout)
+
+
+def _seconds(value: str, url: str) -> float:
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise ConfigurationError(f"timeout={value} in {url!r} must be a positive number of seconds")
+    return seconds
