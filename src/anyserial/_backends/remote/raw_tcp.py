@@ -1,0 +1,237 @@
+"""The backend behind `socket://`, bytes alone, on which the one behind `rfc2217://` stands.
+
+Whoever waits reads the socket for everybody: a receive finds the answers to settings on its way, a setting the bytes.
+No task runs in the background, so an open port is a plain object.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import threading
+from typing import Final
+
+import anyio
+from anyio import lowlevel
+
+from ..._fork import forgotten_in_child
+from ..._types import ControlLines, LineErrors, ModemLines, PortInfo
+from ...capabilities import Capability, SerialCapabilities
+from ...config import SerialConfig
+from ...exceptions import UnsupportedFeatureError
+from .connection import LARGEST_PIECE, Connection, Turns
+
+_S: Final = Capability.SUPPORTED
+_N: Final = Capability.UNSUPPORTED
+_U: Final = Capability.UNKNOWN
+
+
+class SocketBackend:
+    """Bytes over a connection: what an open port has in common with and without RFC 2217."""
+
+    port_info: PortInfo | None = None
+
+    def __init__(self, connection: Connection, path: str, timeout: float) -> None:
+        self.path = path
+        self.capabilities = capabilities_of("socket")
+        self._connection = connection
+        self._timeout = timeout
+        self._input = Turns(connection.wait_readable)
+        self._output = Turns(connection.wait_writable)
+        self._is_over = False
+        # A blocking port moves bytes on its own thread while the event loop makes a control call.
+        self._lock = threading.Lock()
+        self._data = bytearray()
+        forgotten_in_child(self)
+
+    # Bytes
+
+    async def read_some(self, view: memoryview) -> int:
+        """Move 1..`len(view)` bytes, waiting for the first; 0 at the end of the connection."""
+        await lowlevel.checkpoint()
+        while (count := self.try_read(view)) is None:
+            await self._wait(self._input)
+        return count
+
+    async def write_some(self, view: memoryview) -> int:
+        """Move 1..`len(view)` bytes, waiting for room for the first."""
+        await lowlevel.checkpoint()
+        while (count := self.try_write(view)) is None:
+            await self._wait(self._input if self._is_held() else self._output)
+        return count
+
+    def try_read(self, view: memoryview) -> int | None:
+        """One read without waiting; None when nothing is there."""
+        with self._lock:
+            self._require_open()
+            if not self._data:
+                self._pump()
+            data = self._data
+            if not data:
+                return 0 if self._is_over else None
+            count = min(len(view), len(data))
+            view[:count] = data[:count]
+            del data[:count]
+            return count
+
+    def try_write(self, view: memoryview) -> int | None:
+        """One write without waiting; None when there is no room."""
+        with self._lock:
+            self._require_open()
+            if self._is_held():
+                self._pump()
+                if self._is_held():
+                    return None
+            try:
+                return self._send_piece(bytes(view[:LARGEST_PIECE]))
+            except OSError as exc:
+                raise self._broken() from exc
+
+    async def wait_input(self) -> None:
+        """Return when a read is worth trying."""
+        await lowlevel.checkpoint()
+        while not self.input_waiting() and not self._is_over:
+            await self._wait(self._input)
+
+    def _send_piece(self, piece: bytes) -> int | None:
+        return self._connection.send(piece)
+
+    def _take(self, chunk: bytes) -> None:
+        self._data += chunk
+
+    def _is_held(self) -> bool:
+        """Whether the server asked to wait with data."""
+        return False
+
+    def _pump(self) -> None:
+        """Take all that has come; the lock is held."""
+        while not self._is_over:
+            chunk = self._connection.receive()
+            if chunk is None:
+                return
+            if not chunk:
+                self._is_over = True
+                return
+            self._take(chunk)
+
+    async def _wait(self, turns: Turns) -> None:
+        with contextlib.suppress(anyio.ClosedResourceError):
+            await turns.wait()
+        self._require_open()
+
+    def _require_open(self) -> None:
+        if not self._connection.is_open:
+            raise OSError(errno.EBADF, "the connection was closed on this side")
+
+    def _broken(self) -> OSError:
+        """The error for a send into a connection that has ended."""
+        self._pump()
+        return OSError(errno.EPIPE, f"the server has closed the connection{self._last_words()}")
+
+    def _last_words(self) -> str:
+        """What the server said before it closed the connection, if that was text."""
+        text = bytes(self._data[-200:]).strip()
+        return f": {text.decode()}" if text and text.isascii() and text.decode().isprintable() else ""
+
+    # Queues
+
+    def input_waiting(self) -> int:
+        """Bytes that have arrived here."""
+        with self._lock:
+            self._require_open()
+            self._pump()
+            return len(self._data)
+
+    def output_waiting(self) -> int:
+        """Bytes that wait on this host; how many wait at the server cannot be told."""
+        self._require_open()
+        return len(self._connection.out)
+
+    def discard_input(self) -> None:
+        """Drop what has arrived."""
+        with self._lock:
+            self._require_open()
+            self._pump()
+            self._data.clear()
+
+    def discard_output(self) -> None:
+        """Nothing that was handed over can be taken back."""
+        self._require_open()
+
+    async def drain_hardware(self) -> None:
+        """Wait until everything has left this host."""
+        while not self._flush():
+            await self._wait(self._output)
+
+    def _flush(self) -> bool:
+        with self._lock:
+            self._require_open()
+            try:
+                return self._connection.flush()
+            except OSError as exc:
+                raise self._broken() from exc
+
+    # Settings and lines
+
+    async def configure(self, config: SerialConfig) -> None:
+        """Nothing can be set; the server's own settings are in force."""
+        del config
+        await lowlevel.checkpoint()
+
+    async def modem_lines(self) -> ModemLines:
+        """Not told."""
+        raise lacking("modem lines")
+
+    async def control_lines(self) -> ControlLines:
+        """Not told."""
+        raise lacking("control lines")
+
+    async def set_lines(self, *, rts: bool | None = None, dtr: bool | None = None) -> None:
+        """Not to be had."""
+        del rts, dtr
+        raise lacking("control lines")
+
+    async def line_errors(self) -> LineErrors:
+        """Not told."""
+        raise lacking("line errors")
+
+    async def set_break(self, on: bool) -> None:
+        """Not to be had."""
+        del on
+        raise lacking("break")
+
+    def close(self, *, discard: bool = False) -> None:
+        """Wake every waiter and end the connection."""
+        with self._lock:
+            self._connection.close(discard=discard)
+        self._input.wake()
+        self._output.wake()
+
+    def _forget(self) -> None:
+        self._connection.forget()
+
+
+def lacking(what: str) -> UnsupportedFeatureError:
+    return UnsupportedFeatureError(errno.ENOTTY, f"{what}: the server does not tell or set this")
+
+
+def capabilities_of(backend: str, modem_lines: Capability = _N) -> SerialCapabilities:
+    settable = _U if backend == "rfc2217" else _N
+    return SerialCapabilities(
+        platform="remote",
+        backend=backend,
+        custom_baudrate=settable,
+        mark_space_parity=settable,
+        one_point_five_stop_bits=settable,
+        xon_xoff=settable,
+        rts_cts=settable,
+        dtr_dsr=_N,
+        modem_lines=modem_lines,
+        break_signal=settable,
+        exclusive_access=_N,
+        low_latency=_N,
+        rs485=_N,
+        input_waiting=_S,
+        output_waiting=_U,
+        port_discovery=_N,
+    )

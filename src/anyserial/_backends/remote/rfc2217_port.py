@@ -1,0 +1,329 @@
+"""The backend behind `rfc2217://`: bytes, settings and lines of a port that a server shares."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import ssl
+import sys
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import anyio
+from anyio import lowlevel
+
+from ..._types import ControlLines, LineErrors, ModemLines
+from ...capabilities import Capability
+from ...config import Parity, SerialConfig, StopBits, seconds_per_byte
+from ...exceptions import (
+    PortBusyError,
+    PortNotFoundError,
+    UnsupportedConfigurationError,
+    UnsupportedFeatureError,
+    UnsupportedSettingError,
+)
+from ..features import Policy
+from ..readiness import running_loop
+from . import rfc2217
+from .connection import Connection, Turns, connect
+from .raw_tcp import SocketBackend, capabilities_of, lacking
+from .rfc2217 import Client, Exchange, Request, control
+from .telnet import escaped, escaped_prefix
+from .url import parse
+
+#: A rate may be off by this much, as far as a UART cares.
+_TOLERANCE: Final = 0.03
+
+_PARITIES: Final = {Parity.NONE: 1, Parity.ODD: 2, Parity.EVEN: 3, Parity.MARK: 4, Parity.SPACE: 5}
+_STOP_BITS: Final = {StopBits.ONE: 1, StopBits.TWO: 2, StopBits.ONE_POINT_FIVE: 3}
+
+#: What servers say before they close a connection to a port that somebody else has.
+_BUSY: Final = ("already in use", "device in use", "port busy")
+
+
+class Rfc2217Backend(SocketBackend):
+    """A port behind a server that speaks RFC 2217."""
+
+    def __init__(self, connection: Connection, path: str, timeout: float) -> None:
+        super().__init__(connection, path, timeout)
+        self._client = Client()
+        self._client.telnet.out = connection.out
+        self._data = self._client.telnet.data
+        self._config: SerialConfig | None = None
+        self._rts: bool | None = None
+        self._dtr: bool | None = None
+        self._wake_asker: Callable[[], None] | None = None
+
+    async def start(self, config: SerialConfig) -> None:
+        """Agree on the protocol and apply `config`."""
+        client = self._client
+        with anyio.move_on_after(self._timeout):
+            while not client.is_decided and not self._is_over:
+                if not self._flush():
+                    await self._wait(self._output)
+                    continue
+                with self._lock:
+                    self._pump()
+                if not client.is_decided and not self._is_over:
+                    await self._wait(self._input)
+        self._require_agreement()
+        await self._ask(
+            Request(rfc2217.SIGNATURE),
+            Request(rfc2217.SET_LINESTATE_MASK, bytes((rfc2217.ALL_ERRORS,))),
+            Request(rfc2217.SET_MODEMSTATE_MASK, bytes((rfc2217.ALL_LINES,))),
+        )
+        self.capabilities = capabilities_of(
+            "rfc2217", Capability.UNKNOWN if client.modem_state is None else Capability.SUPPORTED
+        )
+        await self._apply(config)
+        if config.dtr_on_open is not None or config.rts_on_open is not None:
+            await self.set_lines(rts=config.rts_on_open, dtr=config.dtr_on_open)
+        if config.flush_on_open:
+            await self._ask(Request(rfc2217.PURGE_DATA, bytes((rfc2217.PURGE_INPUT | rfc2217.PURGE_OUTPUT,))))
+            self._data.clear()
+
+    def _require_agreement(self) -> None:
+        client, path = self._client, self.path
+        if self._is_over:
+            words = self._last_words()
+            if any(phrase in words.lower() for phrase in _BUSY):
+                raise PortBusyError(errno.EBUSY, f"the server has the port in use{words}", path)
+            raise PortNotFoundError(errno.ENODEV, f"the server has closed the connection{words}", path)
+        if client.has_com_port and client.is_binary:
+            return
+        lacking = "RFC 2217" if not client.has_com_port else "an 8-bit path"
+        raise UnsupportedConfigurationError(
+            errno.EPROTONOSUPPORT,
+            f"the server does not agree on {lacking}; for bytes alone use socket://{path.partition('://')[2]}",
+            path,
+        )
+
+    def _send_piece(self, piece: bytes) -> int | None:
+        wire = escaped(piece)
+        sent = self._connection.send(wire)
+        if sent is None or sent == len(wire):
+            return sent and len(piece)
+        count, is_half = escaped_prefix(piece, sent)
+        if is_half:
+            self._connection.out[:0] = b"\xff"
+        return count
+
+    def _take(self, chunk: bytes) -> None:
+        self._client.telnet.feed(chunk)
+        wake = self._wake_asker
+        if wake is not None:
+            wake()
+        if self._connection.out:
+            with contextlib.suppress(OSError):
+                self._connection.flush()
+
+    def _is_held(self) -> bool:
+        return self._client.is_held
+
+    async def _ask(self, *requests: Request) -> Exchange:
+        """Send requests and wait until the server has answered what it will.
+
+        It is done as a whole, also when the caller is cancelled: commands that are out cannot be taken back.
+
+        Raises:
+            OSError: `ETIMEDOUT`: there was no answer, as behind a line that flow control has stopped; `EPIPE`.
+        """
+        with self._lock:
+            self._require_open()
+            exchange = self._client.begin(*requests)
+            # Another thread may take the answer from the socket.
+            self._wake_asker = _waker(self._input)
+        try:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(self._timeout):
+                while not exchange.is_over:
+                    is_flushed = self._flush()
+                    with self._lock:
+                        self._pump()
+                    if exchange.is_over:
+                        break
+                    if self._is_over:
+                        raise self._broken()
+                    await (self._wait(self._input) if is_flushed else self._wait_both())
+        finally:
+            with self._lock:
+                self._wake_asker = None
+                if not exchange.is_over:
+                    self._client.give_up()
+        if not exchange.is_over:
+            raise OSError(errno.ETIMEDOUT, f"the server has not answered within {self._timeout:g} s")
+        return exchange
+
+    async def _wait_both(self) -> None:
+        """For room or input: a server that sends may not read until it is read."""
+
+        async def first(wait: Callable[[], Awaitable[None]]) -> None:
+            await wait()
+            group.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(first, self._input.wait)
+            group.start_soon(first, self._output.wait)
+        self._require_open()
+
+    async def configure(self, config: SerialConfig) -> None:
+        """Apply all settings or none; what an earlier config had set is set again if one is refused."""
+        await lowlevel.checkpoint()
+        await self._apply(config)
+
+    async def _apply(self, config: SerialConfig) -> None:
+        before = self._config
+        try:
+            await self._set(config)
+        except UnsupportedConfigurationError:
+            if before is not None:
+                with contextlib.suppress(OSError):
+                    await self._set(before)
+            raise
+        self._config = config
+
+    async def _set(self, config: SerialConfig) -> None:
+        flow = rfc2217.FLOW_NONE
+        if config.flow_control.rts_cts:
+            flow = rfc2217.FLOW_RTS_CTS
+        elif config.flow_control.xon_xoff:
+            flow = rfc2217.FLOW_XON_XOFF
+        settings = {
+            f"{config.byte_size} data bits": Request(rfc2217.SET_DATASIZE, bytes((int(config.byte_size),))),
+            f"parity {config.parity}": Request(rfc2217.SET_PARITY, bytes((_PARITIES[config.parity],))),
+            f"{config.stop_bits} stop bits": Request(rfc2217.SET_STOPSIZE, bytes((_STOP_BITS[config.stop_bits],))),
+            "flow control": control(flow),
+        }
+        exchange = await self._ask(rfc2217.rate(config.baudrate), *settings.values())
+        told, *answers = exchange.answers
+        rate = exchange.rate if told is None else int.from_bytes(told[:4], "big")
+        if rate is not None and abs(rate - config.baudrate) > _TOLERANCE * config.baudrate:
+            raise UnsupportedConfigurationError(
+                errno.EINVAL, f"asked for {config.baudrate} baud, the server runs at {rate}", self.path
+            )
+        for (name, request), answer in zip(settings.items(), answers, strict=True):
+            if answer is None or answer[:1] != request.value:
+                how = "passed over it in silence" if answer is None else f"answered {answer.hex()}"
+                raise UnsupportedSettingError(errno.EINVAL, f"{name}: the server {how}", self.path)
+
+    async def set_lines(self, *, rts: bool | None = None, dtr: bool | None = None) -> None:
+        """Drive the output lines."""
+        await lowlevel.checkpoint()
+        asked = {
+            name: control(value)
+            for name, value in {
+                "RTS": None if rts is None else rfc2217.RTS_ON if rts else rfc2217.RTS_OFF,
+                "DTR": None if dtr is None else rfc2217.DTR_ON if dtr else rfc2217.DTR_OFF,
+            }.items()
+            if value is not None
+        }
+        exchange = await self._ask(*asked.values())
+        for name, answer in zip(asked, exchange.answers, strict=True):
+            if answer is None:
+                raise UnsupportedFeatureError(errno.ENOTTY, f"{name}: the server passed over it in silence", self.path)
+        self._rts = self._rts if rts is None else rts
+        self._dtr = self._dtr if dtr is None else dtr
+
+    async def control_lines(self) -> ControlLines:
+        """The output lines as they were driven last, else as the server says."""
+        await lowlevel.checkpoint()
+        if self._rts is None or self._dtr is None:
+            exchange = await self._ask(control(rfc2217.RTS_QUERY), control(rfc2217.DTR_QUERY))
+            rts, dtr = exchange.answers
+            if not rts or not dtr:
+                raise lacking("control lines")
+            self._rts = rts[0] == rfc2217.RTS_ON if self._rts is None else self._rts
+            self._dtr = dtr[0] == rfc2217.DTR_ON if self._dtr is None else self._dtr
+        return ControlLines(rts=self._rts, dtr=self._dtr)
+
+    async def modem_lines(self) -> ModemLines:
+        """The input lines as the server last told them."""
+        await lowlevel.checkpoint()
+        self.input_waiting()
+        if self._client.modem_state is None:
+            # Servers tell the lines when they are asked which to tell.
+            await self._ask(Request(rfc2217.SET_MODEMSTATE_MASK, bytes((rfc2217.ALL_LINES,))))
+        state = self._client.modem_state
+        if state is None:
+            raise lacking("modem lines")
+        return ModemLines(
+            cts=bool(state & rfc2217.CTS),
+            dsr=bool(state & rfc2217.DSR),
+            ri=bool(state & rfc2217.RING),
+            cd=bool(state & rfc2217.CARRIER),
+        )
+
+    async def line_errors(self) -> LineErrors:
+        """What the server has told since the port was opened."""
+        await lowlevel.checkpoint()
+        self.input_waiting()
+        events = self._client.line_events
+        return LineErrors(
+            parity=events[rfc2217.PARITY],
+            framing=events[rfc2217.FRAMING],
+            overrun=events[rfc2217.OVERRUN],
+            breaks=events[rfc2217.BREAK],
+        )
+
+    async def set_break(self, on: bool) -> None:
+        """Begin or end a break."""
+        # Servers confirm the end with the value for a begin, so only silence means something.
+        exchange = await self._ask(control(rfc2217.BREAK_ON if on else rfc2217.BREAK_OFF))
+        if exchange.answers == [None]:
+            raise lacking("break")
+
+    async def drain_hardware(self) -> None:
+        """Wait until the server has taken everything, and for the time that its last bytes need; an estimate."""
+        await super().drain_hardware()
+        await self._ask()
+        if self._config is not None:
+            # What a UART holds at most.
+            await anyio.sleep(16 * seconds_per_byte(self._config))
+
+
+def _waker(turns: Turns) -> Callable[[], None]:
+    """A function for any thread that has the tasks of this thread's event loop look again, without waiting for them."""
+    here = threading.get_ident()
+    loop = running_loop()
+    soon: Callable[[Callable[[], None]], object]
+    if loop is None:
+        soon = sys.modules["trio"].lowlevel.current_trio_token().run_sync_soon
+    else:
+        soon = loop.call_soon_threadsafe
+
+    def wake() -> None:
+        if threading.get_ident() != here:
+            # The loop may have ended.
+            with contextlib.suppress(RuntimeError):
+                soon(turns.wake)
+
+    return wake
+
+
+async def open_remote(
+    url: str, config: SerialConfig, warn: Callable[[str], None], tls: ssl.SSLContext | None = None
+) -> SocketBackend:
+    """Open the port at an address, and apply `config`.
+
+    Raises:
+        ConfigurationError: The address is wrong.
+        PortNotFoundError: Nothing answers there.
+        PortBusyError: The server has given the port to somebody else.
+        UnsupportedConfigurationError: The server refuses a setting, or does not speak RFC 2217.
+    """
+    address = parse(url)
+    connection = await connect(address, url, tls)
+    backend: SocketBackend | Rfc2217Backend
+    try:
+        policy = Policy(config.unsupported_policy, url, warn)
+        if address.scheme == "socket":
+            policy.settle(config, {"dtr_dsr", "rs485", "low_latency", "modem_lines"})
+            backend = SocketBackend(connection, url, address.timeout)
+        else:
+            settled = policy.settle(config, {"dtr_dsr", "rs485", "low_latency"})
+            backend = Rfc2217Backend(connection, url, address.timeout)
+            await backend.start(settled)
+    except BaseException:
+        connection.close(discard=True)
+        raise
+    return backend
