@@ -42,7 +42,7 @@ class WithoutDescriptor:
     def __init__(self, backend: MockBackend) -> None:
         self.path = backend.path
         self.capabilities = backend.capabilities
-        self.counters = backend.counters
+        self.meter = backend.meter
         for name in _METHODS.split():
             setattr(self, name, getattr(backend, name))
 

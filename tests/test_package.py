@@ -71,6 +71,7 @@ MODULES = {
         "MockBackend",
         "MockPair",
         "OpenedPort",
+        "PortListener",
         "PtyPair",
         "check_port_pair",
         "faults_of",
@@ -78,6 +79,7 @@ MODULES = {
         "opened_ports",
         "pty_pair",
         "serial_port_pair",
+        "watch_ports",
     ],
 }
 

@@ -21,15 +21,16 @@ import anyio
 from anyio.abc import ByteStream, ByteStreamConnectable
 from anyio.streams.file import FileStreamAttribute
 
-from ._backends.base import Backend, CountedTransfers, Counters, ReadinessBackend
+from ._backends.base import Backend, CountedTransfers, ReadinessBackend
 from ._backends.fd import FdBackend
+from ._backends.meter import Meter, PortListener, Sending
 from ._backends.posix.closing import Closer
 from ._backends.readiness import checkpoint, checkpoint_if_cancelled, give_way, scope_is_cancelled
 from ._buffers import BytesLike, readable_bytes, require_positive, writable_bytes
 from ._fork import forgotten_in_child
 from ._platform import os_errors
 from ._port.calls import Call, Guard, PortState
-from ._port.opening import note_opened, open_device, path_text
+from ._port.opening import note_made, note_opened, open_device, path_text
 from ._types import ControlLines, LineErrors, ModemLines, PortInfo, SerialStats
 from .capabilities import SerialCapabilities, SerialStreamAttribute
 from .config import SerialConfig, seconds_per_byte
@@ -71,8 +72,8 @@ class SerialPort(ByteStream):
         self._readiness = backend if isinstance(backend, (FdBackend, ReadinessBackend)) else None
         self._config = config
         self._port_info = port_info
-        transfers: Any = backend if hasattr(backend, "counters") else CountedTransfers(backend)
-        self._counters: Counters = transfers.counters
+        transfers: Any = backend if hasattr(backend, "meter") else CountedTransfers(backend)
+        self._meter: Meter = transfers.meter
         self._read_some: _Transfer = transfers.read_some
         self._write_some: _Transfer = transfers.write_some
         # Allocated by the first receive; the room is the part of it that the last one asked for.
@@ -88,16 +89,21 @@ class SerialPort(ByteStream):
         if isinstance(backend, FdBackend):
             self._hold, self._held, self._drop_held = backend.hold, backend.held, backend.drop_held
             self._read_behind = backend.read_behind
-        state = PortState(backend.path)
+        state = PortState(backend.path, self._meter)
         reading: Guard = {0: None}
         writing: Guard = {0: None}
-        self._receiving = Call(state, "io", reading, "receiving from")
-        self._sending = Call(state, "io", writing, "sending to")
+        self._receiving = Call(state, "io", reading, "receiving from", "receive")
+        self._sending = Call(state, "io", writing, "sending to", "send")
         self._finishing = Call(state, "ioctl", writing, "sending to")
         self._asking = Call(state, "ioctl")
         self._setting = Call(state, "configure")
         self._state = state
         forgotten_in_child(self)
+        self._announce()
+
+    def _announce(self) -> None:
+        """Tell those who watch."""
+        note_made(self, self._state)
 
     @classmethod
     async def open(
@@ -194,6 +200,8 @@ class SerialPort(ByteStream):
             view = self._transfer_buffer(max_bytes)
             count = await self._read_some(view) or self._require_data(0)
             try:
+                if self._meter.tap is not None:
+                    self._meter.tap.received(view[:count])
                 return view[:count].tobytes()
             except BaseException:
                 # Ctrl-C, before there is anything to return.
@@ -215,7 +223,10 @@ class SerialPort(ByteStream):
         view = writable_bytes(buffer)
 
         async def fill() -> int:
-            return await self._read_some(view) or self._require_data(0)
+            count = await self._read_some(view) or self._require_data(0)
+            if self._meter.tap is not None:
+                self._meter.tap.received(view[:count])
+            return count
 
         try:
             return await self._exclusively(self._receiving, fill)
@@ -246,6 +257,8 @@ class SerialPort(ByteStream):
             try:
                 if held:
                     count = self._read_behind(view, count)
+                if self._meter.tap is not None:
+                    self._meter.tap.received(view[:count])
                 return view[:count].tobytes()
             except BaseException:
                 self._hold(view[:count])
@@ -300,7 +313,7 @@ class SerialPort(ByteStream):
             anyio.BusyResourceError: Another task is sending, draining or sending a break.
         """
         # What everybody sends, without a cast and a coroutine more.
-        if type(item) is not bytes or not item:
+        if type(item) is not bytes or not item or self._meter.tap is not None:
             await self.send_buffer(item)
             return
         call = self._sending
@@ -329,9 +342,20 @@ class SerialPort(ByteStream):
 
     async def _write(self, view: memoryview) -> None:
         """The one way out for bytes; the caller holds the guard."""
+        tap = self._meter.tap
+        if tap is None:
+            sent = 0
+            while sent < len(view):
+                sent += await self._write_some(view[sent:] if sent else view)
+        else:
+            await self._write_reported(view, tap)
+
+    async def _write_reported(self, view: memoryview, tap: PortListener) -> None:
         sent = 0
-        while sent < len(view):
-            sent += await self._write_some(view[sent:] if sent else view)
+        with Sending(self._meter, tap, view) as sending:
+            while sent < len(view):
+                sent += await self._write_some(view[sent:])
+                sending.progress()
 
     async def send_eof(self) -> None:
         """Wait until everything was sent; a serial line has no end of file, both directions stay usable."""
@@ -345,11 +369,13 @@ class SerialPort(ByteStream):
 
         A line stopped by flow control keeps this waiting.
         """
-        await self._exclusively(self._finishing, self._wait_for_queue)
+        with self._meter.failures_of("drain"):
+            await self._exclusively(self._finishing, self._wait_for_queue)
+        self._meter.note("drain")
 
     async def _wait_for_queue(self) -> None:
         await checkpoint()
-        while pending := self._output_waiting():
+        while pending := self._pending_output():
             estimate = pending * seconds_per_byte(self._config)
             await anyio.sleep(min(max(estimate, 0.001), 0.05))
 
@@ -367,7 +393,9 @@ class SerialPort(ByteStream):
             # A backend ends its wait when it is closed.
             self._state.require_open()
 
-        await self._exclusively(self._finishing, wait)
+        with self._meter.failures_of("drain_exact"):
+            await self._exclusively(self._finishing, wait)
+        self._meter.note("drain_exact")
 
     # Settings and lines
 
@@ -381,21 +409,22 @@ class SerialPort(ByteStream):
             UnsupportedFeatureError: An optional feature is missing and the policy says raise.
         """
         # The apply step has no await, so calls cannot overlap and a cancelled one either happened or did not.
-        with self._setting:
+        with self._meter.failures_of("configure", config=config), self._setting:
             await checkpoint()
             self._state.require_open()
             if config.exclusive is not self._config.exclusive:
                 config = config.with_changes(exclusive=self._config.exclusive)
             self._backend.configure(config)
             self._config = config
+        self._meter.note("configure", config=config)
 
     async def reset_input_buffer(self) -> None:
         """Drop unread input."""
-        await self._control(self._backend.discard_input)
+        await self._control("reset_input_buffer", self._backend.discard_input)
 
     async def reset_output_buffer(self) -> None:
         """Drop unsent output."""
-        await self._control(self._backend.discard_output)
+        await self._control("reset_output_buffer", self._backend.discard_output)
 
     async def send_break(self, duration: float = 0.25) -> None:
         """Hold the line in the break condition for `duration` seconds; it ends in every case.
@@ -413,6 +442,7 @@ class SerialPort(ByteStream):
                 # First the mark: Ctrl-C may come as soon as the line is held.
                 self._break_on = True
                 self._backend.set_break(True)
+                self._meter.note("send_break", duration=duration)
                 await anyio.sleep(duration)
             except BaseException:
                 self._end_break()
@@ -422,47 +452,60 @@ class SerialPort(ByteStream):
                 self._break_on = False
                 self._backend.set_break(False)
 
-        await self._exclusively(self._finishing, hold_the_line)
+        with self._meter.failures_of("send_break", duration=duration):
+            await self._exclusively(self._finishing, hold_the_line)
 
     async def modem_lines(self) -> ModemLines:
         """The input lines CTS, DSR, RI, CD."""
-        return await self._control(self._backend.modem_lines)
+        return await self._control("modem_lines", self._backend.modem_lines)
 
     async def control_lines(self) -> ControlLines:
         """The output lines RTS, DTR as this side drives them."""
-        return await self._control(self._backend.control_lines)
+        return await self._control("control_lines", self._backend.control_lines)
 
     async def set_control_lines(self, *, rts: bool | None = None, dtr: bool | None = None) -> None:
         """Drive RTS or DTR; `None` leaves a line as it is."""
         if rts is None and dtr is None:
-            await self._control(lambda: None)
+            await self._control("set_control_lines", lambda: None, rts=rts, dtr=dtr)
         else:
-            await self._control(lambda: self._backend.set_control_lines(rts=rts, dtr=dtr))
+            await self._control(
+                "set_control_lines",
+                lambda: self._backend.set_control_lines(rts=rts, dtr=dtr),
+                rts=rts,
+                dtr=dtr,
+            )
 
     async def line_errors(self) -> LineErrors:
         """Parity, framing, overrun and break events since the port was opened."""
-        return await self._control(self._backend.line_errors)
+        return await self._control("line_errors", self._backend.line_errors)
 
     def input_waiting(self) -> int:
         """Bytes a receive would find now."""
-        with self._asking:
-            return self._backend.input_waiting()
+        return self._ask("input_waiting", self._backend.input_waiting)
 
     def output_waiting(self) -> int:
         """Bytes accepted and not yet sent."""
-        return self._output_waiting()
+        return self._ask("output_waiting", self._backend.output_waiting)
 
     def stats(self) -> SerialStats:
         """Totals since the port was made; free of system calls, also after close."""
-        return self._counters.snapshot()
+        return self._meter.snapshot()
 
-    async def _control(self, operation: Callable[[], _T]) -> _T:
-        with self._asking:
+    async def _control(self, name: str, operation: Callable[[], _T], **arguments: object) -> _T:
+        with self._meter.failures_of(name, **arguments), self._asking:
             await checkpoint()
             self._state.require_open()
-            return operation()
+            result = operation()
+        self._meter.note(name, result, **arguments)
+        return result
 
-    def _output_waiting(self) -> int:
+    def _ask(self, name: str, operation: Callable[[], int]) -> int:
+        with self._meter.failures_of(name), self._asking:
+            result = operation()
+        self._meter.note(name, result)
+        return result
+
+    def _pending_output(self) -> int:
         with self._asking:
             return self._backend.output_waiting()
 
@@ -477,6 +520,7 @@ class SerialPort(ByteStream):
         or after a disconnect, pending output is discarded. Closing twice is fine.
         """
         state = self._state
+        self._meter.note_close()
         forced = scope_is_cancelled()
         if state.closed or forced:
             self._teardown(forced=forced)
@@ -531,6 +575,7 @@ class SerialPort(ByteStream):
         state.closed = True
         if self._released:
             return
+        self._meter.note_close()
         self._end_break()
         if forced or state.disconnected:
             self._best_effort("discard output", self._backend.discard_output)

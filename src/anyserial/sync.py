@@ -20,13 +20,13 @@ from anyio.from_thread import BlockingPortal, BlockingPortalProvider
 from . import stream
 from ._buffers import BytesLike
 from ._fork import forgotten_in_child
-from ._port.opening import note_opened, path_text
+from ._port.opening import note_made, note_opened, path_text
 from ._sync.portal import PortalLease, check_timeout, configure_portal, portal_provider
 from ._sync.transfers import BlockingTransfers
 from ._types import ControlLines, LineErrors, ModemLines, PortInfo, SerialStats
 from .capabilities import SerialCapabilities
 from .config import SerialConfig
-from .exceptions import errno_to_exception
+from .exceptions import SerialError, errno_to_exception
 
 __all__ = ["SerialConnectable", "SerialPort", "configure_portal", "open_serial_port", "portal_provider"]
 
@@ -38,6 +38,13 @@ _T = TypeVar("_T")
 
 #: Seconds between two looks at what another thread's close waits for.
 _PATIENCE: Final = 0.05
+
+
+class _PortBehind(stream.SerialPort):
+    """The async port of a blocking one, which is announced in its place."""
+
+    def _announce(self) -> None:
+        pass
 
 
 class SerialPort:
@@ -89,7 +96,7 @@ class SerialPort:
             # A loop needs descriptors of its own.
             raise errno_to_exception(exc, context="open", path=path) from exc
         try:
-            port = lease.call(lambda: stream.SerialPort._connect(path, config, config_fields), timeout, path)
+            port = lease.call(lambda: _PortBehind._connect(path, config, config_fields), timeout, path)
             self = cls.__new__(cls)
             try:
                 self._attach(port, lease)
@@ -99,7 +106,8 @@ class SerialPort:
         except BaseException:
             lease.release()
             raise
-        note_opened(self, port._state)
+        note_made(self, port._state, is_blocking=True)
+        note_opened(self, port._state, is_blocking=True)
         return self
 
     # Properties
@@ -149,21 +157,21 @@ class SerialPort:
         if timeout is not None:
             timeout = check_timeout(timeout)
         if self._transfers is None:
-            return self._call(lambda: self._port.receive(max_bytes), timeout)
+            return self._call("receive", lambda: self._port.receive(max_bytes), timeout)
         return self._transfers.receive(max_bytes, timeout)
 
     def receive_into(self, buffer: bytearray | memoryview, *, timeout: float | None = None) -> int:
         """Fill `buffer` from its start with 1..`len(buffer)` bytes and return how many."""
         timeout = check_timeout(timeout)
         if self._transfers is None:
-            return self._call(lambda: self._port.receive_into(buffer), timeout)
+            return self._call("receive", lambda: self._port.receive_into(buffer), timeout)
         return self._transfers.receive_into(buffer, timeout)
 
     def receive_available(self, *, limit: int | None = None, timeout: float | None = None) -> bytes:
         """Return everything queued, at most `limit`, waiting if there is nothing; one read of the device."""
         timeout = check_timeout(timeout)
         if self._transfers is None:
-            return self._call(lambda: self._port.receive_available(limit=limit), timeout)
+            return self._call("receive", lambda: self._port.receive_available(limit=limit), timeout)
         return self._transfers.receive_available(limit, timeout)
 
     def send(self, item: bytes, *, timeout: float | None = None) -> None:
@@ -171,7 +179,7 @@ class SerialPort:
         if timeout is not None:
             timeout = check_timeout(timeout)
         if self._transfers is None:
-            self._call(lambda: self._port.send(item), timeout)
+            self._call("send", lambda: self._port.send(item), timeout)
         elif type(item) is bytes:
             self._transfers.send(memoryview(item), timeout)
         else:
@@ -181,7 +189,7 @@ class SerialPort:
         """As `send`, for any buffer."""
         timeout = check_timeout(timeout)
         if self._transfers is None:
-            self._call(lambda: self._port.send_buffer(data), timeout)
+            self._call("send", lambda: self._port.send_buffer(data), timeout)
         else:
             self._transfers.send_buffer(data, timeout)
 
@@ -189,51 +197,53 @@ class SerialPort:
         """Wait until everything was sent; silent on a closed port."""
         timeout = check_timeout(timeout)
         if self._port.is_open:
-            self._call(self._port.drain, timeout)
+            self._call("drain", self._port.drain, timeout)
 
     def drain(self, *, timeout: float | None = None) -> None:
         """Wait until the output queue is empty."""
-        self._call(self._port.drain, timeout)
+        self._call("drain", self._port.drain, timeout)
 
     def drain_exact(self, *, timeout: float | None = None) -> None:
         """Wait until the last bit has left the transmitter."""
-        self._call(self._port.drain_exact, timeout)
+        self._call("drain_exact", self._port.drain_exact, timeout)
 
     # Settings and lines
 
     def configure(self, config: SerialConfig, *, timeout: float | None = None) -> None:
         """Apply `config` completely or not at all."""
-        self._call(lambda: self._port.configure(config), timeout)
+        self._call("configure", lambda: self._port.configure(config), timeout, config=config)
 
     def reset_input_buffer(self, *, timeout: float | None = None) -> None:
         """Drop unread input."""
-        self._call(self._port.reset_input_buffer, timeout)
+        self._call("reset_input_buffer", self._port.reset_input_buffer, timeout)
 
     def reset_output_buffer(self, *, timeout: float | None = None) -> None:
         """Drop unsent output."""
-        self._call(self._port.reset_output_buffer, timeout)
+        self._call("reset_output_buffer", self._port.reset_output_buffer, timeout)
 
     def send_break(self, duration: float = 0.25, *, timeout: float | None = None) -> None:
         """Hold the line in the break condition for `duration` seconds."""
-        self._call(lambda: self._port.send_break(duration), timeout)
+        self._call("send_break", lambda: self._port.send_break(duration), timeout, duration=duration)
 
     def modem_lines(self, *, timeout: float | None = None) -> ModemLines:
         """The input lines CTS, DSR, RI, CD."""
-        return self._call(self._port.modem_lines, timeout)
+        return self._call("modem_lines", self._port.modem_lines, timeout)
 
     def control_lines(self, *, timeout: float | None = None) -> ControlLines:
         """The output lines RTS, DTR as this side drives them."""
-        return self._call(self._port.control_lines, timeout)
+        return self._call("control_lines", self._port.control_lines, timeout)
 
     def set_control_lines(
         self, *, rts: bool | None = None, dtr: bool | None = None, timeout: float | None = None
     ) -> None:
         """Drive RTS or DTR; `None` leaves a line as it is."""
-        self._call(lambda: self._port.set_control_lines(rts=rts, dtr=dtr), timeout)
+        self._call(
+            "set_control_lines", lambda: self._port.set_control_lines(rts=rts, dtr=dtr), timeout, rts=rts, dtr=dtr
+        )
 
     def line_errors(self, *, timeout: float | None = None) -> LineErrors:
         """Parity, framing, overrun and break events since the port was opened."""
-        return self._call(self._port.line_errors, timeout)
+        return self._call("line_errors", self._port.line_errors, timeout)
 
     def input_waiting(self) -> int:
         """Bytes a receive would find now."""
@@ -247,8 +257,16 @@ class SerialPort:
         """Totals since the port was made; also after close."""
         return self._port.stats()
 
-    def _call(self, func: Callable[[], Coroutine[Any, Any, _T]], timeout: float | None) -> _T:
-        return self._lease.call(func, check_timeout(timeout), self._port.path)
+    def _call(
+        self, name: str, func: Callable[[], Coroutine[Any, Any, _T]], timeout: float | None, **arguments: object
+    ) -> _T:
+        try:
+            return self._lease.call(func, check_timeout(timeout), self._port.path)
+        except TimeoutError as exc:
+            # Whatever else goes wrong is reported by the async port.
+            if not isinstance(exc, SerialError):
+                self._port._meter.note_failure(name, exc, arguments)
+            raise
 
     # Closing
 
@@ -271,6 +289,7 @@ class SerialPort:
         try:
             self._closer = me
             self._closed = True
+            self._port._meter.note_close()
             if self._transfers is not None:
                 self._transfers.stop()
             self._lease.call(self._port.aclose, None, self._port.path)

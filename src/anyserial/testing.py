@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ._backends.meter import PortListener
 from ._backends.mock.backend import MockBackend
 from ._backends.mock.clock import Clock
 from ._backends.mock.fault_events import FaultAction, FaultEvent, FiredFault
@@ -11,7 +12,7 @@ from ._backends.mock.fault_plan import FaultPlan
 from ._conformance import check_port_pair
 from ._platform import PtyPair, pty_pair
 from ._port.mock_pair import MockPair, mock_pair
-from ._port.opening import OpenedPort, opened_ports
+from ._port.opening import OpenedPort, opened_ports, watch_ports
 from .config import SerialConfig
 from .stream import SerialPort
 
@@ -26,6 +27,7 @@ __all__ = [
     "MockBackend",
     "MockPair",
     "OpenedPort",
+    "PortListener",
     "PtyPair",
     "check_port_pair",
     "faults_of",
@@ -33,6 +35,7 @@ __all__ = [
     "opened_ports",
     "pty_pair",
     "serial_port_pair",
+    "watch_ports",
 ]
 
 

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
-from .._types import ControlLines, LineErrors, ModemLines, SerialStats
+from .._types import ControlLines, LineErrors, ModemLines
 from ..capabilities import SerialCapabilities
 from ..config import SerialConfig
+from .meter import Meter
 
 
 @runtime_checkable
@@ -116,45 +117,21 @@ class ReadinessBackend(Backend, Protocol):
         ...
 
 
-class Counters:
-    """Running totals of one port. A backend that has them as `counters` counts its own system calls."""
-
-    __slots__ = (
-        "bytes_received",
-        "bytes_sent",
-        "read_calls",
-        "read_eagain",
-        "write_calls",
-        "write_eagain",
-    )
-
-    def __init__(self) -> None:
-        self.bytes_received = 0
-        self.bytes_sent = 0
-        self.read_calls = 0
-        self.write_calls = 0
-        self.read_eagain = 0
-        self.write_eagain = 0
-
-    def snapshot(self) -> SerialStats:
-        return SerialStats(**{name: getattr(self, name) for name in self.__slots__})
-
-
 class CountedTransfers:
     """The transfers of a backend that does not count for itself: each is one call."""
 
     def __init__(self, backend: Backend) -> None:
-        self.counters = Counters()
+        self.meter = Meter()
         self._backend = backend
 
     async def read_some(self, view: memoryview) -> int:
         count = await self._backend.read_some(view)
-        self.counters.read_calls += 1
-        self.counters.bytes_received += count
+        self.meter.read_calls += 1
+        self.meter.bytes_received += count
         return count
 
     async def write_some(self, view: memoryview) -> int:
         count = await self._backend.write_some(view)
-        self.counters.write_calls += 1
-        self.counters.bytes_sent += count
+        self.meter.write_calls += 1
+        self.meter.bytes_sent += count
         return count

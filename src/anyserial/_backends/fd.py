@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable
 
 from .._fork import forgotten_in_child
-from .base import Counters
+from .meter import Meter
 from .readiness import WOKEN, Descriptor, Watch, notify_closing, running_loop
 from .readiness import watch as make_watch
 
@@ -43,7 +43,7 @@ class FdBackend:
         close_copy: Callable[[int], None] = os.close,
     ) -> None:
         self.path = path
-        self.counters = Counters()
+        self.meter = Meter()
         self._fd = fd
         # Empty once the descriptor has been taken away, which happens once.
         self._attached = {0: None}
@@ -65,10 +65,10 @@ class FdBackend:
             self._require_open()
         if self._held:
             return self._take_held(view)
-        counters = self.counters
+        meter = self.meter
         count: int | None = None
         while True:
-            counters.read_calls += 1
+            meter.read_calls += 1
             try:
                 for count in map(self._read, (view,)):  # noqa: B007 - used below
                     break
@@ -79,21 +79,21 @@ class FdBackend:
             except BlockingIOError:
                 count = None
             if count:
-                counters.bytes_received += count
+                meter.bytes_received += count
                 return count
             if count is None or not self._is_gone():
-                counters.read_eagain += 1
+                meter.read_eagain += 1
                 return None
             return count
 
     def try_write(self, view: memoryview) -> int | None:
         """One write without waiting; None when there is no room."""
-        counters = self.counters
+        meter = self.meter
         count: int | None = None
         while True:
             if self._fd < 0:
                 self._require_open()
-            counters.write_calls += 1
+            meter.write_calls += 1
             try:
                 for count in map(self._write, (view,)):  # noqa: B007 - used below
                     break
@@ -102,9 +102,9 @@ class FdBackend:
             except BlockingIOError:
                 count = None
             if count is None:
-                counters.write_eagain += 1
+                meter.write_eagain += 1
                 return None
-            counters.bytes_sent += count
+            meter.bytes_sent += count
             return count
 
     def read_nowait(self, view: memoryview) -> int:

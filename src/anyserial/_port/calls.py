@@ -29,6 +29,7 @@ from typing import TypeAlias
 
 import anyio
 
+from .._backends.meter import Meter
 from .._platform import os_errors
 from ..exceptions import (
     ErrorContext,
@@ -46,10 +47,11 @@ Guard: TypeAlias = dict[int, None]
 class PortState:
     """What a port and its calls share; apart from the port, so that no reference cycle arises."""
 
-    __slots__ = ("closed", "collected", "disconnected", "path")
+    __slots__ = ("closed", "collected", "disconnected", "meter", "path")
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, meter: Meter) -> None:
         self.path = path
+        self.meter = meter
         self.closed = False
         # It was collected without having been closed.
         self.collected = False
@@ -75,20 +77,26 @@ class Call:
         context: How errors of the operating system are read.
         guard: Held during the call.
         action: What the error says is going on already when the guard is taken.
+        name: What a listener calls it; empty if whoever makes the call reports its failures.
     """
 
-    __slots__ = ("_action", "_context", "guard", "state")
+    __slots__ = ("_action", "_context", "_name", "guard", "state")
 
-    def __init__(self, state: PortState, context: ErrorContext, guard: Guard | None = None, action: str = "") -> None:
+    def __init__(
+        self, state: PortState, context: ErrorContext, guard: Guard | None = None, action: str = "", name: str = ""
+    ) -> None:
         self.state = state
         self._context: ErrorContext = context
         self.guard: Guard = {0: None} if guard is None else guard
         self._action = action
+        self._name = name
 
     def require_open(self) -> None:
         """Refuse a closed port."""
         if self.state.closed:
-            raise self.state.closed_error()
+            error = self.state.closed_error()
+            self._report(error)
+            raise error
 
     def busy(self) -> anyio.BusyResourceError:
         """For a second user."""
@@ -105,11 +113,18 @@ class Call:
     def translate(self, exc: Exception) -> None:
         """Raise what `exc` means to the caller; return if it means just that."""
         state = self.state
+        error: OSError
         if state.closed and not isinstance(exc, SerialError):
-            raise state.closed_error() from exc
-        error = errno_to_exception(exc, context=self._context, path=state.path)
+            error = state.closed_error()
+        else:
+            error = errno_to_exception(exc, context=self._context, path=state.path)
+        self._report(error)
         if isinstance(error, SerialDisconnectedError) and not state.disconnected:
             state.disconnected = True
             _log.debug("%s: disconnected: %s", state.path, error)
         if error is not exc:
             raise error from exc
+
+    def _report(self, error: OSError) -> None:
+        if self._name:
+            self.state.meter.note_failure(self._name, error)

@@ -1,4 +1,4 @@
-"""From a path to an open port: devices that only this process has come first, and who watches hears of each open."""
+"""From a path to an open port: devices that only this process has come first, and watchers hear of each port."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ from types import CodeType, FrameType
 from typing import Final, Protocol
 
 from .._backends.base import Backend
+from .._backends.meter import PortListener
 from .._backends.readiness import checkpoint
 from .._platform import open_backend
+from .._types import PortInfo
+from ..capabilities import SerialCapabilities
 from ..config import SerialConfig
 from ..exceptions import PortNotFoundError, errno_to_exception
 from .calls import PortState
@@ -30,19 +33,37 @@ _published: Final[dict[str, Callable[[SerialConfig], Backend]]] = {}
 _collections: Final[list[list[OpenedPort]]] = []
 
 
+#: What each `watch_ports` calls.
+_watchers: Final[list[Callable[[OpenedPort], object]]] = []
+
+
 class _Port(Protocol):
+    @property
+    def config(self) -> SerialConfig: ...
+    @property
+    def capabilities(self) -> SerialCapabilities: ...
+    @property
+    def port_info(self) -> PortInfo | None: ...
     def _abort(self) -> None: ...
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class OpenedPort:
-    """A port that was opened by its path. It holds no reference to the port.
+    """A port that was opened. It holds no reference to the port.
 
     Attributes:
         path: As given at open.
+        config: The config it was opened with.
+        capabilities: Those of the port.
+        port_info: What discovery knew about the device, or `None`.
+        is_blocking: Whether it is a port of `anyserial.sync`.
     """
 
     path: str
+    config: SerialConfig
+    capabilities: SerialCapabilities
+    port_info: PortInfo | None
+    is_blocking: bool
     _calls: tuple[tuple[CodeType, int], ...]
     _state: PortState
     _port: weakref.ref[_Port]
@@ -66,6 +87,13 @@ class OpenedPort:
         if port is not None:
             port._abort()
 
+    def tap(self, listener: PortListener) -> Callable[[], None]:
+        """Let `listener` hear of each transfer and control call of the port from now on.
+
+        A port can have several listeners. Returns a function that detaches this one.
+        """
+        return self._state.meter.attach(listener)
+
 
 @contextmanager
 def opened_ports() -> Generator[list[OpenedPort]]:
@@ -77,6 +105,21 @@ def opened_ports() -> Generator[list[OpenedPort]]:
     finally:
         # By identity: empty lists are equal.
         del _collections[next(number for number, one in enumerate(_collections) if one is found)]
+
+
+@contextmanager
+def watch_ports(on_open: Callable[[OpenedPort], object]) -> Generator[None]:
+    """Call `on_open` for every port, async or blocking, that comes into being in this process within the block.
+
+    It is called before a byte moves on the port, on the thread that opens it, for a port that was opened by its path as
+    well as for one that was made from a backend. `on_open` may attach listeners by `OpenedPort.tap`, which outlive the
+    block. It must not raise.
+    """
+    _watchers.append(on_open)
+    try:
+        yield
+    finally:
+        del _watchers[next(number for number, one in enumerate(_watchers) if one is on_open)]
 
 
 @contextmanager
@@ -118,19 +161,40 @@ def path_text(path: str | os.PathLike[str]) -> str:
     return os.fsdecode(path)
 
 
-def note_opened(port: _Port, state: PortState) -> None:
+def note_opened(port: _Port, state: PortState, *, is_blocking: bool = False) -> None:
     """Tell those who watch that the caller has opened `port`."""
     if _collections:
-        opened = OpenedPort(state.path, _calls(sys._getframe(1)), state, weakref.ref(port))
+        opened = _opened(port, state, is_blocking)
         for found in _collections:
             found.append(opened)
+
+
+def note_made(port: _Port, state: PortState, *, is_blocking: bool = False) -> None:
+    """Tell the watchers of a port that no byte has passed yet."""
+    if _watchers:
+        opened = _opened(port, state, is_blocking)
+        for on_open in tuple(_watchers):
+            on_open(opened)
+
+
+def _opened(port: _Port, state: PortState, is_blocking: bool) -> OpenedPort:
+    return OpenedPort(
+        state.path,
+        port.config,
+        port.capabilities,
+        port.port_info,
+        is_blocking,
+        _calls(sys._getframe(2)),
+        state,
+        weakref.ref(port),
+    )
 
 
 def _calls(frame: FrameType | None) -> tuple[tuple[CodeType, int], ...]:
     found: list[tuple[CodeType, int]] = []
     while frame is not None and len(found) < _FRAMES:
         module: str = frame.f_globals.get("__name__", "")
-        if module.partition(".")[0] != __package__.partition(".")[0]:
+        if module.partition(".")[0] != __name__.partition(".")[0]:
             found.append((frame.f_code, frame.f_lineno))
         frame = frame.f_back
     return tuple(found)

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 from .._backends.base import ReadinessBackend
 from .._backends.fd import FdBackend
+from .._backends.meter import PortListener, Sending
 from .._buffers import BytesLike, readable_bytes, require_positive, writable_bytes
 from .._platform import os_errors
 from .._port.calls import Call
@@ -35,12 +36,13 @@ _POLLOUT: Final[int] = getattr(select, "POLLOUT", 0x4)
 class BlockingTransfers:
     """The receiving and sending half of a blocking port, over an async port that has a descriptor.
 
-    Guards, closed state, error translation and counters are the async port's, so both see the same port.
+    Guards, closed state, error translation and meter are the async port's, so both see the same port.
     """
 
     def __init__(self, port: SerialPort, backend: ReadinessBackend) -> None:
         self._port = port
         self._backend = backend
+        self._meter = port._meter
         self._hold = port._hold
         self._try_read: _Transfer = _trying(backend.read_nowait)
         self._try_write: _Transfer = _trying(backend.write_nowait)
@@ -86,6 +88,8 @@ class BlockingTransfers:
             count = self._read(view, timeout)
             if count != _EXPIRED:
                 try:
+                    if self._meter.tap is not None:
+                        self._meter.tap.received(view[:count])
                     return view[:count].tobytes()
                 except BaseException:
                     # A signal handler raised, before there is anything to return.
@@ -99,13 +103,20 @@ class BlockingTransfers:
             guard[0] = None
             if self._stopped:
                 self._note_left()
-        raise self._expired("received", timeout)
+        raise self._expired("receive", "received", timeout)
 
     def receive_into(self, buffer: bytearray | memoryview, timeout: float | None) -> int:
         """As `SerialPort.receive_into`."""
         view = writable_bytes(buffer)
+
+        def fill() -> int:
+            count = self._read(view, timeout)
+            if count != _EXPIRED and self._meter.tap is not None:
+                self._meter.tap.received(view[:count])
+            return count
+
         try:
-            count = self._exclusively(self._reader, lambda: self._read(view, timeout))
+            count = self._exclusively(self._reader, fill)
             if count != _EXPIRED:
                 return count
         except BaseException:
@@ -113,7 +124,7 @@ class BlockingTransfers:
             view.release()
             raise
         view.release()
-        raise self._expired("received", timeout)
+        raise self._expired("receive", "received", timeout)
 
     def receive_available(self, limit: int | None, timeout: float | None) -> bytes:
         """As `SerialPort.receive_available`."""
@@ -122,7 +133,7 @@ class BlockingTransfers:
         data = self._exclusively(self._reader, lambda: self._take(limit, _deadline(timeout)))
         if data:
             return data
-        raise self._expired("received", timeout)
+        raise self._expired("receive", "received", timeout)
 
     def _take(self, limit: int | None, deadline: float | None) -> bytes:
         port, backend = self._port, self._backend
@@ -139,6 +150,8 @@ class BlockingTransfers:
                 try:
                     if held:
                         count = port._read_behind(view, count)
+                    if self._meter.tap is not None:
+                        self._meter.tap.received(view[:count])
                     return view[:count].tobytes()
                 except BaseException:
                     self._hold(view[:count])
@@ -149,8 +162,11 @@ class BlockingTransfers:
     def send(self, view: memoryview, timeout: float | None) -> None:
         """As `SerialPort.send`."""
         self._answer_expected = self._nothing_held
+        tap = self._meter.tap
+        if tap is not None and view:
+            self._send_reported(view, timeout, tap)
+            return
         sent = 0
-        deadline = None
         side, me = self._writer, get_ident()
         guard = side.guard
         if side.state.closed:
@@ -165,13 +181,11 @@ class BlockingTransfers:
                 raise side.state.closed_error()
             while sent < len(view):
                 count = self._try_write(view[sent:] if sent else view)
-                if count is not None:
-                    sent += count
-                    continue
-                deadline = deadline or _deadline(timeout)
-                if _is_over(deadline) or not side.wait(deadline):
+                if count is None:
+                    sent = self._write(view, sent, timeout, int)
                     break
-            else:
+                sent += count
+            if sent == len(view):
                 return
         except os_errors as exc:
             side.call.translate(exc)
@@ -181,7 +195,28 @@ class BlockingTransfers:
             guard[0] = None
             if self._stopped:
                 self._note_left()
-        raise self._expired(f"sent beyond {sent} bytes", timeout)
+        raise self._expired("send", f"sent beyond {sent} bytes", timeout)
+
+    def _send_reported(self, view: memoryview, timeout: float | None, tap: PortListener) -> None:
+        def write() -> int:
+            with Sending(self._meter, tap, view) as sending:
+                return self._write(view, 0, timeout, sending.progress)
+
+        sent = self._exclusively(self._writer, write)
+        if sent < len(view):
+            raise self._expired("send", f"sent beyond {sent} bytes", timeout)
+
+    def _write(self, view: memoryview, sent: int, timeout: float | None, progress: Callable[[], object]) -> int:
+        """Send what follows the first `sent` bytes, which are gone; returns how many are gone when time is up."""
+        deadline = None if timeout is None else _deadline(timeout)
+        while sent < len(view):
+            count = self._try_write(view[sent:])
+            if count is not None:
+                sent += count
+                progress()
+            elif _is_over(deadline) or not self._writer.wait(deadline):
+                break
+        return sent
 
     def send_buffer(self, data: BytesLike, timeout: float | None) -> None:
         """As `SerialPort.send_buffer`."""
@@ -227,8 +262,10 @@ class BlockingTransfers:
             if _is_over(deadline) or not self._reader.wait(deadline):
                 return _EXPIRED
 
-    def _expired(self, what: str, timeout: float | None) -> TimeoutError:
-        return TimeoutError(f"{self._port.path}: nothing {what} within {timeout} s")
+    def _expired(self, call: str, what: str, timeout: float | None) -> TimeoutError:
+        error = TimeoutError(f"{self._port.path}: nothing {what} within {timeout} s")
+        self._meter.note_failure(call, error)
+        return error
 
     def stop(self) -> None:
         """Make calls of other threads end with `SerialClosedError`; return when they have left the descriptor."""

@@ -1,0 +1,223 @@
+"""What a port counts of its device, and the one place where transfers and control calls can be listened to.
+
+The tap is empty in a program that nobody watches: then it costs one test per transfer. Both ports report to it, so a
+listener sees a port whichever way it was opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType, TracebackType
+from typing import Any, Final, Protocol, Self
+
+from .._types import SerialStats
+
+_NO_ARGUMENTS: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
+class PortListener(Protocol):
+    """What listens to a port. Subclass it, and override the methods of interest; the others do nothing.
+
+    Each method is called before the port's own caller gets the result, on the thread that did the work: for the control
+    calls of a blocking port that is its portal's thread. A method must not raise, wait, or call the port. Views are
+    valid during the call only.
+    """
+
+    def received(self, data: memoryview, /) -> None:
+        """The caller of a receive is about to get `data`. Bytes that a cancelled receive left are not in it."""
+
+    def send_begins(self) -> None:
+        """A send that is not empty begins; none of it has been sent."""
+
+    def sent(self, data: memoryview, /) -> None:
+        """The kernel has taken `data`; a large send is taken in pieces, and each is reported at once."""
+
+    def send_ends(self) -> None:
+        """The send is over: complete, cancelled, timed out or failed."""
+
+    def called(self, call: str, arguments: Mapping[str, Any], result: Any, /) -> None:
+        """A control call has succeeded.
+
+        Args:
+            call: The name of the port's method, such as `configure`, `set_control_lines`, `modem_lines`,
+                `input_waiting`. `send_break` is reported when the break begins.
+            arguments: By name: `config`, `rts` and `dtr`, `duration`.
+            result: What the caller gets.
+        """
+
+    def failed(self, call: str, arguments: Mapping[str, Any], error: OSError, /) -> None:
+        """A call raises `error`: a serial error, or the `TimeoutError` of a blocking port.
+
+        Args:
+            call: The name of the port's method; each receiving method is `receive`, each sending method is `send`.
+            arguments: As for `called`.
+            error: What the caller gets.
+        """
+
+    def closed(self) -> None:
+        """The port is being closed; reported once, before calls that are still waiting fail."""
+
+
+class Meter:
+    """Running totals of one device, and its tap."""
+
+    __slots__ = (
+        "_is_closed",
+        "bytes_received",
+        "bytes_sent",
+        "read_calls",
+        "read_eagain",
+        "tap",
+        "write_calls",
+        "write_eagain",
+    )
+
+    def __init__(self) -> None:
+        self.bytes_received = 0
+        self.bytes_sent = 0
+        self.read_calls = 0
+        self.write_calls = 0
+        self.read_eagain = 0
+        self.write_eagain = 0
+        self.tap: PortListener | None = None
+        self._is_closed = False
+
+    def snapshot(self) -> SerialStats:
+        return SerialStats(
+            bytes_received=self.bytes_received,
+            bytes_sent=self.bytes_sent,
+            read_calls=self.read_calls,
+            write_calls=self.write_calls,
+            read_eagain=self.read_eagain,
+            write_eagain=self.write_eagain,
+        )
+
+    def attach(self, listener: PortListener) -> Callable[[], None]:
+        """Let `listener` hear what follows, after those that are attached already; returns what detaches it."""
+        attached = _listeners(self.tap)
+        self.tap = _tap((*attached, listener))
+
+        def detach() -> None:
+            self.tap = _tap(tuple(each for each in _listeners(self.tap) if each is not listener))
+
+        return detach
+
+    def note(self, call: str, result: object = None, **arguments: object) -> None:
+        """A control call has succeeded."""
+        if self.tap is not None:
+            self.tap.called(call, arguments, result)
+
+    def note_failure(self, call: str, error: BaseException, arguments: Mapping[str, Any] = _NO_ARGUMENTS) -> None:
+        """A call raises `error`; only errors of the device and of time are reported."""
+        if self.tap is not None and isinstance(error, OSError):
+            self.tap.failed(call, arguments, error)
+
+    def note_close(self) -> None:
+        """The port is being closed; the first time counts."""
+        if not self._is_closed:
+            self._is_closed = True
+            if self.tap is not None:
+                self.tap.closed()
+
+    def failures_of(self, call: str, **arguments: object) -> Failures:
+        """Report the error that leaves a `with` block."""
+        return Failures(self, call, arguments)
+
+
+class Failures:
+    """A `with` block whose `OSError` is the failure of a call."""
+
+    __slots__ = ("_arguments", "_call", "_meter")
+
+    def __init__(self, meter: Meter, call: str, arguments: Mapping[str, Any]) -> None:
+        self._meter = meter
+        self._call = call
+        self._arguments = arguments
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if exc is not None:
+            self._meter.note_failure(self._call, exc, self._arguments)
+
+
+class Sending:
+    """Reports one send of a port with a listener; entered under the guard of the sending direction.
+
+    What the device took is the growth of the meter: so a send that was cut short, even by a signal handler between the
+    system call and its return, is reported as it was.
+    """
+
+    __slots__ = ("_before", "_meter", "_reported", "_tap", "_view")
+
+    def __init__(self, meter: Meter, tap: PortListener, view: memoryview) -> None:
+        self._meter = meter
+        self._tap = tap
+        self._view = view
+        self._before = meter.bytes_sent
+        self._reported = 0
+
+    def __enter__(self) -> Self:
+        self._tap.send_begins()
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.progress()
+        self._tap.send_ends()
+
+    def progress(self) -> None:
+        """After each piece."""
+        taken = self._meter.bytes_sent - self._before
+        if taken > self._reported:
+            start, self._reported = self._reported, taken
+            self._tap.sent(self._view[start:taken])
+
+
+class _Several(PortListener):
+    """More than one listener, in the order in which they were attached."""
+
+    def __init__(self, listeners: tuple[PortListener, ...]) -> None:
+        self.listeners = listeners
+
+    def received(self, data: memoryview, /) -> None:
+        for each in self.listeners:
+            each.received(data)
+
+    def send_begins(self) -> None:
+        for each in self.listeners:
+            each.send_begins()
+
+    def sent(self, data: memoryview, /) -> None:
+        for each in self.listeners:
+            each.sent(data)
+
+    def send_ends(self) -> None:
+        for each in self.listeners:
+            each.send_ends()
+
+    def called(self, call: str, arguments: Mapping[str, Any], result: Any, /) -> None:
+        for each in self.listeners:
+            each.called(call, arguments, result)
+
+    def failed(self, call: str, arguments: Mapping[str, Any], error: OSError, /) -> None:
+        for each in self.listeners:
+            each.failed(call, arguments, error)
+
+    def closed(self) -> None:
+        for each in self.listeners:
+            each.closed()
+
+
+def _listeners(tap: PortListener | None) -> tuple[PortListener, ...]:
+    if tap is None:
+        return ()
+    return tap.listeners if isinstance(tap, _Several) else (tap,)
+
+
+def _tap(listeners: tuple[PortListener, ...]) -> PortListener | None:
+    return _Several(listeners) if len(listeners) > 1 else next(iter(listeners), None)
