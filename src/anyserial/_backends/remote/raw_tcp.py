@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import select
 import threading
+import time
 from typing import Final
 
 import anyio
@@ -19,6 +21,9 @@ from ..._types import ControlLines, LineErrors, ModemLines, PortInfo
 from ...capabilities import Capability, SerialCapabilities
 from ...config import SerialConfig
 from ...exceptions import UnsupportedFeatureError
+from ..base import RELEASED, HasDescriptor, Release, WaitsOnThread
+from ..meter import Meter
+from ..on_thread import DescriptorOnThread
 from .connection import LARGEST_PIECE, Connection, Turns
 
 _S: Final = Capability.SUPPORTED
@@ -30,9 +35,12 @@ class SocketBackend:
     """Bytes over a connection: what an open port has in common with and without RFC 2217."""
 
     port_info: PortInfo | None = None
+    #: A socket is no descriptor of a device: others could neither ask it nor wait for it.
+    descriptor: HasDescriptor | None = None
 
     def __init__(self, connection: Connection, path: str, timeout: float) -> None:
         self.path = path
+        self.meter = Meter()
         self.capabilities = capabilities_of("socket")
         self._connection = connection
         self._timeout = timeout
@@ -46,46 +54,61 @@ class SocketBackend:
 
     # Bytes
 
-    async def read_some(self, view: memoryview) -> int:
+    def on_thread(self) -> WaitsOnThread | None:
+        """How bytes move without an event loop."""
+        return None if not hasattr(select, "poll") else _OnThread(self)
+
+    async def read_some(self, view: memoryview, /) -> int:
         """Move 1..`len(view)` bytes, waiting for the first; 0 at the end of the connection."""
         await lowlevel.checkpoint()
         while (count := self.try_read(view)) is None:
             await self._wait(self._input)
         return count
 
-    async def write_some(self, view: memoryview) -> int:
+    read_queued = read_some
+
+    async def write_some(self, view: memoryview, /) -> int:
         """Move 1..`len(view)` bytes, waiting for room for the first."""
         await lowlevel.checkpoint()
         while (count := self.try_write(view)) is None:
-            await self._wait(self._input if self._is_held() else self._output)
+            await self._wait(self._input if self.is_held() else self._output)
         return count
 
     def try_read(self, view: memoryview) -> int | None:
         """One read without waiting; None when nothing is there."""
         with self._lock:
             self._require_open()
+            self.meter.read_calls += 1
             if not self._data:
                 self._pump()
             data = self._data
             if not data:
+                self.meter.read_eagain += not self._is_over
                 return 0 if self._is_over else None
             count = min(len(view), len(data))
             view[:count] = data[:count]
             del data[:count]
+            self.meter.bytes_received += count
             return count
 
     def try_write(self, view: memoryview) -> int | None:
         """One write without waiting; None when there is no room."""
         with self._lock:
             self._require_open()
-            if self._is_held():
+            if self.is_held():
                 self._pump()
-                if self._is_held():
+                if self.is_held():
                     return None
+            self.meter.write_calls += 1
             try:
-                return self._send_piece(bytes(view[:LARGEST_PIECE]))
+                count = self._send_piece(bytes(view[:LARGEST_PIECE]))
             except OSError as exc:
                 raise self._broken() from exc
+            if count is None:
+                self.meter.write_eagain += 1
+            else:
+                self.meter.bytes_sent += count
+            return count
 
     async def wait_input(self) -> None:
         """Return when a read is worth trying."""
@@ -93,13 +116,23 @@ class SocketBackend:
         while not self.input_waiting() and not self._is_over:
             await self._wait(self._input)
 
+    def hold(self, data: memoryview, /) -> None:
+        """Take back bytes that a read returned and that did not reach their caller."""
+        with self._lock:
+            self._data[:0] = data
+
+    def drop_held(self) -> None:
+        """Forget what has arrived."""
+        with self._lock:
+            self._data.clear()
+
     def _send_piece(self, piece: bytes) -> int | None:
         return self._connection.send(piece)
 
     def _take(self, chunk: bytes) -> None:
         self._data += chunk
 
-    def _is_held(self) -> bool:
+    def is_held(self) -> bool:
         """Whether the server asked to wait with data."""
         return False
 
@@ -173,7 +206,7 @@ class SocketBackend:
 
     # Settings and lines
 
-    async def configure(self, config: SerialConfig) -> None:
+    async def configure(self, config: SerialConfig, /) -> None:
         """Nothing can be set; the server's own settings are in force."""
         del config
         await lowlevel.checkpoint()
@@ -195,20 +228,43 @@ class SocketBackend:
         """Not told."""
         raise lacking("line errors")
 
-    async def set_break(self, on: bool) -> None:
+    def set_break(self, on: bool, /) -> None:
         """Not to be had."""
         del on
         raise lacking("break")
 
-    def close(self, *, discard: bool = False) -> None:
+    def close(self, *, discard: bool) -> Release:
         """Wake every waiter and end the connection."""
         with self._lock:
             self._connection.close(discard=discard)
         self._input.wake()
         self._output.wake()
+        return RELEASED
+
+    def fileno(self) -> int:
+        """The socket, for waits on the calling thread; -1 once closed."""
+        return self._connection.fileno()
 
     def _forget(self) -> None:
         self._connection.forget()
+
+
+class _OnThread(DescriptorOnThread):
+    """Waits of a blocking port. What has arrived may be here already, where `poll` does not see it."""
+
+    def __init__(self, backend: SocketBackend) -> None:
+        super().__init__(backend.fileno(), backend.try_read, backend.try_read, backend.try_write)
+        self._backend = backend
+
+    def read(self, view: memoryview, deadline: float | None, /) -> int | None:
+        return self.read_queued(view, deadline)
+
+    def write(self, view: memoryview, deadline: float | None, /) -> int | None:
+        backend = self._backend
+        while (count := backend.try_write(view)) is None:
+            if not self._wait(self._poll_input if backend.is_held() else self._poll_output, deadline):
+                return None
+        return count
 
 
 def lacking(what: str) -> UnsupportedFeatureError:

@@ -190,8 +190,12 @@ class Client:
         self._exchange = exchange = Exchange(requests, self._stale)
         self._stale = 0
         for request in (*requests, Request(SET_BAUDRATE, _QUERY)):
-            self.telnet.subnegotiate(bytes((COM_PORT, request.command)) + request.value)
+            self.send(request)
         return exchange
+
+    def send(self, request: Request) -> None:
+        """Write a request to `telnet.out` whose answer means nothing."""
+        self.telnet.subnegotiate(bytes((COM_PORT, request.command)) + request.value)
 
     def give_up(self) -> None:
         """Wait no longer for answers; those that come later are not taken for answers to anything else."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import ssl
@@ -118,7 +119,7 @@ class Rfc2217Backend(SocketBackend):
             with contextlib.suppress(OSError):
                 self._connection.flush()
 
-    def _is_held(self) -> bool:
+    def is_held(self) -> bool:
         return self._client.is_held
 
     async def _ask(self, *requests: Request) -> Exchange:
@@ -135,16 +136,7 @@ class Rfc2217Backend(SocketBackend):
             # Another thread may take the answer from the socket.
             self._wake_asker = _waker(self._input)
         try:
-            with anyio.CancelScope(shield=True), anyio.move_on_after(self._timeout):
-                while not exchange.is_over:
-                    is_flushed = self._flush()
-                    with self._lock:
-                        self._pump()
-                    if exchange.is_over:
-                        break
-                    if self._is_over:
-                        raise self._broken()
-                    await (self._wait(self._input) if is_flushed else self._wait_both())
+            await self._finish(exchange)
         finally:
             with self._lock:
                 self._wake_asker = None
@@ -153,6 +145,36 @@ class Rfc2217Backend(SocketBackend):
         if not exchange.is_over:
             raise OSError(errno.ETIMEDOUT, f"the server has not answered within {self._timeout:g} s")
         return exchange
+
+    async def _finish(self, exchange: Exchange) -> None:
+        """Wait for the end of an exchange, at most for the timeout, whatever is cancelled meanwhile."""
+        was_cancelled = False
+        with anyio.CancelScope(shield=True), anyio.move_on_after(self._timeout) as scope:
+            while True:
+                try:
+                    await self._until_over(exchange)
+                    break
+                except asyncio.CancelledError:
+                    # A task was cancelled by itself, from which no scope protects.
+                    if scope.cancel_called:
+                        raise
+                    was_cancelled = True
+        task = asyncio.current_task() if was_cancelled else None
+        if task is not None:
+            # What is done returns; the cancellation is raised by what the task waits for next.
+            task.uncancel()
+            task.cancel()
+
+    async def _until_over(self, exchange: Exchange) -> None:
+        while not exchange.is_over:
+            is_flushed = self._flush()
+            with self._lock:
+                self._pump()
+            if exchange.is_over:
+                return
+            if self._is_over:
+                raise self._broken()
+            await (self._wait(self._input) if is_flushed else self._wait_both())
 
     async def _wait_both(self) -> None:
         """For room or input: a server that sends may not read until it is read."""
@@ -166,7 +188,7 @@ class Rfc2217Backend(SocketBackend):
             group.start_soon(first, self._output.wait)
         self._require_open()
 
-    async def configure(self, config: SerialConfig) -> None:
+    async def configure(self, config: SerialConfig, /) -> None:
         """Apply all settings or none; what an earlier config had set is set again if one is refused."""
         await lowlevel.checkpoint()
         await self._apply(config)
@@ -265,12 +287,27 @@ class Rfc2217Backend(SocketBackend):
             breaks=events[rfc2217.BREAK],
         )
 
-    async def set_break(self, on: bool) -> None:
-        """Begin or end a break."""
-        # Servers confirm the end with the value for a begin, so only silence means something.
-        exchange = await self._ask(control(rfc2217.BREAK_ON if on else rfc2217.BREAK_OFF))
-        if exchange.answers == [None]:
-            raise lacking("break")
+    def set_break(self, on: bool, /) -> None:
+        """Begin or end a break. The server's answer is not waited for: it says the same to both."""
+        with self._lock:
+            self._require_open()
+            self._client.send(control(rfc2217.BREAK_ON if on else rfc2217.BREAK_OFF))
+            self._connection.flush()
+
+    def discard_input(self) -> None:
+        """Drop what has arrived, and have the server drop what has not."""
+        super().discard_input()
+        self._purge(rfc2217.PURGE_INPUT)
+
+    def discard_output(self) -> None:
+        """Have the server drop what it has not sent."""
+        super().discard_output()
+        self._purge(rfc2217.PURGE_OUTPUT)
+
+    def _purge(self, what: int) -> None:
+        with self._lock:
+            self._client.send(Request(rfc2217.PURGE_DATA, bytes((what,))))
+            self._connection.flush()
 
     async def drain_hardware(self) -> None:
         """Wait until the server has taken everything, and for the time that its last bytes need; an estimate."""
