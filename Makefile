@@ -33,7 +33,7 @@ PLUGINS  := pytest-asyncio pytest-html pytest-randomly pytest-repeat pytest-reru
             pytest-xdist
 EMBEDDED := pytest-embedded pytest-embedded-serial
 SITE  := sphinx furo myst-parser rich hypothesis
-TOOLS := mypy 'pyright[nodejs]' pytest-cov ruff
+TOOLS := coverage mypy 'pyright[nodejs]' ruff
 
 DEV    := .venvs/dev/bin
 PYTEST := -m pytest --timeout 120
@@ -62,7 +62,11 @@ types: .venvs/dev/tools.stamp
 	    $(DEV)/pyright --pythonpath $(DEV)/python --pythonplatform $$platform || exit; done
 
 coverage: .venvs/dev/tools.stamp
-	$(DEV)/python $(PYTEST) -n 2 --cov --cov-report term
+	$(DEV)/coverage erase
+	$(DEV)/coverage run $(PYTEST) -n 2
+	$(DEV)/coverage combine --quiet
+	$(DEV)/coverage report --include 'src/anyserial/*' --fail-under 94
+	$(DEV)/coverage report --include 'src/pytest_anyserial/*' --fail-under 94
 
 # All but the one that the coverage is measured on.
 pythons: .venvs/dev/stamp
