@@ -16,6 +16,7 @@ from anyserial import (
     SerialCapabilities,
     SerialConfig,
     SerialError,
+    SerialPort,
     UnsupportedConfigurationError,
     UnsupportedFeatureError,
     UnsupportedPolicy,
@@ -87,15 +88,14 @@ class Probed:
         return bool(platform) and fact in _NEVER.get(platform, _NEVER_ON_OTHERS)
 
 
-def probed(bench: SerialBench, port: BenchPort, *, held: bool) -> Probed:
-    """Find and open `port`, and ask it; problems are a part of the result. If it is not `held` yet, it is leased."""
+def probed(bench: SerialBench, port: BenchPort) -> Probed:
+    """Find, lease and open `port`, and ask it; problems are a part of the result."""
     test = f"a look at {port.name}"
     try:
         device = brought(bench, port, test=test)
-        keys = () if held else (device_key(device),)
-        with leased(keys, test=test, timeout=bench.lease_timeout, folder=bench.lease_dir):
-            return _run_async.call(lambda: _asked(port, device))
-    except (BenchMatchError, LeaseError, PresenceError, SerialError) as exc:
+        with leased((device_key(device),), test=test, timeout=bench.lease_timeout, folder=bench.lease_dir):
+            return _run_async.call(lambda: looked(port, device))
+    except (BenchMatchError, LeaseError, PresenceError) as exc:
         return Probed(problem=plain_lines(str(exc)))
 
 
@@ -119,16 +119,29 @@ def as_the_file_says(port: BenchPort, config: SerialConfig) -> SerialConfig:
     return config.with_changes(**changes) if changes else config
 
 
-async def _asked(port: BenchPort, device: PortInfo) -> Probed:
+async def looked(port: BenchPort, device: PortInfo) -> Probed:
+    """Open `port`, which is leased, and ask it; problems are a part of the result."""
     # Asking must not fail, nor warn, because of what is being asked.
     config = as_the_file_says(port, port.config).with_changes(unsupported_policy=UnsupportedPolicy.IGNORE)
-    framed = config.with_changes(parity="even", byte_size=7)
-    async with await open_serial_port(device.device, config) as serial:
-        refusals = {
-            "line_errors": await _refusal(serial.line_errors),
-            "control_lines": await _refusal(serial.control_lines),
-            "framing": await _refusal(lambda: serial.configure(framed)),
-        }
+    try:
+        async with await open_serial_port(device.device, config) as serial:
+            return await asked(serial, device)
+    except SerialError as exc:
+        return Probed(problem=plain_lines(str(exc)))
+
+
+async def asked(serial: SerialPort, device: PortInfo) -> Probed:
+    """What an open port says of itself, whose `unsupported_policy` is to ignore; its config is another one then.
+
+    Raises:
+        SerialError: The device does not answer.
+    """
+    framed = serial.config.with_changes(parity="even", byte_size=7)
+    refusals = {
+        "line_errors": await _refusal(serial.line_errors),
+        "control_lines": await _refusal(serial.control_lines),
+        "framing": await _refusal(lambda: serial.configure(framed)),
+    }
     return Probed(
         place=Place.of(device),
         driver=driver_name(device.device),

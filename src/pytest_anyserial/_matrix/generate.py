@@ -13,12 +13,12 @@ from typing import Any, Literal, NamedTuple
 
 import pytest
 
-from .. import _fixtures, _loops
-from .._fixtures import ASYNC, MOCK_ONLY, NAMES, PEERS
-from .._keys import HARDWARE
-from .._links.base import WIRINGS, Wiring
+from .. import _loops
+from .._facts import Needs
+from .._links.base import Wiring, wiring_of
+from .._names import ASYNC, MOCK_ONLY, MODULE, NAMES, PEERS
 from .._options import chosen_links, is_hardware, is_strict
-from .marker import Needs, check_parameters, needs_of
+from .marker import check_parameters, needs_of
 from .matching import Unmet, match
 
 
@@ -128,9 +128,7 @@ def is_a_failure(unmet: Unmet, config: pytest.Config) -> bool:
 
 def selected(config: pytest.Config) -> dict[str, Wiring]:
     """The links of this run, by name."""
-    hardware = config.stash.get(HARDWARE, None)
-    known: dict[str, Wiring] = WIRINGS if hardware is None else {**WIRINGS, **hardware.wirings}
-    return {name: known[name] for name in chosen_links(config)}
+    return {name: wiring_of(name, config) for name in chosen_links(config)}
 
 
 def _parameter(link: Wiring, config: pytest.Config) -> Any:
@@ -145,7 +143,7 @@ def _key(node: pytest.Function) -> tuple[str, str]:
 
 def _leads_to_ours(node: pytest.Item, name: str) -> bool:
     for definition in reversed(_definitions(node, name)):
-        if definition.func.__module__ == _fixtures.__name__:
+        if definition.func.__module__ == MODULE:
             return True
         if name not in definition.argnames:
             return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -14,19 +14,18 @@ import pytest
 from anyserial import SerialClosedError
 
 from .. import _files, _loops
-from .._keys import RUNNING
+from .._keys import LINK, RUNNING
 from .._options import test_id
 from .._text import encodable, plain
 from . import outcome
 from .recorded import as_json, as_text
 
 if TYPE_CHECKING:
-    from .._guard import Guard
-    from .._links.hardware import Hardware
     from .._links.link import SerialLink
     from .._transcript.transcript import PortLog
 
 _RUN: pytest.StashKey[_Run] = pytest.StashKey()
+_EVIDENCE: pytest.StashKey[Evidence] = pytest.StashKey()
 
 
 class _Run:
@@ -65,10 +64,10 @@ class _Run:
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
         """A test that Ctrl-C has ended has no report, so what it leaves is shown here."""
-        guard = config.stash.get(RUNNING, None)
-        if guard is not None and guard.link is not None:
-            terminalreporter.section(f"serial ports of {plain(guard.test)}, which was interrupted")
-            for title, text in guard.evidence.of(guard.link):
+        item: pytest.Item | None = config.stash.get(RUNNING, None)
+        if item is not None and LINK in item.stash:
+            terminalreporter.section(f"serial ports of {plain(item.nodeid)}, which was interrupted")
+            for title, text in item.stash[_EVIDENCE].of(item.stash[LINK]):
                 terminalreporter.write_sep("-", title)
                 terminalreporter.line(text)
 
@@ -82,6 +81,7 @@ class Evidence:
 
     def __init__(self, item: pytest.Function) -> None:
         self._item = item
+        item.stash[_EVIDENCE] = self
         self._began = datetime.now(UTC)
         if _RUN not in item.config.stash:
             item.config.stash[_RUN] = _Run(item.config)
@@ -95,18 +95,19 @@ class Evidence:
         self._unwritten = ""
         self.folder = None if run.mode == "off" else run.folder / (name if attempt == 1 else f"{name}-{attempt}")
 
-    def add_to(self, report: pytest.TestReport, guard: Guard) -> None:
-        """Complete the report of one phase."""
+    def add_to(self, report: pytest.TestReport, notes: Callable[[], list[tuple[str, str]]]) -> None:
+        """Complete the report of one phase; `notes` are titles and texts for a failure, beside the transcript."""
         self._leaves_files |= report.failed
-        if guard.link is not None:
-            self._set_properties(guard.link, guard.hardware)
+        link: SerialLink | None = self._item.stash.get(LINK, None)
+        if link is not None:
+            self._set_properties(link)
             if report.failed:
                 # Also written now, because a run may not get as far as the teardown.
-                report.sections.extend(self.of(guard.link))
+                report.sections.extend(self.of(link))
             elif report.when == "teardown" and self._leaves_files:
-                self._write(guard.link)
+                self._write(link)
         if report.failed:
-            report.sections.extend(guard.notes())
+            report.sections.extend(notes())
         report.user_properties = list(self._item.user_properties)
         if self._unwritten:
             outcome.note_unwritten(report, self._unwritten)
@@ -121,10 +122,10 @@ class Evidence:
         written = self._write(link)
         return [*sections, ("serial transcripts", "\n".join(written))] if written else sections
 
-    def _set_properties(self, link: SerialLink, hardware: Hardware | None) -> None:
+    def _set_properties(self, link: SerialLink) -> None:
         self._set("serial_link", link.name)
-        if hardware is not None and link.name in hardware.wirings:
-            self._set("serial_bench", hardware.bench.name)
+        if link._wiring.bench is not None:
+            self._set("serial_bench", link._wiring.bench)
         backend = self._item.funcargs.get("anyio_backend")
         if backend is not None:
             self._set("serial_loop", _loops.claimed(backend).word)
