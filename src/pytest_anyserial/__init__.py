@@ -283,7 +283,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if not has_link or not isinstance(item, pytest.Function):
         refusals.refuse_unparametrized(item)
         return
-    refusals.consider_late_marks(item)
+    if generate.needs_at_collection(item) is None:
+        refusals.consider_late_marks(item)
     unmet = generate.unmet(item)
     if item.callspec.params["serial_link"] is None:
         return

@@ -36,7 +36,7 @@ class Guard:
     def __init__(self, item: pytest.Function) -> None:
         fixtures = generate.used(item)
         other_plugin = _loops.taken_over(item)
-        needs = refusals.checked_needs(item)
+        needs = generate.needs_at_collection(item) or refusals.checked_needs(item)
         refusals.refuse_impossible(item, fixtures, other_plugin)
         if "serial_factory" in fixtures:
             # It has a wider scope than these, so it cannot ask for them.
@@ -52,7 +52,7 @@ class Guard:
             item=item,
             needs=needs,
             fixtures=fixtures,
-            folder=self._evidence.folder,
+            folder=lambda: self._evidence.folder,
             close_ports=self._opens.close_all,
             clock=_clock_of(item) if "serial_clock" in fixtures else None,
         )

@@ -43,7 +43,7 @@ class SerialTest:
         item: The test itself.
         needs: What its marks ask for.
         fixtures: The fixtures of ours that it was known to use when it was generated.
-        folder: Where its transcripts go, one file per port; None if none are written.
+        folder: Gives the folder where its transcripts go; None if none are written.
         close_ports: Closes everything that it has open, so that whatever waits for a port goes on.
         clock: The virtual clock, if it has one.
         far_end: The scripted far end, if it has one.
@@ -56,7 +56,7 @@ class SerialTest:
     item: pytest.Function
     needs: Needs
     fixtures: frozenset[str]
-    folder: Path | None
+    folder: Callable[[], Path | None]
     close_ports: Callable[[], None]
     clock: SerialClock | None = None
     far_end: FarEnd | None = None

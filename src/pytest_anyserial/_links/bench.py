@@ -16,10 +16,8 @@ from .._bench.driver_name import driver_name
 from .._bench.file import BenchFileError, BenchPort, SerialBench, load
 from .._bench.lease import LeaseFolderError, prepared
 from .._bench.operator import called
-from .._bench.place import Places
-from .._bench.probe import Probed
-from .._bench.resolve import BenchMatchError, named_twice, resolve, unstable
-from .._bench.supply import devices
+from .._bench.probe import Places, Probed
+from .._bench.resolve import BenchMatchError, devices, named_twice, resolve, unstable
 from .._keys import HARDWARE
 from .._options import HW, hardware_links, is_strict
 from .._text import plain, plain_lines

@@ -25,12 +25,11 @@ from anyserial import (
 from anyserial.config import ByteSize
 
 from .. import _run_async
-from .._bench import probe
 from .._bench.file import BenchLink, BenchPort
 from .._bench.lease import LeaseError, LeaseLostError, leased
-from .._bench.place import Places
-from .._bench.resolve import BenchMatchError, resolve
-from .._bench.supply import PresenceError, brought, devices, located, switch
+from .._bench.probe import Places, as_the_file_says
+from .._bench.resolve import BenchMatchError, devices, resolve
+from .._bench.supply import PresenceError, brought, located, switch
 from .._options import HW
 from .._text import count, cut, plain_lines
 from .._transcript.recording import unrecorded
@@ -96,7 +95,7 @@ class HardwareWiring:
     def config(self, end: int, asked: SerialConfig | None) -> SerialConfig:
         """As the test asks, else as the file says; with the levels of control lines that protect what they lead to."""
         port = self.port(end)
-        config = probe.as_the_file_says(port, asked or port.config)
+        config = as_the_file_says(port, asked or port.config)
         # No test may hear what a device has said to the one before.
         return config if self.device is None else config.with_changes(flush_on_open=True)
 

@@ -13,12 +13,11 @@ import pytest
 
 from anyserial import SerialClosedError
 
-from .. import _files, _loops
+from .. import _loops
 from .._keys import LINK, RUNNING
 from .._options import test_id
 from .._text import encodable, plain
 from . import outcome
-from .recorded import as_json, as_text
 
 if TYPE_CHECKING:
     from .._links.link import SerialLink
@@ -34,7 +33,7 @@ class _Run:
     Attributes:
         mode: Which tests leave files: `"failed"`, `"all"` or `"off"`.
         folder: Where they go.
-        attempts: How often each folder has been given to a test; one that is run again leaves files of its own.
+        attempts: How often each test was run, by its id; one that is run again leaves files of its own.
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -73,11 +72,7 @@ class _Run:
 
 
 class Evidence:
-    """Of one test.
-
-    Attributes:
-        folder: Where its transcripts go, one file per port; None if none are written.
-    """
+    """What one test leaves behind."""
 
     def __init__(self, item: pytest.Function) -> None:
         self._item = item
@@ -86,14 +81,19 @@ class Evidence:
         if _RUN not in item.config.stash:
             item.config.stash[_RUN] = _Run(item.config)
             item.config.pluginmanager.register(item.config.stash[_RUN])
-        run = item.config.stash[_RUN]
-        self._test = encodable(test_id(item))
-        name = _name(self._test)
-        run.attempts[name] = attempt = run.attempts.get(name, 0) + 1
+        self._run = run = item.config.stash[_RUN]
+        self._attempt = run.attempts[item.nodeid] = run.attempts.get(item.nodeid, 0) + 1
         self._leaves_files = run.mode == "all"
         self._ours: dict[str, str | None] = {}
         self._unwritten = ""
-        self.folder = None if run.mode == "off" else run.folder / (name if attempt == 1 else f"{name}-{attempt}")
+
+    @property
+    def folder(self) -> Path | None:
+        """Where its transcripts go, one file per port; None if none are written."""
+        if self._run.mode == "off":
+            return None
+        name = _name(encodable(test_id(self._item)))
+        return self._run.folder / (name if self._attempt == 1 else f"{name}-{self._attempt}")
 
     def add_to(self, report: pytest.TestReport, notes: Callable[[], list[tuple[str, str]]]) -> None:
         """Complete the report of one phase; `notes` are titles and texts for a failure, beside the transcript."""
@@ -112,6 +112,8 @@ class Evidence:
         if self._unwritten:
             outcome.note_unwritten(report, self._unwritten)
         if hasattr(self._item.config, "workerinput"):
+            from .recorded import as_json, as_text
+
             # A worker of pytest-xdist sends its reports, and a value that cannot be sent ends the whole run.
             report.user_properties = [(as_text(name), as_json(value)) for name, value in report.user_properties]
 
@@ -135,10 +137,14 @@ class Evidence:
     def _write(self, link: SerialLink) -> list[str]:
         """Write the files; returns their names, or why there are none."""
         self._unwritten = ""
-        if self.folder is None:
+        folder = self.folder
+        if folder is None:
             return []
+        # Most tests leave no file.
+        from .. import _files
+
         about = {
-            "test": self._test,
+            "test": encodable(test_id(self._item)),
             "began": self._began.isoformat(timespec="milliseconds"),
             "bench": self._ours.get("serial_bench"),
             "link": link.name,
@@ -147,15 +153,15 @@ class Evidence:
         written: list[str] = []
         try:
             for stem, log in _by_stem(link):
-                _files.make(self.folder.parent)
-                self.folder.mkdir(exist_ok=True)
+                _files.make(folder.parent)
+                folder.mkdir(exist_ok=True)
                 name = f"{stem}.jsonl"
-                _files.put(self.folder, name, (f"{line}\n" for line in link.transcript.json_lines(log, about)))
-                shown = _shown(self.folder / name, self._item.config)
+                _files.put(folder, name, (f"{line}\n" for line in link.transcript.json_lines(log, about)))
+                shown = _shown(folder / name, self._item.config)
                 self._set(f"{stem}_transcript", encodable(shown))
                 written.append(plain(shown))
         except OSError as exc:
-            self._unwritten = f"{plain(str(self.folder))}: {_files.reason(exc)}"
+            self._unwritten = f"{plain(str(folder))}: {_files.reason(exc)}"
             written.append(f"could not be written: {self._unwritten}")
         return written
 

@@ -123,17 +123,23 @@ class SerialTranscript:
     """The recorded events of all ports that a test opened, also by path, as blocking ports or as a pair in memory.
 
     Of each port the last 10,000 events are kept, and at most 4 MiB of data, of each event the first MiB.
-
-    Attributes:
-        path: The folder where files with the events go when the test is over, one per port; None if none are written.
-            Whether that happens also depends on the outcome: see `--serial-transcript`.
     """
 
-    def __init__(self, path: Path | None = None, now: Callable[[], float] = time.monotonic) -> None:
-        self.path = path
+    def __init__(
+        self, folder: Callable[[], Path | None] = lambda: None, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._folder = folder
         self._now = now
         self._start = now()
         self._logs: list[PortLog] = []
+
+    @property
+    def path(self) -> Path | None:
+        """The folder where files with the events go when the test is over, one per port; None if none are written.
+
+        Whether that happens also depends on the outcome: see `--serial-transcript`.
+        """
+        return self._folder()
 
     @property
     def events(self) -> list[TranscriptEvent]:
