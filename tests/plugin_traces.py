@@ -109,7 +109,7 @@ def run(folder: Path, *options: str) -> str:
 
 
 def traces(folder: Path, test: str, *options: str) -> dict[str, dict[str, list[str] | dict[str, int]]]:
-    """What each test in the source `test` has entered and done: its `files`, and the counted calls of `setup` and all."""
+    """What each test of a source has entered and done: its `files`, and the counted calls of `setup` and of all."""
     (folder / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
     (folder / "test_it.py").write_text(test, encoding="utf-8")
     run(folder, "-p", "tests.plugin_traces", *options)
