@@ -56,7 +56,7 @@ class Cable(Protocol):
 
 
 @runtime_checkable
-class LastingCable(Cable, Protocol):
+class LastingCable(Protocol):
     """A cable that is there once, so that all pairs of a test share it."""
 
     async def settle(self) -> None:
