@@ -1,21 +1,36 @@
-# make demo      the example driver's tests on every link and event loop (needs git, make and Python 3.11+)
-# make test      this project's tests on one Python
-# make check     the whole gate, as CI runs it: lint, types, coverage, other Pythons, oldest dependencies
-# make lint | types | coverage | python-3.12 | oldest      one part of the gate
-# make sdist     the example driver's tests again, from an unpacked source distribution
-# make python-3.14   where it is not installed, one is unpacked from Debian's development suite (as root; 150 MB in .cache)
-# make free-threaded   threads on one blocking port, on a Python without a global lock
-# make docs      the pages as a site in build/docs; a warning is an error, and nothing comes from the network
-# make pictures  run what the pictures in docs/ show, and draw them again
-# make tutorial  the tutorial, typed into an empty folder where only the built package is installed
-# make plugins   the plugin beside other pytest plugins, as a project installs them
-# make kit       the suites that qualify adapters, as far as they run without any
-# make hil       the same suites on the virtual bench: real drivers, emulated adapters (Debian; installs QEMU, as root)
-# make rs485     RS-485 on the PL011s of an emulated ARM board, in five minutes (Debian; installs QEMU, as root)
-# make drivers   the part of that which the gate runs
-# make bench     how fast it is beside the bare system calls and other libraries (Linux; BENCH='--quick --cases fan-out')
-# make format    let ruff rewrite what it can
-# make clean     remove environments and caches
+# The project's commands; `make` alone prints this list.
+#
+#   make demo            the example driver's tests on every link and event loop (needs git, make and Python 3.11+)
+#   make test            this project's tests on one Python
+#   make check           the whole gate, as CI runs it
+#   make format          let ruff rewrite what it can
+#   make clean           remove environments and caches
+#
+# Parts of the gate:
+#
+#   make lint            ruff; the workflows and forms in .github
+#   make types           mypy and pyright, for Linux, macOS and Windows
+#   make coverage        this project's tests again, with the coverage of both packages
+#   make pythons         the tests on all other Pythons; python-3.12: on that one. On Debian a Python that is not
+#                        installed is unpacked from the development suite (as root; 150 MB in .cache)
+#   make free-threaded   threads on one blocking port, on a Python without a global lock
+#   make oldest          the tests with the oldest dependencies that pyproject.toml allows
+#   make plugins         the plugin beside other pytest plugins, as a project installs them
+#   make kit             the suites that qualify adapters, as far as they run without any
+#   make drivers         a part of `make hil`, in two minutes
+#   make docs            the pages as a site in build/docs; a warning is an error, and nothing comes from the network
+#   make tutorial        the tutorial, typed into an empty folder where only the built package is installed
+#   make sdist           the example driver's tests again, from an unpacked source distribution
+#
+# Not in the gate:
+#
+#   make hil             the suites that qualify adapters, on the virtual bench: real drivers, emulated adapters
+#                        (Debian; installs QEMU, as root)
+#   make rs485           RS-485 on the PL011s of an emulated ARM board, in five minutes (Debian; installs QEMU, as root)
+#   make bench           how fast it is beside the bare system calls and other libraries
+#                        (Linux; BENCH='--quick --cases fan-out')
+#   make pictures        run what the pictures in docs/ show, and draw them again
+#   make dist            the source distribution and the wheel, in dist; see RELEASING.md
 #
 # Environments are rebuilt when the files named in PINS change, and otherwise used without a network.
 
@@ -33,15 +48,19 @@ PLUGINS  := pytest-asyncio pytest-html pytest-randomly pytest-repeat pytest-reru
             pytest-xdist
 EMBEDDED := pytest-embedded pytest-embedded-serial
 SITE  := sphinx furo myst-parser rich hypothesis
-TOOLS := mypy 'pyright[nodejs]' pytest-cov ruff
+TOOLS := check-jsonschema coverage mypy 'pyright[nodejs]' ruff zizmor
 
 DEV    := .venvs/dev/bin
+FORMS  := $(DEV)/check-jsonschema --quiet --builtin-schema vendor.github
 PYTEST := -m pytest --timeout 120
 
 # pyright runs on the pinned node, not on what the machine may have.
 export PYRIGHT_PYTHON_GLOBAL_NODE := 0
 
-.PHONY: demo test check lint types coverage pythons free-threaded oldest sdist docs pictures tutorial plugins kit hil hil-1 hil-2 rs485 drivers bench format clean
+.PHONY: help demo test check lint types coverage pythons free-threaded oldest dist sdist docs pictures tutorial plugins kit hil hil-1 hil-2 rs485 drivers bench format clean
+
+help:
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
 
 demo: .venv/stamp
 	cd $(EXAMPLE) && "$(CURDIR)/.venv/bin/python" -m pytest -v --serial-links=mock,pty
@@ -54,6 +73,9 @@ check: lint types coverage pythons free-threaded oldest plugins kit drivers docs
 lint: .venvs/dev/tools.stamp
 	$(DEV)/ruff check .
 	$(DEV)/ruff format --check .
+	$(DEV)/zizmor --offline --quiet --strict-collection .
+	$(FORMS)-workflows .github/workflows/*.yml
+	$(FORMS)-issue-forms $(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*.yml))
 
 types: .venvs/dev/tools.stamp
 	for platform in linux darwin win32; do \
@@ -62,7 +84,11 @@ types: .venvs/dev/tools.stamp
 	    $(DEV)/pyright --pythonpath $(DEV)/python --pythonplatform $$platform || exit; done
 
 coverage: .venvs/dev/tools.stamp
-	$(DEV)/python $(PYTEST) -n 2 --cov --cov-report term
+	$(DEV)/coverage erase
+	$(DEV)/coverage run $(PYTEST) -n 2
+	$(DEV)/coverage combine --quiet
+	$(DEV)/coverage report --include 'src/anyserial/*' --fail-under 94
+	$(DEV)/coverage report --include 'src/pytest_anyserial/*' --fail-under 94
 
 # All but the one that the coverage is measured on.
 pythons: .venvs/dev/stamp
@@ -122,6 +148,11 @@ plugins: .venvs/plugins/stamp .venvs/embedded/stamp
 	.venvs/plugins/bin/python tests/beside.py anyserial asyncio trio timeout xdist repeat randomly rerun html all
 	.venvs/embedded/bin/python tests/beside.py embedded
 
+dist: .venvs/dist/stamp
+	rm -rf dist
+	.venvs/dist/bin/python -m hatchling build --directory dist
+	.venvs/dist/bin/python .ci/check_dist.py dist
+
 # Unpacked outside of this checkout, so that nothing of it is found by accident.
 sdist: .venvs/dev/stamp
 	rm -rf build/sdist
@@ -154,7 +185,7 @@ format: .venvs/dev/tools.stamp
 	$(DEV)/ruff format .
 
 clean:
-	rm -rf .venv .venvs .cache build .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
+	rm -rf .venv .venvs .cache build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
 
 .PRECIOUS: .venvs/%/stamp .venvs/%/wheels.stamp
 
@@ -180,6 +211,11 @@ clean:
 
 .venvs/embedded/stamp: $(PINS)
 	.ci/venv .venvs/embedded any .ci/constraints.txt -e '.[pytest]' $(EMBEDDED)
+	touch $@
+
+# Nothing but the build backend.
+.venvs/dist/stamp: $(PINS)
+	.ci/venv .venvs/dist any .ci/constraints.txt hatchling
 	touch $@
 
 .venvs/docs/stamp: $(PINS)

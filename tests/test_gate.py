@@ -1,8 +1,10 @@
-"""The scripts that make the environments: what they say when there is no network."""
+"""The gate: its commands and versions, and what the scripts that make the environments say without a network."""
 
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+
+#: Parts of a target that are targets for the sake of make.
+INTERNAL = {"help", "hil-1", "hil-2"}
 
 #: Nothing listens on this port, and what pip itself was configured with does not count.
 NO_INDEX = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_CONFIG_FILE": os.devnull, "PIP_RETRIES": "1"}
@@ -74,3 +79,31 @@ def test_what_pip_finds_is_installed_in_silence(tmp_path: Path) -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make: beside a Python unpacked from Debian there is none")
+def test_make_alone_prints_its_commands() -> None:
+    """Whoever types `make` learns what there is, and nothing is installed."""
+    environment = {key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    done = subprocess.run(["make"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    listed = re.findall(r"^  make ([\w-]+) {2,}\S", done.stdout, re.MULTILINE)
+    (phony,) = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    assert sorted(listed) == sorted(set(phony.split()) - INTERNAL)
+    assert "#" not in done.stdout
+
+
+def test_hooks_have_the_versions_of_the_gate() -> None:
+    """What passes before a commit passes in `make lint`."""
+    pins = re.findall(r'"([\w-]+==[^"]+)"', (ROOT / ".pre-commit-config.yaml").read_text("utf-8"))
+    assert {pin.partition("==")[0] for pin in pins} == {"ruff", "zizmor"}
+    assert set(pins) <= set((ROOT / ".ci" / "constraints.txt").read_text("utf-8").splitlines())
+
+
+def test_actions_are_pinned_by_commit_and_say_their_version() -> None:
+    """A tag of another project can move; the comment tells people what the commit is. One version of each action."""
+    workflows = "".join(file.read_text("utf-8") for file in (ROOT / ".github" / "workflows").iterdir())
+    used = re.findall(r"uses: (?!\$/)(.+)$", workflows, re.MULTILINE)
+    pins = {re.fullmatch(r"([\w-]+/[\w-]+)@[0-9a-f]{40} # v\d+\.\d+\.\d+", action) for action in used}
+    assert None not in pins, used
+    assert len({pin[1] for pin in pins if pin}) == len({pin[0] for pin in pins if pin})
