@@ -9,7 +9,6 @@ import time
 
 import anyio
 import pytest
-from servers import FakeServer, free_port, serving
 
 from anyserial import (
     PortBusyError,
@@ -18,13 +17,15 @@ from anyserial import (
     SerialConfig,
     SerialDisconnectedError,
     SerialError,
+    SerialPort,
     UnsupportedConfigurationError,
     UnsupportedFeatureError,
     UnsupportedSettingError,
-    open_serial_port,
 )
 from anyserial._backends.remote import rfc2217
 from anyserial._backends.remote.telnet import BINARY, COM_PORT, DO, IAC, SUPPRESS_GO_AHEAD, WILL
+
+from .servers import FakeServer, free_port, serving
 
 pytestmark = pytest.mark.anyio
 
@@ -47,7 +48,7 @@ async def test_a_purge_that_is_never_confirmed_costs_no_timeout():
 
     with serving(Server) as server:
         start = time.monotonic()
-        async with await open_serial_port(server.url, flush_on_open=True) as port:
+        async with await SerialPort.open(server.url, flush_on_open=True) as port:
             assert time.monotonic() - start < 1
             assert await echoed(port, b"still there") == b"still there"
 
@@ -62,7 +63,7 @@ async def test_a_purge_that_is_confirmed_twice():
             return super().answer(command, value)
 
     with serving(Server) as server:
-        async with await open_serial_port(server.url, flush_on_open=True) as port:
+        async with await SerialPort.open(server.url, flush_on_open=True) as port:
             await port.configure(port.config.with_changes(baudrate=9600))
             assert await echoed(port, b"\xff\x00\xff") == b"\xff\x00\xff"
 
@@ -77,7 +78,7 @@ async def test_a_line_that_is_not_confirmed_is_a_missing_feature(line):
             return None if command == rfc2217.SET_CONTROL and value[0] in lines else super().answer(command, value)
 
     with serving(Server) as server:
-        async with await open_serial_port(server.url) as port:
+        async with await SerialPort.open(server.url) as port:
             start = time.monotonic()
             with pytest.raises(UnsupportedFeatureError, match=f"{line.upper()}: the server passed over it in silence"):
                 await port.set_control_lines(**{line: True})
@@ -97,7 +98,7 @@ async def test_a_line_that_is_confirmed_with_another_value():
             )
 
     with serving(Server) as server:
-        async with await open_serial_port(server.url) as port:
+        async with await SerialPort.open(server.url) as port:
             await port.set_control_lines(rts=False, dtr=True)
             lines = await port.control_lines()
             assert (lines.rts, lines.dtr) == (False, True)
@@ -121,7 +122,7 @@ async def test_a_setting_without_an_answer_is_refused_at_once(config, what):
             return None if (command, value) in refused else super().answer(command, value)
 
     with serving(Server) as server:
-        async with await open_serial_port(server.url) as port:
+        async with await SerialPort.open(server.url) as port:
             start = time.monotonic()
             with pytest.raises(UnsupportedSettingError, match=f"{what}: the server passed over it in silence"):
                 await port.configure(config.with_changes(baudrate=9600))
@@ -142,7 +143,7 @@ async def test_a_rate_that_the_server_does_not_run_at_is_refused():
 
     with serving(Server) as server:
         with pytest.raises(UnsupportedConfigurationError, match="asked for 115200 baud, the server runs at 9600"):
-            await open_serial_port(server.url)
+            await SerialPort.open(server.url)
 
 
 async def test_four_extra_bytes_behind_a_rate():
@@ -154,7 +155,7 @@ async def test_four_extra_bytes_behind_a_rate():
             return answer + bytes(4) if command == rfc2217.SET_BAUDRATE else answer
 
     with serving(Server) as server:
-        async with await open_serial_port(server.url) as port:
+        async with await SerialPort.open(server.url) as port:
             assert await echoed(port, b"x") == b"x"
 
 
@@ -169,7 +170,7 @@ async def test_negotiation_that_never_ends():
                 self.telnet.ask(DO, option)
 
     with serving(Server) as server:
-        async with await open_serial_port(server.url) as port:
+        async with await SerialPort.open(server.url) as port:
             assert await echoed(port, b"x") == b"x"
 
 
@@ -177,7 +178,7 @@ async def test_every_byte_value_passes_and_a_nul_stays():
     """R-13: 0xFF is doubled and NUL is not touched."""
     data = bytes(range(256)) * 40 + b"\xff" * 1000 + b"\r\x00\r\n\xff\xf0"
     with serving() as server:
-        async with await open_serial_port(server.url) as port:
+        async with await SerialPort.open(server.url) as port:
             assert await echoed(port, data) == data
             assert bytes(server.received) == data
 
@@ -192,7 +193,7 @@ async def test_half_open_connection_is_a_timeout_and_no_hang():
             return None if self.is_dead else super().answer(command, value)
 
     with serving(Server) as server:
-        async with await open_serial_port(f"{server.url}?timeout=0.3") as port:
+        async with await SerialPort.open(f"{server.url}?timeout=0.3") as port:
             server.is_dead = True
             start = time.monotonic()
             with pytest.raises(SerialError, match=r"the server has not answered within 0\.3 s") as caught:
@@ -216,7 +217,7 @@ async def test_connecting_has_an_end():
                 filler.connect_ex(("127.0.0.1", port))
             start = time.monotonic()
             with pytest.raises(PortNotFoundError, match=r"no connection within 0\.3 s"):
-                await open_serial_port(f"socket://127.0.0.1:{port}?timeout=0.3")
+                await SerialPort.open(f"socket://127.0.0.1:{port}?timeout=0.3")
             assert time.monotonic() - start < 2
         finally:
             for filler in fillers:
@@ -226,7 +227,7 @@ async def test_connecting_has_an_end():
 async def test_nothing_listens_there():
     """R-11."""
     with pytest.raises(PortNotFoundError, match="Is the server running, and is that its port?"):
-        await open_serial_port(f"rfc2217://127.0.0.1:{free_port()}")
+        await SerialPort.open(f"rfc2217://127.0.0.1:{free_port()}")
 
 
 @pytest.mark.parametrize(
@@ -247,7 +248,7 @@ async def test_a_server_that_hangs_up_says_why(words, error):
 
     with serving(Server) as server:
         with pytest.raises(error) as caught:
-            await open_serial_port(server.url)
+            await SerialPort.open(server.url)
         assert words.decode().strip() in str(caught.value)
 
 
@@ -260,7 +261,7 @@ async def test_a_banner_is_data():
             self.say(b"ser2net port 7001\r\n")
 
     with serving(Server) as server:
-        async with await open_serial_port(server.url) as port:
+        async with await SerialPort.open(server.url) as port:
             assert await port.receive() == b"ser2net port 7001\r\n"
 
 
@@ -280,7 +281,7 @@ async def test_a_server_that_speaks_something_else(options, message):
 
     Server.options = options
     with serving(Server) as server, pytest.raises(UnsupportedConfigurationError, match=message):
-        await open_serial_port(f"{server.url}?timeout=0.5")
+        await SerialPort.open(f"{server.url}?timeout=0.5")
 
 
 async def test_a_raw_port_is_a_clear_error():
@@ -293,15 +294,15 @@ async def test_a_raw_port_is_a_clear_error():
 
     with serving(Server) as server:
         with pytest.raises(UnsupportedConfigurationError):
-            await open_serial_port(f"{server.url}?timeout=0.5")
-        async with await open_serial_port(server.url.replace("rfc2217", "socket")) as port:
+            await SerialPort.open(f"{server.url}?timeout=0.5")
+        async with await SerialPort.open(server.url.replace("rfc2217", "socket")) as port:
             assert await echoed(port, bytes(range(256))) == bytes(range(256))
 
 
 async def test_a_connection_that_ends_is_a_disconnect():
     """R-11: a parked reader hears of it, then a sender does."""
     with serving() as server:
-        async with await open_serial_port(server.url) as port:
+        async with await SerialPort.open(server.url) as port:
             threading.Timer(0.1, server.client.shutdown, (socket.SHUT_RDWR,)).start()
             with pytest.raises(SerialDisconnectedError), anyio.fail_after(2):
                 await port.receive()
@@ -318,7 +319,7 @@ async def test_a_client_that_does_not_read_can_still_set():
             self.say(bytes(300_000))
 
     with serving(Server) as server:
-        async with await open_serial_port(server.url) as port:
+        async with await SerialPort.open(server.url) as port:
             await port.send(b"go")
             await port.configure(port.config.with_changes(baudrate=9600))
             left = 300_000
@@ -336,7 +337,7 @@ async def test_close_wakes_a_reader_and_a_setter():
             return None if self.is_dead else super().answer(command, value)
 
     with serving(Server) as server:
-        port = await open_serial_port(server.url)
+        port = await SerialPort.open(server.url)
         server.is_dead = True
         woken = []
 
@@ -358,7 +359,7 @@ async def test_close_wakes_a_reader_and_a_setter():
 async def test_a_reader_waits_while_another_task_sets():
     """R-04: whoever reads the socket finds the other's answers too, and a cancelled reader takes none along."""
     with serving() as server:
-        async with await open_serial_port(server.url) as port:
+        async with await SerialPort.open(server.url) as port:
             got = bytearray()
 
             async def read():
@@ -377,7 +378,7 @@ async def test_a_reader_waits_while_another_task_sets():
 async def test_a_server_that_holds_data_back():
     """R-06: FLOWCONTROL-SUSPEND and RESUME."""
     with serving() as server:
-        async with await open_serial_port(server.url) as port:
+        async with await SerialPort.open(server.url) as port:
             server.notify(rfc2217.FLOWCONTROL_SUSPEND, b"")
             server.flush()
             await anyio.sleep(0.1)
@@ -393,7 +394,7 @@ async def test_a_server_that_holds_data_back():
 async def test_lines_and_errors_are_told():
     """R-07, R-10."""
     with serving() as server:
-        async with await open_serial_port(server.url) as port:
+        async with await SerialPort.open(server.url) as port:
             assert port.capabilities.modem_lines == "supported"
             lines = await port.modem_lines()
             assert (lines.cts, lines.dsr, lines.ri, lines.cd) == (True, False, False, False)
@@ -419,7 +420,7 @@ async def test_subnegotiation_in_the_middle_of_data():
                 self.client.sendall(bytes((byte,)))
 
     with serving(Server) as server:
-        async with await open_serial_port(server.url) as port:
+        async with await SerialPort.open(server.url) as port:
             await port.send(b"go")
             got = bytearray()
             with anyio.fail_after(2):

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 from anyio.abc import ByteStream, ByteStreamConnectable
@@ -32,6 +32,9 @@ from ._port.opening import note_made, note_opened, open_device, path_text
 from ._types import ControlLines, LineErrors, ModemLines, PortInfo, SerialStats
 from .capabilities import SerialCapabilities, SerialStreamAttribute
 from .config import SerialConfig
+
+if TYPE_CHECKING:
+    import ssl
 
 __all__ = ["SerialConnectable", "SerialPort", "open_serial_port"]
 
@@ -72,9 +75,21 @@ class SerialPort(ByteStream):
 
     @classmethod
     async def open(
-        cls, path: str | os.PathLike[str], /, config: SerialConfig | None = None, **config_fields: Any
+        cls,
+        path: str | os.PathLike[str],
+        /,
+        config: SerialConfig | None = None,
+        *,
+        tls: ssl.SSLContext | None = None,
+        **config_fields: Any,
     ) -> Self:
-        """Open `path` with a config, or with the fields of one.
+        """Open `path`, or a remote port by its address, with a config or with the fields of one.
+
+        Args:
+            path: `/dev/ttyUSB0`, `COM3`, `rfc2217://host:port`, `socket://host:port?timeout=3`.
+            config: How to open it.
+            tls: Encrypts the connection to a remote port.
+            config_fields: Of a config, in its place.
 
         Raises:
             ValueError: Both a config and fields were given.
@@ -82,19 +97,23 @@ class SerialPort(ByteStream):
             ConfigurationError: A field's value is wrong.
             SerialError: One of its subclasses, when the device cannot be opened or set up.
         """
-        port = await cls._connect(path, config, config_fields)
+        port = await cls._connect(path, config, config_fields, tls)
         note_opened(port, port._core.state)
         return port
 
     @classmethod
     async def _connect(
-        cls, path: str | os.PathLike[str], config: SerialConfig | None, config_fields: Mapping[str, Any]
+        cls,
+        path: str | os.PathLike[str],
+        config: SerialConfig | None,
+        config_fields: Mapping[str, Any],
+        tls: ssl.SSLContext | None,
     ) -> Self:
         """As `open`; whom the port is for is the caller's business."""
         if config is not None and config_fields:
             raise ValueError("give either a config or config fields, not both")
         settings = SerialConfig(**config_fields) if config is None else config
-        backend = await open_device(path_text(path), settings)
+        backend = await open_device(path_text(path), settings, tls)
         _log_open.debug("%s: open at %d baud", backend.path, settings.baudrate)
         return cls(backend, settings, port_info=backend.port_info)
 
@@ -438,6 +457,8 @@ class SerialConnectable(ByteStreamConnectable):
         return await open_serial_port(self.path, self.config)
 
 
-async def open_serial_port(path: str | os.PathLike[str], config: SerialConfig | None = None) -> SerialPort:
-    """Open `path`; the same as `SerialPort.open(path, config)`."""
-    return await SerialPort.open(path, config)
+async def open_serial_port(
+    path: str | os.PathLike[str], config: SerialConfig | None = None, *, tls: ssl.SSLContext | None = None
+) -> SerialPort:
+    """Open `path`; the same as `SerialPort.open(path, config, tls=tls)`."""
+    return await SerialPort.open(path, config, tls=tls)

@@ -13,7 +13,7 @@ import time
 import warnings
 from collections.abc import Callable, Coroutine, Mapping
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, overload
 
 from anyio.from_thread import BlockingPortal, BlockingPortalProvider
 
@@ -27,6 +27,9 @@ from ._types import ControlLines, LineErrors, ModemLines, PortInfo, SerialStats
 from .capabilities import SerialCapabilities
 from .config import SerialConfig
 from .exceptions import SerialError, errno_to_exception
+
+if TYPE_CHECKING:
+    import ssl
 
 __all__ = ["SerialConnectable", "SerialPort", "configure_portal", "open_serial_port", "portal_provider"]
 
@@ -85,6 +88,7 @@ class SerialPort:
         /,
         config: SerialConfig | None = None,
         *,
+        tls: ssl.SSLContext | None = None,
         timeout: float | None = None,
         **config_fields: Any,
     ) -> Self:
@@ -97,7 +101,7 @@ class SerialPort:
             # A loop needs descriptors of its own.
             raise errno_to_exception(exc, context="open", path=path) from exc
         try:
-            port = lease.call(lambda: _PortBehind._connect(path, config, config_fields), timeout, path)
+            port = lease.call(lambda: _PortBehind._connect(path, config, config_fields, tls), timeout, path)
             self = cls.__new__(cls)
             try:
                 self._attach(port, lease)
@@ -364,7 +368,11 @@ class SerialConnectable:
 
 
 def open_serial_port(
-    path: str | os.PathLike[str], config: SerialConfig | None = None, *, timeout: float | None = None
+    path: str | os.PathLike[str],
+    config: SerialConfig | None = None,
+    *,
+    tls: ssl.SSLContext | None = None,
+    timeout: float | None = None,
 ) -> SerialPort:
-    """Open `path`; the same as `SerialPort.open(path, config)`."""
-    return SerialPort.open(path, config, timeout=timeout)
+    """Open `path`; the same as `SerialPort.open(path, config, tls=tls)`."""
+    return SerialPort.open(path, config, tls=tls, timeout=timeout)

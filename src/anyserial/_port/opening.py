@@ -5,24 +5,31 @@ from __future__ import annotations
 import dataclasses
 import errno
 import os
+import re
 import sys
 import traceback
 import weakref
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import CodeType, FrameType
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from .._backends.base import Backend
+from .._backends.features import warn_caller
 from .._backends.meter import PortListener
 from .._backends.readiness import checkpoint
 from .._platform import open_backend
 from .._types import PortInfo
 from ..capabilities import SerialCapabilities
 from ..config import SerialConfig
-from ..exceptions import PortNotFoundError, errno_to_exception
+from ..exceptions import ConfigurationError, PortNotFoundError, errno_to_exception
 from .calls import PortState
 
+if TYPE_CHECKING:
+    import ssl
+
+#: What an address begins with; no device has such a name.
+_ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 #: Frames that are kept of who opened a port.
 _FRAMES: Final = 16
 
@@ -138,9 +145,16 @@ def published(path: str, opener: Callable[[SerialConfig], Backend]) -> Generator
         del _published[path]
 
 
-async def open_device(path: str, config: SerialConfig) -> Backend:
-    """Open the device at `path` and apply `config`."""
+async def open_device(path: str, config: SerialConfig, tls: ssl.SSLContext | None = None) -> Backend:
+    """Open the device at `path`, or the remote port at that address, and apply `config`."""
     opener = _published.get(path)
+    if opener is None and _ADDRESS.match(path):
+        # It needs sockets and TLS, which take long to import.
+        from .._backends.remote.rfc2217_port import open_remote
+
+        return await open_remote(path, config, warn_caller, tls)
+    if tls is not None:
+        raise ConfigurationError(f"tls is for remote ports (rfc2217://host:port), and {path} is none")
     if opener is None:
         if "\0" in path:
             raise PortNotFoundError(errno.ENOENT, "no path has a NUL character in it", path)

@@ -18,6 +18,7 @@ from typing import Any, Final
 import anyio
 
 from ...exceptions import PortNotFoundError, SerialError
+from ..readiness import notify_closing
 from .url import RemoteAddress
 
 # Set before the connection: the kernel would let it grow to megabytes, and each command would wait behind all of that.
@@ -130,7 +131,7 @@ class Connection:
             else:
                 with contextlib.suppress(OSError):
                     self.flush()
-            anyio.notify_closing(self._sock)
+            notify_closing(self._sock.fileno())
             self._sock.close()
 
     def forget(self) -> None:

@@ -10,7 +10,6 @@ import contextlib
 import errno
 import select
 import threading
-import time
 from typing import Final
 
 import anyio

@@ -49,7 +49,7 @@ class Rfc2217Backend(SocketBackend):
     def __init__(self, connection: Connection, path: str, timeout: float) -> None:
         super().__init__(connection, path, timeout)
         self._client = Client()
-        self._client.telnet.out = connection.out
+        connection.out = self._client.telnet.out
         self._data = self._client.telnet.data
         self._config: SerialConfig | None = None
         self._rts: bool | None = None
