@@ -149,7 +149,9 @@ class FakeServer:
                 self.client, _ = self._listener.accept()
                 with self.client:
                     self.telnet = Telnet(self.options, self._subnegotiation)
-                    self.serve()
+                    # A client that gives up resets the connection; the next one may come.
+                    with contextlib.suppress(OSError):
+                        self.serve()
 
     def serve(self) -> None:
         """One client, until it has gone."""

@@ -20,7 +20,7 @@ _LONGEST_POLL: Final = 3600.0
 
 # Windows has no poll, and no descriptors either.
 _poll: Final[Callable[[], Any] | None] = getattr(select, "poll", None)
-_POLLIN: Final[int] = getattr(select, "POLLIN", 0x1)
+POLLIN: Final[int] = getattr(select, "POLLIN", 0x1)
 _POLLOUT: Final[int] = getattr(select, "POLLOUT", 0x4)
 
 
@@ -46,8 +46,8 @@ class DescriptorOnThread:
         self._woken = False
         wake_read, wake_write = os.pipe()
         self._wake_read, self._wake_write = [wake_read], [wake_write]
-        self._poll_input = _poll_of(fd, _POLLIN, wake_read)
-        self._poll_output = _poll_of(fd, _POLLOUT, wake_read)
+        self._poll_input = poll_of(fd, POLLIN, wake_read)
+        self._poll_output = poll_of(fd, _POLLOUT, wake_read)
         forgotten_in_child(self)
 
     @classmethod
@@ -68,14 +68,14 @@ class DescriptorOnThread:
             if count is not None:
                 return count
             self._nothing_held = True
-            if _is_over(deadline) or not self._wait(self._poll_input, deadline):
+            if is_over(deadline) or not self._wait(self._poll_input, deadline):
                 return None
 
     def read_queued(self, view: memoryview, deadline: float | None, /) -> int | None:
         """As `read`, with bytes that were kept and those behind them in one."""
         while True:
             count = self._try_read_queued(view)
-            if count is not None or _is_over(deadline) or not self._wait(self._poll_input, deadline):
+            if count is not None or is_over(deadline) or not self._wait(self._poll_input, deadline):
                 return count
 
     def wait_input(self, deadline: float | None, /) -> bool:
@@ -87,7 +87,7 @@ class DescriptorOnThread:
         self._answer_expected = self._nothing_held
         while True:
             count = self._try_write(view)
-            if count is not None or _is_over(deadline) or not self._wait(self._poll_output, deadline):
+            if count is not None or is_over(deadline) or not self._wait(self._poll_output, deadline):
                 return count
 
     def wake(self) -> None:
@@ -120,14 +120,17 @@ class DescriptorOnThread:
                 return False
 
 
-def _poll_of(fd: int, events: int, wake: int) -> _Poll:
+def poll_of(fd: int, events: int, *wakes: int) -> _Poll:
+    """A poll for `events` of a descriptor, which also ends when one of the others is readable."""
     assert _poll is not None
     poll = _poll()
     poll.register(fd, events)
-    poll.register(wake, _POLLIN)
+    for wake in wakes:
+        poll.register(wake, POLLIN)
     ask: _Poll = poll.poll
     return ask
 
 
-def _is_over(deadline: float | None) -> bool:
+def is_over(deadline: float | None) -> bool:
+    """Whether a deadline has passed."""
     return deadline is not None and time.monotonic() >= deadline

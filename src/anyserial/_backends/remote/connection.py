@@ -59,8 +59,8 @@ class Connection:
             data = self._sock.recv(_CHUNK)
         except (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return None
-        except (ConnectionError, ssl.SSLError):
-            # A reset. What was sent before it has been read by now.
+        except OSError:
+            # A reset, or nothing is left of the route. What was sent before has been read by now.
             return b""
         if _QUICKACK is not None:
             with contextlib.suppress(OSError):
@@ -117,6 +117,11 @@ class Connection:
         """
         await anyio.wait_writable(self._sock)
 
+    def interrupt(self) -> None:
+        """Let the tasks that wait for the socket look again: their waits raise `anyio.ClosedResourceError`."""
+        if self.is_open:
+            notify_closing(self._sock.fileno())
+
     def fileno(self) -> int:
         """The descriptor, for waits on the calling thread; -1 once closed."""
         return self._sock.fileno()
@@ -141,10 +146,16 @@ class Connection:
 
 
 class Turns:
-    """Waits of several tasks for one socket: one of them waits for it, the others for that one."""
+    """Waits of several tasks for one socket: one of them waits for it, the others for that one.
 
-    def __init__(self, wait: Callable[[], Awaitable[None]]) -> None:
+    Args:
+        wait: Waits for the socket.
+        interrupt: Ends such a wait early.
+    """
+
+    def __init__(self, wait: Callable[[], Awaitable[None]], interrupt: Callable[[], None]) -> None:
         self._wait = wait
+        self._interrupt = interrupt
         self._is_led = False
         self._changed: anyio.Event | None = None
 
@@ -157,13 +168,19 @@ class Turns:
             return
         self._is_led = True
         try:
-            await self._wait()
+            with contextlib.suppress(anyio.ClosedResourceError):
+                await self._wait()
         finally:
             self._is_led = False
-            self.wake()
+            self._wake_followers()
 
     def wake(self) -> None:
-        """Let the others look again; one of them waits next."""
+        """Let all of them look again, because another task has taken what they may wait for."""
+        self._wake_followers()
+        if self._is_led:
+            self._interrupt()
+
+    def _wake_followers(self) -> None:
         changed, self._changed = self._changed, None
         if changed is not None:
             changed.set()

@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import select
+import socket
+import sys
 import threading
+from collections.abc import Callable
 from typing import Final
 
-import anyio
 from anyio import lowlevel
 
 from ..._fork import forgotten_in_child
@@ -22,7 +24,8 @@ from ...config import SerialConfig
 from ...exceptions import UnsupportedFeatureError
 from ..base import RELEASED, HasDescriptor, Release, WaitsOnThread
 from ..meter import Meter
-from ..on_thread import DescriptorOnThread
+from ..on_thread import POLLIN, DescriptorOnThread, is_over, poll_of
+from ..readiness import running_loop
 from .connection import LARGEST_PIECE, Connection, Turns
 
 _S: Final = Capability.SUPPORTED
@@ -43,8 +46,13 @@ class SocketBackend:
         self.capabilities = capabilities_of("socket")
         self._connection = connection
         self._timeout = timeout
-        self._input = Turns(connection.wait_readable)
-        self._output = Turns(connection.wait_writable)
+        self._input = Turns(connection.wait_readable, connection.interrupt)
+        self._output = Turns(connection.wait_writable, connection.interrupt)
+        #: Ends a wait of a blocking port early.
+        self._nudging: socket.socket | None = None
+        # The thread of the event loop, and how another one has the tasks there look again.
+        self._home = threading.get_ident()
+        self._wake_home = _waker(self._input)
         self._is_over = False
         # A blocking port moves bytes on its own thread while the event loop makes a control call.
         self._lock = threading.Lock()
@@ -55,7 +63,10 @@ class SocketBackend:
 
     def on_thread(self) -> WaitsOnThread | None:
         """How bytes move without an event loop."""
-        return None if not hasattr(select, "poll") else _OnThread(self)
+        if not hasattr(select, "poll"):
+            return None
+        nudged, self._nudging = socket.socketpair()
+        return _OnThread(self, nudged, self._nudging)
 
     async def read_some(self, view: memoryview, /) -> int:
         """Move 1..`len(view)` bytes, waiting for the first; 0 at the end of the connection."""
@@ -94,10 +105,8 @@ class SocketBackend:
         """One write without waiting; None when there is no room."""
         with self._lock:
             self._require_open()
-            if self.is_held():
-                self._pump()
-                if self.is_held():
-                    return None
+            if self._must_wait():
+                return None
             self.meter.write_calls += 1
             try:
                 count = self._send_piece(bytes(view[:LARGEST_PIECE]))
@@ -109,10 +118,14 @@ class SocketBackend:
                 self.meter.bytes_sent += count
             return count
 
+    def has_input(self) -> bool:
+        """Whether a read would find something, be it the end."""
+        return bool(self.input_waiting()) or self._is_over
+
     async def wait_input(self) -> None:
         """Return when a read is worth trying."""
         await lowlevel.checkpoint()
-        while not self.input_waiting() and not self._is_over:
+        while not self.has_input():
             await self._wait(self._input)
 
     def hold(self, data: memoryview, /) -> None:
@@ -135,20 +148,34 @@ class SocketBackend:
         """Whether the server asked to wait with data."""
         return False
 
+    def _must_wait(self) -> bool:
+        """The same, with a look at what the server has said since; the lock is held."""
+        return False
+
     def _pump(self) -> None:
         """Take all that has come; the lock is held."""
+        is_changed = False
         while not self._is_over:
             chunk = self._connection.receive()
             if chunk is None:
-                return
-            if not chunk:
+                break
+            is_changed = True
+            if chunk:
+                self._take(chunk)
+            else:
                 self._is_over = True
-                return
-            self._take(chunk)
+        if is_changed:
+            # The socket is empty now, and whoever waits for it would wait on.
+            if threading.get_ident() == self._home:
+                self._input.wake()
+            else:
+                self._wake_home()
+            if self._nudging is not None:
+                with contextlib.suppress(OSError):
+                    self._nudging.send(b"\0")
 
     async def _wait(self, turns: Turns) -> None:
-        with contextlib.suppress(anyio.ClosedResourceError):
-            await turns.wait()
+        await turns.wait()
         self._require_open()
 
     def _require_open(self) -> None:
@@ -249,14 +276,30 @@ class SocketBackend:
 
 
 class _OnThread(DescriptorOnThread):
-    """Waits of a blocking port. What has arrived may be here already, where `poll` does not see it."""
+    """Waits of a blocking port. What the event loop has taken from the socket is here, where `poll` does not see it."""
 
-    def __init__(self, backend: SocketBackend) -> None:
+    def __init__(self, backend: SocketBackend, nudged: socket.socket, nudging: socket.socket) -> None:
         super().__init__(backend.fileno(), backend.try_read, backend.try_read, backend.try_write)
         self._backend = backend
+        self._nudged = nudged
+        self._nudging = nudging
+        nudged.setblocking(False)
+        nudging.setblocking(False)
+        self._poll_input = poll_of(backend.fileno(), POLLIN, self._wake_read[0], self._nudged.fileno())
 
     def read(self, view: memoryview, deadline: float | None, /) -> int | None:
         return self.read_queued(view, deadline)
+
+    def read_queued(self, view: memoryview, deadline: float | None, /) -> int | None:
+        while True:
+            self._look()
+            count = self._backend.try_read(view)
+            if count is not None or is_over(deadline) or not self._wait(self._poll_input, deadline):
+                return count
+
+    def wait_input(self, deadline: float | None, /) -> bool:
+        self._look()
+        return self._backend.has_input() or self._wait(self._poll_input, deadline)
 
     def write(self, view: memoryview, deadline: float | None, /) -> int | None:
         backend = self._backend
@@ -264,6 +307,33 @@ class _OnThread(DescriptorOnThread):
             if not self._wait(self._poll_input if backend.is_held() else self._poll_output, deadline):
                 return None
         return count
+
+    def release(self) -> None:
+        super().release()
+        self._nudged.close()
+        self._nudging.close()
+
+    def _look(self) -> None:
+        """Forget nudges: what they were about is found by the look that follows."""
+        with contextlib.suppress(OSError):
+            self._nudged.recv(4096)
+
+
+def _waker(turns: Turns) -> Callable[[], None]:
+    """A function for any other thread that has the tasks of this thread's event loop look again."""
+    loop = running_loop()
+    soon: Callable[[Callable[[], None]], object]
+    if loop is None:
+        soon = sys.modules["trio"].lowlevel.current_trio_token().run_sync_soon
+    else:
+        soon = loop.call_soon_threadsafe
+
+    def wake() -> None:
+        # The loop may have ended.
+        with contextlib.suppress(RuntimeError):
+            soon(turns.wake)
+
+    return wake
 
 
 def lacking(what: str) -> UnsupportedFeatureError:

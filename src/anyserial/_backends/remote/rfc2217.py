@@ -150,6 +150,7 @@ class Client:
         modem_state: The input lines as the server last told them, by the bits above; None until it has.
         line_events: How often each bit of a line state has been told, by bit.
         is_held: Whether the server asked to wait with data.
+        is_mirrored: Whether commands came back instead of answers, as from an echo.
         signature: The server's name for itself, if it gave one.
     """
 
@@ -158,6 +159,7 @@ class Client:
         self.modem_state: int | None = None
         self.line_events = dict.fromkeys((OVERRUN, PARITY, FRAMING, BREAK), 0)
         self.is_held = False
+        self.is_mirrored = False
         self.signature = b""
         self._exchange: Exchange | None = None
         self._stale = 0
@@ -206,8 +208,11 @@ class Client:
     def _subnegotiation(self, inside: bytes) -> None:
         if len(inside) < 2 or inside[0] != COM_PORT:
             return
-        command, value = inside[1], inside[2:]
-        command -= _SERVER if command >= _SERVER else 0
+        command, value = inside[1] - _SERVER, inside[2:]
+        if command < 0:
+            # A server has no commands. What is on the other side sends back what it gets.
+            self.is_mirrored = True
+            return
         if command == NOTIFY_MODEMSTATE and value:
             self.modem_state = value[0] & ALL_LINES
         elif command == NOTIFY_LINESTATE and value:

@@ -6,8 +6,6 @@ import asyncio
 import contextlib
 import errno
 import ssl
-import sys
-import threading
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -25,9 +23,8 @@ from ...exceptions import (
     UnsupportedSettingError,
 )
 from ..features import Policy
-from ..readiness import running_loop
 from . import rfc2217
-from .connection import Connection, Turns, connect
+from .connection import Connection, connect
 from .raw_tcp import SocketBackend, capabilities_of, lacking
 from .rfc2217 import Client, Exchange, Request, control
 from .telnet import escaped, escaped_prefix
@@ -35,6 +32,9 @@ from .url import parse
 
 #: A rate may be off by this much, as far as a UART cares.
 _TOLERANCE: Final = 0.03
+
+#: With so many bytes that nobody has received, a sender takes no more from the socket.
+_ENOUGH: Final = 65_536
 
 _PARITIES: Final = {Parity.NONE: 1, Parity.ODD: 2, Parity.EVEN: 3, Parity.MARK: 4, Parity.SPACE: 5}
 _STOP_BITS: Final = {StopBits.ONE: 1, StopBits.TWO: 2, StopBits.ONE_POINT_FIVE: 3}
@@ -54,7 +54,6 @@ class Rfc2217Backend(SocketBackend):
         self._config: SerialConfig | None = None
         self._rts: bool | None = None
         self._dtr: bool | None = None
-        self._wake_asker: Callable[[], None] | None = None
 
     async def start(self, config: SerialConfig) -> None:
         """Agree on the protocol and apply `config`."""
@@ -93,11 +92,13 @@ class Rfc2217Backend(SocketBackend):
             raise PortNotFoundError(errno.ENODEV, f"the server has closed the connection{words}", path)
         if client.has_com_port and client.is_binary:
             return
-        lacking = "RFC 2217" if not client.has_com_port else "an 8-bit path"
-        raise UnsupportedConfigurationError(
+        raise self._no_agreement("an 8-bit path" if client.has_com_port else "RFC 2217")
+
+    def _no_agreement(self, what: str) -> UnsupportedConfigurationError:
+        return UnsupportedConfigurationError(
             errno.EPROTONOSUPPORT,
-            f"the server does not agree on {lacking}; for bytes alone use socket://{path.partition('://')[2]}",
-            path,
+            f"the server does not agree on {what}; for bytes alone use socket://{self.path.partition('://')[2]}",
+            self.path,
         )
 
     def _send_piece(self, piece: bytes) -> int | None:
@@ -112,14 +113,16 @@ class Rfc2217Backend(SocketBackend):
 
     def _take(self, chunk: bytes) -> None:
         self._client.telnet.feed(chunk)
-        wake = self._wake_asker
-        if wake is not None:
-            wake()
         if self._connection.out:
             with contextlib.suppress(OSError):
                 self._connection.flush()
 
     def is_held(self) -> bool:
+        return self._client.is_held
+
+    def _must_wait(self) -> bool:
+        if len(self._data) < _ENOUGH:
+            self._pump()
         return self._client.is_held
 
     async def _ask(self, *requests: Request) -> Exchange:
@@ -133,13 +136,10 @@ class Rfc2217Backend(SocketBackend):
         with self._lock:
             self._require_open()
             exchange = self._client.begin(*requests)
-            # Another thread may take the answer from the socket.
-            self._wake_asker = _waker(self._input)
         try:
             await self._finish(exchange)
         finally:
             with self._lock:
-                self._wake_asker = None
                 if not exchange.is_over:
                     self._client.give_up()
         if not exchange.is_over:
@@ -172,6 +172,8 @@ class Rfc2217Backend(SocketBackend):
                 self._pump()
             if exchange.is_over:
                 return
+            if self._client.is_mirrored:
+                raise self._no_agreement("RFC 2217")
             if self._is_over:
                 raise self._broken()
             await (self._wait(self._input) if is_flushed else self._wait_both())
@@ -316,25 +318,6 @@ class Rfc2217Backend(SocketBackend):
         if self._config is not None:
             # What a UART holds at most.
             await anyio.sleep(16 * seconds_per_byte(self._config))
-
-
-def _waker(turns: Turns) -> Callable[[], None]:
-    """A function for any thread that has the tasks of this thread's event loop look again, without waiting for them."""
-    here = threading.get_ident()
-    loop = running_loop()
-    soon: Callable[[Callable[[], None]], object]
-    if loop is None:
-        soon = sys.modules["trio"].lowlevel.current_trio_token().run_sync_soon
-    else:
-        soon = loop.call_soon_threadsafe
-
-    def wake() -> None:
-        if threading.get_ident() != here:
-            # The loop may have ended.
-            with contextlib.suppress(RuntimeError):
-                soon(turns.wake)
-
-    return wake
 
 
 async def open_remote(
