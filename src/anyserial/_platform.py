@@ -51,7 +51,18 @@ system: Final[str] = sys.platform
 #: What a system call can raise; `termios.error` is no `OSError`.
 os_errors: tuple[type[Exception], ...]
 
-if sys.platform == "win32" or not _has_termios():
+if sys.platform == "win32":
+    from ._backends.windows.com_port import open_com_port
+    from ._discovery.windows import lookup_port
+    from ._discovery.windows import native_ports as native_ports
+
+    os_errors = (OSError,)
+
+    async def open_backend(path: str, config: SerialConfig) -> Backend:
+        """Open the device at `path` and apply `config`."""
+        return await open_com_port(path, config, lookup_port)
+
+elif not _has_termios():
     os_errors = (OSError,)
 
     async def open_backend(path: str, config: SerialConfig) -> Backend:
@@ -63,14 +74,7 @@ if sys.platform == "win32" or not _has_termios():
         """List the ports this system knows; blocks."""
         raise UnsupportedPlatformError(f"no port discovery for platform {sys.platform!r}; try backend='pyserial'")
 
-    def pty_pair() -> AbstractContextManager[PtyPair]:
-        """A fresh pair of joined ptys for the length of a `with` block; for sync and async code."""
-        raise UnsupportedPlatformError(
-            f"pty_pair needs pseudo terminals, which platform {sys.platform!r} lacks; use serial_port_pair"
-        )
-
 else:
-    from ._backends.posix.pty_pair import pty_pair as pty_pair
     from ._backends.posix.settings import OS_ERRORS, TtyFacts
     from ._backends.posix.tty import open_tty
 
@@ -120,6 +124,17 @@ else:
     async def open_backend(path: str, config: SerialConfig) -> Backend:
         """Open the device at `path` and apply `config`."""
         return await open_tty(path, config, _facts, lookup_port)
+
+
+if sys.platform != "win32" and _has_termios():
+    from ._backends.posix.pty_pair import pty_pair as pty_pair
+else:
+
+    def pty_pair() -> AbstractContextManager[PtyPair]:
+        """A fresh pair of joined ptys for the length of a `with` block; for sync and async code."""
+        raise UnsupportedPlatformError(
+            f"pty_pair needs pseudo terminals, which platform {sys.platform!r} lacks; use serial_port_pair"
+        )
 
 
 if sys.platform == "linux":

@@ -114,6 +114,30 @@ _DISCONNECTED: Final = frozenset({errno.EIO, errno.ENXIO, errno.ENODEV, errno.EP
 _REFUSED: Final = frozenset({errno.EINVAL, errno.ENOTTY})
 
 
+# Windows: codes of an operation that worked before on the same handle, and of a device that answers nothing any more.
+_WIN32_ALWAYS_GONE: Final = frozenset({21, 31, 109, 1617})
+_WIN32_GONE: Final = frozenset({5, 6, 22, 433, 995, 1167})
+
+
+def _class_for_win32(code: int, context: ErrorContext) -> type[SerialError] | None:
+    """The table of Windows, which comes first; `None` leaves the decision to the errno."""
+    if context == "open":
+        if code in (2, 3):
+            return PortNotFoundError
+        if code in (5, 32):
+            return PortBusyError
+    elif code in _WIN32_GONE:
+        return SerialDisconnectedError
+    if code in _WIN32_ALWAYS_GONE:
+        return SerialDisconnectedError
+    if code in (50, 87):
+        return {"configure": UnsupportedSettingError, "ioctl": UnsupportedFeatureError}.get(
+            context, UnsupportedFeatureError if code == 50 else SerialError
+        )
+    # The port was closed on this side while the operation went on.
+    return SerialClosedError if code == 676 else None
+
+
 def _class_for(code: int | None, context: ErrorContext) -> type[SerialError]:
     """The table: errno and context to class; the first line that matches wins."""
     if context == "open" and code in _GONE:
@@ -147,7 +171,9 @@ def errno_to_exception(exc: BaseException, *, context: ErrorContext, path: str |
     if isinstance(exc, SerialError):
         return exc
     code, text, filename = _facts(exc)
-    cls = _class_for(code, context)
+    winerror: int | None = getattr(exc, "winerror", None)
+    cls = None if winerror is None else _class_for_win32(winerror, context)
+    cls = cls or _class_for(code, context)
     filename = filename or path
     if cls is PortPermissionError:
         text = f"{text} ({_permission_advice(filename)})"
@@ -157,7 +183,6 @@ def errno_to_exception(exc: BaseException, *, context: ErrorContext, path: str |
     # Set afterwards: OSError stores `filename` only together with an errno.
     error.filename = filename
     error.strerror = text
-    winerror = getattr(exc, "winerror", None)
     if winerror is not None:
         error.winerror = winerror  # type: ignore[attr-defined,unused-ignore]
     error.__cause__ = exc
