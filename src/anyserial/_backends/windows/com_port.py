@@ -353,8 +353,8 @@ class ComPort:
         loop = self._loop
         await loop.before()
         self.require_open()
-        if self._writing is not None:
-            # Somebody did not wait for the end of his cancelled write.
+        if self._writing is not None and not self._writing.is_over:
+            # A cancelled call was cancelled again while it waited for the end of its write.
             await loop.wait(self._writing)
         while True:
             operation = self.start_write(view)
