@@ -356,6 +356,29 @@ async def test_a_backend_is_closed_once(anyio_backend: object) -> None:
     far.close()
 
 
+async def test_a_close_marks_the_port_and_then_releases_it_at_once(ports: Ports) -> None:
+    """E25, L-89: closed before others get their turn; a waiter that is woken finds the descriptor released."""
+    port, _ = ports
+    fd = fileno(port)
+    released: list[bool] = []
+
+    async def wait() -> None:
+        with pytest.raises(anyio.ClosedResourceError):
+            await anyio.wait_readable(fd)
+        released.append(is_released(port, fd))
+
+    async with anyio.create_task_group() as tg:
+        tg.start_soon(wait)
+        await all_blocked()
+        closing = port.aclose()
+        closing.send(None)
+        assert not port.is_open
+        assert not is_released(port, fd)
+        closing.close()
+        assert is_released(port, fd)
+    assert released == [True]
+
+
 async def test_close_wakes_a_foreign_wait_on_an_unused_port(ports: Ports) -> None:
     """L-89: whoever waits on the descriptor through AnyIO is told, also when the port itself has never waited."""
     port, _ = ports
