@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import importlib.util
 import inspect
+import sys
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -29,6 +31,17 @@ _LOOPS = [
     pytest.param(("trio", {}), id="trio", marks=_needs_trio),
 ]
 _BOUND = 20.0
+
+#: Modules of this folder that also run on Windows; the others need ptys, descriptors or Linux.
+_PORTABLE = frozenset((Path(__file__).parent / "windows" / "portable.txt").read_text(encoding="ascii").split())
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """On Windows, collect only what is known to run there."""
+    if sys.platform != "win32" or collection_path.suffix != ".py" or not collection_path.name.startswith("test_"):
+        return None
+    name = collection_path.relative_to(Path(__file__).parent).as_posix()
+    return None if name in _PORTABLE else True
 
 
 # Not function scoped, so that Hypothesis accepts it: nothing in it changes from example to example.
