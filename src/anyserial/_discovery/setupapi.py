@@ -52,9 +52,7 @@ def records() -> Iterator[Record]:
     """Each device that is present."""
     setupapi, cfgmgr = _libraries()
     guid = (ctypes.c_byte * 16).from_buffer_copy(_GUID_DEVINTERFACE_COMPORT.bytes_le)
-    devices = setupapi.SetupDiGetClassDevsW(
-        ctypes.byref(guid), None, None, _DIGCF_PRESENT | _DIGCF_DEVICEINTERFACE
-    )
+    devices = setupapi.SetupDiGetClassDevsW(ctypes.byref(guid), None, None, _DIGCF_PRESENT | _DIGCF_DEVICEINTERFACE)
     if devices is None or devices == _INVALID:
         raise ctypes.WinError(ctypes.get_last_error())
     try:

@@ -22,8 +22,10 @@ from .port_info import port_info
 _SERIALCOMM: Final = r"HARDWARE\DEVICEMAP\SERIALCOMM"
 
 #: `VID_0403&PID_6001`, `VID_0403&PID_6010&MI_01`, `VID_0403+PID_6001+A9XYZA`.
-_USB_ID: Final = re.compile(r"VID_([0-9A-F]{4})[&+]PID_([0-9A-F]{4})(?:&REV_[0-9A-F]+)?(?:&MI_([0-9A-F]{2}))?", re.I)
-_COM_SUFFIX: Final = re.compile(r"\s*\((COM\d+)\)\s*$", re.I)
+_USB_ID: Final = re.compile(
+    r"VID_([0-9A-F]{4})[&+]PID_([0-9A-F]{4})(?:&REV_[0-9A-F]+)?(?:&MI_([0-9A-F]{2}))?", re.IGNORECASE
+)
+_COM_SUFFIX: Final = re.compile(r"\s*\((COM\d+)\)\s*$", re.IGNORECASE)
 _PREFIXES: Final = ("\\\\.\\", "\\\\?\\")
 
 

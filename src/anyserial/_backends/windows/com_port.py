@@ -10,11 +10,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
-import os
 import sys
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import anyio
 
@@ -24,7 +23,7 @@ from ..._types import ControlLines, LineErrors, ModemLines, PortInfo
 from ...capabilities import Capability
 from ...config import SerialConfig
 from ...exceptions import ErrorContext, UnsupportedSettingError, errno_to_exception
-from ..features import DTR_DSR, MARK_SPACE, ONE_POINT_FIVE, Policy, probe, warn_caller
+from ..features import DTR_DSR, MARK_SPACE, ONE_POINT_FIVE, Feature, Policy, probe, warn_caller
 from ..meter import Meter
 from ..posix import closing
 from ..readiness import Descriptor, in_thread
@@ -32,8 +31,6 @@ from . import win32
 from .overlapped import Handle, Loop, Operation, closed_error, loop_here
 from .settings import NEVER, build, capabilities, check, control_lines, copy_of
 from .waiting import OnThread
-
-_T = TypeVar("_T")
 
 _log = logging.getLogger("anyserial.config")
 _log_open = logging.getLogger("anyserial.open")
@@ -184,7 +181,7 @@ class Input:
         """A read has ended; keep what it brought, also if it was cancelled or failed."""
         if self.reading is not operation:
             return
-        data = operation.buffer[: operation.count]
+        data = operation.received
         unwanted, self.is_unwanted = self.is_unwanted, False
         self.reading = None
         if not unwanted:
@@ -229,7 +226,7 @@ class ComPort:
 
     # Receiving
 
-    async def read_some(self, view: memoryview, /) -> int:
+    async def read_some(self, view: memoryview) -> int:
         """Move 1..`len(view)` bytes, waiting for the first."""
         loop = self._loop
         await loop.before()
@@ -247,7 +244,7 @@ class ComPort:
         await self._arrival(len(view))
         return kept.take(view)
 
-    async def read_queued(self, view: memoryview, /) -> int:
+    async def read_queued(self, view: memoryview) -> int:
         """As `read_some`, with what was kept and what has arrived since in one."""
         await self._loop.before()
         self.require_open()
@@ -348,7 +345,7 @@ class ComPort:
 
     # Sending
 
-    async def write_some(self, view: memoryview, /) -> int:
+    async def write_some(self, view: memoryview) -> int:
         """Have 1..`len(view)` bytes taken from the start of `view`."""
         loop = self._loop
         await loop.before()
@@ -477,7 +474,7 @@ class ComPort:
             attempt(config)
         except OSError as exc:
             less = config
-            left_out = []
+            left_out: list[Feature] = []
             for feature in (DTR_DSR, MARK_SPACE, ONE_POINT_FIVE):
                 if feature.wanted(config):
                     less = feature.without(less)

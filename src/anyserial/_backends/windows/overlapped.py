@@ -1,9 +1,9 @@
 """Operations that complete later, and how to wait for one on each event loop. The only module here that knows loops.
 
-An operation owns its buffer and its OVERLAPPED, and both stay alive until the kernel is done with them: the loop keeps
-the operation until then. Nobody awaits what the loop calls the operation's future. If that is cancelled, asyncio drops
-what the operation brought; so each wait has a future of its own, and a wait that is cancelled leaves the operation as it
-is. trio waits for the end of an operation that it cancels, and what it brought is in the buffer.
+An operation owns its buffer and its OVERLAPPED. Both stay alive until the kernel has finished, because the loop keeps
+the operation until then. asyncio drops the result of an operation whose future is cancelled, so no task awaits that future:
+each wait has a future of its own, and a cancelled wait leaves the operation in flight. trio waits for the end of an
+operation that it cancels, and the bytes of that operation are in its buffer.
 
 A handle is closed once, after the operations on it have ended.
 """
@@ -72,6 +72,11 @@ class Operation:
         """Bytes moved, also if it was cancelled."""
         return 0 if self.pending else int(self._overlapped.InternalHigh)
 
+    @property
+    def received(self) -> bytes:
+        """What a read has brought."""
+        return bytes(memoryview(self.buffer)[: self.count])
+
     def start(self, function: Callable[[int, ctypes.Array[Any], win32.OVERLAPPED], None]) -> None:
         """Hand it to the kernel."""
         function(self._handle.number, self.buffer, self._overlapped)
@@ -103,7 +108,7 @@ class Handle:
     def __init__(self, number: int) -> None:
         self.number = number
         self._operations: set[Operation] = set()
-        # Empty once somebody has taken it upon him to close the number.
+        # Empty once the handle is on its way to its close.
         self._attached = {0: None}
         self._close: list[Callable[[int], object]] = []
 

@@ -12,7 +12,7 @@ import importlib
 import sys
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 assert sys.platform == "win32" or not TYPE_CHECKING
 
@@ -24,15 +24,16 @@ _LONGEST_WAIT: Final = 3600.0
 
 
 class _Input(Protocol):
-    held: bytearray
-    reading: Operation | None
-
+    @property
+    def held(self) -> bytearray: ...
+    @property
+    def reading(self) -> Operation | None: ...
     def take(self, view: memoryview) -> int: ...
 
 
 class _Port(Protocol):
     @property
-    def input(self) -> Any: ...
+    def input(self) -> _Input: ...
     def require_open(self) -> int: ...
     def queued(self) -> int: ...
     def start_read(self, size: int, event: int = 0) -> Operation: ...
@@ -58,8 +59,7 @@ class OnThread:
         kept = self._port.input
         if not kept.held and not self._arrival(len(view), deadline):
             return None
-        count: int = kept.take(view)
-        return count
+        return kept.take(view)
 
     def read_queued(self, view: memoryview, deadline: float | None, /) -> int | None:
         """As `read`, with what was kept and what has arrived since in one."""
@@ -68,8 +68,7 @@ class OnThread:
             self._rest(len(view) - len(kept.held))
         elif not self._arrival(len(view), deadline):
             return None
-        count: int = kept.take(view)
-        return count
+        return kept.take(view)
 
     def wait_input(self, deadline: float | None, /) -> bool:
         """Wait until a read is worth trying; false if the deadline has passed."""
