@@ -18,6 +18,7 @@ from anyserial import (
     SerialStreamAttribute,
     open_serial_port,
 )
+from anyserial._backends.base import Release
 from anyserial.testing import MockBackend, PtyPair, serial_port_pair
 
 from .support import (
@@ -343,9 +344,9 @@ async def test_a_backend_is_closed_once(anyio_backend: object) -> None:
     class Counting(MockBackend):
         closes = 0
 
-        def close(self) -> None:
+        def close(self, *, discard: bool = False) -> Release:
             self.closes += 1
-            super().close()
+            return super().close(discard=discard)
 
     backend, far = Counting.pair()
     assert isinstance(backend, Counting)
@@ -354,6 +355,29 @@ async def test_a_backend_is_closed_once(anyio_backend: object) -> None:
         await assert_raises_when_cancelled(port.aclose)
     assert backend.closes == 1
     far.close()
+
+
+async def test_a_close_marks_the_port_and_then_releases_it_at_once(ports: Ports) -> None:
+    """E25, L-89: closed before others get their turn; a waiter that is woken finds the descriptor released."""
+    port, _ = ports
+    fd = fileno(port)
+    released: list[bool] = []
+
+    async def wait() -> None:
+        with pytest.raises(anyio.ClosedResourceError):
+            await anyio.wait_readable(fd)
+        released.append(is_released(port, fd))
+
+    async with anyio.create_task_group() as tg:
+        tg.start_soon(wait)
+        await all_blocked()
+        closing = port.aclose()
+        closing.send(None)
+        assert not port.is_open
+        assert not is_released(port, fd)
+        closing.close()
+        assert is_released(port, fd)
+    assert released == [True]
 
 
 async def test_close_wakes_a_foreign_wait_on_an_unused_port(ports: Ports) -> None:

@@ -35,6 +35,7 @@ from ._bench.schema import json_schema
 from ._doctor.examine import Subject, examine
 from ._doctor.finding import problem
 from ._text import plain, plain_lines
+from ._transcript import pcapng
 
 _DEFAULT_FILE: Final = "hil.toml"
 _WELL, _NOT_WELL, _USAGE = 0, 1, 2
@@ -89,6 +90,8 @@ def _carried_out(options: argparse.Namespace, ask: Callable[[str], bool], look: 
                 return anyio.run(_doctor, options, look)
             case "who":
                 return anyio.run(_who, options, look)
+            case "pcapng":
+                return _pcapng(options)
             case _:
                 _say(json.dumps(json_schema(), indent=2))
                 return _WELL
@@ -117,6 +120,10 @@ def _parser() -> argparse.ArgumentParser:
     who = commands.add_parser("who", help="list the leases of this host and who holds them")
     who.add_argument("file", nargs="?", type=Path, help="a bench file, for its lease_dir")
     who.add_argument("--json", action="store_true", help="for machines")
+
+    pcapng = commands.add_parser("pcapng", help="turn transcripts of tests into a capture for Wireshark")
+    pcapng.add_argument("place", nargs="+", type=Path, help="a transcript (*.jsonl), or a folder with some")
+    pcapng.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: standard output")
 
     commands.add_parser("schema", help="print the JSON schema of a bench file, for editors")
     return parser
@@ -205,6 +212,23 @@ async def _who(options: argparse.Namespace, look: _Look) -> int:
         show(found, paths)
     else:
         print("No device of this host was ever leased.")
+    return _WELL
+
+
+def _pcapng(options: argparse.Namespace) -> int:
+    output: Path | None = options.output
+    if output is None and sys.stdout.isatty():
+        raise _UsageError("a capture is not for a terminal: name a file with -o, or redirect the output")
+    try:
+        blocks = b"".join(pcapng.capture(pcapng.files_in(options.place)))
+        if output is None:
+            sys.stdout.buffer.write(blocks)
+        else:
+            output.write_bytes(blocks)
+    except (pcapng.NotATranscriptError, OSError) as exc:
+        if isinstance(exc, BrokenPipeError):
+            raise
+        raise _UsageError(str(exc)) from exc
     return _WELL
 
 
