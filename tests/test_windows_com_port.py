@@ -323,6 +323,9 @@ def test_blocking_both_directions() -> None:
         echo.start()
         for start in range(0, len(payload), 512):
             a.send(payload[start : start + 512], timeout=10)
+            # The relay of a test rig may stop when both directions are full.
+            while start - len(got) > 2048:
+                time.sleep(0.001)
         reader.join(30)
         b.close()
         echo.join(10)

@@ -23,6 +23,7 @@ from ..._types import ControlLines, LineErrors, ModemLines, PortInfo
 from ...capabilities import Capability
 from ...config import SerialConfig
 from ...exceptions import ErrorContext, UnsupportedSettingError, errno_to_exception
+from ..base import RELEASED, HasDescriptor, Release
 from ..features import DTR_DSR, MARK_SPACE, ONE_POINT_FIVE, Feature, Policy, probe, warn_caller
 from ..meter import Meter
 from ..posix import closing
@@ -205,8 +206,7 @@ class ComPort:
         self.meter = Meter()
         self.capabilities = capabilities(Capability.SUPPORTED)
         self.port_info: PortInfo | None = None
-        self.descriptor = None
-        self.closer: closing.Closer | None = None
+        self.descriptor: HasDescriptor | None = None
         self._handle = handle
         self._loop = loop
         self._lines = lines
@@ -215,6 +215,7 @@ class ComPort:
         self._errors = dict.fromkeys(_ERROR_FLAGS, 0)
         self._drains: list[threading.Thread] = []
         self._is_open = True
+        self._release: Release = RELEASED
 
     def attach(self) -> None:
         """Have the event loop hear of the ends of operations."""
@@ -226,7 +227,7 @@ class ComPort:
 
     # Receiving
 
-    async def read_some(self, view: memoryview) -> int:
+    async def read_some(self, view: memoryview, /) -> int:
         """Move 1..`len(view)` bytes, waiting for the first."""
         loop = self._loop
         await loop.before()
@@ -241,21 +242,18 @@ class ComPort:
                 self.hold(view[:count])
                 raise
             return count
-        await self._arrival(len(view))
-        return kept.take(view)
+        return await self._next(view)
 
-    async def read_queued(self, view: memoryview) -> int:
+    async def read_queued(self, view: memoryview, /) -> int:
         """As `read_some`, with what was kept and what has arrived since in one."""
         await self._loop.before()
         self.require_open()
         held = len(self._input.held)
-        if not held:
-            await self._arrival(len(view))
-        else:
+        if held:
             await self._loop.after()
             if held < len(view):
                 await self._rest(len(view) - held)
-        return self._input.take(view)
+        return await self._next(view)
 
     async def wait_input(self) -> None:
         """Return when a read is worth trying."""
@@ -265,6 +263,14 @@ class ComPort:
             await self._loop.after()
         else:
             await self._arrival(1)
+
+    async def _next(self, view: memoryview) -> int:
+        while True:
+            await self._arrival(len(view))
+            # Another task may have dropped what was there.
+            count = self._input.take(view)
+            if count:
+                return count
 
     async def _arrival(self, size: int) -> None:
         """Wait until something is kept, up to `size` bytes of it."""
@@ -279,8 +285,8 @@ class ComPort:
             if not kept.held:
                 empty += 1
                 self.look_at_empty(operation, empty)
-        if len(kept.held) == 1 < size:
-            await self._rest(size - 1)
+            elif len(kept.held) == 1 < size:
+                await self._rest(size - 1)
 
     async def _rest(self, size: int) -> None:
         """Have what is queued kept too, up to `size` bytes of it; it is there, so this is no real wait."""
@@ -323,6 +329,10 @@ class ComPort:
         if self._is_open:
             self._input.held[:0] = data
 
+    def drop_held(self) -> None:
+        """Forget the bytes that were kept."""
+        self._input.held.clear()
+
     def input_waiting(self) -> int:
         """Bytes that a read would find: kept, brought by a read whose end was not seen yet, and queued."""
         self.require_open()
@@ -345,7 +355,7 @@ class ComPort:
 
     # Sending
 
-    async def write_some(self, view: memoryview) -> int:
+    async def write_some(self, view: memoryview, /) -> int:
         """Have 1..`len(view)` bytes taken from the start of `view`."""
         loop = self._loop
         await loop.before()
@@ -436,7 +446,7 @@ class ComPort:
         # Errors from before the open are none of this port's.
         win32.clear_error(number)
 
-    def configure(self, config: SerialConfig, /) -> None:
+    async def configure(self, config: SerialConfig, /) -> None:
         """Apply all live fields, or put everything back and raise."""
         self.require_open()
         policy = Policy(config.unsupported_policy, self.path, warn_caller)
@@ -491,7 +501,7 @@ class ComPort:
         """Assert or end the break condition."""
         win32.set_break(self.require_open(), on)
 
-    def modem_lines(self) -> ModemLines:
+    async def modem_lines(self) -> ModemLines:
         """CTS, DSR, RI, CD."""
         status = win32.modem_status(self.require_open())
         return ModemLines(
@@ -501,13 +511,13 @@ class ComPort:
             cd=bool(status & win32.MS_RLSD_ON),
         )
 
-    def control_lines(self) -> ControlLines:
+    async def control_lines(self) -> ControlLines:
         """RTS and DTR. Windows does not tell; this is what was last set."""
         # A device that is gone says so here.
         win32.modem_status(self.require_open())
         return self._lines
 
-    def set_control_lines(self, *, rts: bool | None = None, dtr: bool | None = None) -> None:
+    async def set_lines(self, *, rts: bool | None = None, dtr: bool | None = None) -> None:
         """Drive RTS, DTR; both or, if the driver refuses, none."""
         number, before = self.require_open(), self._lines
         if rts is not None:
@@ -524,7 +534,7 @@ class ComPort:
             dtr=before.dtr if dtr is None else dtr,
         )
 
-    def line_errors(self) -> LineErrors:
+    async def line_errors(self) -> LineErrors:
         """Counts since open: each look at the device that found an error counts one."""
         self._clear_error()
         return LineErrors(**{field: count % _U32 for field, count in self._errors.items()})
@@ -544,24 +554,25 @@ class ComPort:
 
     # Closing
 
-    def close(self, *, discard: bool = False) -> None:
+    def close(self, *, discard: bool) -> Release:
         """Wake the waiters and release the device; with output pending, a helper thread does the last part."""
         if not self._is_open:
-            return
+            return self._release
         self._is_open = False
         number = self._handle.number
         if discard or any(thread.is_alive() for thread in self._drains):
-            _quietly(self.path, lambda: win32.purge(number, win32.PURGE_TXABORT | win32.PURGE_TXCLEAR))
+            _discard(number)
         self._input.held.clear()
         if not _has_unsent(number):
             self._handle.detach(_release)
-            return
+            return self._release
         # CloseHandle waits in the driver until the output has left.
-        self.closer = closer = closing.Closer(
+        self._release = closer = closing.Closer(
             _device(self.path), is_sent=lambda it: not _has_unsent(it), discard=_discard, release=_release
         )
         if not self._handle.detach(lambda it: closer.start(_as_descriptor(it))):
             closer.end()
+        return closer
 
     def __del__(self) -> None:
         if getattr(self, "_is_open", False):

@@ -1,9 +1,9 @@
 """Operations that complete later, and how to wait for one on each event loop. The only module here that knows loops.
 
 An operation owns its buffer and its OVERLAPPED. Both stay alive until the kernel has finished, because the loop keeps
-the operation until then. asyncio drops the result of an operation whose future is cancelled, so no task awaits that future:
-each wait has a future of its own, and a cancelled wait leaves the operation in flight. trio waits for the end of an
-operation that it cancels, and the bytes of that operation are in its buffer.
+the operation until then. asyncio drops the result of an operation whose future is cancelled, so no task awaits that
+future: each wait has a future of its own, and a cancelled wait leaves the operation in flight. trio waits for the end
+of an operation that it cancels, and the bytes of that operation are in its buffer.
 
 A handle is closed once, after the operations on it have ended.
 """

@@ -56,19 +56,20 @@ class OnThread:
 
     def read(self, view: memoryview, deadline: float | None, /) -> int | None:
         """Move 1..`len(view)` bytes, waiting for the first; None if the deadline has passed."""
-        kept = self._port.input
-        if not kept.held and not self._arrival(len(view), deadline):
-            return None
-        return kept.take(view)
+        while True:
+            if not self._port.input.held and not self._arrival(len(view), deadline):
+                return None
+            # Another thread may have dropped what was there.
+            count = self._port.input.take(view)
+            if count:
+                return count
 
     def read_queued(self, view: memoryview, deadline: float | None, /) -> int | None:
         """As `read`, with what was kept and what has arrived since in one."""
         kept = self._port.input
         if kept.held:
             self._rest(len(view) - len(kept.held))
-        elif not self._arrival(len(view), deadline):
-            return None
-        return kept.take(view)
+        return self.read(view, deadline)
 
     def wait_input(self, deadline: float | None, /) -> bool:
         """Wait until a read is worth trying; false if the deadline has passed."""
