@@ -280,6 +280,9 @@ def test_blocking_timeout() -> None:
             assert seconds <= time.perf_counter() - begin + 0.001 < seconds + 0.021
         b.send(b"late")
         assert a.receive(1, timeout=5) == b"l"
+        assert a.receive(3, timeout=5)[:1] == b"a"
+        time.sleep(0.05)
+        a.reset_input_buffer()
 
 
 def test_blocking_interrupt() -> None:

@@ -342,7 +342,8 @@ class ComPort:
 
     def discard_input(self) -> None:
         """Drop unread input."""
-        self.require_open()
+        # A device that is gone says so here; a purge may not.
+        self._clear_error()
         kept = self._input
         reading = kept.reading
         if reading is not None:
