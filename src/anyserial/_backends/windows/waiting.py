@@ -10,11 +10,12 @@ from __future__ import annotations
 import contextlib
 import importlib
 import sys
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
 assert sys.platform == "win32" or not TYPE_CHECKING
+
+import time
 
 from . import win32
 from .overlapped import Operation, closed_error
