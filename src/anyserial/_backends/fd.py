@@ -53,7 +53,8 @@ class FdBackend:
         self._read = read
         self._write = write
         self._close_copy = close_copy
-        self._descriptor = forgotten_in_child(Descriptor(Descriptor.release, close_copy))
+        # Made here because a close has no time for it; it leaves with the number.
+        self._ending: Descriptor | None = forgotten_in_child(Descriptor(Descriptor.release, close_copy))
         self._watch: Watch | None = None
         # Taken from the kernel for a call that did not get them; they come before all in the kernel's queue.
         self._held = bytearray()
@@ -218,13 +219,14 @@ class FdBackend:
         It is closed exactly once: before this returns, or in the next turn of a loop that runs on another thread.
         False if the descriptor has been taken away before.
         """
-        descriptor, fd = self._descriptor, self._fd
+        descriptor, fd = self._ending, self._fd
         try:
             # One instruction: only one caller gets past it, and from there on the number has an owner.
             del self._attached[0]
         except KeyError:
             return False
-        descriptor.finish, descriptor.number, self._fd = close, fd, -1
+        assert descriptor is not None
+        descriptor.finish, descriptor.number, self._fd, self._ending = close, fd, -1, None
         self._held.clear()
         watch, self._watch = self._watch, None
         if watch is None:

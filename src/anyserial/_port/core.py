@@ -103,8 +103,8 @@ class PortCore:
 
     async def _wait_for_turn(self) -> None:
         waiting, mine = self._waiting, anyio.Event()
-        waiting.append(mine)
         try:
+            waiting.append(mine)
             await mine.wait()
         except BaseException:
             # It was this one's turn, which then is the next one's.
@@ -112,7 +112,8 @@ class PortCore:
                 waiting[1].set()
             raise
         finally:
-            waiting.remove(mine)
+            if mine in waiting:
+                waiting.remove(mine)
 
     # Closing
 
