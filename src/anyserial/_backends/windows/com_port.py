@@ -185,6 +185,7 @@ class Input:
         data = operation.received
         unwanted, self.is_unwanted = self.is_unwanted, False
         self.reading = None
+        self.meter.read_eagain += operation.has_waited
         if not unwanted:
             self.held += data
             self.meter.bytes_received += len(data)
@@ -211,7 +212,8 @@ class ComPort:
         self._loop = loop
         self._lines = lines
         self._input = Input(self.meter)
-        self._writing: Operation | None = None
+        # The last write, which may still go on if its call was cancelled twice or interrupted.
+        self.writing: Operation | None = None
         self._errors = dict.fromkeys(_ERROR_FLAGS, 0)
         self._drains: list[threading.Thread] = []
         self._is_open = True
@@ -278,8 +280,8 @@ class ComPort:
         while not kept.held:
             operation = kept.reading
             if operation is None:
-                operation = self.start_read(min(self.queued() or 1, size))
-                self._loop.watch(operation)
+                operation = self.new_read(min(self.queued() or 1, size))
+                self._loop.start(operation)
             await self._loop.wait(operation)
             self.require_open()
             if not kept.held:
@@ -293,23 +295,18 @@ class ComPort:
         try:
             queued = 0 if self._input.reading is not None else self.queued()
             if queued:
-                operation = self.start_read(min(queued, size))
-                self._loop.watch(operation)
+                operation = self.new_read(min(queued, size))
+                self._loop.start(operation)
                 await self._loop.wait(operation)
         except OSError:
             # The next read says so.
             pass
         self.require_open()
 
-    def start_read(self, size: int, event: int = 0) -> Operation:
-        """Put a read of exactly `size` bytes in flight."""
+    def new_read(self, size: int, event: int = 0) -> Operation:
+        """A read of exactly `size` bytes, to be started; it is kept from here on, whatever interrupts its caller."""
         self.meter.read_calls += 1
-        operation = self._handle.read(size, self._input.arrived, event)
-        self._input.reading = operation
-        if operation.pending:
-            self.meter.read_eagain += 1
-        elif event:
-            operation.finish()
+        operation = self._input.reading = self._handle.read(size, self._input.arrived, event)
         return operation
 
     def look_at_empty(self, operation: Operation, empty: int) -> None:
@@ -361,12 +358,12 @@ class ComPort:
         loop = self._loop
         await loop.before()
         self.require_open()
-        if self._writing is not None and not self._writing.is_over:
+        if self.writing is not None and not self.writing.is_over:
             # A cancelled call was cancelled again while it waited for the end of its write.
-            await loop.wait(self._writing)
+            await loop.wait(self.writing)
         while True:
-            operation = self.start_write(view)
-            loop.watch(operation)
+            operation = self.new_write(view)
+            loop.start(operation)
             try:
                 await loop.wait(operation)
             except BaseException:
@@ -381,19 +378,16 @@ class ComPort:
                 raise win32.error(operation.error)
             self._clear_error()
 
-    def start_write(self, view: memoryview, event: int = 0) -> Operation:
-        """Put a write in flight."""
-        self.meter.write_calls += 1
+    def new_write(self, view: memoryview, event: int = 0) -> Operation:
+        """A write, to be started."""
         meter = self.meter
+        meter.write_calls += 1
 
         def ended(operation: Operation) -> None:
             meter.bytes_sent += operation.count
+            meter.write_eagain += operation.has_waited
 
-        operation = self._writing = self._handle.write(view[:_MAX_WRITE], ended, event)
-        if operation.pending:
-            meter.write_eagain += 1
-        elif event:
-            operation.finish()
+        operation = self.writing = self._handle.write(view[:_MAX_WRITE], ended, event)
         return operation
 
     def output_waiting(self) -> int:

@@ -37,8 +37,10 @@ class _Port(Protocol):
     def input(self) -> _Input: ...
     def require_open(self) -> int: ...
     def queued(self) -> int: ...
-    def start_read(self, size: int, event: int = 0) -> Operation: ...
-    def start_write(self, view: memoryview, event: int = 0) -> Operation: ...
+    @property
+    def writing(self) -> Operation | None: ...
+    def new_read(self, size: int, event: int = 0) -> Operation: ...
+    def new_write(self, view: memoryview, event: int = 0) -> Operation: ...
     def look_at_empty(self, operation: Operation, empty: int) -> None: ...
 
 
@@ -82,9 +84,11 @@ class OnThread:
         port = self._port
         while True:
             self._require_open()
-            win32.reset_event(self._write_event)
-            operation = port.start_write(view, self._write_event)
-            in_time = self._wait(operation, self._write_event, deadline)
+            if port.writing is not None and not port.writing.is_over:
+                # A signal handler came between its start and the wait for its end.
+                self._wait(port.writing, self._write_event, deadline)
+            operation = port.new_write(view, self._write_event)
+            in_time = self._start_and_wait(operation, self._write_event, deadline)
             self._require_open()
             if operation.count:
                 return operation.count
@@ -116,9 +120,10 @@ class OnThread:
             self._require_open()
             operation = kept.reading
             if operation is None:
-                win32.reset_event(self._read_event)
-                operation = port.start_read(min(port.queued() or 1, size), self._read_event)
-            in_time = self._wait(operation, self._read_event, deadline)
+                operation = port.new_read(min(port.queued() or 1, size), self._read_event)
+                in_time = self._start_and_wait(operation, self._read_event, deadline)
+            else:
+                in_time = self._wait(operation, self._read_event, deadline)
             self._require_open()
             if kept.held:
                 break
@@ -137,9 +142,14 @@ class OnThread:
             with contextlib.suppress(OSError):
                 queued = port.queued()
                 if queued:
-                    win32.reset_event(self._read_event)
-                    self._wait(port.start_read(min(queued, size), self._read_event), self._read_event, None)
+                    operation = port.new_read(min(queued, size), self._read_event)
+                    self._start_and_wait(operation, self._read_event, None)
             self._require_open()
+
+    def _start_and_wait(self, operation: Operation, event: int, deadline: float | None) -> bool:
+        win32.reset_event(event)
+        operation.start()
+        return self._wait(operation, event, deadline)
 
     def _wait(self, operation: Operation, event: int, deadline: float | None) -> bool:
         """Wait until `operation` is over; false if it had to be cancelled because the deadline has passed."""
