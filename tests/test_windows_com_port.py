@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import functools
 import gc
 import importlib
 import random
@@ -12,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import anyio
@@ -302,6 +303,90 @@ def test_blocking_interrupt() -> None:
         assert time.perf_counter() - at[0] < 0.1
         b.send(b"z")
         assert a.receive(timeout=5) == b"z"
+
+
+class Stop(Exception):
+    """Raised by a signal handler."""
+
+
+@pytest.fixture
+def interrupts() -> Iterator[Callable[[Callable[[], Any]], Any]]:
+    """Signals at random; the fixture runs a call that they interrupt, which is None then."""
+    armed, over, rng = [False], [False], random.Random(3)
+
+    def handler(*_: object) -> None:
+        if armed[0]:
+            raise Stop
+
+    def press() -> None:
+        while not over[0]:
+            time.sleep(rng.random() * 0.004)
+            signal.raise_signal(signal.SIGINT)
+
+    def run(call: Callable[[], Any]) -> Any:
+        result = None
+        try:
+            armed[0] = True
+            result = call()
+            armed[0] = False
+        except Stop:
+            armed[0] = False
+        return result
+
+    before = signal.signal(signal.SIGINT, handler)
+    thread = threading.Thread(target=press)
+    thread.start()
+    yield run
+    over[0] = True
+    thread.join()
+    signal.signal(signal.SIGINT, before)
+
+
+def test_interrupted_receives_lose_nothing(interrupts: Callable[[Callable[[], Any]], Any]) -> None:
+    """W-07: A stream whose blocking receives are interrupted at random arrives whole."""
+    sync = importlib.import_module("anyserial.sync")
+    total, got = 20_000, bytearray()
+    want = bytes(index % 251 for index in range(total))
+
+    def feed(port: Any) -> None:
+        rng, sent = random.Random(5), 0
+        while sent < total:
+            count = rng.choice((1, 1, 2, 7, 40))
+            port.send(want[sent : sent + count], timeout=10)
+            sent += count
+            if rng.random() < 0.3:
+                time.sleep(rng.random() * 0.002)
+
+    with sync.SerialPort.open(A) as a, sync.SerialPort.open(B) as b:
+        thread = threading.Thread(target=feed, args=(b,))
+        thread.start()
+        while len(got) < total:
+            got += interrupts(lambda: a.receive(64, timeout=10)) or b""
+        thread.join()
+    assert bytes(got) == want
+
+
+def test_interrupted_sends_are_counted(interrupts: Callable[[Callable[[], Any]], Any]) -> None:
+    """W-04: After an interrupted blocking send the count says how much went."""
+    sync = importlib.import_module("anyserial.sync")
+    total, got, over = 20_000, bytearray(), [False]
+    want = bytes(index % 251 for index in range(total))
+
+    def sink(port: Any) -> None:
+        while not over[0]:
+            with contextlib.suppress(TimeoutError):
+                got.extend(port.receive(timeout=0.2))
+
+    with sync.SerialPort.open(A) as a, sync.SerialPort.open(B) as b:
+        thread = threading.Thread(target=sink, args=(b,))
+        thread.start()
+        while (sent := a.stats().bytes_sent) < total:
+            interrupts(functools.partial(a.send, want[sent : sent + 40]))
+        while len(got) < total:
+            time.sleep(0.001)
+        over[0] = True
+        thread.join()
+    assert bytes(got) == want
 
 
 def test_blocking_both_directions() -> None:

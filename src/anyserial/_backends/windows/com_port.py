@@ -183,12 +183,14 @@ class Input:
         if self.reading is not operation:
             return
         data = operation.received
+        count = len(data)
+        # From here on there is no call, so no signal handler comes in between.
         unwanted, self.is_unwanted = self.is_unwanted, False
         self.reading = None
         self.meter.read_eagain += operation.has_waited
         if not unwanted:
             self.held += data
-            self.meter.bytes_received += len(data)
+            self.meter.bytes_received += count
 
     def take(self, view: memoryview) -> int:
         """Hand out what was kept."""
@@ -384,7 +386,8 @@ class ComPort:
         meter.write_calls += 1
 
         def ended(operation: Operation) -> None:
-            meter.bytes_sent += operation.count
+            count = operation.count
+            meter.bytes_sent += count
             meter.write_eagain += operation.has_waited
 
         operation = self.writing = self._handle.write(view[:_MAX_WRITE], ended, event)
@@ -498,7 +501,9 @@ class ComPort:
 
     async def modem_lines(self) -> ModemLines:
         """CTS, DSR, RI, CD."""
-        status = win32.modem_status(self.require_open())
+        # A driver may answer from memory when its device is gone.
+        self._clear_error()
+        status = win32.modem_status(self.handle)
         return ModemLines(
             cts=bool(status & win32.MS_CTS_ON),
             dsr=bool(status & win32.MS_DSR_ON),
@@ -508,13 +513,15 @@ class ComPort:
 
     async def control_lines(self) -> ControlLines:
         """RTS and DTR. Windows does not tell; this is what was last set."""
-        # A device that is gone says so here.
-        win32.modem_status(self.require_open())
+        self._clear_error()
+        # A device without lines says so here.
+        win32.modem_status(self.handle)
         return self._lines
 
     async def set_lines(self, *, rts: bool | None = None, dtr: bool | None = None) -> None:
         """Drive RTS, DTR; both or, if the driver refuses, none."""
-        number, before = self.require_open(), self._lines
+        self._clear_error()
+        number, before = self.handle, self._lines
         if rts is not None:
             win32.escape(number, win32.SETRTS if rts else win32.CLRRTS)
         if dtr is not None:

@@ -120,8 +120,9 @@ class Operation:
     def finish(self, *_: object) -> None:
         """Its end has been seen."""
         if not self.is_over:
-            self.is_over = True
+            # In this order: a signal handler may raise in between, and then this is called once more.
             self._on_end(self)
+            self.is_over = True
             self._handle.note_end(self)
         if self.waiter is not None and not self.waiter.done():
             self.waiter.set_result(None)

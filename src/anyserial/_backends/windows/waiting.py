@@ -147,9 +147,14 @@ class OnThread:
             self._require_open()
 
     def _start_and_wait(self, operation: Operation, event: int, deadline: float | None) -> bool:
-        win32.reset_event(event)
-        operation.start()
-        return self._wait(operation, event, deadline)
+        try:
+            win32.reset_event(event)
+            operation.start()
+            return self._wait(operation, event, deadline)
+        except BaseException:
+            # A signal handler, before or after the wait.
+            _end(operation)
+            raise
 
     def _wait(self, operation: Operation, event: int, deadline: float | None) -> bool:
         """Wait until `operation` is over; false if it had to be cancelled because the deadline has passed."""
@@ -163,12 +168,16 @@ class OnThread:
                     break
             return not operation.pending
         finally:
-            if operation.pending:
-                operation.cancel()
-                operation.block()
-            operation.finish()
+            _end(operation)
 
     def _require_open(self) -> None:
         if self._is_awake:
             raise closed_error()
         self._port.require_open()
+
+
+def _end(operation: Operation) -> None:
+    if operation.pending:
+        operation.cancel()
+        operation.block()
+    operation.finish()
