@@ -45,6 +45,12 @@ def _has_termios() -> bool:
     return bool(termios)
 
 
+def _no_ptys() -> UnsupportedPlatformError:
+    return UnsupportedPlatformError(
+        f"pty_pair needs pseudo terminals, which platform {sys.platform!r} lacks; use serial_port_pair"
+    )
+
+
 #: The system that this process runs on, in the words of `sys.platform`.
 system: Final[str] = sys.platform
 
@@ -62,6 +68,10 @@ if sys.platform == "win32":
         """Open the device at `path` and apply `config`."""
         return await open_com_port(path, config, lookup_port)
 
+    def pty_pair() -> AbstractContextManager[PtyPair]:
+        """A fresh pair of joined ptys for the length of a `with` block; for sync and async code."""
+        raise _no_ptys()
+
 elif not _has_termios():
     os_errors = (OSError,)
 
@@ -74,7 +84,12 @@ elif not _has_termios():
         """List the ports this system knows; blocks."""
         raise UnsupportedPlatformError(f"no port discovery for platform {sys.platform!r}; try backend='pyserial'")
 
+    def pty_pair() -> AbstractContextManager[PtyPair]:
+        """A fresh pair of joined ptys for the length of a `with` block; for sync and async code."""
+        raise _no_ptys()
+
 else:
+    from ._backends.posix.pty_pair import pty_pair as pty_pair
     from ._backends.posix.settings import OS_ERRORS, TtyFacts
     from ._backends.posix.tty import open_tty
 
@@ -124,17 +139,6 @@ else:
     async def open_backend(path: str, config: SerialConfig) -> Backend:
         """Open the device at `path` and apply `config`."""
         return await open_tty(path, config, _facts, lookup_port)
-
-
-if sys.platform != "win32" and _has_termios():
-    from ._backends.posix.pty_pair import pty_pair as pty_pair
-else:
-
-    def pty_pair() -> AbstractContextManager[PtyPair]:
-        """A fresh pair of joined ptys for the length of a `with` block; for sync and async code."""
-        raise UnsupportedPlatformError(
-            f"pty_pair needs pseudo terminals, which platform {sys.platform!r} lacks; use serial_port_pair"
-        )
 
 
 if sys.platform == "linux":

@@ -47,6 +47,10 @@ class SerialError(OSError):
         if self.strerror is None:
             return super().__str__()
         name = "" if self.errno is None else f" [{errno.errorcode.get(self.errno, self.errno)}]"
+        # An errno stands for many of these.
+        winerror: int | None = getattr(self, "winerror", None)
+        if winerror is not None:
+            name = f" [WinError {winerror}]"
         where = "" if self.filename is None else f"{os.fsdecode(self.filename)}: "
         return f"{where}{self.strerror}{name}"
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
+import importlib
 import sys
 import uuid
-import winreg
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 assert sys.platform == "win32" or not TYPE_CHECKING
-
-from .windows import Record
 
 _GUID_DEVINTERFACE_COMPORT: Final = uuid.UUID("86E0D1E0-8089-11D0-9CE4-08003E301F73")
 _DIGCF_PRESENT: Final = 0x02
@@ -37,6 +36,27 @@ _POINTER: Final = ctypes.c_void_p
 _ROOM: Final = 1024
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One device as SetupAPI tells of it; an empty text is one that it does not have.
+
+    Attributes:
+        instance_id: The device instance id.
+        parent_id: That of the device it is a part of.
+        port_name: `PortName` in the device's registry key.
+        friendly_name: What the device manager shows.
+        manufacturer: The name in the driver's description.
+        location: Where it is plugged in.
+    """
+
+    instance_id: str
+    parent_id: str = ""
+    port_name: str = ""
+    friendly_name: str = ""
+    manufacturer: str = ""
+    location: str = ""
+
+
 class _DeviceInfo(ctypes.Structure):
     """SP_DEVINFO_DATA."""
 
@@ -52,9 +72,7 @@ def records() -> Iterator[Record]:
     """Each device that is present."""
     setupapi, cfgmgr = _libraries()
     guid = (ctypes.c_byte * 16).from_buffer_copy(_GUID_DEVINTERFACE_COMPORT.bytes_le)
-    devices = setupapi.SetupDiGetClassDevsW(
-        ctypes.byref(guid), None, None, _DIGCF_PRESENT | _DIGCF_DEVICEINTERFACE
-    )
+    devices = setupapi.SetupDiGetClassDevsW(ctypes.byref(guid), None, None, _DIGCF_PRESENT | _DIGCF_DEVICEINTERFACE)
     if devices is None or devices == _INVALID:
         raise ctypes.WinError(ctypes.get_last_error())
     try:
@@ -102,6 +120,8 @@ def _port_name(setupapi: Any, devices: int, info: _DeviceInfo) -> str:
     key = setupapi.SetupDiOpenDevRegKey(devices, ctypes.byref(info), _DICS_FLAG_GLOBAL, 0, _DIREG_DEV, _KEY_READ)
     if key is None or key == _INVALID:
         return ""
+    # Windows only.
+    winreg: Any = importlib.import_module("winreg")
     try:
         with contextlib.suppress(OSError):
             return str(winreg.QueryValueEx(key, "PortName")[0])

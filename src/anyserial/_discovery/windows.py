@@ -7,7 +7,6 @@ machine lists can be described anywhere.
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import re
 import sys
@@ -18,44 +17,21 @@ assert sys.platform == "win32" or not TYPE_CHECKING
 
 from .._types import PortInfo
 from .port_info import port_info
+from .setupapi import Record
+from .setupapi import records as setupapi_records
 
 _SERIALCOMM: Final = r"HARDWARE\DEVICEMAP\SERIALCOMM"
 
 #: `VID_0403&PID_6001`, `VID_0403&PID_6010&MI_01`, `VID_0403+PID_6001+A9XYZA`.
-_USB_ID: Final = re.compile(r"VID_([0-9A-F]{4})[&+]PID_([0-9A-F]{4})(?:&REV_[0-9A-F]+)?(?:&MI_([0-9A-F]{2}))?", re.I)
-_COM_SUFFIX: Final = re.compile(r"\s*\((COM\d+)\)\s*$", re.I)
+_USB_ID: Final = re.compile(
+    r"VID_([0-9A-F]{4})[&+]PID_([0-9A-F]{4})(?:&REV_[0-9A-F]+)?(?:&MI_([0-9A-F]{2}))?", re.IGNORECASE
+)
+_COM_SUFFIX: Final = re.compile(r"\s*\((COM\d+)\)\s*$", re.IGNORECASE)
 _PREFIXES: Final = ("\\\\.\\", "\\\\?\\")
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    """One device as SetupAPI tells of it; an empty text is one that it does not have.
-
-    Attributes:
-        instance_id: The device instance id.
-        parent_id: That of the device it is a part of.
-        port_name: `PortName` in the device's registry key.
-        friendly_name: What the device manager shows.
-        manufacturer: The name in the driver's description.
-        location: Where it is plugged in.
-    """
-
-    instance_id: str
-    parent_id: str = ""
-    port_name: str = ""
-    friendly_name: str = ""
-    manufacturer: str = ""
-    location: str = ""
 
 
 Records: TypeAlias = Callable[[], Iterable[Record]]
 Names: TypeAlias = Callable[[], Iterable[str]]
-
-
-def _setupapi_records() -> Iterable[Record]:
-    # Windows only.
-    records: Iterable[Record] = importlib.import_module(".setupapi", __package__).records()
-    return records
 
 
 def _serialcomm_names() -> Iterable[str]:
@@ -70,7 +46,7 @@ def _serialcomm_names() -> Iterable[str]:
         return []
 
 
-def native_ports(records: Records = _setupapi_records, names: Names = _serialcomm_names) -> list[PortInfo]:
+def native_ports(records: Records = setupapi_records, names: Names = _serialcomm_names) -> list[PortInfo]:
     """The ports of this machine, sorted by device."""
     ports = {port.device: port for record in records() if (port := describe(record)) is not None}
     if not ports:
@@ -78,7 +54,7 @@ def native_ports(records: Records = _setupapi_records, names: Names = _serialcom
     return [ports[name] for name in sorted(ports)]
 
 
-def lookup_port(path: str, records: Records = _setupapi_records, names: Names = _serialcomm_names) -> PortInfo | None:
+def lookup_port(path: str, records: Records = setupapi_records, names: Names = _serialcomm_names) -> PortInfo | None:
     """What discovery knows about an opened path."""
     name = path[4:] if path[:4].replace("/", "\\") in _PREFIXES else path
     return next((port for port in native_ports(records, names) if port.device == name.upper()), None)

@@ -10,11 +10,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
-import os
 import sys
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import anyio
 
@@ -24,7 +23,8 @@ from ..._types import ControlLines, LineErrors, ModemLines, PortInfo
 from ...capabilities import Capability
 from ...config import SerialConfig
 from ...exceptions import ErrorContext, UnsupportedSettingError, errno_to_exception
-from ..features import DTR_DSR, MARK_SPACE, ONE_POINT_FIVE, Policy, probe, warn_caller
+from ..base import RELEASED, HasDescriptor, Release
+from ..features import DTR_DSR, MARK_SPACE, ONE_POINT_FIVE, Feature, Policy, probe, warn_caller
 from ..meter import Meter
 from ..posix import closing
 from ..readiness import Descriptor, in_thread
@@ -32,8 +32,6 @@ from . import win32
 from .overlapped import Handle, Loop, Operation, closed_error, loop_here
 from .settings import NEVER, build, capabilities, check, control_lines, copy_of
 from .waiting import OnThread
-
-_T = TypeVar("_T")
 
 _log = logging.getLogger("anyserial.config")
 _log_open = logging.getLogger("anyserial.open")
@@ -184,12 +182,15 @@ class Input:
         """A read has ended; keep what it brought, also if it was cancelled or failed."""
         if self.reading is not operation:
             return
-        data = operation.buffer[: operation.count]
+        data = operation.received
+        count = len(data)
+        # From here on there is no call, so no signal handler comes in between.
         unwanted, self.is_unwanted = self.is_unwanted, False
         self.reading = None
+        self.meter.read_eagain += operation.has_waited
         if not unwanted:
             self.held += data
-            self.meter.bytes_received += len(data)
+            self.meter.bytes_received += count
 
     def take(self, view: memoryview) -> int:
         """Hand out what was kept."""
@@ -208,16 +209,17 @@ class ComPort:
         self.meter = Meter()
         self.capabilities = capabilities(Capability.SUPPORTED)
         self.port_info: PortInfo | None = None
-        self.descriptor = None
-        self.closer: closing.Closer | None = None
+        self.descriptor: HasDescriptor | None = None
         self._handle = handle
         self._loop = loop
         self._lines = lines
         self._input = Input(self.meter)
-        self._writing: Operation | None = None
+        # The last write, which may still go on if its call was cancelled twice or interrupted.
+        self.writing: Operation | None = None
         self._errors = dict.fromkeys(_ERROR_FLAGS, 0)
         self._drains: list[threading.Thread] = []
         self._is_open = True
+        self._release: Release = RELEASED
 
     def attach(self) -> None:
         """Have the event loop hear of the ends of operations."""
@@ -244,21 +246,18 @@ class ComPort:
                 self.hold(view[:count])
                 raise
             return count
-        await self._arrival(len(view))
-        return kept.take(view)
+        return await self._next(view)
 
     async def read_queued(self, view: memoryview, /) -> int:
         """As `read_some`, with what was kept and what has arrived since in one."""
         await self._loop.before()
         self.require_open()
         held = len(self._input.held)
-        if not held:
-            await self._arrival(len(view))
-        else:
+        if held:
             await self._loop.after()
             if held < len(view):
                 await self._rest(len(view) - held)
-        return self._input.take(view)
+        return await self._next(view)
 
     async def wait_input(self) -> None:
         """Return when a read is worth trying."""
@@ -269,44 +268,47 @@ class ComPort:
         else:
             await self._arrival(1)
 
+    async def _next(self, view: memoryview) -> int:
+        while True:
+            await self._arrival(len(view))
+            # Another task may have dropped what was there.
+            count = self._input.take(view)
+            if count:
+                return count
+
     async def _arrival(self, size: int) -> None:
         """Wait until something is kept, up to `size` bytes of it."""
         kept, empty = self._input, 0
         while not kept.held:
             operation = kept.reading
             if operation is None:
-                operation = self.start_read(min(self.queued() or 1, size))
-                self._loop.watch(operation)
+                operation = self.new_read(min(self.queued() or 1, size))
+                self._loop.start(operation)
             await self._loop.wait(operation)
             self.require_open()
             if not kept.held:
                 empty += 1
                 self.look_at_empty(operation, empty)
-        if len(kept.held) == 1 < size:
-            await self._rest(size - 1)
+            elif len(kept.held) == 1 < size:
+                await self._rest(size - 1)
 
     async def _rest(self, size: int) -> None:
         """Have what is queued kept too, up to `size` bytes of it; it is there, so this is no real wait."""
         try:
             queued = 0 if self._input.reading is not None else self.queued()
             if queued:
-                operation = self.start_read(min(queued, size))
-                self._loop.watch(operation)
+                operation = self.new_read(min(queued, size))
+                self._loop.start(operation)
                 await self._loop.wait(operation)
         except OSError:
             # The next read says so.
             pass
         self.require_open()
 
-    def start_read(self, size: int, event: int = 0) -> Operation:
-        """Put a read of exactly `size` bytes in flight."""
+    def new_read(self, size: int, event: int = 0) -> Operation:
+        """A read of exactly `size` bytes, to be started; it is kept from here on, whatever interrupts its caller."""
         self.meter.read_calls += 1
-        operation = self._handle.read(size, self._input.arrived, event)
-        self._input.reading = operation
-        if operation.pending:
-            self.meter.read_eagain += 1
-        elif event:
-            operation.finish()
+        operation = self._input.reading = self._handle.read(size, self._input.arrived, event)
         return operation
 
     def look_at_empty(self, operation: Operation, empty: int) -> None:
@@ -326,6 +328,10 @@ class ComPort:
         if self._is_open:
             self._input.held[:0] = data
 
+    def drop_held(self) -> None:
+        """Forget the bytes that were kept."""
+        self._input.held.clear()
+
     def input_waiting(self) -> int:
         """Bytes that a read would find: kept, brought by a read whose end was not seen yet, and queued."""
         self.require_open()
@@ -335,7 +341,8 @@ class ComPort:
 
     def discard_input(self) -> None:
         """Drop unread input."""
-        self.require_open()
+        # A device that is gone says so here; a purge may not.
+        self._clear_error()
         kept = self._input
         reading = kept.reading
         if reading is not None:
@@ -353,12 +360,12 @@ class ComPort:
         loop = self._loop
         await loop.before()
         self.require_open()
-        if self._writing is not None and not self._writing.is_over:
+        if self.writing is not None and not self.writing.is_over:
             # A cancelled call was cancelled again while it waited for the end of its write.
-            await loop.wait(self._writing)
+            await loop.wait(self.writing)
         while True:
-            operation = self.start_write(view)
-            loop.watch(operation)
+            operation = self.new_write(view)
+            loop.start(operation)
             try:
                 await loop.wait(operation)
             except BaseException:
@@ -373,19 +380,17 @@ class ComPort:
                 raise win32.error(operation.error)
             self._clear_error()
 
-    def start_write(self, view: memoryview, event: int = 0) -> Operation:
-        """Put a write in flight."""
-        self.meter.write_calls += 1
+    def new_write(self, view: memoryview, event: int = 0) -> Operation:
+        """A write, to be started."""
         meter = self.meter
+        meter.write_calls += 1
 
         def ended(operation: Operation) -> None:
-            meter.bytes_sent += operation.count
+            count = operation.count
+            meter.bytes_sent += count
+            meter.write_eagain += operation.has_waited
 
-        operation = self._writing = self._handle.write(view[:_MAX_WRITE], ended, event)
-        if operation.pending:
-            meter.write_eagain += 1
-        elif event:
-            operation.finish()
+        operation = self.writing = self._handle.write(view[:_MAX_WRITE], ended, event)
         return operation
 
     def output_waiting(self) -> int:
@@ -439,7 +444,7 @@ class ComPort:
         # Errors from before the open are none of this port's.
         win32.clear_error(number)
 
-    def configure(self, config: SerialConfig, /) -> None:
+    async def configure(self, config: SerialConfig, /) -> None:
         """Apply all live fields, or put everything back and raise."""
         self.require_open()
         policy = Policy(config.unsupported_policy, self.path, warn_caller)
@@ -477,7 +482,7 @@ class ComPort:
             attempt(config)
         except OSError as exc:
             less = config
-            left_out = []
+            left_out: list[Feature] = []
             for feature in (DTR_DSR, MARK_SPACE, ONE_POINT_FIVE):
                 if feature.wanted(config):
                     less = feature.without(less)
@@ -494,9 +499,11 @@ class ComPort:
         """Assert or end the break condition."""
         win32.set_break(self.require_open(), on)
 
-    def modem_lines(self) -> ModemLines:
+    async def modem_lines(self) -> ModemLines:
         """CTS, DSR, RI, CD."""
-        status = win32.modem_status(self.require_open())
+        # A driver may answer from memory when its device is gone.
+        self._clear_error()
+        status = win32.modem_status(self.handle)
         return ModemLines(
             cts=bool(status & win32.MS_CTS_ON),
             dsr=bool(status & win32.MS_DSR_ON),
@@ -504,15 +511,17 @@ class ComPort:
             cd=bool(status & win32.MS_RLSD_ON),
         )
 
-    def control_lines(self) -> ControlLines:
+    async def control_lines(self) -> ControlLines:
         """RTS and DTR. Windows does not tell; this is what was last set."""
-        # A device that is gone says so here.
-        win32.modem_status(self.require_open())
+        self._clear_error()
+        # A device without lines says so here.
+        win32.modem_status(self.handle)
         return self._lines
 
-    def set_control_lines(self, *, rts: bool | None = None, dtr: bool | None = None) -> None:
+    async def set_lines(self, *, rts: bool | None = None, dtr: bool | None = None) -> None:
         """Drive RTS, DTR; both or, if the driver refuses, none."""
-        number, before = self.require_open(), self._lines
+        self._clear_error()
+        number, before = self.handle, self._lines
         if rts is not None:
             win32.escape(number, win32.SETRTS if rts else win32.CLRRTS)
         if dtr is not None:
@@ -527,7 +536,7 @@ class ComPort:
             dtr=before.dtr if dtr is None else dtr,
         )
 
-    def line_errors(self) -> LineErrors:
+    async def line_errors(self) -> LineErrors:
         """Counts since open: each look at the device that found an error counts one."""
         self._clear_error()
         return LineErrors(**{field: count % _U32 for field, count in self._errors.items()})
@@ -547,24 +556,25 @@ class ComPort:
 
     # Closing
 
-    def close(self, *, discard: bool = False) -> None:
+    def close(self, *, discard: bool) -> Release:
         """Wake the waiters and release the device; with output pending, a helper thread does the last part."""
         if not self._is_open:
-            return
+            return self._release
         self._is_open = False
         number = self._handle.number
         if discard or any(thread.is_alive() for thread in self._drains):
-            _quietly(self.path, lambda: win32.purge(number, win32.PURGE_TXABORT | win32.PURGE_TXCLEAR))
+            _discard(number)
         self._input.held.clear()
         if not _has_unsent(number):
             self._handle.detach(_release)
-            return
+            return self._release
         # CloseHandle waits in the driver until the output has left.
-        self.closer = closer = closing.Closer(
+        self._release = closer = closing.Closer(
             _device(self.path), is_sent=lambda it: not _has_unsent(it), discard=_discard, release=_release
         )
         if not self._handle.detach(lambda it: closer.start(_as_descriptor(it))):
             closer.end()
+        return closer
 
     def __del__(self) -> None:
         if getattr(self, "_is_open", False):

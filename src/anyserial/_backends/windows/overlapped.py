@@ -1,9 +1,9 @@
 """Operations that complete later, and how to wait for one on each event loop. The only module here that knows loops.
 
-An operation owns its buffer and its OVERLAPPED, and both stay alive until the kernel is done with them: the loop keeps
-the operation until then. Nobody awaits what the loop calls the operation's future. If that is cancelled, asyncio drops
-what the operation brought; so each wait has a future of its own, and a wait that is cancelled leaves the operation as it
-is. trio waits for the end of an operation that it cancels, and what it brought is in the buffer.
+An operation owns its buffer and its OVERLAPPED. Both stay alive until the kernel has finished, because the loop keeps
+the operation until then. asyncio drops the result of an operation whose future is cancelled, so no task awaits that
+future: each wait has a future of its own, and a cancelled wait leaves the operation in flight. trio waits for the end
+of an operation that it cancels, and the bytes of that operation are in its buffer.
 
 A handle is closed once, after the operations on it have ended.
 """
@@ -15,7 +15,7 @@ import contextlib
 import ctypes
 import errno
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import anyio
@@ -31,21 +31,39 @@ _PROACTOR_METHODS: Final = ("_register_with_iocp", "_register")
 
 
 class Operation:
-    """One read or write, started by `Handle.read` or `Handle.write`.
+    """One read or write, made by `Handle.read` or `Handle.write`.
 
     Attributes:
         address: Identifies it to an event loop.
         buffer: What is read into or written from.
         cancelled: Whether this side has asked for its end.
+        has_waited: Whether it was not complete at once.
         is_over: Whether its end has been reported to `on_end`.
     """
 
-    __slots__ = ("_handle", "_on_end", "_overlapped", "address", "buffer", "cancelled", "is_over", "waiter")
+    __slots__ = (
+        "_function",
+        "_handle",
+        "_on_end",
+        "_overlapped",
+        "address",
+        "buffer",
+        "cancelled",
+        "has_waited",
+        "is_over",
+        "waiter",
+    )
 
     def __init__(
-        self, handle: Handle, buffer: ctypes.Array[Any], on_end: Callable[[Operation], object], event: int
+        self,
+        handle: Handle,
+        function: Callable[[int, ctypes.Array[Any], win32.OVERLAPPED], None],
+        buffer: ctypes.Array[Any],
+        on_end: Callable[[Operation], object],
+        event: int,
     ) -> None:
         self._handle = handle
+        self._function = function
         self._on_end = on_end
         self._overlapped = win32.OVERLAPPED()
         # With the lowest bit set, the end of the operation is not reported to the handle's completion port.
@@ -53,6 +71,7 @@ class Operation:
         self.address = ctypes.addressof(self._overlapped)
         self.buffer = buffer
         self.cancelled = False
+        self.has_waited = False
         self.is_over = False
         self.waiter: asyncio.Future[None] | None = None
 
@@ -72,9 +91,20 @@ class Operation:
         """Bytes moved, also if it was cancelled."""
         return 0 if self.pending else int(self._overlapped.InternalHigh)
 
-    def start(self, function: Callable[[int, ctypes.Array[Any], win32.OVERLAPPED], None]) -> None:
-        """Hand it to the kernel."""
-        function(self._handle.number, self.buffer, self._overlapped)
+    @property
+    def received(self) -> bytes:
+        """What a read has brought."""
+        return bytes(memoryview(self.buffer)[: self.count])
+
+    def start(self) -> None:
+        """Hand it to the kernel; it is over if that fails."""
+        try:
+            self._handle.note_start(self)
+            self._function(self._handle.number, self.buffer, self._overlapped)
+        except OSError:
+            self.finish()
+            raise
+        self.has_waited = self.pending
 
     def cancel(self) -> None:
         """Ask for its end."""
@@ -90,8 +120,9 @@ class Operation:
     def finish(self, *_: object) -> None:
         """Its end has been seen."""
         if not self.is_over:
-            self.is_over = True
+            # In this order: a signal handler may raise in between, and then this is called once more.
             self._on_end(self)
+            self.is_over = True
             self._handle.note_end(self)
         if self.waiter is not None and not self.waiter.done():
             self.waiter.set_result(None)
@@ -103,7 +134,7 @@ class Handle:
     def __init__(self, number: int) -> None:
         self.number = number
         self._operations: set[Operation] = set()
-        # Empty once somebody has taken it upon him to close the number.
+        # Empty once the handle is on its way to its close.
         self._attached = {0: None}
         self._close: list[Callable[[int], object]] = []
 
@@ -112,26 +143,19 @@ class Handle:
         return self.number
 
     def read(self, size: int, on_end: Callable[[Operation], object], event: int = 0) -> Operation:
-        """Start a read of exactly `size` bytes; `on_end` is called when it has ended, however it ended."""
-        return self._started(Operation(self, ctypes.create_string_buffer(size), on_end, event), win32.read_file)
+        """A read of exactly `size` bytes; `on_end` is called when it has ended, however it ended."""
+        return Operation(self, win32.read_file, ctypes.create_string_buffer(size), on_end, event)
 
     def write(self, data: memoryview, on_end: Callable[[Operation], object], event: int = 0) -> Operation:
-        """Start a write of a copy of `data`."""
+        """A write of a copy of `data`."""
         buffer = (ctypes.c_char * len(data)).from_buffer_copy(data)
-        return self._started(Operation(self, buffer, on_end, event), win32.write_file)
+        return Operation(self, win32.write_file, buffer, on_end, event)
 
-    def _started(
-        self, operation: Operation, function: Callable[[int, ctypes.Array[Any], win32.OVERLAPPED], None]
-    ) -> Operation:
+    def note_start(self, operation: Operation) -> None:
+        """An operation is about to be started."""
         if not self._attached:
             raise closed_error()
         self._operations.add(operation)
-        try:
-            operation.start(function)
-        except OSError:
-            self._operations.discard(operation)
-            raise
-        return operation
 
     def detach(self, close: Callable[[int], object]) -> bool:
         """End the operations, and call `close` with the number when they have ended; false if that was done before."""
@@ -174,8 +198,8 @@ class Loop(Protocol):
         """Give way, where `before` did not; a cancellation is not raised."""
         ...
 
-    def watch(self, operation: Operation) -> None:
-        """To be called for each operation when it has been started."""
+    def start(self, operation: Operation) -> None:
+        """Start it, unless the wait does that."""
         ...
 
     async def wait(self, operation: Operation) -> None:
@@ -207,7 +231,8 @@ class ProactorLoop:
     async def after(self) -> None:
         pass
 
-    def watch(self, operation: Operation) -> None:
+    def start(self, operation: Operation) -> None:
+        operation.start()
         # At once if the operation has ended. Either way the proactor keeps it until its completion packet has come.
         self._proactor._register(operation, self._handle, operation.finish)
 
@@ -230,6 +255,7 @@ class TrioLoop:
     def __init__(self, trio: Any) -> None:
         self._trio = trio
         self._token = trio.lowlevel.current_trio_token()
+        self._perform: Callable[[Operation], Awaitable[None]] = trio.lowlevel.enable_ki_protection(self._start_and_wait)
         self._handle: Handle | None = None
 
     def register(self, handle: Handle) -> None:
@@ -244,11 +270,16 @@ class TrioLoop:
     async def after(self) -> None:
         await give_way()
 
-    def watch(self, operation: Operation) -> None:
+    def start(self, operation: Operation) -> None:
         pass
 
     async def wait(self, operation: Operation) -> None:
+        await self._perform(operation)
+
+    async def _start_and_wait(self, operation: Operation) -> None:
+        """Without Ctrl-C in between: trio cannot bear the end of an operation for which no task waits."""
         assert self._handle is not None
+        operation.start()
         try:
             # When this is cancelled it cancels the operation and waits for its end.
             await self._trio.lowlevel.wait_overlapped(self._handle.number, operation.address)

@@ -10,11 +10,12 @@ from __future__ import annotations
 import contextlib
 import importlib
 import sys
-import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 assert sys.platform == "win32" or not TYPE_CHECKING
+
+import time
 
 from . import win32
 from .overlapped import Operation, closed_error
@@ -24,19 +25,22 @@ _LONGEST_WAIT: Final = 3600.0
 
 
 class _Input(Protocol):
-    held: bytearray
-    reading: Operation | None
-
+    @property
+    def held(self) -> bytearray: ...
+    @property
+    def reading(self) -> Operation | None: ...
     def take(self, view: memoryview) -> int: ...
 
 
 class _Port(Protocol):
     @property
-    def input(self) -> Any: ...
+    def input(self) -> _Input: ...
     def require_open(self) -> int: ...
     def queued(self) -> int: ...
-    def start_read(self, size: int, event: int = 0) -> Operation: ...
-    def start_write(self, view: memoryview, event: int = 0) -> Operation: ...
+    @property
+    def writing(self) -> Operation | None: ...
+    def new_read(self, size: int, event: int = 0) -> Operation: ...
+    def new_write(self, view: memoryview, event: int = 0) -> Operation: ...
     def look_at_empty(self, operation: Operation, empty: int) -> None: ...
 
 
@@ -55,21 +59,20 @@ class OnThread:
 
     def read(self, view: memoryview, deadline: float | None, /) -> int | None:
         """Move 1..`len(view)` bytes, waiting for the first; None if the deadline has passed."""
-        kept = self._port.input
-        if not kept.held and not self._arrival(len(view), deadline):
-            return None
-        count: int = kept.take(view)
-        return count
+        while True:
+            if not self._port.input.held and not self._arrival(len(view), deadline):
+                return None
+            # Another thread may have dropped what was there.
+            count = self._port.input.take(view)
+            if count:
+                return count
 
     def read_queued(self, view: memoryview, deadline: float | None, /) -> int | None:
         """As `read`, with what was kept and what has arrived since in one."""
         kept = self._port.input
         if kept.held:
             self._rest(len(view) - len(kept.held))
-        elif not self._arrival(len(view), deadline):
-            return None
-        count: int = kept.take(view)
-        return count
+        return self.read(view, deadline)
 
     def wait_input(self, deadline: float | None, /) -> bool:
         """Wait until a read is worth trying; false if the deadline has passed."""
@@ -81,9 +84,11 @@ class OnThread:
         port = self._port
         while True:
             self._require_open()
-            win32.reset_event(self._write_event)
-            operation = port.start_write(view, self._write_event)
-            in_time = self._wait(operation, self._write_event, deadline)
+            if port.writing is not None and not port.writing.is_over:
+                # A signal handler came between its start and the wait for its end.
+                self._wait(port.writing, self._write_event, deadline)
+            operation = port.new_write(view, self._write_event)
+            in_time = self._start_and_wait(operation, self._write_event, deadline)
             self._require_open()
             if operation.count:
                 return operation.count
@@ -115,9 +120,10 @@ class OnThread:
             self._require_open()
             operation = kept.reading
             if operation is None:
-                win32.reset_event(self._read_event)
-                operation = port.start_read(min(port.queued() or 1, size), self._read_event)
-            in_time = self._wait(operation, self._read_event, deadline)
+                operation = port.new_read(min(port.queued() or 1, size), self._read_event)
+                in_time = self._start_and_wait(operation, self._read_event, deadline)
+            else:
+                in_time = self._wait(operation, self._read_event, deadline)
             self._require_open()
             if kept.held:
                 break
@@ -136,9 +142,19 @@ class OnThread:
             with contextlib.suppress(OSError):
                 queued = port.queued()
                 if queued:
-                    win32.reset_event(self._read_event)
-                    self._wait(port.start_read(min(queued, size), self._read_event), self._read_event, None)
+                    operation = port.new_read(min(queued, size), self._read_event)
+                    self._start_and_wait(operation, self._read_event, None)
             self._require_open()
+
+    def _start_and_wait(self, operation: Operation, event: int, deadline: float | None) -> bool:
+        try:
+            win32.reset_event(event)
+            operation.start()
+            return self._wait(operation, event, deadline)
+        except BaseException:
+            # A signal handler, before or after the wait.
+            _end(operation)
+            raise
 
     def _wait(self, operation: Operation, event: int, deadline: float | None) -> bool:
         """Wait until `operation` is over; false if it had to be cancelled because the deadline has passed."""
@@ -152,12 +168,16 @@ class OnThread:
                     break
             return not operation.pending
         finally:
-            if operation.pending:
-                operation.cancel()
-                operation.block()
-            operation.finish()
+            _end(operation)
 
     def _require_open(self) -> None:
         if self._is_awake:
             raise closed_error()
         self._port.require_open()
+
+
+def _end(operation: Operation) -> None:
+    if operation.pending:
+        operation.cancel()
+        operation.block()
+    operation.finish()

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 assert sys.platform == "win32" or not TYPE_CHECKING
 
+from ...exceptions import UnsupportedPlatformError
+
 DWORD: Final = ctypes.c_uint32
 WORD: Final = ctypes.c_uint16
 BYTE: Final = ctypes.c_uint8
@@ -318,6 +320,8 @@ def _refuse_zero(result: int, _function: object, _arguments: object) -> int:
 
 @functools.cache
 def _kernel32() -> ctypes.WinDLL:
+    if not hasattr(ctypes, "WinDLL"):
+        raise UnsupportedPlatformError("COM ports need Windows")
     library = ctypes.WinDLL("kernel32", use_last_error=True)
     for name, result, arguments, zero_is_error in _FUNCTIONS:
         function = getattr(library, name)
