@@ -77,7 +77,10 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         hypothesis.inner_test = bounded
 
 
-@pytest.fixture(params=["mock", "pty"])
+_needs_ptys = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
+
+
+@pytest.fixture(params=["mock", pytest.param("pty", marks=_needs_ptys)])
 async def ports(request: pytest.FixtureRequest, anyio_backend: object) -> AsyncIterator[tuple[SerialPort, SerialPort]]:
     """Two open ports that face each other, once in memory and once on pseudo terminals."""
     async with open_pair(request.param) as pair:
@@ -94,6 +97,7 @@ async def mock_ports(anyio_backend: object) -> AsyncIterator[tuple[SerialPort, S
 @pytest.fixture
 async def pty_ports(anyio_backend: object) -> AsyncIterator[tuple[SerialPort, SerialPort]]:
     """Two open ports on a pair of pseudo terminals."""
+    _skip_without_ptys()
     async with open_pair("pty") as pair:
         yield pair
 
@@ -101,5 +105,11 @@ async def pty_ports(anyio_backend: object) -> AsyncIterator[tuple[SerialPort, Se
 @pytest.fixture
 def ptys() -> Iterator[PtyPair]:
     """A pair of joined pseudo terminals that nobody has opened yet."""
+    _skip_without_ptys()
     with pty_pair() as pair:
         yield pair
+
+
+def _skip_without_ptys() -> None:
+    if sys.platform == "win32":
+        pytest.skip("Windows has no pseudo-terminals")

@@ -246,7 +246,8 @@ def _node_key(device: PortInfo) -> str:
         number = 0
     if number:
         return f"dev-{number:x}"
-    return _file_name(device.device)
+    # For Windows COM5.lock is the device, not a file, in every folder.
+    return _file_name(device.device if device.device.startswith("/") else f"port-{device.device}")
 
 
 def _file_name(text: str) -> str:
