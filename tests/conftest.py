@@ -38,10 +38,12 @@ _PORTABLE = frozenset((Path(__file__).parent / "windows" / "portable.txt").read_
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
     """On Windows, collect only what is known to run there."""
-    if sys.platform != "win32" or collection_path.suffix != ".py" or not collection_path.name.startswith("test_"):
+    if sys.platform != "win32":
         return None
     name = collection_path.relative_to(Path(__file__).parent).as_posix()
-    return None if name in _PORTABLE else True
+    if collection_path.is_dir():
+        return None if name == "." or any(module.startswith(f"{name}/") for module in _PORTABLE) else True
+    return None if name in _PORTABLE or not collection_path.name.startswith("test_") else True
 
 
 # Not function scoped, so that Hypothesis accepts it: nothing in it changes from example to example.
