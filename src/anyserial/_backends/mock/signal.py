@@ -34,6 +34,9 @@ class Signal:
 
     def show(self, *, readable: bool, writable: bool) -> None:
         """Wake readers or writers, or let them wait."""
+        if self._near.fileno() < 0:
+            # A garbage collector that drops a whole cable at once may have closed this before its owner.
+            return
         if readable is not self.readable:
             if readable:
                 self._far.send(_TOKEN)
