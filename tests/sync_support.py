@@ -31,13 +31,15 @@ KINDS = ["mock", "loop", "pty"]
 _PATIENCE = 20.0
 
 _METHODS = """
-    read_some write_some drain_hardware close configure input_waiting output_waiting discard_input discard_output
-    set_break modem_lines control_lines set_control_lines line_errors
+    read_some read_queued write_some wait_input drain_hardware hold drop_held close input_waiting output_waiting
+    discard_input discard_output set_break configure modem_lines control_lines set_lines line_errors
 """
 
 
 class WithoutDescriptor:
     """A backend like those of Windows: no descriptor, so every call of a blocking port goes through the loop."""
+
+    port_info = descriptor = None
 
     def __init__(self, backend: MockBackend) -> None:
         self.path = backend.path
@@ -45,6 +47,9 @@ class WithoutDescriptor:
         self.meter = backend.meter
         for name in _METHODS.split():
             setattr(self, name, getattr(backend, name))
+
+    def on_thread(self) -> None:
+        """It cannot."""
 
 
 @contextlib.contextmanager

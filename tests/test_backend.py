@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -19,10 +20,12 @@ from anyserial import (
     SerialConfig,
     SerialDisconnectedError,
     SerialPort,
+    UnsupportedConfigurationError,
 )
-from anyserial.testing import check_port_pair
+from anyserial.testing import MockBackend, check_port_pair
 
-from .support import AWAITABLES, RECEIVERS, parked, take
+from .support import AWAITABLES, RECEIVERS, Outcome, parked, take
+from .sync_support import Background, over, provider
 
 pytestmark = pytest.mark.anyio
 
@@ -204,3 +207,154 @@ async def test_the_port_translates_for_every_backend(memory: Memory, name: str) 
     backend.failure = errno.EIO
     with pytest.raises(SerialDisconnectedError, match="memory:a"):
         await AWAITABLES[name](port)
+
+
+class Slow(MockBackend):
+    """A device whose settings take several turns of the loop, as a remote one's do."""
+
+    inside = 0
+    most_inside = 0
+    failing = False
+
+    async def configure(self, config: SerialConfig) -> None:
+        self.inside += 1
+        self.most_inside = max(self.most_inside, self.inside)
+        try:
+            for _ in range(5):
+                await anyio.lowlevel.checkpoint()
+            if self.failing:
+                raise OSError(errno.EINVAL, "refused")
+            await super().configure(config)
+        finally:
+            self.inside -= 1
+
+
+@asynccontextmanager
+async def slow_port() -> AsyncIterator[tuple[SerialPort, Slow]]:
+    """A port on such a device."""
+    backend, far = Slow.pair()
+    assert isinstance(backend, Slow)
+    async with SerialPort(backend, SerialConfig()) as port, SerialPort(far, SerialConfig()):
+        yield port, backend
+
+
+RATES = (9600, 19_200, 38_400, 57_600)
+
+
+async def test_control_calls_take_turns(anyio_backend: object) -> None:
+    """L-70: one is inside the backend at a time, and the config is what was applied last."""
+    async with slow_port() as (port, backend):
+        async with anyio.create_task_group() as tasks:
+            for rate in RATES:
+                tasks.start_soon(port.configure, SerialConfig(baudrate=rate))
+                tasks.start_soon(port.set_control_lines)
+                tasks.start_soon(port.modem_lines)
+        assert backend.most_inside == 1
+        assert port.config is backend.last_config
+
+
+@pytest.mark.parametrize("turns", range(8))
+@pytest.mark.parametrize("victim", range(3))
+async def test_a_cancelled_control_call_is_in_nobodys_way(anyio_backend: object, victim: int, turns: int) -> None:
+    """L-70, L-104: whether it was inside, was waiting for its turn, or had just got it."""
+    async with slow_port() as (port, backend):
+        scopes = [anyio.CancelScope() for _ in range(3)]
+
+        async def configure(rate: int, scope: anyio.CancelScope) -> None:
+            with scope:
+                await port.configure(SerialConfig(baudrate=rate))
+
+        async with anyio.create_task_group() as tasks:
+            for rate, scope in zip(RATES, scopes, strict=False):
+                tasks.start_soon(configure, rate, scope)
+            for _ in range(turns):
+                await anyio.lowlevel.checkpoint()
+            scopes[victim].cancel()
+        assert backend.last_config is not None
+        assert port.config is backend.last_config
+        await port.configure(SerialConfig(baudrate=RATES[-1]))
+        assert port.config.baudrate == RATES[-1]
+        assert backend.most_inside == 1
+
+
+async def test_a_control_call_that_fails_lets_the_next_one_in(anyio_backend: object) -> None:
+    """L-70, L-72: the config is as it was."""
+    async with slow_port() as (port, backend):
+        backend.failing = True
+        before = port.config
+        async with anyio.create_task_group() as tasks:
+            failed = [await started(port, rate, tasks) for rate in RATES]
+        assert all(isinstance(outcome.error, UnsupportedConfigurationError) for outcome in failed)
+        assert port.config is before
+
+
+async def test_a_close_ends_control_calls_that_wait_for_their_turn(anyio_backend: object) -> None:
+    """L-92, L-97: they find the port closed."""
+    async with slow_port() as (port, _):
+        async with anyio.create_task_group() as tasks:
+            waiting = [await started(port, rate, tasks) for rate in RATES]
+            for _ in range(3):
+                await anyio.lowlevel.checkpoint()
+            await port.aclose()
+        assert all(isinstance(outcome.error, SerialClosedError) for outcome in waiting)
+
+
+async def started(port: SerialPort, rate: int, tasks: anyio.abc.TaskGroup) -> Outcome:
+    """A configure in a task of its own."""
+    outcome = Outcome()
+    tasks.start_soon(outcome.record, lambda: port.configure(SerialConfig(baudrate=rate)))
+    return outcome
+
+
+class OverPipes(MemoryBackend):
+    """A backend of another project with descriptors, and transfers that raise `BlockingIOError` in place of waiting."""
+
+    def __init__(self, path: str, capabilities: SerialCapabilities, own: socket.socket) -> None:
+        super().__init__(path, capabilities)
+        self.socket = own
+        own.setblocking(False)
+
+    def fileno(self) -> int:
+        return self.socket.fileno()
+
+    def read_nowait(self, view: memoryview) -> int:
+        return self.socket.recv_into(view)
+
+    def write_nowait(self, view: memoryview) -> int:
+        return self.socket.send(view)
+
+    async def wait_readable(self) -> None:
+        await anyio.wait_readable(self.socket)
+
+    async def read_some(self, view: memoryview) -> int:
+        await self.wait_readable()
+        return self.read_nowait(view)
+
+    async def write_some(self, view: memoryview) -> int:
+        await anyio.wait_writable(self.socket)
+        return self.write_nowait(view)
+
+    def input_waiting(self) -> int:
+        return 0
+
+    def close(self) -> None:
+        super().close()
+        self.socket.close()
+
+
+def test_another_projects_descriptor_is_waited_for(capabilities: SerialCapabilities) -> None:
+    """L-26, L-146: the blocking port moves its bytes on the calling thread, counts them, and can be closed."""
+    with provider() as portals:
+        ends = [OverPipes(f"pipe:{number}", capabilities, own) for number, own in enumerate(socket.socketpair())]
+        with over(ends[0], portals) as port, over(ends[1], portals) as peer:
+            port.send(b"hello")
+            assert peer.receive(timeout=5) == b"hello"
+            port.send(b"again")
+            assert peer.receive_available(timeout=5) == b"again"
+            with pytest.raises(TimeoutError):
+                peer.receive(timeout=0)
+            assert (port.stats().bytes_sent, peer.stats().bytes_received) == (10, 10)
+            assert port.extra(FileStreamAttribute.fileno) == ends[0].fileno()
+            waiting = Background(peer.receive)
+            peer.close()
+            assert isinstance(waiting.error(), SerialClosedError)

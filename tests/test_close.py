@@ -18,6 +18,7 @@ from anyserial import (
     SerialStreamAttribute,
     open_serial_port,
 )
+from anyserial._backends.base import Release
 from anyserial.testing import MockBackend, PtyPair, serial_port_pair
 
 from .support import (
@@ -343,9 +344,9 @@ async def test_a_backend_is_closed_once(anyio_backend: object) -> None:
     class Counting(MockBackend):
         closes = 0
 
-        def close(self) -> None:
+        def close(self, *, discard: bool = False) -> Release:
             self.closes += 1
-            super().close()
+            return super().close(discard=discard)
 
     backend, far = Counting.pair()
     assert isinstance(backend, Counting)

@@ -14,6 +14,7 @@ import pytest
 import anyserial
 
 PACKAGE = Path(anyserial.__file__).parent
+PLUGIN_PACKAGE = PACKAGE.with_name("pytest_anyserial")
 ROOT = Path(__file__).resolve().parent.parent
 
 # From the bottom up; a file or folder imports from the rows below its own. Inside a folder there is no circle.
@@ -31,6 +32,21 @@ LIBRARY = (
     "sync",
     "testing",
     "__init__",
+)
+
+PLUGIN = (
+    "_keys _names _run_async _text",
+    "_facts _files _library _options",
+    "_loops strategies",
+    "_bench _time",
+    "_test _transcript _doctor",
+    "_links",
+    "_matrix _device",
+    "_fixtures _report",
+    "_body",
+    "_guard",
+    "__init__",
+    "__main__",
 )
 
 OUTSIDE = ("src/pytest_anyserial", "hil", "docs/examples")
@@ -181,6 +197,25 @@ def test_no_circle_in_the_library():
     assert circles((module, target) for module, _, target in found) == []
     folders = ((module.rpartition(".")[0], target.rpartition(".")[0]) for module, _, target in found)
     assert circles((folder, other) for folder, other in folders if folder and other) == []
+
+
+def test_imports_of_the_plugin_point_down():
+    """P-03, P-04: no file or folder of the plugin imports from its own level or from above."""
+    assert wrong_arrows(modules_in(PLUGIN_PACKAGE), PLUGIN, "pytest_anyserial") == []
+
+
+def test_no_circle_in_the_plugin():
+    """Neither between modules, inside folders too, nor between its files and folders."""
+    found = list(arrows("pytest_anyserial", modules_in(PLUGIN_PACKAGE)))
+    assert circles((module, target) for module, _, target in found) == []
+    assert circles((room_of(module), room_of(target)) for module, _, target in found) == []
+
+
+def test_the_plugin_is_folders_of_short_files():
+    """At most 22 files at its top, and none above 480 lines."""
+    sources = modules_in(PLUGIN_PACKAGE)
+    assert sum("." not in module for module in sources) <= 22
+    assert {module: lines for module, source in sources.items() if (lines := source.count("\n")) > 480} == {}
 
 
 @pytest.mark.parametrize("file", outsiders(), ids=lambda file: str(file.relative_to(ROOT)))

@@ -22,6 +22,7 @@ import pytest
 from anyio.streams.file import FileStreamAttribute
 
 from anyserial import SerialConfig, SerialDisconnectedError, SerialPort
+from anyserial._backends.base import Release
 from anyserial._backends.posix.linux import LinuxFacts
 from anyserial._backends.posix.tty import open_tty
 from anyserial.testing import MockBackend, PtyPair
@@ -186,9 +187,10 @@ class Recorder(MockBackend):
         self.calls.append("discard")
         super().discard_output()
 
-    def close(self) -> None:
+    def close(self, *, discard: bool = False) -> Release:
+        release = super().close(discard=discard)
         self.calls.append("close")
-        super().close()
+        return release
 
 
 @pytest.fixture

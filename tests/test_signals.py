@@ -316,7 +316,7 @@ async def test_ctrl_c_between_a_read_and_its_result(anyio_backend: tuple[str, di
     async with await open_serial_port(ptys.path_a) as port:
         task = asyncio.current_task()
         assert task is not None
-        read = port._backend.read_reported
+        read = port._core.backend.read_reported
 
         def reading(view: memoryview) -> int | None:
             count = read(view)
@@ -324,7 +324,7 @@ async def test_ctrl_c_between_a_read_and_its_result(anyio_backend: tuple[str, di
                 task.cancel()
             return count
 
-        port._backend.read_reported = reading
+        port._core.backend.read_reported = reading
         with raw_fd(ptys.path_b) as far:
             asyncio.get_running_loop().call_later(0.02, os.write, far, b"abcd")
             with pytest.raises(asyncio.CancelledError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
 
 from ._buffers import BytesLike
 from ._types import CommEvent, ControlLines, LineErrors, ModemLines, PortInfo, SerialStats
@@ -69,10 +69,20 @@ __all__ = [
 #: What this package is installed by. Another project publishes a package `anyserial` of its own.
 __distribution__ = "pytest-anyserial"
 
-try:
-    __version__ = version(__distribution__)
-except PackageNotFoundError:
-    # A frozen application, or one that carries a copy of the sources, has no metadata.
-    __version__ = "0+unknown"
-
 logging.getLogger(__name__).addHandler(logging.NullHandler())
+
+if TYPE_CHECKING:
+    __version__: str
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        # Reading the metadata takes longer than most of the imports above.
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version(__distribution__)
+        except PackageNotFoundError:
+            # A frozen application, or one that carries a copy of the sources, has no metadata.
+            return "0+unknown"
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

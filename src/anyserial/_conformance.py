@@ -209,6 +209,41 @@ async def _configure(port: SerialPort, peer: SerialPort) -> None:
     assert received == [b"after"]
 
 
+@_check("L-70, L-101, L-104")
+async def _cut_configure(port: SerialPort, peer: SerialPort) -> None:
+    """A configure that is cancelled is done or not done, and is in no later one's way."""
+    original = port.config
+    for turns in range(6):
+        before = port.config
+        config = before.with_changes(baudrate=9600 if turns % 2 else 57_600)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(port.configure, config)
+            for _ in range(turns):
+                await checkpoint()
+            tasks.cancel_scope.cancel()
+        assert port.config is config or port.config is before
+        await port.configure(config)
+        assert port.config is config
+        await peer.configure(config)
+        await port.send(b"after")
+        assert await _receive_exactly(peer, 5) == b"after"
+    for end in (port, peer):
+        await end.configure(original)
+
+
+@_check("L-70")
+async def _control_in_turn(port: SerialPort, peer: SerialPort) -> None:
+    """Control calls of several tasks do not disturb one another: each is done, and the config is one of theirs."""
+    configs = [port.config.with_changes(baudrate=rate) for rate in (9600, 57_600, 115_200)]
+    async with anyio.create_task_group() as tasks:
+        for config in configs:
+            tasks.start_soon(port.configure, config)
+    assert port.config in configs
+    await peer.configure(port.config)
+    await port.send(b"after")
+    assert await _receive_exactly(peer, 5) == b"after"
+
+
 @_check("L-84, L-85", "input_waiting")
 async def _reset(port: SerialPort, peer: SerialPort) -> None:
     """reset_input_buffer drops what is queued and nothing that comes later."""

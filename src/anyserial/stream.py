@@ -7,45 +7,36 @@ releases the device before anything is awaited, so a cancelled scope cannot leak
 
 from __future__ import annotations
 
-import errno
 import logging
 import math
 import os
 import warnings
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, TypeAlias, TypeVar
+from typing import Any, Self
 
 import anyio
 from anyio.abc import ByteStream, ByteStreamConnectable
 from anyio.streams.file import FileStreamAttribute
 
-from ._backends.base import Backend, CountedTransfers, ReadinessBackend
-from ._backends.fd import FdBackend
-from ._backends.meter import Meter, PortListener, Sending
-from ._backends.posix.closing import Closer
+from ._backends.adapted import FirstBackend, adapted
+from ._backends.base import Backend
+from ._backends.meter import PortListener, Sending
 from ._backends.readiness import checkpoint, checkpoint_if_cancelled, give_way, scope_is_cancelled
 from ._buffers import BytesLike, readable_bytes, require_positive, writable_bytes
-from ._fork import forgotten_in_child
 from ._platform import os_errors
-from ._port.calls import Call, Guard, PortState
+from ._port.control import Control
+from ._port.core import PortCore
 from ._port.opening import note_made, note_opened, open_device, path_text
 from ._types import ControlLines, LineErrors, ModemLines, PortInfo, SerialStats
 from .capabilities import SerialCapabilities, SerialStreamAttribute
-from .config import SerialConfig, seconds_per_byte
-from .exceptions import SerialDisconnectedError
+from .config import SerialConfig
 
 __all__ = ["SerialConnectable", "SerialPort", "open_serial_port"]
 
-_T = TypeVar("_T")
-_Transfer: TypeAlias = Callable[[memoryview], Awaitable[int]]
 
 _log_open = logging.getLogger("anyserial.open")
-_log_close = logging.getLogger("anyserial.close")
-
-#: One receive moves at most this much. A Linux tty never gives more than 4 KiB per read.
-_MAX_TRANSFER: Final = 65_536
 
 
 class SerialPort(ByteStream):
@@ -64,46 +55,20 @@ class SerialPort(ByteStream):
         TypeError: `backend` is not a backend.
     """
 
-    def __init__(self, backend: Backend, config: SerialConfig, *, port_info: PortInfo | None = None) -> None:
-        # Asking a protocol takes as long as some of the system calls of an open, so first what is known to satisfy it.
-        if not isinstance(backend, (FdBackend, Backend)):
-            raise TypeError(f"backend must satisfy the Backend protocol, not {type(backend).__name__}")
-        self._backend = backend
-        self._readiness = backend if isinstance(backend, (FdBackend, ReadinessBackend)) else None
-        self._config = config
-        self._port_info = port_info
-        transfers: Any = backend if hasattr(backend, "meter") else CountedTransfers(backend)
-        self._meter: Meter = transfers.meter
-        self._read_some: _Transfer = transfers.read_some
-        self._write_some: _Transfer = transfers.write_some
-        # Allocated by the first receive; the room is the part of it that the last one asked for.
-        self._scratch: memoryview | None = None
-        self._room = memoryview(b"")
-        self._break_on = False
-        self._released = False
-        # What the rest of the backends have no need for.
-        self._hold: Callable[[memoryview], None] = _ignore
-        self._held: Callable[[], int] = int
-        self._drop_held: Callable[[], None] = _nothing
-        self._read_behind: Callable[[memoryview, int], int] = _as_read
-        if isinstance(backend, FdBackend):
-            self._hold, self._held, self._drop_held = backend.hold, backend.held, backend.drop_held
-            self._read_behind = backend.read_behind
-        state = PortState(backend.path, self._meter)
-        reading: Guard = {0: None}
-        writing: Guard = {0: None}
-        self._receiving = Call(state, "io", reading, "receiving from", "receive")
-        self._sending = Call(state, "io", writing, "sending to", "send")
-        self._finishing = Call(state, "ioctl", writing, "sending to")
-        self._asking = Call(state, "ioctl")
-        self._setting = Call(state, "configure")
-        self._state = state
-        forgotten_in_child(self)
+    def __init__(
+        self, backend: Backend | FirstBackend, config: SerialConfig, *, port_info: PortInfo | None = None
+    ) -> None:
+        self._core = core = PortCore(adapted(backend), config, port_info)
+        self._backend = core.backend
+        self._control = Control(core)
+        self._meter = core.meter
+        self._read_some = core.backend.read_some
+        self._write_some = core.backend.write_some
         self._announce()
 
     def _announce(self) -> None:
         """Tell those who watch."""
-        note_made(self, self._state)
+        note_made(self, self._core.state)
 
     @classmethod
     async def open(
@@ -118,7 +83,7 @@ class SerialPort(ByteStream):
             SerialError: One of its subclasses, when the device cannot be opened or set up.
         """
         port = await cls._connect(path, config, config_fields)
-        note_opened(port, port._state)
+        note_opened(port, port._core.state)
         return port
 
     @classmethod
@@ -131,24 +96,24 @@ class SerialPort(ByteStream):
         settings = SerialConfig(**config_fields) if config is None else config
         backend = await open_device(path_text(path), settings)
         _log_open.debug("%s: open at %d baud", backend.path, settings.baudrate)
-        return cls(backend, settings, port_info=getattr(backend, "port_info", None))
+        return cls(backend, settings, port_info=backend.port_info)
 
     # Properties
 
     @property
     def path(self) -> str:
         """The path as given at open."""
-        return self._state.path
+        return self._core.state.path
 
     @property
     def is_open(self) -> bool:
         """Whether the port has not been closed on this side; a vanished device does not close it."""
-        return not self._state.closed
+        return not self._core.state.closed
 
     @property
     def config(self) -> SerialConfig:
         """The config last applied."""
-        return self._config
+        return self._core.config
 
     @property
     def capabilities(self) -> SerialCapabilities:
@@ -158,7 +123,7 @@ class SerialPort(ByteStream):
     @property
     def port_info(self) -> PortInfo | None:
         """What discovery knows about the device, or `None`."""
-        return self._port_info
+        return self._core.port_info
 
     @property
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
@@ -166,12 +131,12 @@ class SerialPort(ByteStream):
         attributes: dict[Any, Callable[[], Any]] = {
             FileStreamAttribute.path: lambda: Path(self.path),
             SerialStreamAttribute.capabilities: lambda: self.capabilities,
-            SerialStreamAttribute.config: lambda: self._config,
+            SerialStreamAttribute.config: lambda: self.config,
         }
-        if self._readiness is not None and self.is_open:
-            attributes[FileStreamAttribute.fileno] = self._readiness.fileno
-        if self._port_info is not None:
-            attributes[SerialStreamAttribute.port_info] = lambda: self._port_info
+        if (descriptor := self._backend.descriptor) is not None and self.is_open:
+            attributes[FileStreamAttribute.fileno] = descriptor.fileno
+        if self.port_info is not None:
+            attributes[SerialStreamAttribute.port_info] = lambda: self.port_info
         return attributes
 
     # Receiving
@@ -187,8 +152,9 @@ class SerialPort(ByteStream):
         """
         if max_bytes <= 0:
             require_positive("max_bytes", max_bytes)
-        # As `_exclusively`; here and in `send` its calls would be a measurable part of the whole.
-        call = self._receiving
+        # As `Call.exclusively`; here and in `send` its calls would be a measurable part of the whole.
+        core = self._core
+        call = core.receiving
         if call.state.closed:
             call.require_open()
         guard = call.guard
@@ -197,15 +163,16 @@ class SerialPort(ByteStream):
         except KeyError:
             raise call.busy() from None
         try:
-            view = self._transfer_buffer(max_bytes)
-            count = await self._read_some(view) or self._require_data(0)
+            room = core.room
+            view = room if len(room) == max_bytes else core.make_room(max_bytes)
+            count = await self._read_some(view) or core.require_data(0)
             try:
                 if self._meter.tap is not None:
                     self._meter.tap.received(view[:count])
                 return view[:count].tobytes()
             except BaseException:
                 # Ctrl-C, before there is anything to return.
-                self._hold(view[:count])
+                self._backend.hold(view[:count])
                 raise
         except os_errors as exc:
             call.translate(exc)
@@ -223,13 +190,13 @@ class SerialPort(ByteStream):
         view = writable_bytes(buffer)
 
         async def fill() -> int:
-            count = await self._read_some(view) or self._require_data(0)
+            count = await self._read_some(view) or self._core.require_data(0)
             if self._meter.tap is not None:
                 self._meter.tap.received(view[:count])
             return count
 
         try:
-            return await self._exclusively(self._receiving, fill)
+            return await self._core.receiving.exclusively(fill)
         except BaseException:
             # Otherwise the traceback would keep the caller from resizing the buffer. On return the view goes by itself,
             # without a call in which Ctrl-C could come before the count is out.
@@ -245,59 +212,25 @@ class SerialPort(ByteStream):
         if limit is not None:
             require_positive("limit", limit)
 
+        core, backend = self._core, self._backend
+
         async def take() -> bytes:
             await checkpoint_if_cancelled()
-            depth = self._backend.input_waiting()
-            if depth == 0 and self._readiness is not None:
-                await self._readiness.wait_readable()
-                depth = self._backend.input_waiting()
-            view = self._sized_buffer(depth, limit)
-            held = self._held()
-            count = await self._read_some(view) or self._require_data(0)
+            depth = backend.input_waiting()
+            if depth == 0:
+                await backend.wait_input()
+                depth = backend.input_waiting()
+            view = core.sized_buffer(depth, limit)
+            count = await backend.read_queued(view) or core.require_data(0)
             try:
-                if held:
-                    count = self._read_behind(view, count)
                 if self._meter.tap is not None:
                     self._meter.tap.received(view[:count])
                 return view[:count].tobytes()
             except BaseException:
-                self._hold(view[:count])
+                backend.hold(view[:count])
                 raise
 
-        return await self._exclusively(self._receiving, take)
-
-    async def _exclusively(self, call: Call, operation: Callable[[], Awaitable[_T]]) -> _T:
-        """Run `operation` as the only one of its kind."""
-        call.require_open()
-        guard = call.guard
-        try:
-            del guard[0]
-        except KeyError:
-            raise call.busy() from None
-        try:
-            return await operation()
-        except os_errors as exc:
-            call.translate(exc)
-            raise
-        finally:
-            guard[0] = None
-
-    def _require_data(self, count: int) -> int:
-        if count == 0:
-            raise SerialDisconnectedError(errno.EIO, "end of file: the device is gone", self.path)
-        return count
-
-    def _sized_buffer(self, depth: int, limit: int | None) -> memoryview:
-        """Room for `depth` bytes, or for a chunk when nobody knows how many there are."""
-        size = depth or self._config.read_chunk_size
-        return memoryview(bytearray(size if limit is None else min(size, limit)))
-
-    def _transfer_buffer(self, size: int) -> memoryview:
-        """Room that is allocated once; the guard lets one reader use it at a time."""
-        if len(self._room) != size:
-            self._scratch = self._scratch or memoryview(bytearray(_MAX_TRANSFER))
-            self._room = self._scratch[:size]
-        return self._room
+        return await self._core.receiving.exclusively(take)
 
     # Sending
 
@@ -316,7 +249,7 @@ class SerialPort(ByteStream):
         if type(item) is not bytes or not item or self._meter.tap is not None:
             await self.send_buffer(item)
             return
-        call = self._sending
+        call = self._core.sending
         if call.state.closed:
             call.require_open()
         guard = call.guard
@@ -338,7 +271,7 @@ class SerialPort(ByteStream):
     async def send_buffer(self, data: BytesLike) -> None:
         """As `send`, for any buffer; contiguous data is not copied, items of several bytes go out as raw bytes."""
         with readable_bytes(data) as view:
-            await self._exclusively(self._sending, (lambda: self._write(view)) if view else checkpoint)
+            await self._core.sending.exclusively((lambda: self._write(view)) if view else checkpoint)
 
     async def _write(self, view: memoryview) -> None:
         """The one way out for bytes; the caller holds the guard."""
@@ -369,15 +302,7 @@ class SerialPort(ByteStream):
 
         A line stopped by flow control keeps this waiting.
         """
-        with self._meter.failures_of("drain"):
-            await self._exclusively(self._finishing, self._wait_for_queue)
-        self._meter.note("drain")
-
-    async def _wait_for_queue(self) -> None:
-        await checkpoint()
-        while pending := self._pending_output():
-            estimate = pending * seconds_per_byte(self._config)
-            await anyio.sleep(min(max(estimate, 0.001), 0.05))
+        await self._control.drain()
 
     async def drain_exact(self) -> None:
         """Wait until the last bit has left the transmitter, its FIFO included, as closely as the device can tell.
@@ -385,17 +310,7 @@ class SerialPort(ByteStream):
         Where only a blocking call can tell, a thread makes it; cancelling this leaves the thread behind, and a close
         then discards what is left so that it ends.
         """
-
-        async def wait() -> None:
-            await self._wait_for_queue()
-            self._state.require_open()
-            await self._backend.drain_hardware()
-            # A backend ends its wait when it is closed.
-            self._state.require_open()
-
-        with self._meter.failures_of("drain_exact"):
-            await self._exclusively(self._finishing, wait)
-        self._meter.note("drain_exact")
+        await self._control.drain_exact()
 
     # Settings and lines
 
@@ -408,23 +323,15 @@ class SerialPort(ByteStream):
             UnsupportedConfigurationError: The driver refused a setting; everything is as before.
             UnsupportedFeatureError: An optional feature is missing and the policy says raise.
         """
-        # The apply step has no await, so calls cannot overlap and a cancelled one either happened or did not.
-        with self._meter.failures_of("configure", config=config), self._setting:
-            await checkpoint()
-            self._state.require_open()
-            if config.exclusive is not self._config.exclusive:
-                config = config.with_changes(exclusive=self._config.exclusive)
-            self._backend.configure(config)
-            self._config = config
-        self._meter.note("configure", config=config)
+        await self._control.configure(config)
 
     async def reset_input_buffer(self) -> None:
         """Drop unread input."""
-        await self._control("reset_input_buffer", self._backend.discard_input)
+        await self._control.at_once("reset_input_buffer", self._backend.discard_input)
 
     async def reset_output_buffer(self) -> None:
         """Drop unsent output."""
-        await self._control("reset_output_buffer", self._backend.discard_output)
+        await self._control.at_once("reset_output_buffer", self._backend.discard_output)
 
     async def send_break(self, duration: float = 0.25) -> None:
         """Hold the line in the break condition for `duration` seconds; it ends in every case.
@@ -435,79 +342,35 @@ class SerialPort(ByteStream):
         """
         if not (math.isfinite(duration) and duration >= 0):
             raise ValueError(f"duration must be a finite, non-negative number of seconds, not {duration!r}")
-
-        async def hold_the_line() -> None:
-            await checkpoint_if_cancelled()
-            try:
-                # First the mark: Ctrl-C may come as soon as the line is held.
-                self._break_on = True
-                self._backend.set_break(True)
-                self._meter.note("send_break", duration=duration)
-                await anyio.sleep(duration)
-            except BaseException:
-                self._end_break()
-                raise
-            # A port closed meanwhile has ended the break in its teardown.
-            if self.is_open:
-                self._break_on = False
-                self._backend.set_break(False)
-
-        with self._meter.failures_of("send_break", duration=duration):
-            await self._exclusively(self._finishing, hold_the_line)
+        await self._control.send_break(duration)
 
     async def modem_lines(self) -> ModemLines:
         """The input lines CTS, DSR, RI, CD."""
-        return await self._control("modem_lines", self._backend.modem_lines)
+        return await self._control.waiting("modem_lines", self._backend.modem_lines)
 
     async def control_lines(self) -> ControlLines:
         """The output lines RTS, DTR as this side drives them."""
-        return await self._control("control_lines", self._backend.control_lines)
+        return await self._control.waiting("control_lines", self._backend.control_lines)
 
     async def set_control_lines(self, *, rts: bool | None = None, dtr: bool | None = None) -> None:
         """Drive RTS or DTR; `None` leaves a line as it is."""
-        if rts is None and dtr is None:
-            await self._control("set_control_lines", lambda: None, rts=rts, dtr=dtr)
-        else:
-            await self._control(
-                "set_control_lines",
-                lambda: self._backend.set_control_lines(rts=rts, dtr=dtr),
-                rts=rts,
-                dtr=dtr,
-            )
+        await self._control.set_lines(rts, dtr)
 
     async def line_errors(self) -> LineErrors:
         """Parity, framing, overrun and break events since the port was opened."""
-        return await self._control("line_errors", self._backend.line_errors)
+        return await self._control.waiting("line_errors", self._backend.line_errors)
 
     def input_waiting(self) -> int:
         """Bytes a receive would find now."""
-        return self._ask("input_waiting", self._backend.input_waiting)
+        return self._control.ask("input_waiting", self._backend.input_waiting)
 
     def output_waiting(self) -> int:
         """Bytes accepted and not yet sent."""
-        return self._ask("output_waiting", self._backend.output_waiting)
+        return self._control.ask("output_waiting", self._backend.output_waiting)
 
     def stats(self) -> SerialStats:
         """Totals since the port was made; free of system calls, also after close."""
         return self._meter.snapshot()
-
-    async def _control(self, name: str, operation: Callable[[], _T], **arguments: object) -> _T:
-        with self._meter.failures_of(name, **arguments), self._asking:
-            await checkpoint()
-            self._state.require_open()
-            result = operation()
-        self._meter.note(name, result, **arguments)
-        return result
-
-    def _ask(self, name: str, operation: Callable[[], int]) -> int:
-        with self._meter.failures_of(name), self._asking:
-            result = operation()
-        self._meter.note(name, result)
-        return result
-
-    def _pending_output(self) -> int:
-        with self._asking:
-            return self._backend.output_waiting()
 
     # Closing
 
@@ -519,94 +382,46 @@ class SerialPort(ByteStream):
         the kernel took is still sent, by a helper thread if need be, unless the close is forced: in a cancelled scope,
         or after a disconnect, pending output is discarded. Closing twice is fine.
         """
-        state = self._state
-        self._meter.note_close()
+        core = self._core
+        state = core.state
+        if core.meter.tap is not None:
+            core.meter.note_close()
         forced = scope_is_cancelled()
         if state.closed or forced:
-            self._teardown(forced=forced)
+            core.teardown(forced=forced)
             await checkpoint()
             return
         state.closed = True
-        self._drop_held()
+        core.backend.drop_held()
         try:
             await give_way()
         except BaseException:
             forced = True
             raise
         finally:
-            self._teardown(forced=forced)
+            core.teardown(forced=forced)
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         if self.is_open and isinstance(exc, anyio.get_cancelled_exc_class()):
-            self._teardown(forced=True)
+            self._abort()
         await self.aclose()
 
     def __del__(self) -> None:
-        # A constructor that refused its backend left no state behind.
-        state: PortState | None = getattr(self, "_state", None)
-        if state is None or state.closed:
+        # A constructor that refused its backend left no core behind.
+        core: PortCore | None = getattr(self, "_core", None)
+        if core is None or core.state.closed:
             return
-        state.collected = True
+        core.state.collected = True
         try:
-            warnings.warn(f"unclosed serial port {state.path}", ResourceWarning, source=self, stacklevel=2)
+            warnings.warn(f"unclosed serial port {core.state.path}", ResourceWarning, source=self, stacklevel=2)
         finally:
-            self._teardown(forced=True)
-
-    def _finish_closing(self, timeout: float | None) -> None:
-        """Block until a background close has released the device; after `timeout` it discards its output."""
-        closer: Closer | None = getattr(self._backend, "closer", None)
-        if closer is not None and not closer.wait(timeout):
-            closer.hurry()
-            closer.wait()
-
-    def _forget(self) -> None:
-        """In a forked child: closed on this side; the backend lets go of the device by itself."""
-        self._state.closed = self._released = True
+            core.teardown(forced=True)
 
     def _abort(self) -> None:
         """Close at once, from anywhere."""
-        self._teardown(forced=True)
-
-    def _teardown(self, *, forced: bool) -> None:
-        """Release the device. A second one does nothing, unless the first was interrupted."""
-        state = self._state
-        state.closed = True
-        if self._released:
-            return
-        self._meter.note_close()
-        self._end_break()
-        if forced or state.disconnected:
-            self._best_effort("discard output", self._backend.discard_output)
-        self._best_effort("close", self._backend.close)
-        self._released = True
-        _log_close.debug("%s: closed%s", state.path, ", output discarded" if forced else "")
-
-    def _end_break(self) -> None:
-        if self._break_on:
-            self._break_on = False
-            self._best_effort("end break", lambda: self._backend.set_break(False))
-
-    def _best_effort(self, what: str, operation: Callable[[], None]) -> None:
-        """Teardown goes on whatever a vanished device answers; the log keeps it."""
-        try:
-            operation()
-        except os_errors as exc:
-            _log_close.debug("%s: %s: %s", self.path, what, exc)
-
-
-def _nothing() -> None:
-    pass
-
-
-def _ignore(view: memoryview) -> None:
-    del view
-
-
-def _as_read(view: memoryview, count: int) -> int:
-    del view
-    return count
+        self._core.teardown(forced=True)
 
 
 class SerialConnectable(ByteStreamConnectable):

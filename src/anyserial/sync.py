@@ -68,7 +68,8 @@ class SerialPort:
 
     def _attach(self, async_port: stream.SerialPort, lease: PortalLease) -> None:
         self._lease = lease
-        self._transfers = BlockingTransfers.over(async_port)
+        self._core = async_port._core
+        self._transfers = BlockingTransfers.over(self._core)
         # Emptied by the first `close`: one step, which a signal handler cannot come between.
         self._unclosed = {0: None}
         self._closer = 0
@@ -101,13 +102,13 @@ class SerialPort:
             try:
                 self._attach(port, lease)
             except OSError as exc:
-                port._teardown(forced=True)
+                port._core.teardown(forced=True)
                 raise errno_to_exception(exc, context="open", path=path) from exc
         except BaseException:
             lease.release()
             raise
-        note_made(self, port._state, is_blocking=True)
-        note_opened(self, port._state, is_blocking=True)
+        note_made(self, self._core.state, is_blocking=True)
+        note_opened(self, self._core.state, is_blocking=True)
         return self
 
     # Properties
@@ -265,7 +266,7 @@ class SerialPort:
         except TimeoutError as exc:
             # Whatever else goes wrong is reported by the async port.
             if not isinstance(exc, SerialError):
-                self._port._meter.note_failure(name, exc, arguments)
+                self._core.meter.note_failure(name, exc, arguments)
             raise
 
     # Closing
@@ -289,23 +290,23 @@ class SerialPort:
         try:
             self._closer = me
             self._closed = True
-            self._port._meter.note_close()
+            self._core.meter.note_close()
             if self._transfers is not None:
                 self._transfers.stop()
             self._lease.call(self._port.aclose, None, self._port.path)
-            self._port._finish_closing(None if deadline is None else max(0.0, deadline - time.monotonic()))
+            self._core.finish_closing(None if deadline is None else max(0.0, deadline - time.monotonic()))
         finally:
             # Whatever of it Ctrl-C has interrupted.
-            self._port._teardown(forced=True)
+            self._core.teardown(forced=True)
             self._released.set()
             self._lease.release()
 
     def _wait_for_closer(self, timeout: float | None) -> None:
         if not self._released.wait(timeout):
-            self._port._finish_closing(0)
+            self._core.finish_closing(0)
             while not self._released.wait(_PATIENCE):
                 # It may have come to wait for output only now.
-                self._port._finish_closing(0)
+                self._core.finish_closing(0)
 
     def _abort(self) -> None:
         """Close at once, from anywhere; a close that goes on elsewhere is left to go on."""
@@ -325,13 +326,13 @@ class SerialPort:
             return
         self._closed = True
         self._unclosed.clear()
-        self._port._state.collected = True
+        self._core.state.collected = True
         try:
             warnings.warn(f"unclosed sync serial port {self.path}", ResourceWarning, source=self, stacklevel=2)
         finally:
             if self._transfers is not None:
                 self._transfers.stop()
-            self._port._teardown(forced=True)
+            self._core.teardown(forced=True)
             # Collection can happen on the portal's own thread, which must not wait for itself. A thread that is started
             # while the interpreter ends never runs.
             if not sys.is_finalizing():

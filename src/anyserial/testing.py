@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ._backends.meter import PortListener
-from ._backends.mock.backend import MockBackend
+from ._backends.mock.backend import MockBackend, faults_behind
 from ._backends.mock.clock import Clock
 from ._backends.mock.fault_events import FaultAction, FaultEvent, FiredFault
 from ._backends.mock.fault_plan import FaultPlan
-from ._conformance import check_port_pair
 from ._platform import PtyPair, pty_pair
 from ._port.mock_pair import MockPair, mock_pair
 from ._port.opening import OpenedPort, opened_ports, watch_ports
@@ -18,6 +17,7 @@ from .stream import SerialPort
 
 if TYPE_CHECKING:
     from . import sync
+    from ._conformance import check_port_pair
 
 __all__ = [
     "FaultAction",
@@ -37,6 +37,15 @@ __all__ = [
     "serial_port_pair",
     "watch_ports",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "check_port_pair":
+        # Most programs that use a mock do not run the conformance suite.
+        from ._conformance import check_port_pair
+
+        return check_port_pair
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def serial_port_pair(
@@ -76,6 +85,7 @@ def faults_of(port: SerialPort | sync.SerialPort) -> FaultPlan:
         inner = port._port if isinstance(port, sync.SerialPort) else port
     if not isinstance(inner, SerialPort):
         raise TypeError(f"faults_of takes a port, not {type(port).__name__}")
-    if not isinstance(inner._backend, MockBackend):
+    faults = faults_behind(inner._core.backend)
+    if faults is None:
         raise TypeError(f"{inner.path} is no mock port: only mock ports have faults")
-    return inner._backend.faults
+    return faults

@@ -15,7 +15,6 @@ import pytest
 
 from . import _library, _options
 from ._fixtures import (
-    NAMES,
     serial_bench,
     serial_clock,
     serial_config,
@@ -32,17 +31,17 @@ from ._fixtures import (
     sync_serial_peer,
     sync_serial_port,
 )
-from ._keys import GUARD, HARDWARE, RUNNING
+from ._keys import GUARD, HARDWARE, LINK, RUNNING, TEST
+from ._names import NAMES
 from ._report import outcome
 
 if TYPE_CHECKING:
     from ._bench.file import BenchLink, BenchPort, SerialBench
     from ._device.dialogue import SerialExpectation
     from ._device.script import SerialScript
-    from ._fixtures import SerialPair
     from ._links.factory import SerialFactory
     from ._links.faults import SerialFault, SerialFaults
-    from ._links.link import SerialLink
+    from ._links.link import SerialLink, SerialPair
     from ._time.clock import SerialClock
     from ._transcript.transcript import SerialTranscript, TranscriptEvent
 
@@ -87,7 +86,7 @@ _TYPES = {
     "SerialFault": "_links.faults",
     "SerialFaults": "_links.faults",
     "SerialLink": "_links.link",
-    "SerialPair": "_fixtures",
+    "SerialPair": "_links.link",
     "SerialScript": "_device.script",
     "SerialTranscript": "_transcript.transcript",
     "TranscriptEvent": "_transcript.transcript",
@@ -187,9 +186,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if bench_file is not None or config.getoption("--serial-report"):
         _library.require_for_run()
     if bench_file is not None:
-        from ._links import hardware
+        from ._links import bench
 
-        hardware.attach(config, bench_file)
+        bench.attach(config, bench_file)
     _options.chosen_links(config)
     _options.chosen_loops(config)
     plugins = config.pluginmanager
@@ -212,9 +211,9 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_report_header(config: pytest.Config) -> list[str]:
     if HARDWARE not in config.stash:
         return []
-    from ._links import hardware
+    from ._links import bench
 
-    return hardware.header(config)
+    return bench.header(config)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -284,12 +283,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if not has_link or not isinstance(item, pytest.Function):
         refusals.refuse_unparametrized(item)
         return
-    refusals.consider_late_marks(item)
+    if generate.needs_at_collection(item) is None:
+        refusals.consider_late_marks(item)
     unmet = generate.unmet(item)
     if item.callspec.params["serial_link"] is None:
         return
     if unmet is None:
-        item.stash[GUARD] = item.config.stash[RUNNING] = _guard.Guard(item)
+        item.stash[GUARD], item.config.stash[RUNNING] = _guard.Guard(item), item
     elif generate.is_a_failure(unmet, item.config):
         pytest.fail(unmet.reason, pytrace=False)
 
@@ -310,7 +310,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     guard = item.stash.get(GUARD, None)
     if guard is None:
         return (yield)
-    with guard:
+    with guard.calling():
         return (yield)
 
 
@@ -340,7 +340,9 @@ def pytest_runtest_makereport(
     guard = item.stash.get(GUARD, None)
     outcome.note(report, item)
     if guard is not None:
-        guard.evidence.add_to(report, guard)
+        guard.report(report)
         if report.when == "teardown":
-            del item.stash[GUARD], item.config.stash[RUNNING]
+            del item.stash[GUARD], item.stash[TEST], item.config.stash[RUNNING]
+            if LINK in item.stash:
+                del item.stash[LINK]
     return report

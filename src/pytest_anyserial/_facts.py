@@ -1,4 +1,4 @@
-"""The vocabulary of links: what a test can require, kinds of wiring, and names of wires."""
+"""The vocabulary of links: what a test can require, kinds of wiring, names of wires, and the needs of one test."""
 
 from __future__ import annotations
 
@@ -18,3 +18,20 @@ KINDS = ("null-modem", "loopback", "rs485", "device")
 WIRES = ("tx-rx", "rts-cts", "dtr-dsr")
 
 DEFAULT_CONFIG = SerialConfig()
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Needs:
+    """What a test needs from its link, by the keywords of the marker; an empty value asks for nothing."""
+
+    requires: tuple[str, ...] = ()
+    link: str | None = None
+    wires: tuple[str, ...] = ()
+    min_baudrate: int | None = None
+    device: str | None = None
+    links: tuple[str, ...] = ()
+    config: SerialConfig | None = None
+    script_strict: bool = True
+    allow_leaks: bool = False
+    #: Whether the test uses end B; its fixtures say so, not the marker.
+    peer: bool = False

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ._keys import GUARD, HARDWARE
+from ._keys import HARDWARE, TEST
 
 if TYPE_CHECKING:
     from anyserial import SerialConfig, SerialPort, sync
@@ -16,34 +17,9 @@ if TYPE_CHECKING:
     from ._device.script import SerialScript
     from ._links.factory import SerialFactory
     from ._links.faults import SerialFaults
-    from ._links.link import SerialLink
+    from ._links.link import End, SerialLink, SerialPair
     from ._time.clock import SerialClock
     from ._transcript.transcript import SerialTranscript
-
-#: Fixtures that live on the test's event loop.
-ASYNC = frozenset({"serial_port", "serial_peer", "serial_pair", "serial_script", "serial_clock", "serial_factory"})
-#: Fixtures that give device paths.
-PATHS = frozenset({"serial_path", "serial_peer_path"})
-#: Fixtures that need end B to be a port.
-PEERS = frozenset(
-    {"serial_peer", "serial_pair", "serial_script", "serial_peer_path", "sync_serial_peer", "serial_factory"}
-)
-#: Fixtures of the mock link; a test that uses one runs there, whatever links are selected.
-MOCK_ONLY = frozenset({"serial_faults", "serial_clock"})
-#: All that a test may ask for.
-NAMES = (
-    ASYNC
-    | PATHS
-    | MOCK_ONLY
-    | {"serial_link", "serial_config", "serial_transcript", "sync_serial_port", "sync_serial_peer"}
-)
-
-
-class SerialPair(NamedTuple):
-    """Both ends of a link: `port` is the one under test, `peer` faces it."""
-
-    port: SerialPort
-    peer: SerialPort
 
 
 @pytest.fixture
@@ -54,12 +30,12 @@ def serial_link(request: pytest.FixtureRequest) -> Iterator[SerialLink]:
     """
     from ._links.link import connected
 
-    wiring = getattr(request, "param", None)
-    if wiring is None:
+    name = getattr(request, "param", None)
+    if name is None:
         from ._matrix.refusals import unparametrized
 
         pytest.fail(unparametrized(request.node), pytrace=False)
-    with connected(wiring, request.node.stash[GUARD]) as link:
+    with connected(name, request.node.stash[TEST]) as link:
         yield link
 
 
@@ -80,7 +56,7 @@ async def serial_port(
 
     The test runs on asyncio, uvloop and trio (--serial-loops), on every selected link.
     """
-    async with serial_link._opened("port", serial_config, anyio_backend) as port:
+    async with _opened(serial_link, "port", serial_config, anyio_backend) as port:
         yield port
 
 
@@ -89,13 +65,15 @@ async def serial_peer(
     serial_link: SerialLink, anyio_backend: Any, serial_config: SerialConfig
 ) -> AsyncIterator[SerialPort]:
     """End B of the link, open: the test itself plays the device. See serial_script for a device that plays along."""
-    async with serial_link._opened("peer", serial_config, anyio_backend) as port:
+    async with _opened(serial_link, "peer", serial_config, anyio_backend) as port:
         yield port
 
 
 @pytest.fixture
 def serial_pair(serial_port: SerialPort, serial_peer: SerialPort) -> SerialPair:
     """Both ends, open: a named tuple (port, peer)."""
+    from ._links.link import SerialPair
+
     return SerialPair(serial_port, serial_peer)
 
 
@@ -105,14 +83,16 @@ def sync_serial_port(serial_link: SerialLink, serial_config: SerialConfig) -> It
 
     The test runs once on every selected link, whatever event loops are selected.
     """
-    with serial_link._sync_opened("port", serial_config) as port:
+    _require(serial_link, serial_config)
+    with serial_link.sync_opened("port", serial_config) as port:
         yield port
 
 
 @pytest.fixture
 def sync_serial_peer(serial_link: SerialLink, serial_config: SerialConfig) -> Iterator[sync.SerialPort]:
     """End B of the link, open, as a blocking port: the test itself, or a thread of it, plays the device."""
-    with serial_link._sync_opened("peer", serial_config) as port:
+    _require(serial_link, serial_config)
+    with serial_link.sync_opened("peer", serial_config) as port:
         yield port
 
 
@@ -143,7 +123,10 @@ async def serial_script(
     """
     from ._device.script import scripted
 
-    async with scripted(serial_link, serial_config, anyio_backend) as script:
+    async with (
+        _opened(serial_link, "peer", serial_config, anyio_backend) as port,
+        scripted(serial_link, port) as script,
+    ):
         yield script
 
 
@@ -183,9 +166,12 @@ async def serial_clock(serial_link: SerialLink, anyio_backend: Any) -> AsyncIter
     Time stands still while anything runs, and jumps to the next moment when all tasks wait. The test runs on the mock
     link, on asyncio and trio; worker threads are refused.
     """
+    from ._loops import check
     from ._time.clock import running
 
-    async with running(serial_link, anyio_backend) as clock:
+    test = serial_link._test
+    check(anyio_backend, test.item)
+    async with running(test.clock, test) as clock:
         yield clock
 
 
@@ -199,3 +185,26 @@ def serial_factory(pytestconfig: pytest.Config) -> SerialFactory:
     from ._links.factory import SerialFactory
 
     return SerialFactory(pytestconfig)
+
+
+@asynccontextmanager
+async def _opened(link: SerialLink, end: End, config: SerialConfig, backend: Any) -> AsyncGenerator[SerialPort]:
+    """One end for a fixture, on the loop that `backend` stands for."""
+    from . import _loops
+
+    test = link._test
+    _loops.check(backend, test.item)
+    _require(link, config)
+    # What a signal handler raised ends a fixture that waits for the port.
+    with _loops.outcomes_reach(test.end_fixtures_with):
+        async with link.opened(end, config) as port:
+            yield port
+
+
+def _require(link: SerialLink, config: SerialConfig) -> None:
+    """Skip or fail a test whose own `serial_config` asks for what the link does not have."""
+    __tracebackhide__ = True
+    if config is not link.config:
+        from ._matrix.refusals import require
+
+        require(link._test.item, link._wiring, config)

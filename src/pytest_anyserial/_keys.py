@@ -6,9 +6,13 @@ from typing import Any
 
 import pytest
 
-#: The bench that a run works with (`_links.hardware.Hardware`), in the stash of its config.
+#: The bench that a run works with (`_links.bench.Hardware`), in the stash of its config.
 HARDWARE: pytest.StashKey[Any] = pytest.StashKey()
 #: The watch over a test that uses a fixture of ours (`_guard.Guard`), in the stash of its item.
 GUARD: pytest.StashKey[Any] = pytest.StashKey()
-#: The watch over the test that is running, in the stash of the config.
+#: What the parts of the plugin share of such a test (`_test.SerialTest`), in the stash of its item.
+TEST: pytest.StashKey[Any] = pytest.StashKey()
+#: The link under a test once it is set up (`_links.link.SerialLink`), in the stash of its item.
+LINK: pytest.StashKey[Any] = pytest.StashKey()
+#: The item that is running, if it uses a fixture of ours, in the stash of the config.
 RUNNING: pytest.StashKey[Any] = pytest.StashKey()

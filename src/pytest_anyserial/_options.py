@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import re
 from collections.abc import Collection
@@ -22,6 +21,9 @@ LOOPS = ("asyncio", "uvloop", "trio")
 
 def unknown(what: str, word: object, known: Collection[str]) -> str:
     """`unknown link 'mok': did you mean 'mock'? Known: mock, pty`."""
+    # Loaded for a wrong name only.
+    import difflib
+
     close = difflib.get_close_matches(str(word), known, n=1)
     hint = f": did you mean {close[0]!r}?" if close else "."
     return f"unknown {what} {word!r}{hint} Known: {', '.join(known)}"

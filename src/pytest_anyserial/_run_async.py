@@ -28,7 +28,7 @@ def call(function: Callable[[], Awaitable[_T]]) -> _T:
         except BaseException as exc:
             errors.append(exc)
 
-    thread = threading.Thread(target=work, name="anyserial aside")
+    thread = threading.Thread(target=work, name="anyserial run_async")
     thread.start()
     thread.join()
     if errors:

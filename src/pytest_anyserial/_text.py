@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import unicodedata
 from collections.abc import Iterator
 
@@ -18,6 +20,12 @@ def hex_lines(data: bytes) -> Iterator[str]:
 def count(number: int, noun: str) -> str:
     """`1 byte`, `2 bytes`."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def caller(depth: int) -> str:
+    """`test_meter.py:12` of the frame this many calls up."""
+    frame = sys._getframe(depth + 1)
+    return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
 
 
 def cut(data: bytes, limit: int | None) -> tuple[bytes, str]:

@@ -31,25 +31,25 @@ class CableEnd(MockBackend):
         super().__init__(*args)
         self.moved: list[str] = []
 
-    def modem_lines(self) -> ModemLines:
+    async def modem_lines(self) -> ModemLines:
         levels = {"on": True}
-        for owner, lines in (("own", self.control_lines()), ("peer", self.peer.control_lines())):
+        for owner, lines in (("own", await self.control_lines()), ("peer", await self.peer.control_lines())):
             levels |= {f"{owner}.rts": lines.rts, f"{owner}.dtr": lines.dtr}
         on = {line: levels.get(self.inputs.get(line, ""), False) for line in ("cts", "dsr", "cd")}
         return ModemLines(ri=False, **on)
 
-    def set_control_lines(self, *, rts: bool | None = None, dtr: bool | None = None) -> None:
+    async def set_lines(self, *, rts: bool | None = None, dtr: bool | None = None) -> None:
         self.moved += [line for line, level in (("rts", rts), ("dtr", dtr)) if level is not None]
-        super().set_control_lines(rts=rts, dtr=dtr)
+        await super().set_lines(rts=rts, dtr=dtr)
 
     def set_break(self, on: bool) -> None:
         if self.breaks:
             super().set_break(on)
 
-    def configure(self, config: SerialConfig) -> None:
+    async def configure(self, config: SerialConfig) -> None:
         if config.baudrate in self.refused:
             raise OSError(22, "Invalid argument")
-        super().configure(config)
+        await super().configure(config)
         self.faults = self.plan_at(config.baudrate)
 
 

@@ -11,8 +11,9 @@ from anyserial import Capability, SerialCapabilities
 from pytest_anyserial._bench.driver_name import driver_name
 from pytest_anyserial._bench.file import BenchLink, BenchPort, Match, SerialBench
 from pytest_anyserial._bench.probe import Place, Probed, dumped, loaded
-from pytest_anyserial._links.hardware import Hardware, HardwareWiring
-from pytest_anyserial._matrix.marker import Needs
+from pytest_anyserial._facts import Needs
+from pytest_anyserial._links.bench import Hardware
+from pytest_anyserial._links.hardware import HardwareWiring
 from pytest_anyserial._matrix.matching import complaint
 
 

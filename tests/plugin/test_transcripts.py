@@ -378,3 +378,104 @@ def test_a_buffer_in_pieces_is_in_the_transcript(pytester: pytest.Pytester) -> N
         """
     )
     pytester.runpytest("-p", "no:randomly").assert_outcomes(passed=3)
+
+
+EVERY_WAY = """
+import threading
+from anyserial import SerialConfig, open_serial_port, sync
+from anyserial.testing import serial_port_pair
+
+def kinds(transcript, name):
+    return [event.kind for event in transcript.events if event.port == name]
+
+async def test_path(serial_path, serial_peer, serial_transcript):
+    async with await open_serial_port(serial_path, SerialConfig(baudrate=9600)) as port:
+        await port.send(b"ping")
+        assert await serial_peer.receive() == b"ping"
+    events = [event for event in serial_transcript.events if event.port == "port"]
+    assert [(event.kind, event.data, event.detail) for event in events] == [
+        ("opened", b"", "9600 8N1"), ("sent", b"ping", ""), ("closed", b"", "")
+    ]
+
+def test_blocking(serial_path, serial_transcript):
+    def drive():
+        with sync.open_serial_port(serial_path) as port:
+            port.send(b"ping")
+    thread = threading.Thread(target=drive)
+    thread.start()
+    thread.join()
+    assert kinds(serial_transcript, "sync_port") == ["opened", "sent", "closed"]
+
+async def test_pair(serial_transcript, anyio_backend):
+    one, other = serial_port_pair(path_a="/dev/one", path_b="/dev/other")
+    async with one, other:
+        await one.send(b"ping")
+        await other.receive()
+    assert kinds(serial_transcript, "port") == ["opened", "opened", "sent", "received", "closed", "closed"]
+"""
+
+
+def test_every_port_of_a_test_is_in_its_transcript(project: Project) -> None:
+    """P-114: by its path, as a blocking port, in a thread, and as a pair that the test makes itself."""
+    assert list(project.run(*ONE, test=EVERY_WAY).outcomes().values()) == ["passed"] * 3
+
+
+def test_ports_of_the_project_are_in_the_report(project: Project) -> None:
+    """P-80, P-81, P-114: each in a section and in a file, in the order in which they were opened."""
+    run = project.run(
+        *ONE,
+        test="""
+        from anyserial.testing import serial_port_pair
+
+        async def test_bad(serial_port):
+            for port in serial_port_pair(path_a="/dev/one", path_b="/dev/other"):
+                await port.aclose()
+            assert False
+        """,
+    )
+    (report,) = (report for report in run.reports if report.failed)
+    titles = [title for title, _ in report.sections if "/dev/" in title]
+    assert titles == ["serial_port /dev/mockA", "port /dev/one", "port /dev/other"]
+    (found,) = files(project).values()
+    assert sorted(file.name for file in found) == ["port-2.jsonl", "port.jsonl", "serial_port.jsonl"]
+
+
+def test_what_outlives_a_test_is_in_no_other_transcript(project: Project) -> None:
+    """P-114: a port of wider scope is not recorded, nor is one of another test."""
+    run = project.run(
+        *ONE,
+        test="""
+        import pytest
+        from anyserial.testing import serial_port_pair
+
+        @pytest.fixture(scope="module")
+        def pair():
+            return serial_port_pair(path_a="/dev/one", path_b="/dev/other")
+
+        @pytest.mark.parametrize("turn", [1, 2])
+        async def test_it(pair, serial_transcript, anyio_backend, turn):
+            await pair[0].send(b"ping")
+            assert await pair[1].receive() == b"ping"
+            assert serial_transcript.events == []
+        """,
+    )
+    assert list(run.outcomes().values()) == ["passed"] * 2
+
+
+def test_a_fault_is_noted_for_a_port_that_the_driver_opened(project: Project) -> None:
+    """P-61, P-114: what fired is in the transcript of whichever port is at end A."""
+    run = project.run(
+        *ONE,
+        test="""
+        import pytest
+        from anyserial import SerialDisconnectedError, open_serial_port
+
+        async def test_it(serial_path, serial_faults, serial_transcript):
+            serial_faults.on_write(1).unplug()
+            async with await open_serial_port(serial_path) as port:
+                with pytest.raises(SerialDisconnectedError):
+                    await port.send(b"ping")
+            assert [event.kind for event in serial_transcript.events] == ["opened", "fault", "failed", "closed"]
+        """,
+    )
+    assert list(run.outcomes().values()) == ["passed"] * 1

@@ -211,7 +211,7 @@ async def test_lines_are_left_as_they_were() -> None:
         made.a.moved.clear()
         lines = await trace_lines(made.ends, pinned={("a", "dtr")}, patience=QUICK)
         assert {edge.output for edge in lines.edges if edge.sender == "a"} == {"rts"}
-        assert made.a.control_lines().rts
+        assert (await made.a.control_lines()).rts
         assert set(made.a.moved) == {"rts"}
 
 

@@ -15,9 +15,12 @@ import os
 from collections.abc import Callable
 
 from .._fork import forgotten_in_child
+from .base import HasDescriptor, WaitsOnThread
 from .meter import Meter
-from .readiness import WOKEN, Descriptor, Watch, notify_closing, running_loop
+from .on_thread import DescriptorOnThread
+from .readiness import WOKEN, Descriptor, notify_closing, running_loop
 from .readiness import watch as make_watch
+from .watch import Watch
 
 
 class FdBackend:
@@ -50,14 +53,25 @@ class FdBackend:
         self._read = read
         self._write = write
         self._close_copy = close_copy
+        # Made here because a close has no time for it; it leaves with the number.
+        self._ending: Descriptor | None = forgotten_in_child(Descriptor(Descriptor.release, close_copy))
         self._watch: Watch | None = None
         # Taken from the kernel for a call that did not get them; they come before all in the kernel's queue.
         self._held = bytearray()
         forgotten_in_child(self)
 
+    @property
+    def descriptor(self) -> HasDescriptor | None:
+        """This object."""
+        return self
+
     def fileno(self) -> int:
         """The descriptor, -1 once closed."""
         return self._fd
+
+    def on_thread(self) -> WaitsOnThread | None:
+        """The same transfers, waited for by `poll`."""
+        return DescriptorOnThread.over(self._fd, self.try_read, self._try_read_queued, self.try_write)
 
     def try_read(self, view: memoryview) -> int | None:
         """One read without waiting; None when nothing is queued."""
@@ -152,7 +166,13 @@ class FdBackend:
             return moved
         return count
 
-    async def wait_readable(self) -> None:
+    async def read_queued(self, view: memoryview) -> int:
+        """As `read_some`, with what was kept and what has arrived since in one."""
+        held = len(self._held)
+        count = await self.read_some(view)
+        return self._read_behind(view, count) if held else count
+
+    async def wait_input(self) -> None:
         """Return when a read is worth trying; may be early."""
         if not self._held:
             watch = self._watch
@@ -170,7 +190,12 @@ class FdBackend:
         """Bytes taken from the kernel and not yet delivered."""
         return len(self._held)
 
-    def read_behind(self, view: memoryview, held: int) -> int:
+    def _try_read_queued(self, view: memoryview) -> int | None:
+        held = len(self._held)
+        count = self.try_read(view)
+        return self._read_behind(view, count) if held and count else count
+
+    def _read_behind(self, view: memoryview, held: int) -> int:
         """Add what the kernel has now to the first `held` bytes of `view`, which were held; returns how many in all."""
         if held == len(view) or self._held:
             return held
@@ -179,9 +204,13 @@ class FdBackend:
         except OSError:
             # The next read says so.
             return held
+        except BaseException:
+            # Ctrl-C.
+            self.hold(view[:held])
+            raise
 
     def drop_held(self) -> None:
-        """Forget them."""
+        """Forget the bytes that were kept."""
         self._held.clear()
 
     def detach(self, close: Callable[[Descriptor], None]) -> bool:
@@ -190,14 +219,14 @@ class FdBackend:
         It is closed exactly once: before this returns, or in the next turn of a loop that runs on another thread.
         False if the descriptor has been taken away before.
         """
-        descriptor = forgotten_in_child(Descriptor(close, self._close_copy))
-        fd = self._fd
+        descriptor, fd = self._ending, self._fd
         try:
             # One instruction: only one caller gets past it, and from there on the number has an owner.
             del self._attached[0]
         except KeyError:
             return False
-        descriptor.number, self._fd = fd, -1
+        assert descriptor is not None
+        descriptor.finish, descriptor.number, self._fd, self._ending = close, fd, -1, None
         self._held.clear()
         watch, self._watch = self._watch, None
         if watch is None:

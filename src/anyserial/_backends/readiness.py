@@ -24,12 +24,13 @@ import sys
 import types
 import weakref
 from collections.abc import Awaitable, Callable, Generator
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import anyio
 from anyio import lowlevel, to_thread
 
 from ..exceptions import UnsupportedAsyncBackendError
+from .watch import Attempt, Closable, Keep, Watch
 
 checkpoint = lowlevel.checkpoint
 checkpoint_if_cancelled = lowlevel.checkpoint_if_cancelled
@@ -41,8 +42,6 @@ running_loop: Final[Callable[[], asyncio.AbstractEventLoop | None]] = asyncio._g
 WOKEN: Final = -1
 
 _T = TypeVar("_T")
-_Attempt: TypeAlias = Callable[[memoryview], int | None]
-_Keep: TypeAlias = Callable[[memoryview], None]
 
 _NO_VIEW: Final = memoryview(b"")
 
@@ -58,23 +57,23 @@ class Descriptor:
     """A descriptor on its way to its close, which happens exactly once: at the latest when this object is dropped.
 
     Args:
-        close: Closes the descriptor it is called with, by `release` or another way that leaves -1 as its number; on any
-            thread, and once more if a signal handler ended it before it had done so.
+        finish: Closes the descriptor it is called with, by `release` or another way that leaves -1 as its number; on
+            any thread, and once more if a signal handler ended it before it had done so.
         close_copy: Called with the number in a forked child, whose copy of it means nothing to the device.
     """
 
-    __slots__ = ("__weakref__", "_close", "_close_copy", "number")
+    __slots__ = ("__weakref__", "_close_copy", "finish", "number")
 
-    def __init__(self, close: Callable[[Descriptor], None], close_copy: Callable[[int], None]) -> None:
+    def __init__(self, finish: Callable[[Descriptor], None], close_copy: Callable[[int], None]) -> None:
         #: -1 while there is nothing to close.
         self.number = -1
-        self._close = close
+        self.finish = finish
         self._close_copy = close_copy
 
     def close(self) -> None:
         """Close it, unless that was done."""
         if self.number >= 0:
-            self._close(self)
+            self.finish(self)
 
     def release(self) -> None:
         """Close the number. Whatever a vanished device answers, it is free again."""
@@ -95,53 +94,6 @@ class Descriptor:
         number, self.number = self.number, -1
         if number >= 0:
             self._close_copy(number)
-
-
-class Watch(Protocol):
-    """The waits on one descriptor, on one event loop."""
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop | None:
-        """What `running_loop()` said when it was made."""
-        ...
-
-    @property
-    def before_read(self) -> Callable[[], Awaitable[None]]:
-        """Before a read is tried: raise a cancellation that is pending."""
-        ...
-
-    @property
-    def after_read(self) -> Callable[[], Awaitable[None]] | None:
-        """After one that did not wait: let the loop run once, shielded. None where that came before."""
-        ...
-
-    @property
-    def before_write(self) -> Callable[[], Awaitable[None]]:
-        """Before a write is tried: raise a cancellation that is pending, and let the loop run once."""
-        ...
-
-    def read(self, attempt: _Attempt, view: memoryview, keep: _Keep) -> Awaitable[int]:
-        """Wait until `attempt(view)` is not None; return its result, or `WOKEN`.
-
-        If the wait is cancelled although the attempt was made, `keep` gets what it put into `view`.
-        """
-        ...
-
-    def write(self, attempt: _Attempt, view: memoryview) -> Awaitable[int]:
-        """The same for a transfer out of `view`."""
-        ...
-
-    async def readable(self) -> None:
-        """Wait until a read is worth trying; may be early."""
-        ...
-
-    def detach(self, descriptor: Descriptor) -> None:
-        """Wake the waits, forget the descriptor, close it: here, or in the next turn of a loop that runs elsewhere."""
-        ...
-
-    def forget(self) -> None:
-        """Drop what the loop still holds, when the port has moved on to another one."""
-        ...
 
 
 def watch(fd: int) -> Watch:
@@ -202,13 +154,13 @@ class _AsyncioWatch:
         self._reads = _Interest()
         self._writes = _Interest()
 
-    def read(self, attempt: _Attempt, view: memoryview, keep: _Keep) -> Awaitable[int]:
+    def read(self, attempt: Attempt, view: memoryview, keep: Keep) -> Awaitable[int]:
         interest = self._reads
         if interest.callback() is None:
             interest.register(self._fd, self.loop.add_reader, self.loop.remove_reader)
         return interest.wait(self.loop.create_future(), attempt, view, keep)
 
-    async def write(self, attempt: _Attempt, view: memoryview) -> int:
+    async def write(self, attempt: Attempt, view: memoryview) -> int:
         interest = self._writes
         while True:
             if interest.callback() is None:
@@ -222,11 +174,11 @@ class _AsyncioWatch:
     async def readable(self) -> None:
         await self.read(_nothing, _NO_VIEW, _drop)
 
-    def detach(self, descriptor: Descriptor) -> None:
+    def detach(self, descriptor: Closable) -> None:
         if not _in_its_turn(self.loop, functools.partial(self._let_go, descriptor)):
             self._let_go(descriptor)
 
-    def _let_go(self, descriptor: Descriptor) -> None:
+    def _let_go(self, descriptor: Closable) -> None:
         try:
             # The registrations of a closed loop have gone with it, and uvloop would take a call that it never makes.
             if not self.loop.is_closed():
@@ -263,9 +215,9 @@ class _Interest:
         self.was_registered = False
         self.callback: Callable[[], _Callback | None] = _no_callback
         self._future: asyncio.Future[int] | None = None
-        self._attempt: _Attempt = _nothing
+        self._attempt: Attempt = _nothing
         self._view = _NO_VIEW
-        self._keep: _Keep = _drop
+        self._keep: Keep = _drop
         self._idle_reports = 0
 
     def register(self, fd: int, add: Callable[[int, _Callback], Any], remove: Callable[[int], Any]) -> None:
@@ -276,7 +228,7 @@ class _Interest:
         add(fd, callback)
         self.callback = weakref.ref(callback)
 
-    async def wait(self, future: asyncio.Future[int], attempt: _Attempt, view: memoryview, keep: _Keep) -> int:
+    async def wait(self, future: asyncio.Future[int], attempt: Attempt, view: memoryview, keep: Keep) -> int:
         self._attempt = attempt
         self._view = view
         self._keep = keep
@@ -435,14 +387,14 @@ class _PlainWatch:
         self._in_its_turn = waits.in_its_turn
         self._fd = fd
 
-    def read(self, attempt: _Attempt, view: memoryview, keep: _Keep) -> Awaitable[int]:
+    def read(self, attempt: Attempt, view: memoryview, keep: Keep) -> Awaitable[int]:
         del keep
         return self._transfer(self._readable, attempt, view)
 
-    def write(self, attempt: _Attempt, view: memoryview) -> Awaitable[int]:
+    def write(self, attempt: Attempt, view: memoryview) -> Awaitable[int]:
         return self._transfer(self._writable, attempt, view)
 
-    async def _transfer(self, wait: Callable[[int], Awaitable[None]], attempt: _Attempt, view: memoryview) -> int:
+    async def _transfer(self, wait: Callable[[int], Awaitable[None]], attempt: Attempt, view: memoryview) -> int:
         # Nothing is awaited between the attempt that succeeds and the return.
         while True:
             try:
@@ -457,7 +409,7 @@ class _PlainWatch:
         with contextlib.suppress(self._closed):
             await self._readable(self._fd)
 
-    def detach(self, descriptor: Descriptor) -> None:
+    def detach(self, descriptor: Closable) -> None:
         let_go = functools.partial(_let_go, self._fd, descriptor)
         if not self._in_its_turn(let_go):
             let_go()
@@ -466,7 +418,7 @@ class _PlainWatch:
         """Nothing outlives a call."""
 
 
-def _let_go(fd: int, descriptor: Descriptor) -> None:
+def _let_go(fd: int, descriptor: Closable) -> None:
     try:
         notify_closing(fd)
     finally:

@@ -24,8 +24,9 @@ from __future__ import annotations
 
 import errno
 import logging
+from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import anyio
 
@@ -41,13 +42,15 @@ from ..exceptions import (
 
 _log = logging.getLogger("anyserial.io")
 
+_T = TypeVar("_T")
+
 Guard: TypeAlias = dict[int, None]
 
 
 class PortState:
     """What a port and its calls share; apart from the port, so that no reference cycle arises."""
 
-    __slots__ = ("closed", "collected", "disconnected", "meter", "path")
+    __slots__ = ("closed", "collected", "disconnected", "meter", "path", "stopped")
 
     def __init__(self, path: str, meter: Meter) -> None:
         self.path = path
@@ -56,6 +59,8 @@ class PortState:
         # It was collected without having been closed.
         self.collected = False
         self.disconnected = False
+        # A blocking port's close has begun: its calls on other threads end, before it is closed.
+        self.stopped = False
 
     def closed_error(self) -> SerialClosedError:
         """For a port that was closed on this side."""
@@ -110,11 +115,27 @@ class Call:
         if exc is not None and isinstance(exc, os_errors):
             self.translate(exc)
 
+    async def exclusively(self, operation: Callable[[], Awaitable[_T]]) -> _T:
+        """Run `operation` as the only one of its kind."""
+        self.require_open()
+        guard = self.guard
+        try:
+            del guard[0]
+        except KeyError:
+            raise self.busy() from None
+        try:
+            return await operation()
+        except os_errors as exc:
+            self.translate(exc)
+            raise
+        finally:
+            guard[0] = None
+
     def translate(self, exc: Exception) -> None:
         """Raise what `exc` means to the caller; return if it means just that."""
         state = self.state
         error: OSError
-        if state.closed and not isinstance(exc, SerialError):
+        if (state.closed or state.stopped) and not isinstance(exc, SerialError):
             error = state.closed_error()
         else:
             error = errno_to_exception(exc, context=self._context, path=state.path)

@@ -1,13 +1,13 @@
-"""What the ports of a bench say of themselves: each is opened once per session, under its lease, as the file says.
+"""Where the ports of a bench are and what they say of themselves: each is asked once per session, under its lease.
 
-What was found is plain data, so that the workers of pytest-xdist can be told.
+What was found is plain data, so that the workers of pytest-xdist can have it.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from anyserial import (
@@ -16,6 +16,7 @@ from anyserial import (
     SerialCapabilities,
     SerialConfig,
     SerialError,
+    SerialPort,
     UnsupportedConfigurationError,
     UnsupportedFeatureError,
     UnsupportedPolicy,
@@ -27,8 +28,9 @@ from .._text import plain_lines
 from .driver_name import driver_name
 from .file import BenchPort, SerialBench
 from .lease import LeaseError, leased
-from .resolve import BenchMatchError, adapter_key, device_key
-from .supply import PresenceError, brought
+from .operator import Attendant
+from .resolve import BenchMatchError, adapter_key, device_key, devices, resolve
+from .supply import PresenceError, brought, located, supply_key
 
 #: The system calls by which the library asks a Linux driver what it has.
 _ASKED_BY: Final = {"rs485": "TIOCGRS485", "low_latency": "TIOCGSERIAL", "modem_lines": "TIOCMGET"}
@@ -87,15 +89,102 @@ class Probed:
         return bool(platform) and fact in _NEVER.get(platform, _NEVER_ON_OTHERS)
 
 
-def probed(bench: SerialBench, port: BenchPort, *, held: bool) -> Probed:
-    """Find and open `port`, and ask it; problems are a part of the result. If it is not `held` yet, it is leased."""
+class Places:
+    """The ports of a bench file that a run works with.
+
+    Attributes:
+        bench: What the file says.
+        file: The file, as people know it.
+        attendant: The operator who pulls and plugs what has no supply; None if there is none.
+        asks: Whether devices may be opened to learn what they have.
+    """
+
+    def __init__(self, bench: SerialBench, file: str, *, asks: bool, known: Mapping[str, Probed]) -> None:
+        self.bench = bench
+        self.file = file
+        self.attendant: Attendant | None = None
+        self.asks = asks
+        self._known = dict(known)
+        self._places = {name: port.place for name, port in known.items() if port.place is not None}
+
+    def probed(self, name: str) -> Probed:
+        """What a port has told; it is asked if it was not asked yet."""
+        if name not in self._known:
+            self._known[name] = _probed(self.bench, self.bench.ports[name])
+        return self._known[name]
+
+    def is_silent(self, name: str) -> bool:
+        """Whether a port has told nothing yet."""
+        return name not in self._known or self._known[name].capabilities is None
+
+    async def ask(self, name: str, serial: SerialPort, device: PortInfo) -> None:
+        """Let an open port that is leased tell what it has; its config is another one then."""
+        try:
+            self._known[name] = await asked(serial, device)
+        except SerialError as exc:
+            self._known[name] = Probed(problem=plain_lines(str(exc)))
+
+    async def look(self, name: str, device: PortInfo) -> None:
+        """Open a port that is leased, to ask it."""
+        self._known[name] = await _looked(self.bench.ports[name], device)
+
+    def note(self, plugged_in: Sequence[PortInfo]) -> None:
+        """Remember where the devices are that are plugged in."""
+        for name, port in self.bench.ports.items():
+            try:
+                self._places[name] = Place.of(resolve(port, plugged_in))
+            except BenchMatchError:
+                continue
+
+    def dumped(self, names: Iterable[str]) -> str:
+        """What these ports have told, for the workers of pytest-xdist."""
+        return dumped({name: self.probed(name) for name in names})
+
+    def keys(self, names: tuple[str, ...], *, test: str, neighbours: bool) -> set[str]:
+        """The keys to lease for these ports; with those of all devices that vanish when one of them is switched off.
+
+        Raises:
+            BenchMatchError: One of the ports was never found.
+            LeaseError: It is missing, and another process has its supply.
+            PresenceError: Its supply did not bring it back.
+        """
+        places = [self._place(name, test) for name in names]
+        if not neighbours:
+            return {place.key for place in places}
+        supplies = {power for name in names if (power := self.bench.ports[name].power) is not None}
+        sharing = [port.name for port in self.bench.ports.values() if port.power in supplies]
+        places.extend(place for name in sharing if (place := self._place_if_there(name)) is not None)
+        adapters = {place.adapter for place in places}
+        mates = (device for device in _run_async.call(devices) if adapter_key(device) in adapters)
+        return {
+            *(place.key for place in places),
+            *(device_key(mate) for mate in mates),
+            *(supply_key(self.bench.power[supply]) for supply in supplies),
+        }
+
+    def _place(self, name: str, test: str) -> Place:
+        # Remembered: another run may have it unplugged just now, and then its lease is what has to be waited for.
+        if name not in self._places:
+            self._places[name] = Place.of(brought(self.bench, self.bench.ports[name], test=test))
+        return self._places[name]
+
+    def _place_if_there(self, name: str) -> Place | None:
+        if name not in self._places:
+            try:
+                self._places[name] = Place.of(located(self.bench.ports[name]))
+            except BenchMatchError:
+                return None
+        return self._places[name]
+
+
+def _probed(bench: SerialBench, port: BenchPort) -> Probed:
+    """Find, lease and open `port`, and ask it; problems are a part of the result."""
     test = f"a look at {port.name}"
     try:
         device = brought(bench, port, test=test)
-        keys = () if held else (device_key(device),)
-        with leased(keys, test=test, timeout=bench.lease_timeout, folder=bench.lease_dir):
-            return _run_async.call(lambda: _asked(port, device))
-    except (BenchMatchError, LeaseError, PresenceError, SerialError) as exc:
+        with leased((device_key(device),), test=test, timeout=bench.lease_timeout, folder=bench.lease_dir):
+            return _run_async.call(lambda: _looked(port, device))
+    except (BenchMatchError, LeaseError, PresenceError) as exc:
         return Probed(problem=plain_lines(str(exc)))
 
 
@@ -119,16 +208,29 @@ def as_the_file_says(port: BenchPort, config: SerialConfig) -> SerialConfig:
     return config.with_changes(**changes) if changes else config
 
 
-async def _asked(port: BenchPort, device: PortInfo) -> Probed:
+async def _looked(port: BenchPort, device: PortInfo) -> Probed:
+    """Open `port`, which is leased, and ask it; problems are a part of the result."""
     # Asking must not fail, nor warn, because of what is being asked.
     config = as_the_file_says(port, port.config).with_changes(unsupported_policy=UnsupportedPolicy.IGNORE)
-    framed = config.with_changes(parity="even", byte_size=7)
-    async with await open_serial_port(device.device, config) as serial:
-        refusals = {
-            "line_errors": await _refusal(serial.line_errors),
-            "control_lines": await _refusal(serial.control_lines),
-            "framing": await _refusal(lambda: serial.configure(framed)),
-        }
+    try:
+        async with await open_serial_port(device.device, config) as serial:
+            return await asked(serial, device)
+    except SerialError as exc:
+        return Probed(problem=plain_lines(str(exc)))
+
+
+async def asked(serial: SerialPort, device: PortInfo) -> Probed:
+    """What an open port says of itself, whose `unsupported_policy` is to ignore; its config is another one then.
+
+    Raises:
+        SerialError: The device does not answer.
+    """
+    framed = serial.config.with_changes(parity="even", byte_size=7)
+    refusals = {
+        "line_errors": await _refusal(serial.line_errors),
+        "control_lines": await _refusal(serial.control_lines),
+        "framing": await _refusal(lambda: serial.configure(framed)),
+    }
     return Probed(
         place=Place.of(device),
         driver=driver_name(device.device),

@@ -1,4 +1,4 @@
-"""Which device a port of the bench is, right now. Nothing is opened; the devices are given."""
+"""Which device a port of the bench is, right now. Nothing is opened."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from anyserial import PortInfo
+from anyserial import PortInfo, UnsupportedPlatformError, list_serial_ports
 
 from .._text import plain
 from .file import COM_PORT, BenchPort, Match
@@ -25,6 +25,14 @@ _UNSTABLE: Final = re.compile(r"(/dev/)?(tty|cu)(USB|ACM)[0-9]+|(\\\\\.\\)?COM[0
 
 class BenchMatchError(LookupError):
     """No device is the one that a port of the bench names, or several are."""
+
+
+async def devices() -> list[PortInfo]:
+    """All serial devices that are plugged in; none where the system cannot tell, which leaves ports with a path."""
+    try:
+        return await list_serial_ports()
+    except UnsupportedPlatformError:
+        return []
 
 
 def resolve(port: BenchPort, devices: Sequence[PortInfo]) -> PortInfo:

@@ -8,14 +8,14 @@ import shlex
 import time
 from typing import Final, Literal
 
-from anyserial import PortInfo, UnsupportedPlatformError, list_serial_ports
+from anyserial import PortInfo
 
 from .. import _run_async
 from .._text import plain, plain_lines
 from . import command
 from .file import BenchPort, Power, SerialBench
 from .lease import leased
-from .resolve import BenchMatchError, resolve
+from .resolve import BenchMatchError, devices, resolve
 
 #: Seconds for one command.
 _LIMIT: Final = 30.0
@@ -29,14 +29,6 @@ State = Literal["off", "on"]
 
 class PresenceError(Exception):
     """A device did not come or go when its supply was switched, or a person was asked to see to it."""
-
-
-async def devices() -> list[PortInfo]:
-    """All serial devices that are plugged in; none where the system cannot tell, which leaves ports with a path."""
-    try:
-        return await list_serial_ports()
-    except UnsupportedPlatformError:
-        return []
 
 
 async def found(port: BenchPort) -> PortInfo:

@@ -7,7 +7,6 @@ byte that completes it. What that costs grows with the bytes that come.
 from __future__ import annotations
 
 import itertools
-import os
 import re
 import sys
 from collections import deque
@@ -398,12 +397,6 @@ def seconds(name: str, value: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= sys.float_info.max:
         raise ValueError(f"{name} must be a finite, non-negative number of seconds, not {value!r}")
     return float(value)
-
-
-def caller(depth: int) -> str:
-    """`test_meter.py:12` of the frame this many calls up."""
-    frame = sys._getframe(depth + 1)
-    return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
 
 
 def _indented(label: str, lines: Iterator[str]) -> Iterator[str]:

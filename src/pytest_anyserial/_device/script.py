@@ -5,17 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 
-from anyserial import SerialConfig
-
 from .. import _loops
-from .dialogue import Announcement, Dialogue, SerialExpectation, Silence, caller, seconds
+from .._text import caller
+from .dialogue import Announcement, Dialogue, SerialExpectation, Silence, seconds
 from .far_end import FarEnd
 
 if TYPE_CHECKING:
+    from anyserial import SerialPort
+
     from .._links.link import SerialLink
 
 
@@ -89,18 +90,17 @@ class SerialScript:
 
 
 @asynccontextmanager
-async def scripted(link: SerialLink, config: SerialConfig, backend: Any) -> AsyncGenerator[SerialScript]:
-    """A script that is played at end B for the length of an `async with` block, and judged at its end."""
-    guard = link._guard
-    async with link._opened("peer", config, backend) as port:
-        dialogue = Dialogue(strict=guard.needs.script_strict)
-        far_end = guard.far_end = FarEnd(
-            dialogue, port, sent=link._bytes_sent, deserted=link._is_deserted, settled=guard.interrupt
-        )
-        async with far_end.playing():
-            yield SerialScript(dialogue, far_end)
-            if guard.passed:
-                await far_end.settle()
+async def scripted(link: SerialLink, port: SerialPort) -> AsyncGenerator[SerialScript]:
+    """A script that is played on `port`, end B, for the length of an `async with` block, and judged at its end."""
+    test = link._test
+    dialogue = Dialogue(strict=test.needs.script_strict)
+    far_end = test.far_end = FarEnd(
+        dialogue, port, sent=link._bytes_sent, deserted=link._is_deserted, settled=test.interrupt
+    )
+    async with far_end.playing():
+        yield SerialScript(dialogue, far_end)
+        if test.passed:
+            await far_end.settle()
     # A failure of the test itself comes first, and alone.
-    if guard.passed:
+    if test.passed:
         far_end.raise_verdict()

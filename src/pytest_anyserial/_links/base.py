@@ -1,31 +1,27 @@
-"""The facts of links: what a test can count on before it runs."""
+"""What every kind of link is: facts that a test can count on before it runs, and a cable while it runs.
+
+Each kind is one file: `mock`, `pty`, `hardware`.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import errno
 import functools
+import importlib
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final, Protocol
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from anyserial import (
-    Capability,
-    Parity,
-    SerialCapabilities,
-    SerialConfig,
-    SerialError,
-    UnsupportedPolicy,
-    open_serial_port,
-)
-from anyserial.config import ByteSize, StopBits
-from anyserial.testing import MockBackend, pty_pair
+import pytest
 
-from .. import _run_async
-from .._facts import CAPABILITIES, DEFAULT_CONFIG, WIRES
-from .._text import plain
+from anyserial import Capability, SerialCapabilities, SerialConfig
+from anyserial.config import StopBits
 
-_S: Final = Capability.SUPPORTED
-_N: Final = Capability.UNSUPPORTED
+from .._facts import CAPABILITIES
+from .._keys import HARDWARE
+
+if TYPE_CHECKING:
+    from .._test import SerialTest
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +41,31 @@ class Fact:
     excused: bool = False
 
 
+class Cable(Protocol):
+    """A link in use; both ends are opened by path."""
+
+    @property
+    def path_a(self) -> str: ...
+
+    @property
+    def path_b(self) -> str: ...
+
+    def unplug(self) -> None: ...
+
+    def replug(self) -> None: ...
+
+
+@runtime_checkable
+class LastingCable(Protocol):
+    """A cable that is there once, so that all pairs of a test share it."""
+
+    async def settle(self) -> None:
+        """Bring both ends to a known state again."""
+        ...
+
+
 class Wiring(Protocol):
-    """What is known about a link before it is used."""
+    """A kind of link: what is known about it before it is used, and how a test gets one."""
 
     @property
     def name(self) -> str:
@@ -108,103 +127,33 @@ class Wiring(Protocol):
         """What `config` needs that the link does not have."""
         ...
 
+    @property
+    def bench(self) -> str | None:
+        """The name of the bench that it is a part of; None for a link that needs no hardware."""
+        ...
 
-class MockWiring:
-    """Two ports in memory."""
-
-    name = title = "mock"
-    kind = "null-modem"
-    wires = WIRES
-    declared = ""
-    device = None
-    has_peer = True
-    max_baudrate = None
-
-    _FACTS: Final = {
-        "line_errors": (_S, ""),
-        "framing": (_N, "bytes pass whole, whatever the parity and size"),
-        "path": (_N, "its paths open in this process only"),
-        "unplug": (_S, ""),
-        "pacing": (_S, ""),
-        "control_lines": (_S, ""),
-    }
-
-    def config(self, end: int, asked: SerialConfig | None) -> SerialConfig:
-        del end
-        return asked or DEFAULT_CONFIG
-
-    @functools.cache  # noqa: B019  one instance for the process
-    def capabilities(self) -> tuple[SerialCapabilities, SerialCapabilities]:
-        port, peer = MockBackend.pair()
-        port.close()
-        peer.close()
-        return port.capabilities, peer.capabilities
-
-    def facts(self, name: str) -> Iterable[Fact]:
-        return _of_both(self, name, self._FACTS)
-
-    def refuses(self, config: SerialConfig) -> tuple[str, Fact] | None:
-        del config
-        return None
+    def connected(self, test: SerialTest, number: int) -> AbstractContextManager[Cable]:
+        """A cable for a test, the how-many-th that it uses at the same time, for the length of a `with` block."""
+        ...
 
 
-class PtyWiring:
-    """Two joined pseudo terminals."""
-
-    name = title = "pty"
-    kind = "null-modem"
-    wires = ("tx-rx",)
-    declared = ""
-    device = None
-    has_peer = True
-    max_baudrate = None
-
-    _FACTS: Final = {
-        "line_errors": (_N, "a pseudo terminal counts none"),
-        "framing": (_N, "a pseudo terminal has no parity and no 5 to 7 bits"),
-        "path": (_S, ""),
-        "unplug": (_S, ""),
-        "pacing": (_N, "bytes pass at once"),
-        "control_lines": (_N, "a pseudo terminal has no RTS and DTR"),
-    }
-
-    def config(self, end: int, asked: SerialConfig | None) -> SerialConfig:
-        del end
-        return asked or DEFAULT_CONFIG
-
-    @functools.cache  # noqa: B019  one instance for the process
-    def capabilities(self) -> tuple[SerialCapabilities, SerialCapabilities]:
-        try:
-            with pty_pair() as pair:
-                return _probe(pair.path_a), _probe(pair.path_b)
-        except SerialError:
-            raise
-        except OSError as exc:
-            raise SerialError(no_pty(exc)) from exc
-
-    def facts(self, name: str) -> Iterable[Fact]:
-        return _of_both(self, name, self._FACTS)
-
-    def refuses(self, config: SerialConfig) -> tuple[str, Fact] | None:
-        if config.parity is not Parity.NONE:
-            return f"parity {config.parity}", Fact(value=_N, why="a pseudo terminal has none")
-        if config.byte_size is not ByteSize.EIGHT:
-            return f"{config.byte_size} data bits", Fact(value=_N, why="a pseudo terminal has 8")
-        if config.unsupported_policy is UnsupportedPolicy.RAISE:
-            for need in features(config):
-                try:
-                    ends = self.capabilities()
-                except OSError as exc:
-                    return need, _closed(exc)
-                if any(getattr(end, need) is _N for end in ends):
-                    return need, Fact(value=_N, why="a pseudo terminal does not have it")
-        return None
+@functools.cache
+def built_in(name: str) -> Wiring:
+    """One of the links that need no bench file; each is a module of this folder."""
+    wiring: Wiring = importlib.import_module(f".{name}", __package__).WIRING
+    return wiring
 
 
-WIRINGS: Final[dict[str, Wiring]] = {wiring.name: wiring for wiring in (MockWiring(), PtyWiring())}
+def wiring_of(name: str, config: pytest.Config) -> Wiring:
+    """A link of this run, by the name that test ids have."""
+    hardware = config.stash.get(HARDWARE, None)
+    if hardware is not None and name in hardware.wirings:
+        of_bench: Wiring = hardware.wirings[name]
+        return of_bench
+    return built_in(name)
 
 
-def _of_both(wiring: Wiring, name: str, known: Mapping[str, tuple[Capability, str]]) -> Iterator[Fact]:
+def facts_of_both(wiring: Wiring, name: str, known: Mapping[str, tuple[Capability, str]]) -> Iterator[Fact]:
     """A fact about a link whose two ends are alike, or that is in `known`."""
     if name not in CAPABILITIES:
         value, why = known[name]
@@ -213,26 +162,16 @@ def _of_both(wiring: Wiring, name: str, known: Mapping[str, tuple[Capability, st
     try:
         ends = wiring.capabilities()
     except OSError as exc:
-        yield _closed(exc)
+        yield unopened(exc)
         return
     for end in ends:
         value = getattr(end, name)
         yield Fact(value=value, why="only the operation itself would tell" if value is Capability.UNKNOWN else "")
 
 
-def _closed(exc: OSError) -> Fact:
+def unopened(exc: OSError) -> Fact:
+    """That nothing is known of a link that cannot be opened."""
     return Fact(value=Capability.UNKNOWN, why=f"it cannot be opened: {exc}")
-
-
-def no_pty(exc: OSError) -> str:
-    """What to tell when the system gives no pseudo-terminal."""
-    more = {
-        errno.ENOSPC: "End programs that hold pseudo-terminals, or raise /proc/sys/kernel/pty/max",
-        errno.EMFILE: "Raise the limit of open files (ulimit -n), or look for what the run leaves open",
-        errno.ENFILE: "End programs that hold many files",
-    }
-    advice = more.get(exc.errno or 0, "Run on the mock: --serial-links=mock")
-    return plain(f"no pseudo-terminal is to be had: {exc.strerror or exc}. {advice}.")
 
 
 def features(config: SerialConfig) -> Iterator[str]:
@@ -244,11 +183,3 @@ def features(config: SerialConfig) -> Iterator[str]:
         "one_point_five_stop_bits": config.stop_bits is StopBits.ONE_POINT_FIVE,
     }
     return (name for name, wanted in asked.items() if wanted)
-
-
-def _probe(path: str) -> SerialCapabilities:
-    async def look() -> SerialCapabilities:
-        async with await open_serial_port(path) as port:
-            return port.capabilities
-
-    return _run_async.call(look)

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from anyserial import SerialConfig
 from anyserial.testing import FaultEvent, FaultPlan, MockPair
 
-from .._fixtures import SerialPair
-from .._keys import RUNNING
+from .. import _loops
+from .._keys import LINK, RUNNING, TEST
+from .base import LastingCable
 from .faults import SerialFaults
-from .hardware_cable import HardwareCable
+from .link import SerialLink, SerialPair
 
 if TYPE_CHECKING:
     import pytest
 
-    from .link import SerialLink
+    from .._test import SerialTest
 
 
 class SerialFactory:
@@ -42,19 +43,22 @@ class SerialFactory:
             AssertionError: A fault has not happened.
         """
         __tracebackhide__ = True
-        guard = self._config.stash.get(RUNNING, None)
-        if guard is None or guard.link is None or not guard.uses("serial_factory"):
+        item: pytest.Function | None = self._config.stash.get(RUNNING, None)
+        test: SerialTest | None = None if item is None else item.stash[TEST]
+        main: SerialLink | None = None if item is None else item.stash.get(LINK, None)
+        if item is None or test is None or main is None or "serial_factory" not in test.fixtures:
             raise RuntimeError(
                 "serial_factory opens ports for a test that uses it: name it in the arguments of the test or of a "
                 "fixture, and call it while that test runs"
             )
-        guard.check_loop(guard.value_of("anyio_backend"))
-        config = config or guard.value_of("serial_config")
-        with guard.link._another() as link:
+        _loops.check(item.funcargs["anyio_backend"], item)
+        funcargs: dict[str, Any] = item.funcargs
+        opened_with: SerialConfig = config or funcargs["serial_config"]
+        with main._another() as link:
             planned = None if faults is None else _planned(link, faults)
-            if isinstance(link._cable, HardwareCable):
+            if isinstance(link._cable, LastingCable):
                 await link._cable.settle()
-            async with link.opened("port", config) as port, link.opened("peer", config) as peer:
+            async with link.opened("port", opened_with) as port, link.opened("peer", opened_with) as peer:
                 yield SerialPair(port, peer)
             if planned is not None:
                 planned.assert_fired()

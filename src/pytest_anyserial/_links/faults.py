@@ -12,9 +12,8 @@ import pytest
 from anyserial import ConfigurationError
 from anyserial.testing import FaultAction, FaultEvent, FaultPlan, FiredFault, MockPair
 
-from .._device.dialogue import caller
 from .._options import unknown
-from .._text import count
+from .._text import caller, count
 from .fault_words import Progress, described, happened, unfired
 
 if TYPE_CHECKING:
@@ -194,8 +193,7 @@ class SerialFaults:
             yield f"  planned: {described(event)}; {unfired(event, progress, begun=begun)}{place}"
 
     def _note(self, fault: FiredFault) -> None:
-        for port in self._link._ports[-1:]:
-            port.note("fault", happened(fault))
+        self._link._note("fault", happened(fault))
 
     def _progress(self, of_writes: bool) -> Progress | None:
         stats = [port.stats() for port in self._link._ports]
@@ -221,7 +219,7 @@ def planned(link: SerialLink) -> Generator[SerialFaults]:
     faults = SerialFaults(link, link._cable)
     yield faults
     # A failure of the test itself comes first, and alone.
-    if link._guard.passed:
+    if link._test.passed:
         verdict = faults.verdict()
         if verdict is not None:
             pytest.fail(verdict, pytrace=False)

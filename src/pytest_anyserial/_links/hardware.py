@@ -1,37 +1,42 @@
-"""The bench in use: its links as links that tests can be matched with, and what its ports have told."""
+"""The links `hw-NAME`: ports of a bench file, leased for one test, found once, and brought to a known state.
+
+Set-up never trusts the last tear-down, which may have been a SIGKILL.
+"""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Generator, Iterator
+from contextlib import AsyncExitStack, ExitStack, contextmanager
+from typing import TYPE_CHECKING, Final
 
+import anyio
 import pytest
 
 from anyserial import (
     Capability,
     Parity,
-    PortInfo,
     SerialCapabilities,
     SerialConfig,
     SerialError,
+    SerialPort,
     UnsupportedPolicy,
+    open_serial_port,
 )
 from anyserial.config import ByteSize
 
 from .. import _run_async
-from .._bench import probe
-from .._bench.driver_name import driver_name
-from .._bench.file import BenchFileError, BenchLink, BenchPort, SerialBench, load
-from .._bench.lease import LeaseFolderError, prepared
-from .._bench.operator import Attendant, called
-from .._bench.probe import Place, Probed
-from .._bench.resolve import BenchMatchError, adapter_key, device_key, named_twice, resolve, unstable
-from .._bench.supply import brought, devices, located, supply_key
-from .._keys import HARDWARE
-from .._options import HW, hardware_links, is_strict
-from .._text import plain, plain_lines
+from .._bench.file import BenchLink, BenchPort
+from .._bench.lease import LeaseError, LeaseLostError, leased
+from .._bench.probe import Places, as_the_file_says
+from .._bench.resolve import BenchMatchError, devices, resolve
+from .._bench.supply import PresenceError, brought, located, switch
+from .._options import HW
+from .._text import count, cut, plain_lines
+from .._transcript.recording import unrecorded
 from .base import Fact, features
+
+if TYPE_CHECKING:
+    from .._test import SerialTest
 
 _S = Capability.SUPPORTED
 _N = Capability.UNSUPPORTED
@@ -40,89 +45,39 @@ _U = Capability.UNKNOWN
 #: What every real port has.
 _ALWAYS = frozenset({"path", "pacing"})
 
+#: Seconds without a byte that count as silence, and at slow rates so many frames.
+_SILENCE: Final = 0.02
+#: And that do where there was a byte before.
+_CONVINCING: Final = 0.2
+_FRAMES: Final = 3
+_BITS_PER_FRAME: Final = 12
+#: What was on its way when the last test ended has passed by then.
+_PATIENCE: Final = 2.0
+_WINDOWS: Final = 5
+_SHOWN: Final = 16
 
-class Hardware:
-    """A bench file that a run of pytest works with.
 
-    Attributes:
-        bench: What the file says.
-        wirings: Its links, by the name that test ids have: `hw-NAME`.
-        file: The file, as people know it.
-        attendant: Who pulls and plugs what has no supply; None if nobody does.
-    """
+class NoisyLinkError(Exception):
+    """Bytes come although nobody on this link sends."""
 
-    def __init__(self, bench: SerialBench, file: str, *, asks: bool, known: Mapping[str, Probed]) -> None:
-        self.bench = bench
-        self.file = file
-        self.attendant: Attendant | None = None
-        #: Whether devices may be opened to learn what they have.
-        self.asks = asks
-        self.wirings = {f"{HW}-{name}": HardwareWiring(self, link) for name, link in bench.links.items()}
-        self._known = dict(known)
-        self._places = {name: port.place for name, port in known.items() if port.place is not None}
 
-    def probed(self, name: str, *, held: bool = False) -> Probed:
-        """What a port has told; it is asked until it has answered once. `held` says that it is leased already."""
-        known = self._known.get(name)
-        if known is None or (held and known.capabilities is None):
-            known = self._known[name] = probe.probed(self.bench, self.bench.ports[name], held=held)
-        return known
-
-    def dumped(self, links: tuple[str, ...]) -> str:
-        """What the ports of these links have told, for the workers of pytest-xdist."""
-        ports = [port for link in links for port in self.wirings[link].ports]
-        return probe.dumped({port.name: self.probed(port.name) for port in ports})
-
-    def keys(self, names: tuple[str, ...], *, test: str, neighbours: bool) -> set[str]:
-        """The keys to lease for these ports; with those of all devices that vanish when one of them is switched off.
-
-        Raises:
-            BenchMatchError: One of the ports was never found.
-            LeaseError: It is missing, and another process has its supply.
-            PresenceError: Its supply did not bring it back.
-        """
-        places = [self._place(name, test) for name in names]
-        if not neighbours:
-            return {place.key for place in places}
-        supplies = {power for name in names if (power := self.bench.ports[name].power) is not None}
-        sharing = [port.name for port in self.bench.ports.values() if port.power in supplies]
-        places.extend(place for name in sharing if (place := self._place_if_there(name)) is not None)
-        adapters = {place.adapter for place in places}
-        mates = (device for device in _run_async.call(devices) if adapter_key(device) in adapters)
-        return {
-            *(place.key for place in places),
-            *(device_key(mate) for mate in mates),
-            *(supply_key(self.bench.power[supply]) for supply in supplies),
-        }
-
-    def _place(self, name: str, test: str) -> Place:
-        # Remembered: another run may have it unplugged just now, and then its lease is what has to be waited for.
-        if name not in self._places:
-            self._places[name] = Place.of(brought(self.bench, self.bench.ports[name], test=test))
-        return self._places[name]
-
-    def _place_if_there(self, name: str) -> Place | None:
-        if name not in self._places:
-            try:
-                self._places[name] = Place.of(located(self.bench.ports[name]))
-            except BenchMatchError:
-                return None
-        return self._places[name]
+_PROBLEMS: Final = (BenchMatchError, LeaseError, NoisyLinkError, PresenceError, SerialError)
 
 
 class HardwareWiring:
     """A link of the bench file, as tests are matched with it."""
 
-    def __init__(self, hardware: Hardware, link: BenchLink) -> None:
-        self.hardware = hardware
+    def __init__(self, places: Places, link: BenchLink) -> None:
+        self.places = places
         self.link = link
         self.name = f"{HW}-{link.name}"
         self.title = link.name
         self.kind = link.kind
         self.wires = link.wires
         self.device = link.device
-        self.declared = f" (declared in {hardware.file})"
-        self.ports = tuple(hardware.bench.ports[name] for name in link.ends)
+        self.bench: str | None = places.bench.name
+        self.declared = f" (declared in {places.file})"
+        self.ports = tuple(places.bench.ports[name] for name in link.ends)
         self.has_peer = len(self.ports) == 2
         rates = [limit for limit in (link.max_baudrate, *(port.max_baudrate for port in self.ports)) if limit]
         self.max_baudrate = min(rates, default=None)
@@ -140,7 +95,7 @@ class HardwareWiring:
     def config(self, end: int, asked: SerialConfig | None) -> SerialConfig:
         """As the test asks, else as the file says; with the levels of control lines that protect what they lead to."""
         port = self.port(end)
-        config = probe.as_the_file_says(port, asked or port.config)
+        config = as_the_file_says(port, asked or port.config)
         # No test may hear what a device has said to the one before.
         return config if self.device is None else config.with_changes(flush_on_open=True)
 
@@ -152,7 +107,7 @@ class HardwareWiring:
         """
         found: list[SerialCapabilities] = []
         for port in self.ports:
-            probed = self.hardware.probed(port.name)
+            probed = self.places.probed(port.name)
             if probed.capabilities is None:
                 raise SerialError(f"ports.{port.name}: {probed.problem}")
             found.append(probed.capabilities)
@@ -183,99 +138,190 @@ class HardwareWiring:
                     return need, fact
         return None
 
+    @contextmanager
+    def connected(self, test: SerialTest, number: int) -> Generator[HardwareCable]:
+        """Its cable, which no other test or run uses within the `with` block."""
+        del number
+        places = self.places
+        bench, name = places.bench, test.item.nodeid
+        cable = HardwareCable(self, test)
+        unplugs = "unplug" in test.needs.requires
+        with _problems_fail(self, (LeaseLostError,)), ExitStack() as stack:
+            with _problems_fail(self):
+                keys = places.keys(self.link.ends, test=name, neighbours=unplugs)
+                stack.enter_context(leased(keys, test=name, timeout=bench.lease_timeout, folder=bench.lease_dir))
+                try:
+                    _run_async.call(cable.settle)
+                except BenchMatchError:
+                    for port in self.ports:
+                        brought(bench, port, test=name, held=unplugs)
+                    _run_async.call(cable.settle)
+            yield cable
+            if cable.is_unplugged:
+                with _problems_fail(self):
+                    cable.replug()
+
     def _fact(self, end: str, port: BenchPort, name: str) -> Fact:
         if name in port.lacks:
             why = f"lacks of ports.{port.name}{self.declared}"
             return Fact(value=_N, where=self._where(end, port), why=why, excused=True)
         if name in port.has:
             return Fact(value=_S)
-        if name in _ALWAYS or not self.hardware.asks:
+        if name in _ALWAYS or not self.places.asks:
             return Fact(value=_S)
         if name == "unplug":
-            if port.power or self.hardware.attendant is not None:
+            if port.power or self.places.attendant is not None:
                 return Fact(value=_S)
-            why = f"ports.{port.name} names no power in {self.hardware.file}; with --serial-ask a person may do it"
+            why = f"ports.{port.name} names no power in {self.places.file}; with --serial-ask a person may do it"
             return Fact(value=_N, where=self._where(end, port), why=why)
-        probed = self.hardware.probed(port.name)
+        probed = self.places.probed(port.name)
         value, why = probed.has(name)
         if value is _U:
             why = why or (
                 "only the operation itself would tell; if it has it, say so with "
-                f'has = ["{name}"] in ports.{port.name} of {self.hardware.file}'
+                f'has = ["{name}"] in ports.{port.name} of {self.places.file}'
             )
         return Fact(value=value, where=self._where(end, port), why=why, excused=probed.is_never(name))
 
     def _where(self, end: str, port: BenchPort) -> str:
-        driver = self.hardware.probed(port.name).driver if self.hardware.asks else ""
+        driver = self.places.probed(port.name).driver if self.places.asks else ""
         return f"end {end}, {driver or f'ports.{port.name}'}"
 
 
-def attach(config: pytest.Config, path: Path) -> None:
-    """Make a bench file the one that this run works with.
+class HardwareCable:
+    """The ends of a leased link, and what makes the device at end A come and go.
 
-    Raises:
-        pytest.UsageError: It cannot be used.
+    The set-up finds the devices; where they are is kept until one is unplugged.
     """
+
+    def __init__(self, wiring: HardwareWiring, test: SerialTest) -> None:
+        self.is_unplugged = False
+        self._wiring = wiring
+        self._bench = wiring.places.bench
+        self._test = test
+        self._paths: dict[int, str] = {}
+        # What can be switched asks nobody.
+        self._attendant = None if wiring.port(0).power else wiring.places.attendant
+
+    @property
+    def path_a(self) -> str:
+        """Where the device at end A is now.
+
+        Raises:
+            BenchMatchError: It is not plugged in.
+        """
+        return self._path(0)
+
+    @property
+    def path_b(self) -> str:
+        """Where the device at end B is now.
+
+        Raises:
+            LookupError: There is none, or it is not plugged in.
+        """
+        return self._path(1)
+
+    def unplug(self) -> None:
+        """Switch the supply of end A off, or ask the operator, and wait until its device is gone.
+
+        Raises:
+            PresenceError: The command failed, or the device stayed.
+        """
+        if "unplug" not in self._test.needs.requires:
+            pytest.fail(
+                f"{self._test.item.nodeid} unplugs {self._wiring.name}, which may take other ports with it: "
+                "mark the test with @pytest.mark.anyserial(requires=['unplug']), so that all of them are leased",
+                pytrace=False,
+            )
+        self.is_unplugged = True
+        self._paths.clear()
+        port, attendant = self._wiring.port(0), self._attendant
+        if attendant is None:
+            switch(self._bench, port, "off")
+        else:
+            attendant.unplug(port)
+
+    def replug(self) -> None:
+        """Switch the supply on, or ask the operator, and wait until the device can be opened.
+
+        Raises:
+            PresenceError: The command failed, or the device did not come back.
+        """
+        port, attendant = self._wiring.port(0), self._attendant
+        if attendant is None:
+            switch(self._bench, port, "on")
+        else:
+            attendant.replug(port)
+        self._paths.clear()
+        self.is_unplugged = False
+
+    async def settle(self) -> None:
+        """Find the devices, empty the input queues, and make sure that nothing comes.
+
+        What a port has is asked if it has not told it yet. A device under test may say what it likes.
+
+        Raises:
+            BenchMatchError: A device is not plugged in.
+            NoisyLinkError: Something keeps coming.
+            SerialError: An end cannot be opened.
+        """
+        places, ends = self._wiring.places, self._wiring.ports
+        plugged_in = await devices()
+        found = [resolve(port, plugged_in) for port in ends]
+        self._paths = {number: device.device for number, device in enumerate(found)}
+        silent = [places.is_silent(port.name) for port in ends]
+        with unrecorded().here():
+            if self._wiring.device is not None:
+                for port, device, is_silent in zip(ends, found, silent, strict=True):
+                    if is_silent:
+                        await places.look(port.name, device)
+                return
+            async with AsyncExitStack() as stack:
+                serials: list[SerialPort] = []
+                for number, device in enumerate(found):
+                    config = self._wiring.config(number, self._test.needs.config)
+                    # What is missing is for the test's own ports to say.
+                    config = config.with_changes(unsupported_policy=UnsupportedPolicy.IGNORE)
+                    serials.append(await stack.enter_async_context(await open_serial_port(device.device, config)))
+                await _silence(serials)
+                for port, serial, device, is_silent in zip(ends, serials, found, silent, strict=True):
+                    if is_silent:
+                        await places.ask(port.name, serial, device)
+
+    def _path(self, end: int) -> str:
+        port = self._wiring.port(end)
+        if end not in self._paths:
+            self._paths[end] = located(port).device
+        return self._paths[end]
+
+
+@contextmanager
+def _problems_fail(wiring: HardwareWiring, kinds: tuple[type[Exception], ...] = _PROBLEMS) -> Generator[None]:
     try:
-        bench = load(Path(_shown(path)))
-        known = getattr(config, "workerinput", {}).get("anyserial")
-        asks = not config.getoption("collectonly")
-        hardware = Hardware(bench, plain(_shown(path)), asks=asks, known=probe.loaded(known) if known else {})
-        config.stash[HARDWARE] = hardware
-        # A bench that is asked for comes before the links that a project is used to.
-        if config.option.serial_hw and not config.option.serial_links and not hasattr(config, "workerinput"):
-            config.option.serial_links = HW
-        # The workers of pytest-xdist may be told another place to stand.
-        config.option.serial_hw = str(bench.path)
-        if asks and hardware_links(config):
-            if config.getoption("serial_ask"):
-                hardware.attendant = called(config)
-            prepared(bench.lease_dir)
-            _require_distinct(bench, hardware.file)
-    except BenchFileError as exc:
-        raise pytest.UsageError(*exc.problems) from None
-    except LeaseFolderError as exc:
-        raise pytest.UsageError(plain_lines(str(exc))) from None
+        yield
+    except kinds as exc:
+        text = f'link "{wiring.title}" of {wiring.places.file}: {exc}'
+        # A report of the cause beside it would say the same twice.
+        raise pytest.fail.Exception(plain_lines(text), pytrace=False) from None
 
 
-def _require_distinct(bench: SerialBench, file: str) -> None:
-    twice = named_twice(bench.ports.values(), _run_async.call(devices))
-    if twice:
-        raise BenchFileError(tuple(f"{file}: {text}" for text in twice.values()))
-
-
-def header(config: pytest.Config) -> list[str]:
-    """Which bench this run works with, and where its devices are now. Opens nothing."""
-    hardware, links = config.stash[HARDWARE], hardware_links(config)
-    if not links:
-        return []
-    plugged_in = _run_async.call(devices)
-    strict = ", strict" if is_strict(config) else ""
-    lines = [f"serial bench: {plain(hardware.bench.name)} ({hardware.file}){strict}"]
-    for name in links:
-        wiring = hardware.wirings[name]
-        ends = (f"{end} = {_place(port, plugged_in)}" for end, port in zip("ab", wiring.ports, strict=False))
-        lines.append(f"  {name}: {plain(wiring.device or wiring.kind)}, {', '.join(ends)}")
-    ports = {port.name: port for name in links for port in hardware.wirings[name].ports}
-    return [*lines, *(f"  warning: {text}" for port in ports.values() if (text := _advice(port, plugged_in)))]
-
-
-def _place(port: BenchPort, plugged_in: Sequence[PortInfo]) -> str:
-    try:
-        device = resolve(port, plugged_in).device
-    except BenchMatchError:
-        return f"ports.{port.name} (not found)"
-    name = driver_name(device)
-    return plain(f"{device} ({name})" if name else device)
-
-
-def _advice(port: BenchPort, plugged_in: Sequence[PortInfo]) -> str | None:
-    try:
-        return unstable(port, resolve(port, plugged_in), plugged_in)
-    except BenchMatchError:
-        return None
-
-
-def _shown(path: Path) -> str:
-    relative = os.path.relpath(path)
-    return str(path) if relative.startswith("..") else relative
+async def _silence(ports: list[SerialPort]) -> None:
+    slowest = min(port.config.baudrate for port in ports)
+    pause = max(_SILENCE, _FRAMES * _BITS_PER_FRAME / slowest)
+    came, end = b"", ""
+    with anyio.move_on_after(max(_PATIENCE, _WINDOWS * pause)):
+        while True:
+            for port in ports:
+                await port.reset_input_buffer()
+            await anyio.sleep(pause)
+            noisy = [port for port in ports if port.input_waiting()]
+            if not noisy:
+                return
+            end = "ab"[ports.index(noisy[0])]
+            came = await noisy[0].receive()
+            pause = max(pause, _CONVINCING)
+    shown, rest = cut(came, _SHOWN)
+    raise NoisyLinkError(
+        f"bytes keep coming to end {end} although no test sends: {count(len(came), 'byte')} within {pause:g} s, "
+        f"such as {shown.hex(' ')}{rest and ' ' + rest}. Look for a program, a console or a device that talks here"
+    )

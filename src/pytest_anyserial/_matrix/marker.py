@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
@@ -10,28 +9,11 @@ import pytest
 
 from anyserial import SerialConfig
 
-from .._facts import FACTS, KINDS, WIRES
+from .._facts import FACTS, KINDS, WIRES, Needs
 from .._options import HW, LINKS, is_hardware, unknown
 
 #: The class of `pytest.param(...)`, which has no public name.
 _PARAMETER = type(pytest.param())
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Needs:
-    """The keywords of the marker; an empty value asks for nothing."""
-
-    requires: tuple[str, ...] = ()
-    link: str | None = None
-    wires: tuple[str, ...] = ()
-    min_baudrate: int | None = None
-    device: str | None = None
-    links: tuple[str, ...] = ()
-    config: SerialConfig | None = None
-    script_strict: bool = True
-    allow_leaks: bool = False
-    #: Whether the test uses end B; its fixtures say so, not the marker.
-    peer: bool = False
 
 
 def needs_of(node: pytest.Item) -> Needs:

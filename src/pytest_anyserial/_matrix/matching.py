@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from anyserial import Capability, SerialConfig
 
-from .._links.base import WIRINGS, Fact, Wiring
-from .._options import HW
-from .marker import Needs
+from .._facts import Needs
+from .._links.base import Fact, Wiring, built_in
+from .._options import HW, LINKS
 
 
 class Unmet(NamedTuple):
@@ -49,7 +49,7 @@ def match(
 
     A `mock_only` test runs on the mock, selected or not.
     """
-    candidates = {"mock": WIRINGS["mock"]} if mock_only else selected
+    candidates = {"mock": built_in("mock")} if mock_only else selected
     problems = {name: complaint(wiring, needs) for name, wiring in candidates.items()}
     matching = [wiring for name, wiring in candidates.items() if problems[name] is None]
     if matching:
@@ -75,9 +75,9 @@ def unmet_by(wiring: Wiring, config: SerialConfig) -> Unmet | None:
 
 def _helpful(needs: Needs, selected: Mapping[str, Wiring]) -> str:
     # Who runs tests on a bench does not want to hear of the mock.
-    if not WIRINGS.keys() >= selected.keys():
+    if not selected.keys() <= set(LINKS):
         return ""
-    others = [name for name, wiring in WIRINGS.items() if name not in selected and complaint(wiring, needs) is None]
+    others = [name for name in LINKS if name not in selected and complaint(built_in(name), needs) is None]
     return f" (--serial-links={','.join((*selected, *others))} would run it)" if others else ""
 
 
@@ -118,4 +118,4 @@ def _not_met(here: str, need: str, fact: Fact) -> Complaint:
 
 
 def _is_named(wiring: Wiring, names: tuple[str, ...]) -> bool:
-    return wiring.name in names or (HW in names and wiring.name not in WIRINGS)
+    return wiring.name in names or (HW in names and wiring.name not in LINKS)

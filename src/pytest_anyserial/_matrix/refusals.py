@@ -9,14 +9,20 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from .._fixtures import ASYNC, NAMES
+from .._facts import Needs
+from .._names import ASYNC, NAMES
 from . import generate
-from .marker import Needs, needs_of
-from .matching import complaint, match
+from .marker import needs_of
+from .matching import complaint, match, unmet_by
+
+if TYPE_CHECKING:
+    from anyserial import SerialConfig
+
+    from .._links.base import Wiring
 
 #: Fixtures of which a test can have one, by the end that they open.
 _OPENERS = {
@@ -89,6 +95,17 @@ def consider_late_marks(item: pytest.Function) -> None:
         found = complaint(selected[here], needs)
         item.callspec.params["serial_link"] = None
         item.add_marker(pytest.mark.skip(reason="" if found is None else found.text))
+
+
+def require(item: pytest.Function, wiring: Wiring, config: SerialConfig) -> None:
+    """Let what a project's own `serial_config` asks for be a need, as if the mark had it."""
+    __tracebackhide__ = True
+    unmet = unmet_by(wiring, config)
+    if unmet is not None:
+        item.callspec.params["serial_link"] = unmet
+        if generate.is_a_failure(unmet, item.config):
+            pytest.fail(unmet.reason, pytrace=False)
+        pytest.skip(unmet.reason)
 
 
 def checked_needs(item: pytest.Item) -> Needs:

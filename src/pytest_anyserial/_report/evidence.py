@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -13,20 +13,18 @@ import pytest
 
 from anyserial import SerialClosedError
 
-from .. import _files, _loops
-from .._keys import RUNNING
+from .. import _loops
+from .._keys import LINK, RUNNING
 from .._options import test_id
 from .._text import encodable, plain
 from . import outcome
-from .recorded import as_json, as_text
 
 if TYPE_CHECKING:
-    from .._guard import Guard
-    from .._links.hardware import Hardware
     from .._links.link import SerialLink
     from .._transcript.transcript import PortLog
 
 _RUN: pytest.StashKey[_Run] = pytest.StashKey()
+_EVIDENCE: pytest.StashKey[Evidence] = pytest.StashKey()
 
 
 class _Run:
@@ -35,7 +33,7 @@ class _Run:
     Attributes:
         mode: Which tests leave files: `"failed"`, `"all"` or `"off"`.
         folder: Where they go.
-        attempts: How often each folder has been given to a test; one that is run again leaves files of its own.
+        attempts: How often each test was run, by its id; one that is run again leaves files of its own.
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -65,52 +63,57 @@ class _Run:
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
         """A test that Ctrl-C has ended has no report, so what it leaves is shown here."""
-        guard = config.stash.get(RUNNING, None)
-        if guard is not None and guard.link is not None:
-            terminalreporter.section(f"serial ports of {plain(guard.test)}, which was interrupted")
-            for title, text in guard.evidence.of(guard.link):
+        item: pytest.Item | None = config.stash.get(RUNNING, None)
+        if item is not None and LINK in item.stash:
+            terminalreporter.section(f"serial ports of {plain(item.nodeid)}, which was interrupted")
+            for title, text in item.stash[_EVIDENCE].of(item.stash[LINK]):
                 terminalreporter.write_sep("-", title)
                 terminalreporter.line(text)
 
 
 class Evidence:
-    """Of one test.
-
-    Attributes:
-        folder: Where its transcripts go, one file per port; None if none are written.
-    """
+    """What one test leaves behind."""
 
     def __init__(self, item: pytest.Function) -> None:
         self._item = item
+        item.stash[_EVIDENCE] = self
         self._began = datetime.now(UTC)
         if _RUN not in item.config.stash:
             item.config.stash[_RUN] = _Run(item.config)
             item.config.pluginmanager.register(item.config.stash[_RUN])
-        run = item.config.stash[_RUN]
-        self._test = encodable(test_id(item))
-        name = _name(self._test)
-        run.attempts[name] = attempt = run.attempts.get(name, 0) + 1
+        self._run = run = item.config.stash[_RUN]
+        self._attempt = run.attempts[item.nodeid] = run.attempts.get(item.nodeid, 0) + 1
         self._leaves_files = run.mode == "all"
         self._ours: dict[str, str | None] = {}
         self._unwritten = ""
-        self.folder = None if run.mode == "off" else run.folder / (name if attempt == 1 else f"{name}-{attempt}")
 
-    def add_to(self, report: pytest.TestReport, guard: Guard) -> None:
-        """Complete the report of one phase."""
+    @property
+    def folder(self) -> Path | None:
+        """Where its transcripts go, one file per port; None if none are written."""
+        if self._run.mode == "off":
+            return None
+        name = _name(encodable(test_id(self._item)))
+        return self._run.folder / (name if self._attempt == 1 else f"{name}-{self._attempt}")
+
+    def add_to(self, report: pytest.TestReport, notes: Callable[[], list[tuple[str, str]]]) -> None:
+        """Complete the report of one phase; `notes` are titles and texts for a failure, beside the transcript."""
         self._leaves_files |= report.failed
-        if guard.link is not None:
-            self._set_properties(guard.link, guard.hardware)
+        link: SerialLink | None = self._item.stash.get(LINK, None)
+        if link is not None:
+            self._set_properties(link)
             if report.failed:
                 # Also written now, because a run may not get as far as the teardown.
-                report.sections.extend(self.of(guard.link))
+                report.sections.extend(self.of(link))
             elif report.when == "teardown" and self._leaves_files:
-                self._write(guard.link)
+                self._write(link)
         if report.failed:
-            report.sections.extend(guard.notes())
+            report.sections.extend(notes())
         report.user_properties = list(self._item.user_properties)
         if self._unwritten:
             outcome.note_unwritten(report, self._unwritten)
         if hasattr(self._item.config, "workerinput"):
+            from .recorded import as_json, as_text
+
             # A worker of pytest-xdist sends its reports, and a value that cannot be sent ends the whole run.
             report.user_properties = [(as_text(name), as_json(value)) for name, value in report.user_properties]
 
@@ -121,10 +124,10 @@ class Evidence:
         written = self._write(link)
         return [*sections, ("serial transcripts", "\n".join(written))] if written else sections
 
-    def _set_properties(self, link: SerialLink, hardware: Hardware | None) -> None:
+    def _set_properties(self, link: SerialLink) -> None:
         self._set("serial_link", link.name)
-        if hardware is not None and link.name in hardware.wirings:
-            self._set("serial_bench", hardware.bench.name)
+        if link._wiring.bench is not None:
+            self._set("serial_bench", link._wiring.bench)
         backend = self._item.funcargs.get("anyio_backend")
         if backend is not None:
             self._set("serial_loop", _loops.claimed(backend).word)
@@ -134,10 +137,14 @@ class Evidence:
     def _write(self, link: SerialLink) -> list[str]:
         """Write the files; returns their names, or why there are none."""
         self._unwritten = ""
-        if self.folder is None:
+        folder = self.folder
+        if folder is None:
             return []
+        # Most tests leave no file.
+        from .. import _files
+
         about = {
-            "test": self._test,
+            "test": encodable(test_id(self._item)),
             "began": self._began.isoformat(timespec="milliseconds"),
             "bench": self._ours.get("serial_bench"),
             "link": link.name,
@@ -146,15 +153,15 @@ class Evidence:
         written: list[str] = []
         try:
             for stem, log in _by_stem(link):
-                _files.make(self.folder.parent)
-                self.folder.mkdir(exist_ok=True)
+                _files.make(folder.parent)
+                folder.mkdir(exist_ok=True)
                 name = f"{stem}.jsonl"
-                _files.put(self.folder, name, (f"{line}\n" for line in link.transcript.json_lines(log, about)))
-                shown = _shown(self.folder / name, self._item.config)
+                _files.put(folder, name, (f"{line}\n" for line in link.transcript.json_lines(log, about)))
+                shown = _shown(folder / name, self._item.config)
                 self._set(f"{stem}_transcript", encodable(shown))
                 written.append(plain(shown))
         except OSError as exc:
-            self._unwritten = f"{plain(str(self.folder))}: {_files.reason(exc)}"
+            self._unwritten = f"{plain(str(folder))}: {_files.reason(exc)}"
             written.append(f"could not be written: {self._unwritten}")
         return written
 

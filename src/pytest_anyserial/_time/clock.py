@@ -9,9 +9,9 @@ import itertools
 import math
 import os
 import threading
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 import anyio
 import pytest
@@ -19,9 +19,6 @@ import pytest
 from .. import _loops
 from .._options import missing_loop
 from .virtual_loop import REFUSAL, LoopTime, VirtualLoop
-
-if TYPE_CHECKING:
-    from .._links.link import SerialLink
 
 #: Seconds. Time comes there only if no task waits for an earlier moment, and none is going to be woken otherwise.
 _FOR_EVER: Final = 1e8
@@ -130,12 +127,26 @@ class _Call:
         self.cancelled = True
 
 
+class Body(Protocol):
+    """The body of the test that a clock is for.
+
+    Attributes:
+        passed: Whether it has returned without raising anything.
+        coroutine: What runs it, while it runs.
+    """
+
+    passed: bool
+    coroutine: Coroutine[Any, Any, object] | None
+
+    def end_with(self, outcome: BaseException, /) -> None:
+        """End it, if it is running, and raise this in its place."""
+        ...
+
+
 @asynccontextmanager
-async def running(link: SerialLink, backend: Any) -> AsyncGenerator[SerialClock]:
+async def running(clock: SerialClock | None, body: Body) -> AsyncGenerator[SerialClock]:
     """The clock of the test, in charge of the running loop for the length of an `async with` block."""
     __tracebackhide__ = True
-    link._guard.check_loop(backend)
-    clock = link._guard.clock
     if clock is None or not clock.governs_this_loop():
         pytest.fail(
             "serial_clock needs an event loop that was made for it. Here a fixture or parameter 'anyio_backend' of the "
@@ -143,7 +154,6 @@ async def running(link: SerialLink, backend: Any) -> AsyncGenerator[SerialClock]
             "applies.",
             pytrace=False,
         )
-    guard = link._guard
     errors: list[BaseException] = []
 
     async def keep() -> None:
@@ -152,12 +162,12 @@ async def running(link: SerialLink, backend: Any) -> AsyncGenerator[SerialClock]
         while goes_on:
             try:
                 await clock.appointments.keep()
-                errors.append(pytest.fail.Exception(_standstill(guard.coroutine), pytrace=False))
+                errors.append(pytest.fail.Exception(_standstill(body.coroutine), pytrace=False))
             except Exception as exc:
                 errors.append(exc)
             # Under Hypothesis that was one example, and others follow.
-            goes_on = guard.coroutine is not None
-            guard.end_with(errors[-1])
+            goes_on = body.coroutine is not None
+            body.end_with(errors[-1])
 
     # Fixtures and test run in one task, so the scopes nest.
     async with anyio.create_task_group() as tasks:
@@ -165,7 +175,7 @@ async def running(link: SerialLink, backend: Any) -> AsyncGenerator[SerialClock]
         with _threads_refused():
             yield clock
         tasks.cancel_scope.cancel()
-    if errors and guard.passed:
+    if errors and body.passed:
         raise errors[0]
 
 

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Protocol
 
 from anyserial import PortInfo, SerialCapabilities
 
-from .._bench.driver_name import driver_name
 from .._text import count, cut, encodable, hex_lines, plain
 
 #: Events that a report shows per port, and bytes of one event.
@@ -26,7 +23,7 @@ _BYTES_SHOWN: Final = 256
 #: transfer does not displace what led to it.
 _KEPT: Final = 10_000
 _BYTES_KEPT: Final = 4 * 2**20
-_BYTES_OF_EVENT: Final = 2**20
+BYTES_OF_EVENT: Final = 2**20
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +32,8 @@ class TranscriptEvent:
 
     Attributes:
         time: Seconds since the test's link was set up.
-        port: The fixture that opened it: `"serial_port"`, `"serial_peer"`, `"sync_serial_port"`.
+        port: The fixture that opened it: `"serial_port"`, `"serial_peer"`, `"sync_serial_port"`; `"port"` or
+            `"sync_port"` if the test did, by a path or otherwise.
         kind: `"opened"`, `"sent"`, `"received"`, `"configured"`, `"lines"`, `"break"`, `"input dropped"`,
             `"output dropped"`, `"fault"`, `"failed"` or `"closed"`.
         data: The bytes sent or received, at most the first MiB of them.
@@ -50,7 +48,7 @@ class TranscriptEvent:
 
 
 class _Port(Protocol):
-    """An open port, async or blocking."""
+    """What is known of a port that was opened."""
 
     @property
     def path(self) -> str: ...
@@ -66,7 +64,7 @@ class PortLog:
     """The events of one port, the last ones of them; any thread may add some.
 
     Attributes:
-        name: The fixture that opened it.
+        name: The fixture that opened it, or `port` or `sync_port`.
         path: The device, or the title of several.
         adapter: What the device is.
         now: The clock of the times.
@@ -87,9 +85,9 @@ class PortLog:
         """What comes now is about another port than what came before."""
         self._begin = self._total
 
-    def add(self, kind: str, what: bytes | memoryview | str = "", at: float | None = None) -> None:
-        """Record that something happened now, or at the time `at` of `now()`."""
-        kept, rest = what[:_BYTES_OF_EVENT], len(what) - _BYTES_OF_EVENT
+    def add(self, kind: str, what: bytes | memoryview | str = "", at: float | None = None, *, more: int = 0) -> None:
+        """Record that something happened now, or at the time `at` of `now()`; of its bytes, `more` are not given."""
+        kept, rest = what[:BYTES_OF_EVENT], max(0, len(what) - BYTES_OF_EVENT) + more
         note = f"{count(rest, 'more byte')} not kept" if rest > 0 else ""
         data, detail = (b"", f"{kept}{note}") if isinstance(kept, str) else (bytes(kept), note)
         with self._lock:
@@ -98,10 +96,6 @@ class PortLog:
             self._events.append((self.now() if at is None else at, kind, data, detail))
             while len(self._events) > _KEPT or self._bytes > _BYTES_KEPT:
                 self._bytes -= sum(map(len, self._events.popleft()[2:]))
-
-    def failures_of(self, what: str) -> _Failures:
-        """Record the `OSError` that leaves the `with` block, if one does."""
-        return _Failures(self, what)
 
     @property
     def total(self) -> int:
@@ -125,38 +119,27 @@ class PortLog:
         ]
 
 
-class _Failures:
-    __slots__ = ("_log", "_what")
-
-    def __init__(self, log: PortLog, what: str) -> None:
-        self._log = log
-        self._what = what
-
-    def __enter__(self) -> None:
-        return
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        if isinstance(exc, OSError):
-            self._log.add("failed", f"{self._what}: {type(exc).__name__}: {exc}")
-
-
 class SerialTranscript:
-    """The recorded events of the ports that a test opened through the fixtures.
+    """The recorded events of all ports that a test opened, also by path, as blocking ports or as a pair in memory.
 
     Of each port the last 10,000 events are kept, and at most 4 MiB of data, of each event the first MiB.
-
-    Attributes:
-        path: The folder where files with the events go when the test is over, one per port; None if none are written.
-            Whether that happens also depends on the outcome: see `--serial-transcript`.
     """
 
-    def __init__(self, path: Path | None = None, now: Callable[[], float] = time.monotonic) -> None:
-        self.path = path
+    def __init__(
+        self, folder: Callable[[], Path | None] = lambda: None, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._folder = folder
         self._now = now
         self._start = now()
         self._logs: list[PortLog] = []
+
+    @property
+    def path(self) -> Path | None:
+        """The folder where files with the events go when the test is over, one per port; None if none are written.
+
+        Whether that happens also depends on the outcome: see `--serial-transcript`.
+        """
+        return self._folder()
 
     @property
     def events(self) -> list[TranscriptEvent]:
@@ -212,6 +195,9 @@ class SerialTranscript:
 
 
 def _json(facts: Mapping[str, object]) -> str:
+    # Most tests leave no file.
+    import json
+
     return json.dumps({name: encodable(value) if isinstance(value, str) else value for name, value in facts.items()})
 
 
@@ -222,6 +208,9 @@ def _adapter(port: _Port) -> str:
         backend = port.capabilities.backend
         is_pty = backend != "mock" and os.path.realpath(port.path).startswith("/dev/pts/")
         return "pty" if is_pty else backend
+    # A port in memory has no driver.
+    from .._bench.driver_name import driver_name
+
     ids = [] if info.vid is None or info.pid is None else [f"{info.vid:04x}:{info.pid:04x}"]
     details = ", ".join([*ids, *filter(None, [info.serial_number, driver_name(info.device)])])
     name = info.description or info.device

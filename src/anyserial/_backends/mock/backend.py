@@ -6,15 +6,17 @@ do what system calls would.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import warnings
 from typing import Final, Literal
 
 import anyio
 
-from ..._types import ControlLines, LineErrors, ModemLines
+from ..._types import ControlLines, LineErrors, ModemLines, PortInfo
 from ...capabilities import Capability, SerialCapabilities
 from ...config import SerialConfig, seconds_per_byte
+from ..base import RELEASED, Release
 from ..fd import FdBackend
 from .cable import End
 from .clock import Clock
@@ -56,6 +58,7 @@ class MockBackend(FdBackend):
     def __init__(self, end: End, path: str) -> None:
         super().__init__(end.fileno(), path, read=end.read, write=end.write, close_copy=end.forget_signal)
         self.capabilities = _CAPABILITIES
+        self.port_info: PortInfo | None = None
         self.last_config: SerialConfig | None = None
         self.is_open = False
         self.break_asserted = False
@@ -114,8 +117,12 @@ class MockBackend(FdBackend):
         self._adopt_config(config)
         self._end.open()
 
-    def close(self) -> None:
+    def close(self, *, discard: bool = False) -> Release:
         """Release this end; the peer sees an end of file when it has what was sent."""
+        if discard and self._fd >= 0:
+            # A device that vanished refuses.
+            with contextlib.suppress(OSError):
+                self.discard_output()
         # Each step may be done twice: a signal handler may have ended the first close between them. The cable does not
         # show anything on the descriptor any more, before that goes.
         self._end.drop_signal()
@@ -125,6 +132,7 @@ class MockBackend(FdBackend):
         if not self._left:
             self._release()
             self._left = True
+        return RELEASED
 
     def _release(self) -> None:
         self._end.close()
@@ -142,18 +150,18 @@ class MockBackend(FdBackend):
         """Likewise."""
         return super().write_reported(view) if self._end.is_writable() else None
 
-    async def wait_readable(self) -> None:
+    async def wait_input(self) -> None:
         """Return when a read will do something."""
-        await super().wait_readable()
+        await super().wait_input()
         while not (self.held() or self._end.is_readable()):
-            await super().wait_readable()
+            await super().wait_input()
 
     async def drain_hardware(self) -> None:
         """Wait until the output queue is empty; there is nothing behind it."""
         while pending := self.output_waiting():
             await anyio.sleep(min(max(pending * seconds_per_byte(self._end.config), 0.001), 0.05))
 
-    def configure(self, config: SerialConfig) -> None:
+    async def configure(self, config: SerialConfig) -> None:
         """Accept any valid config."""
         self._answer("configure")
         self._adopt_config(config)
@@ -186,17 +194,17 @@ class MockBackend(FdBackend):
             self._end.peer.count_error("breaks")
         self.break_asserted = on
 
-    def modem_lines(self) -> ModemLines:
+    async def modem_lines(self) -> ModemLines:
         """CTS is the peer's RTS; DSR and CD are its DTR."""
         self._answer("ioctl")
         return ModemLines(cts=self._end.peer.rts, dsr=self._end.peer.dtr, ri=False, cd=self._end.peer.dtr)
 
-    def control_lines(self) -> ControlLines:
+    async def control_lines(self) -> ControlLines:
         """The own lines, low at first."""
         self._answer("ioctl")
         return ControlLines(rts=self._end.rts, dtr=self._end.dtr)
 
-    def set_control_lines(self, *, rts: bool | None = None, dtr: bool | None = None) -> None:
+    async def set_lines(self, *, rts: bool | None = None, dtr: bool | None = None) -> None:
         """Drive the own lines."""
         self._answer("ioctl")
         if rts is not None:
@@ -204,7 +212,7 @@ class MockBackend(FdBackend):
         if dtr is not None:
             self._end.dtr = dtr
 
-    def line_errors(self) -> LineErrors:
+    async def line_errors(self) -> LineErrors:
         """Events that were injected, and the breaks of the peer."""
         self._answer("ioctl")
         return dataclasses.replace(self._end.errors)
@@ -219,3 +227,8 @@ class MockBackend(FdBackend):
         self._require_open()
         faults = self.faults
         self._end.answer(direction, faults.configure_errno if direction == "configure" else faults.ioctl_errno)
+
+
+def faults_behind(backend: object) -> FaultPlan | None:
+    """The plan of a mock; None if it is something else."""
+    return backend.faults if isinstance(backend, MockBackend) else None

@@ -50,7 +50,7 @@ class _Unfinished:
             if others:
                 _state.unfinished[self._device] = others
 
-    def wait(self, timeout: float | None = None) -> bool:
+    def wait(self, timeout: float | None = None, /) -> bool:
         """Block until it has ended; false when `timeout` seconds have passed before."""
         return self._ended.wait(timeout)
 

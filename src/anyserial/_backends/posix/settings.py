@@ -60,6 +60,8 @@ class Settings:
         self._path = path
         self._facts = facts
         self._features = features
+        #: Whether any was ever wanted, so that there may be something to restore.
+        self.has_features = False
         # What was last applied, without the features that were left out.
         self._applied: SerialConfig | None = None
 
@@ -103,6 +105,7 @@ class Settings:
         undo.append(lambda: facts.set_line(fd, before))
         config = self._apply_line(before, config, policy)
         for item in self._features:
+            self.has_features = self.has_features or item.feature.wanted(config)
             put_back = item.snapshot()
             undo.append(put_back)
             try:

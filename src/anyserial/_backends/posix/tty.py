@@ -9,6 +9,7 @@ import fcntl
 import logging
 import os
 import select
+import struct
 import sys
 import termios
 import threading
@@ -33,11 +34,12 @@ from ...exceptions import (
     UnsupportedSettingError,
     errno_to_exception,
 )
+from ..base import RELEASED, Release
 from ..fd import FdBackend
 from ..features import CONTROL_LINES, Policy, lacks_call, probe, warn_caller
 from ..readiness import Descriptor, in_thread
 from . import closing
-from .settings import OS_ERRORS, Settings, TtyFacts, control_lines, get_int, modem_status, set_control_lines
+from .settings import OS_ERRORS, Settings, TtyFacts, control_lines, modem_status, set_control_lines
 
 _log = logging.getLogger("anyserial.config")
 _log_open = logging.getLogger("anyserial.open")
@@ -46,6 +48,7 @@ _log_close = logging.getLogger("anyserial.close")
 _OPEN_FLAGS: Final = os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC
 
 _U32: Final = 2**32
+_INT: Final = struct.Struct("i")
 
 #: The exclusive locks of this process, as process and device: a forked child does not take them for its own.
 _held: Final[set[tuple[int, int]]] = set()
@@ -239,13 +242,13 @@ class TtyBackend(FdBackend):
         undo.push(put_back)
         if config.dtr_on_open is not None or config.rts_on_open is not None:
             try:
-                self.set_control_lines(rts=config.rts_on_open, dtr=config.dtr_on_open)
+                self._set_lines(rts=config.rts_on_open, dtr=config.dtr_on_open)
             except OSError as exc:
                 policy.left_out(CONTROL_LINES, exc)
         if config.flush_on_open:
             termios.tcflush(self._fd, termios.TCIOFLUSH)
 
-    def configure(self, config: SerialConfig) -> None:
+    async def configure(self, config: SerialConfig) -> None:
         """Apply all live fields, or put everything back and raise."""
         self._require_open()
         policy = Policy(config.unsupported_policy, self.path, warn_caller)
@@ -336,7 +339,7 @@ class TtyBackend(FdBackend):
         if self.capabilities.break_signal is Capability.UNSUPPORTED:
             raise UnsupportedFeatureError(errno.ENOTTY, "this device cannot send a break", self.path)
 
-    def modem_lines(self) -> ModemLines:
+    async def modem_lines(self) -> ModemLines:
         """CTS, DSR, RI, CD."""
         status = modem_status(self._require_open(), self._facts.ioctl)
         return ModemLines(
@@ -346,15 +349,18 @@ class TtyBackend(FdBackend):
             cd=bool(status & termios.TIOCM_CD),
         )
 
-    def control_lines(self) -> ControlLines:
+    async def control_lines(self) -> ControlLines:
         """RTS, DTR."""
         return control_lines(modem_status(self._require_open(), self._facts.ioctl))
 
-    def set_control_lines(self, *, rts: bool | None = None, dtr: bool | None = None) -> None:
+    async def set_lines(self, *, rts: bool | None = None, dtr: bool | None = None) -> None:
         """Drive RTS, DTR."""
+        self._set_lines(rts=rts, dtr=dtr)
+
+    def _set_lines(self, *, rts: bool | None, dtr: bool | None) -> None:
         set_control_lines(self._require_open(), self._facts.ioctl, rts=rts, dtr=dtr)
 
-    def line_errors(self) -> LineErrors:
+    async def line_errors(self) -> LineErrors:
         """The driver's counters less what they were at open."""
         now = self._facts.error_counts(self._require_open())
         base = self._errors_at_open
@@ -366,15 +372,18 @@ class TtyBackend(FdBackend):
         )
 
     def _get_int(self, request: int) -> int:
-        return get_int(self._require_open(), self._facts.ioctl, request)
+        return _int_of(self._facts.ioctl(self._require_open(), request, bytes(_INT.size)))
 
     # Closing
 
-    def close(self) -> None:
+    def close(self, *, discard: bool = False) -> Release:
         """Put back what was changed and release the device; with output pending a helper thread does the last part."""
-        if self._fd < 0:
-            return
-        if any(thread.is_alive() for thread in self._drains):
+        if self._fd >= 0:
+            self._close(discard or any(thread.is_alive() for thread in self._drains))
+        return self.closer or RELEASED
+
+    def _close(self, discard: bool) -> None:
+        if discard:
             self._quietly(self.discard_output)
         if not self._has_pending_output():
             self.restore()
@@ -389,7 +398,7 @@ class TtyBackend(FdBackend):
 
         closer = closing.Closer(
             self._device,
-            is_sent=lambda fd: get_int(fd, self._facts.ioctl, termios.TIOCOUTQ) == 0,
+            is_sent=lambda fd: _int_of(self._facts.ioctl(fd, termios.TIOCOUTQ, bytes(_INT.size))) == 0,
             discard=lambda fd: self._quietly(lambda: termios.tcflush(fd, termios.TCOFLUSH)),
             release=release,
         )
@@ -405,8 +414,9 @@ class TtyBackend(FdBackend):
 
     def restore(self) -> None:
         """Put back the optional features and the exclusive flag; best effort."""
-        self._settings.restore(after_output=False)
-        self._settings.restore(after_output=True)
+        if self._settings.has_features:
+            self._settings.restore(after_output=False)
+            self._settings.restore(after_output=True)
         self._unlock(self._fd)
 
     def _unlock(self, fd: int) -> None:
@@ -431,6 +441,12 @@ class TtyBackend(FdBackend):
             step()
         except OS_ERRORS as exc:
             _log_close.debug("%s: at close: %s", self.path, exc)
+
+
+def _int_of(answer: bytes) -> int:
+    """What an ioctl has filled in."""
+    value: int = _INT.unpack(answer)[0]
+    return value
 
 
 async def _until(condition: Callable[[], bool]) -> None:

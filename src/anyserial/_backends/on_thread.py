@@ -1,0 +1,133 @@
+"""Waiting for a descriptor on the calling thread: a system call, then `poll`. No event loop is involved."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import time
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
+
+from .._fork import forgotten_in_child
+
+_Transfer: TypeAlias = Callable[[memoryview], int | None]
+_Poll: TypeAlias = Callable[[float | None], list[tuple[int, int]]]
+
+#: Seconds that one poll waits at most: it counts milliseconds in a C int.
+_LONGEST_POLL: Final = 3600.0
+
+# Windows has no poll, and no descriptors either.
+_poll: Final[Callable[[], Any] | None] = getattr(select, "poll", None)
+_POLLIN: Final[int] = getattr(select, "POLLIN", 0x1)
+_POLLOUT: Final[int] = getattr(select, "POLLOUT", 0x4)
+
+
+class DescriptorOnThread:
+    """Transfers that wait, over transfers that return None where they would have to.
+
+    Args:
+        fd: A non-blocking descriptor; somebody else's to close.
+        read: Makes one read.
+        read_queued: Makes one read, behind the bytes that were kept.
+        write: Makes one write.
+    """
+
+    def __init__(self, fd: int, read: _Transfer, read_queued: _Transfer, write: _Transfer) -> None:
+        self._try_read = read
+        self._try_read_queued = read_queued
+        self._try_write = write
+        # Bytes that the backend holds back are invisible to `poll`. There are none after the first read that found
+        # nothing, because a blocking call never leaves any.
+        self._nothing_held = False
+        self._answer_expected = False
+        # Closing one end makes the other readable for good: it wakes both directions, whenever they look.
+        self._woken = False
+        wake_read, wake_write = os.pipe()
+        self._wake_read, self._wake_write = [wake_read], [wake_write]
+        self._poll_input = _poll_of(fd, _POLLIN, wake_read)
+        self._poll_output = _poll_of(fd, _POLLOUT, wake_read)
+        forgotten_in_child(self)
+
+    @classmethod
+    def over(cls, fd: int, read: _Transfer, read_queued: _Transfer, write: _Transfer) -> DescriptorOnThread | None:
+        """None where the system has no `poll`."""
+        return None if _poll is None else cls(fd, read, read_queued, write)
+
+    def read(self, view: memoryview, deadline: float | None, /) -> int | None:
+        """Move 1..`len(view)` bytes, waiting for the first; 0 at end of file, None if the deadline has passed."""
+        # A read that finds nothing costs more than a poll, and right after a request it would: a device takes its time.
+        if self._answer_expected:
+            self._answer_expected = False
+            if not self._wait(self._poll_input, deadline):
+                return None
+        read = self._try_read
+        while True:
+            count = read(view)
+            if count is not None:
+                return count
+            self._nothing_held = True
+            if _is_over(deadline) or not self._wait(self._poll_input, deadline):
+                return None
+
+    def read_queued(self, view: memoryview, deadline: float | None, /) -> int | None:
+        """As `read`, with bytes that were kept and those behind them in one."""
+        while True:
+            count = self._try_read_queued(view)
+            if count is not None or _is_over(deadline) or not self._wait(self._poll_input, deadline):
+                return count
+
+    def wait_input(self, deadline: float | None, /) -> bool:
+        """Wait until a read is worth trying; false if the deadline has passed."""
+        return self._wait(self._poll_input, deadline)
+
+    def write(self, view: memoryview, deadline: float | None, /) -> int | None:
+        """Move 1..`len(view)` bytes, waiting for room for the first; None if the deadline has passed."""
+        self._answer_expected = self._nothing_held
+        while True:
+            count = self._try_write(view)
+            if count is not None or _is_over(deadline) or not self._wait(self._poll_output, deadline):
+                return count
+
+    def wake(self) -> None:
+        """Make each wait raise `OSError`, those to come too."""
+        self._woken = True
+        with contextlib.suppress(IndexError):
+            os.close(self._wake_write.pop())
+
+    def release(self) -> None:
+        """Close what `wake` closes the other end of."""
+        # Two may get here at once, and a descriptor is closed once.
+        with contextlib.suppress(IndexError):
+            os.close(self._wake_read.pop())
+
+    def _forget(self) -> None:
+        """In a forked child: while it has a copy of that end, the parent cannot wake."""
+        self.wake()
+        self.release()
+
+    def _wait(self, poll: _Poll, deadline: float | None) -> bool:
+        while True:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            ready = poll(left if left is None else min(left, _LONGEST_POLL) * 1000)
+            if self._woken:
+                raise OSError(errno.ECANCELED, os.strerror(errno.ECANCELED))
+            if ready:
+                return True
+            # A poll that lasted as long as was left is the end, whatever the clock says: a test may hold that still.
+            if left is not None and left <= _LONGEST_POLL:
+                return False
+
+
+def _poll_of(fd: int, events: int, wake: int) -> _Poll:
+    assert _poll is not None
+    poll = _poll()
+    poll.register(fd, events)
+    poll.register(wake, _POLLIN)
+    ask: _Poll = poll.poll
+    return ask
+
+
+def _is_over(deadline: float | None) -> bool:
+    return deadline is not None and time.monotonic() >= deadline

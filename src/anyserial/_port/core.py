@@ -1,0 +1,152 @@
+"""What the async and the blocking port of one device share: the backend, the state, the guards, the turn, the end."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+import anyio
+
+from .._backends.base import RELEASED, Backend, Release
+from .._fork import forgotten_in_child
+from .._platform import os_errors
+from .._types import PortInfo
+from ..config import SerialConfig
+from ..exceptions import SerialDisconnectedError
+from .calls import Call, Guard, PortState
+
+_T = TypeVar("_T")
+
+_log_close = logging.getLogger("anyserial.close")
+
+#: One receive moves at most this much. A Linux tty never gives more than 4 KiB per read.
+_MAX_TRANSFER: Final = 65_536
+
+
+class PortCore:
+    """One open device and who may do what with it now.
+
+    Attributes:
+        backend: The device.
+        meter: The backend's.
+        config: The config last applied.
+        port_info: What discovery knows about the device.
+        state: What outlives this object.
+        receiving: Calls that receive; one at a time.
+        sending: Calls that send; one at a time, and none while `finishing`.
+        finishing: Calls that wait for the end of what was sent, or send a break.
+        asking: Control calls.
+        setting: `configure`.
+        room: Part of a buffer that receives use under their guard, as large as the last one asked for.
+        break_on: Whether a call holds the line in a break.
+    """
+
+    def __init__(self, backend: Backend, config: SerialConfig, port_info: PortInfo | None) -> None:
+        self.backend = backend
+        self.meter = backend.meter
+        self.config = config
+        self.port_info = port_info
+        self.state = state = PortState(backend.path, backend.meter)
+        reading: Guard = {0: None}
+        writing: Guard = {0: None}
+        self.receiving = Call(state, "io", reading, "receiving from", "receive")
+        self.sending = Call(state, "io", writing, "sending to", "send")
+        self.finishing = Call(state, "ioctl", writing, "sending to")
+        self.asking = Call(state, "ioctl")
+        self.setting = Call(state, "configure")
+        self.room = memoryview(b"")
+        self.break_on = False
+        self._scratch: memoryview | None = None
+        self._turn: Guard = {0: None}
+        self._waiting: list[anyio.Event] = []
+        self._release: Release = RELEASED
+        self._is_released = False
+        forgotten_in_child(self)
+
+    # Bytes
+
+    def make_room(self, size: int) -> memoryview:
+        """Room for one receive of at most `size` bytes; the buffer is allocated by the first."""
+        self._scratch = self._scratch or memoryview(bytearray(_MAX_TRANSFER))
+        self.room = self._scratch[:size]
+        return self.room
+
+    def sized_buffer(self, depth: int, limit: int | None) -> memoryview:
+        """Room for `depth` bytes, or for a chunk when nobody knows how many there are."""
+        size = depth or self.config.read_chunk_size
+        return memoryview(bytearray(size if limit is None else min(size, limit)))
+
+    def require_data(self, count: int) -> int:
+        """Refuse an end of file."""
+        if count == 0:
+            raise SerialDisconnectedError(errno.EIO, "end of file: the device is gone", self.state.path)
+        return count
+
+    # Control calls
+
+    async def in_turn(self, operation: Callable[[], Awaitable[_T]]) -> _T:
+        """Run `operation` on an open port while no other control call is inside; first come, first served."""
+        turn, waiting = self._turn, self._waiting
+        if waiting or not turn:
+            await self._wait_for_turn()
+        # As in `calls`: one instruction, and then the `try`.
+        del turn[0]
+        try:
+            self.state.require_open()
+            return await operation()
+        finally:
+            turn[0] = None
+            if waiting:
+                waiting[0].set()
+
+    async def _wait_for_turn(self) -> None:
+        waiting, mine = self._waiting, anyio.Event()
+        try:
+            waiting.append(mine)
+            await mine.wait()
+        except BaseException:
+            # It was this one's turn, which then is the next one's.
+            if mine.is_set() and len(waiting) > 1:
+                waiting[1].set()
+            raise
+        finally:
+            if mine in waiting:
+                waiting.remove(mine)
+
+    # Closing
+
+    def teardown(self, *, forced: bool) -> None:
+        """Release the device, from anywhere. A second one does nothing, unless the first was interrupted."""
+        state = self.state
+        state.closed = True
+        if self._is_released:
+            return
+        if self.meter.tap is not None:
+            self.meter.note_close()
+        if self.break_on:
+            self.end_break()
+        self._release = self.backend.close(discard=forced or state.disconnected)
+        self._is_released = True
+        _log_close.debug("%s: closed%s", state.path, ", output discarded" if forced else "")
+
+    def finish_closing(self, timeout: float | None) -> None:
+        """Block until a background close has released the device; after `timeout` it discards its output."""
+        release = self._release
+        if not release.wait(timeout):
+            release.hurry()
+            release.wait()
+
+    def end_break(self) -> None:
+        """End a break whatever a vanished device answers; the log keeps it."""
+        if self.break_on:
+            self.break_on = False
+            try:
+                self.backend.set_break(False)
+            except os_errors as exc:
+                _log_close.debug("%s: end break: %s", self.state.path, exc)
+
+    def _forget(self) -> None:
+        """In a forked child: closed on this side; the backend lets go of the device by itself."""
+        self.state.closed = self._is_released = True

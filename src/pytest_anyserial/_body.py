@@ -1,0 +1,132 @@
+"""The test body under watch: on the loop that its id names, and where the scripted far end can end it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from . import _loops
+from ._text import plain
+
+if TYPE_CHECKING:
+    from ._test import SerialTest
+
+#: Modules that a debugger does not stop in.
+_PLUMBING = ("pytest_anyserial.*", "anyio.*", "contextlib")
+
+
+class Body:
+    """Stands in for the function of a test while it is called: a context manager around the call.
+
+    It only watches bodies that run on a loop, as AnyIO's plugin runs them.
+    """
+
+    def __init__(self, test: SerialTest, *, watches: bool) -> None:
+        self._test = test
+        self._item = test.item
+        self._watches = watches
+        self._traces = watches and bool(test.item.config.getoption("trace", False))
+        self._started = False
+        self._on_its_loop: Callable[[Callable[[], object]], object] | None = None
+
+    def __enter__(self) -> None:
+        self._body = self._item.obj
+        self._given: Any = getattr(self._body, "hypothesis", None)
+        if self._given:
+            self._inner = self._given.inner_test
+        if self._watches and self._given:
+            self._given.inner_test = self._watched(self._inner)
+        elif self._watches:
+            self._item.obj = self._call = self._watched(self._body)
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        __tracebackhide__ = True
+        test = self._test
+        called, self._item.obj = self._item.obj, self._body
+        if self._given:
+            # AnyIO leaves a runner of this test's loop there; its older versions then keep it for the next loop.
+            self._given.inner_test = self._inner
+        test.passed = exc is None
+        if test.scope is not None and self._on_its_loop is not None:
+            # A timeout tore pytest out of the loop, and the body still waits in there. AnyIO tears fixtures down in
+            # the task that runs the body, so they would wait for it for ever.
+            self._on_its_loop(test.scope.cancel)
+        # Hypothesis may have had reasons not to run any example.
+        if test.passed and self._watches and not (self._started or self._given):
+            test.passed = False
+            pytest.fail(_never_ran(called), pytrace=False)
+
+    def undo_tracing(self) -> None:
+        """Let AnyIO see the coroutine function that `--trace` has hidden; the debugger starts inside it."""
+        if self._traces and not self._given:
+            self._item.obj = self._call
+
+    def _watched(self, body: Callable[..., Any]) -> Callable[..., Any]:
+        test = self._test
+
+        @functools.wraps(body)
+        async def watched(**kwargs: Any) -> None:
+            __tracebackhide__ = True
+            self._started = True
+            _loops.check(self._item.funcargs["anyio_backend"], self._item)
+            self._on_its_loop = _loops.scheduler()
+            try:
+                with _loops.outcomes_reach(test.end_with), anyio.CancelScope() as test.scope:
+                    test.coroutine = coroutine = body(**kwargs)
+                    if self._traces and not self._given:
+                        self._start_debugger()
+                    await coroutine
+            finally:
+                test.scope = test.coroutine = None
+            outcome, test.outcome = test.outcome, None
+            if outcome is not None:
+                if self._given and isinstance(outcome, pytest.fail.Exception):
+                    # Without a traceback pytest does not show the example either.
+                    outcome.pytrace = True
+                raise outcome
+            if test.far_end is not None:
+                await test.far_end.catch_up()
+                test.far_end.raise_failure()
+
+        return watched
+
+    def _start_debugger(self) -> None:
+        """Let the debugger stop at the next line that is none of these modules'."""
+        plugins = self._item.config.pluginmanager
+        plugins.register(_BeginsAtALine(plugins))
+        debugger: Any = pytest
+        debugger.set_trace(skip=_PLUMBING)
+
+
+def _never_ran(called: Callable[..., object]) -> str:
+    """That a test without a failure has shown nothing; `called` is what stood in place of its body."""
+    code = getattr(called, "__code__", None)
+    place = "" if code is None else f" What was called instead is {code.co_filename}:{code.co_firstlineno}."
+    return plain(
+        "the body of this async test never ran. Another plugin or a hook has replaced the call, and did not await the "
+        f"coroutine.{place} Switch that off for tests with serial fixtures."
+    )
+
+
+class _BeginsAtALine:
+    """From Python 3.14 on a debugger stops at the instruction that follows its start, whatever it is told to skip."""
+
+    def __init__(self, plugins: pytest.PytestPluginManager) -> None:
+        self._plugins = plugins
+
+    def pytest_enter_pdb(self, pdb: Any) -> None:
+        # What is called after this is debugged already.
+        self._plugins.unregister(self)
+
+        def at_instruction(_frame: Any) -> None:
+            del pdb.user_opcode
+            pdb.set_step()
+
+        pdb.user_opcode = at_instruction

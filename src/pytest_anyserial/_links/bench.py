@@ -1,0 +1,118 @@
+"""The bench in use: its links by the names that test ids have, and what the header of a run says of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from anyserial import PortInfo
+
+from .. import _run_async
+from .._bench import probe
+from .._bench.driver_name import driver_name
+from .._bench.file import BenchFileError, BenchPort, SerialBench, load
+from .._bench.lease import LeaseFolderError, prepared
+from .._bench.operator import called
+from .._bench.probe import Places, Probed
+from .._bench.resolve import BenchMatchError, devices, named_twice, resolve, unstable
+from .._keys import HARDWARE
+from .._options import HW, hardware_links, is_strict
+from .._text import plain, plain_lines
+from .hardware import HardwareWiring
+
+
+class Hardware:
+    """A bench file that a run of pytest works with.
+
+    Attributes:
+        bench: What the file says.
+        file: The file, as people know it.
+        places: Where its devices are, and what they have told.
+        wirings: Its links, by the name that test ids have: `hw-NAME`.
+    """
+
+    def __init__(self, bench: SerialBench, file: str, *, asks: bool, known: Mapping[str, Probed]) -> None:
+        self.bench = bench
+        self.file = file
+        self.places = Places(bench, file, asks=asks, known=known)
+        self.wirings = {f"{HW}-{name}": HardwareWiring(self.places, link) for name, link in bench.links.items()}
+
+    def dumped(self, links: tuple[str, ...]) -> str:
+        """What the ports of these links have told, for the workers of pytest-xdist."""
+        return self.places.dumped(port.name for link in links for port in self.wirings[link].ports)
+
+
+def attach(config: pytest.Config, path: Path) -> None:
+    """Make a bench file the one that this run works with.
+
+    Raises:
+        pytest.UsageError: It cannot be used.
+    """
+    try:
+        bench = load(Path(_shown(path)))
+        known = getattr(config, "workerinput", {}).get("anyserial")
+        asks = not config.getoption("collectonly")
+        hardware = Hardware(bench, plain(_shown(path)), asks=asks, known=probe.loaded(known) if known else {})
+        config.stash[HARDWARE] = hardware
+        # A bench that is asked for comes before the links that a project is used to.
+        if config.option.serial_hw and not config.option.serial_links and not hasattr(config, "workerinput"):
+            config.option.serial_links = HW
+        # The workers of pytest-xdist may be told another place to stand.
+        config.option.serial_hw = str(bench.path)
+        if asks and hardware_links(config):
+            if config.getoption("serial_ask"):
+                hardware.places.attendant = called(config)
+            prepared(bench.lease_dir)
+            _require_distinct(hardware)
+    except BenchFileError as exc:
+        raise pytest.UsageError(*exc.problems) from None
+    except LeaseFolderError as exc:
+        raise pytest.UsageError(plain_lines(str(exc))) from None
+
+
+def _require_distinct(hardware: Hardware) -> None:
+    plugged_in = _run_async.call(devices)
+    twice = named_twice(hardware.bench.ports.values(), plugged_in)
+    if twice:
+        raise BenchFileError(tuple(f"{hardware.file}: {text}" for text in twice.values()))
+    hardware.places.note(plugged_in)
+
+
+def header(config: pytest.Config) -> list[str]:
+    """Which bench this run works with, and where its devices are now. Opens nothing."""
+    hardware, links = config.stash[HARDWARE], hardware_links(config)
+    if not links:
+        return []
+    plugged_in = _run_async.call(devices)
+    strict = ", strict" if is_strict(config) else ""
+    lines = [f"serial bench: {plain(hardware.bench.name)} ({hardware.file}){strict}"]
+    for name in links:
+        wiring = hardware.wirings[name]
+        ends = (f"{end} = {_place(port, plugged_in)}" for end, port in zip("ab", wiring.ports, strict=False))
+        lines.append(f"  {name}: {plain(wiring.device or wiring.kind)}, {', '.join(ends)}")
+    ports = {port.name: port for name in links for port in hardware.wirings[name].ports}
+    return [*lines, *(f"  warning: {text}" for port in ports.values() if (text := _advice(port, plugged_in)))]
+
+
+def _place(port: BenchPort, plugged_in: Sequence[PortInfo]) -> str:
+    try:
+        device = resolve(port, plugged_in).device
+    except BenchMatchError:
+        return f"ports.{port.name} (not found)"
+    name = driver_name(device)
+    return plain(f"{device} ({name})" if name else device)
+
+
+def _advice(port: BenchPort, plugged_in: Sequence[PortInfo]) -> str | None:
+    try:
+        return unstable(port, resolve(port, plugged_in), plugged_in)
+    except BenchMatchError:
+        return None
+
+
+def _shown(path: Path) -> str:
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative

@@ -1,0 +1,23 @@
+"""Names of the fixtures, and what each of them asks of a test. This module imports nothing."""
+
+from __future__ import annotations
+
+#: The module that defines the fixtures.
+MODULE = f"{__package__}._fixtures"
+#: Fixtures that live on the test's event loop.
+ASYNC = frozenset({"serial_port", "serial_peer", "serial_pair", "serial_script", "serial_clock", "serial_factory"})
+#: Fixtures that give device paths.
+PATHS = frozenset({"serial_path", "serial_peer_path"})
+#: Fixtures that need end B to be a port.
+PEERS = frozenset(
+    {"serial_peer", "serial_pair", "serial_script", "serial_peer_path", "sync_serial_peer", "serial_factory"}
+)
+#: Fixtures of the mock link; a test that uses one runs there, whatever links are selected.
+MOCK_ONLY = frozenset({"serial_faults", "serial_clock"})
+#: All that a test may ask for.
+NAMES = (
+    ASYNC
+    | PATHS
+    | MOCK_ONLY
+    | {"serial_link", "serial_config", "serial_transcript", "sync_serial_port", "sync_serial_peer"}
+)

@@ -1,0 +1,81 @@
+"""What the parts of the plugin share of one test: plain data, low in the order of imports.
+
+The guard makes it, the wrapper of the body keeps it up to date, and fixtures read it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import anyio
+import pytest
+
+from ._facts import Needs
+
+if TYPE_CHECKING:
+    from ._time.clock import SerialClock
+
+
+class FarEnd(Protocol):
+    """A scripted device at end B, which has a say in the outcome."""
+
+    async def catch_up(self) -> None:
+        """Hear all that the port at the other end has sent."""
+        ...
+
+    def raise_failure(self) -> None:
+        """Raise what has gone wrong so far, once."""
+        ...
+
+    def evidence(self) -> list[tuple[str, str]]:
+        """Titles and texts for the report of a test that failed by itself."""
+        ...
+
+
+@dataclasses.dataclass(slots=True, kw_only=True, eq=False)
+class SerialTest:
+    """A test that uses a serial fixture.
+
+    Attributes:
+        item: The test itself.
+        needs: What its marks ask for.
+        fixtures: The fixtures of ours that it was known to use when it was generated.
+        folder: Gives the folder where its transcripts go; None if none are written.
+        close_ports: Closes everything that it has open, so that whatever waits for a port goes on.
+        clock: The virtual clock, if it has one.
+        far_end: The scripted far end, if it has one.
+        passed: Whether the body has returned without raising anything.
+        coroutine: The body, while it runs on its loop.
+        scope: What cancels the body, while it runs.
+        outcome: What is to be raised in place of what the body, or a fixture, raises.
+    """
+
+    item: pytest.Function
+    needs: Needs
+    fixtures: frozenset[str]
+    folder: Callable[[], Path | None]
+    close_ports: Callable[[], None]
+    clock: SerialClock | None = None
+    far_end: FarEnd | None = None
+    passed: bool = False
+    coroutine: Coroutine[Any, Any, object] | None = None
+    scope: anyio.CancelScope | None = None
+    outcome: BaseException | None = None
+
+    def interrupt(self) -> None:
+        """End the body, whose outcome is settled; to be called on its loop."""
+        if self.scope is not None:
+            self.scope.cancel()
+
+    def end_with(self, outcome: BaseException) -> None:
+        """End the body, if it is running, and raise this in its place; to be called on its loop."""
+        self.outcome = outcome
+        self.interrupt()
+
+    def end_fixtures_with(self, outcome: BaseException) -> None:
+        """Close all ports, so that a fixture that waits for one ends, and raise this in place of what it raises."""
+        self.outcome = outcome
+        self.close_ports()
