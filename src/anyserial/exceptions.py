@@ -165,7 +165,7 @@ def errno_to_exception(exc: BaseException, *, context: ErrorContext, path: str |
 
 
 def _facts(exc: BaseException) -> tuple[int | None, str, str | None]:
-    """`(errno, text, filename)` of an `OSError` or of a `termios.error`, which is none but carries the same args."""
+    """`(errno, text, filename)` of an `OSError` or of a `termios.error`, which is not one but has the same args."""
     if isinstance(exc, OSError):
         code: object = exc.errno
         text: object = exc.strerror

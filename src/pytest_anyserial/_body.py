@@ -116,7 +116,7 @@ def _never_ran(called: Callable[..., object]) -> str:
 
 
 class _BeginsAtALine:
-    """From Python 3.14 on a debugger stops at the instruction that follows its start, whatever it is told to skip."""
+    """From Python 3.14 on a debugger stops at the instruction that follows its start, whatever it has to skip."""
 
     def __init__(self, plugins: pytest.PytestPluginManager) -> None:
         self._plugins = plugins

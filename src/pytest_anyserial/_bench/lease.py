@@ -49,7 +49,7 @@ class Lease(NamedTuple):
     Attributes:
         device: The key of the device.
         is_held: Whether a process holds it; None if that cannot be found out.
-        holder: The current or last holder, by its own account.
+        holder: The current or last holder, as it wrote itself into the lock file.
         remark: What is wrong with the lock file or its text.
     """
 
@@ -218,7 +218,7 @@ def _held_by(device: str, holder: Holder | None, pids: frozenset[int], patience:
     if pids and (holder is None or holder.pid not in pids):
         return f"{device} is held by {_processes(pids)}, which has not said what for; waited {limit}. {_look(pids)}"
     if holder is None:
-        return f"{device} is held by another process, which has not said who it is; waited {limit}"
+        return f"{device} is leased by another process, whose lock file names no holder; waited {limit}"
     if patience.is_queue_too_long():
         why = f"and other tests had it before, for {_LONGEST_QUEUE} times lease_timeout = {limit}"
     else:

@@ -131,7 +131,7 @@ class SerialExpectation:
         return search_for(self._request, anywhere=False).look(data, len(data)) is not None
 
     def missing(self, data: bytes) -> bytes | None:
-        """What would complete `data`; None if nothing can, or nobody knows what."""
+        """What would complete `data`; None if nothing can, or if it cannot be known."""
         request = self._request
         return request[len(data) :] if isinstance(request, bytes) and request.startswith(data) else None
 

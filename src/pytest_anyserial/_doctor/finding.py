@@ -43,7 +43,7 @@ def warning(check: str, text: str, advice: str) -> Finding:
 
 
 def problem(check: str, text: str, advice: str = "") -> Finding:
-    """It does not work."""
+    """The subject cannot be used; the doctor fails."""
     return Finding(check, Verdict.PROBLEM, text, advice)
 
 

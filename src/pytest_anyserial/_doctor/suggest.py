@@ -109,7 +109,7 @@ def links_of(ports: Sequence[str], data: Collection[tuple[str, str]], lines: Lin
     for name, other in itertools.combinations(ports, 2):
         if other not in facing[name]:
             continue
-        # Whoever hears more than one port, or itself as well, is on a bus.
+        # A port that hears more than one port, or itself as well, is on a bus.
         if len(facing[name]) > 1 or len(facing[other]) > 1 or (name, name) in data or (other, other) in data:
             links.append(BenchLink(name=f"{name}-{other}", ends=(name, other), kind="rs485"))
         else:

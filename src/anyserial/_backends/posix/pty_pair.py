@@ -53,7 +53,7 @@ class _Wire:
             for _ in range(2):
                 controller, end = os.openpty()
                 self.controllers.append(controller)
-                # Held open for the life of the wire: a controller whose tty nobody has open reads EIO and polls HUP.
+                # Held open for the life of the wire: a controller whose tty is not open reads EIO and polls HUP.
                 self.ttys.append(end)
                 tty.setraw(end)
                 os.set_blocking(controller, False)

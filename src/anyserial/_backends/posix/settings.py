@@ -68,7 +68,7 @@ class Settings:
     def apply(self, config: SerialConfig, policy: Policy) -> Callable[[BaseException], None]:
         """Apply all of `config`, or put everything back and raise the first error.
 
-        Returns the way back, for a failure that comes later.
+        Returns a rollback for failures that happen later.
         """
         undo: list[Callable[[], None]] = []
         try:
