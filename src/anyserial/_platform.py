@@ -100,7 +100,7 @@ else:
             return bsd.native_ports(sys.platform)
 
         def lookup_port(path: str) -> PortInfo | None:
-            """What discovery knows about an opened path."""
+            """The entry that discovery has for an opened path."""
             return bsd.lookup_port(path, sys.platform)
 
     else:
@@ -113,7 +113,7 @@ else:
             raise UnsupportedPlatformError(f"no port discovery for platform {sys.platform!r}; try backend='pyserial'")
 
         def lookup_port(path: str) -> PortInfo | None:
-            """What discovery knows about an opened path: nothing here."""
+            """Return None: discovery knows nothing about opened paths here."""
             del path
             return None
 

@@ -53,7 +53,7 @@ class StopBits(enum.StrEnum):
 
 
 class UnsupportedPolicy(enum.StrEnum):
-    """What happens when an optional feature was asked for and is missing or refused."""
+    """The reaction to an optional feature that was requested and is missing or refused."""
 
     RAISE = "raise"
     WARN = "warn"

@@ -181,7 +181,7 @@ def _facts(exc: BaseException) -> tuple[int | None, str, str | None]:
 
 
 def _permission_advice(path: str | None) -> str:
-    """Who may open `path`, and the command that makes this user one of them."""
+    """The group that may open `path`, and the command that adds this user to it."""
     other = "another process may hold the port"
     if path is None:
         return other

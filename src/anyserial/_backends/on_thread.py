@@ -72,7 +72,7 @@ class DescriptorOnThread:
                 return None
 
     def read_queued(self, view: memoryview, deadline: float | None, /) -> int | None:
-        """As `read`, with bytes that were kept and those behind them in one."""
+        """Read like `read`, but join bytes that were kept with those behind them."""
         while True:
             count = self._try_read_queued(view)
             if count is not None or _is_over(deadline) or not self._wait(self._poll_input, deadline):

@@ -41,12 +41,12 @@ async def found(port: BenchPort) -> PortInfo:
 
 
 def located(port: BenchPort) -> PortInfo:
-    """As `found`, for code that is not async."""
+    """Find a port like `found`, for code that is not async."""
     return _run_async.call(lambda: found(port))
 
 
 def brought(bench: SerialBench, port: BenchPort, *, test: str, held: bool = False) -> PortInfo:
-    """As `located`; a device that is missing and has a supply is switched on first. `held`: the supply is leased.
+    """Find a port like `located`, but switch a missing device with a supply on first. `held`: the supply is leased.
 
     Raises:
         LeaseError: Another process has the supply, to unplug something.

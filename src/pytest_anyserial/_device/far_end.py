@@ -116,7 +116,7 @@ class FarEnd:
                 await anyio.sleep(_TURN)
 
     def verdict(self) -> str | None:
-        """What is wrong with the dialogue if nothing more comes."""
+        """The error of the dialogue if nothing more comes."""
         verdict = self._dialogue.verdict()
         return verdict and f"serial_script: {verdict}"
 

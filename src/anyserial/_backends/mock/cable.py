@@ -91,7 +91,7 @@ class End:
 
     @property
     def signal(self) -> Signal:
-        """What shows whether a read or a write would do something; what opened the end closes it."""
+        """The descriptor that shows whether a read or a write would progress; the opener of the end closes it."""
         assert self._signal is not None
         return self._signal
 
@@ -234,7 +234,7 @@ class End:
     # Control calls
 
     def answer(self, direction: Direction, code: int | None) -> None:
-        """What every control call goes through: a planned, vanished or failing device."""
+        """Fail a control call if the device is gone or a fault is due; every control call goes through here."""
         with self._lock:
             course = self._courses[direction]
             course.op += 1

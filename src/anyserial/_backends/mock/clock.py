@@ -26,7 +26,7 @@ class Handle(Protocol):
 
 
 class Clock(Protocol):
-    """What a mock needs to know about time."""
+    """The clock of a mock."""
 
     def now(self) -> float:
         """Seconds since an arbitrary fixed point, like `time.monotonic`."""

@@ -106,7 +106,7 @@ class FaultPlan:
 
     @property
     def fired(self) -> tuple[FiredFault, ...]:
-        """What has happened so far, in that order."""
+        """The faults that have fired so far, in order."""
         return tuple(self._schedule.fired)
 
     @property
@@ -199,5 +199,5 @@ class FaultPlan:
 
 
 def os_error(code: int) -> OSError:
-    """What the kernel would raise."""
+    """The error that the kernel would raise."""
     return OSError(code, os.strerror(code))

@@ -31,7 +31,7 @@ _INT: Final = struct.Struct("i")
 
 
 class TtyFacts(Protocol):
-    """What one operating system says of itself; `_tty_posix` is the base, the others add to it."""
+    """The facts of one operating system; `facts.PosixFacts` is the base, which the others extend."""
 
     @property
     def bits(self) -> Bits: ...
