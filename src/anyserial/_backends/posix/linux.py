@@ -250,5 +250,5 @@ class LinuxFacts(PosixFacts):
 
 
 def is_pty(device: int) -> bool:
-    """Whether a device number is a pseudo terminal: character majors 136 to 143."""
+    """Whether a device number is a pseudo-terminal: character majors 136 to 143."""
     return 136 <= os.major(device) <= 143

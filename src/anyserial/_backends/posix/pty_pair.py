@@ -1,4 +1,4 @@
-"""Two pseudo terminals joined into one null-modem cable: both ends are real ttys with a path.
+"""Two pseudo-terminals joined into one null-modem cable: both ends are real ttys with a path.
 
 One helper thread serves all pairs of the process. It copies between the two controllers with back-pressure: it reads
 one side only while it can hold no more than one chunk for the other.
