@@ -1,4 +1,4 @@
-"""What this operating system has: backend, port enumerator, pseudo terminals. The only reader of `sys.platform`."""
+"""What this operating system has: backend, port enumerator, pseudo-terminals. The only reader of `sys.platform`."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ if sys.platform == "win32" or not _has_termios():
     def pty_pair() -> AbstractContextManager[PtyPair]:
         """A fresh pair of joined ptys for the length of a `with` block; for sync and async code."""
         raise UnsupportedPlatformError(
-            f"pty_pair needs pseudo terminals, which platform {sys.platform!r} lacks; use serial_port_pair"
+            f"pty_pair needs pseudo-terminals, which platform {sys.platform!r} lacks; use serial_port_pair"
         )
 
 else:
@@ -100,7 +100,7 @@ else:
             return bsd.native_ports(sys.platform)
 
         def lookup_port(path: str) -> PortInfo | None:
-            """What discovery knows about an opened path."""
+            """The entry that discovery has for an opened path."""
             return bsd.lookup_port(path, sys.platform)
 
     else:
@@ -113,7 +113,7 @@ else:
             raise UnsupportedPlatformError(f"no port discovery for platform {sys.platform!r}; try backend='pyserial'")
 
         def lookup_port(path: str) -> PortInfo | None:
-            """What discovery knows about an opened path: nothing here."""
+            """Return None: discovery knows nothing about opened paths here."""
             del path
             return None
 

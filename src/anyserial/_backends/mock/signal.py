@@ -1,4 +1,4 @@
-"""A descriptor that is readable and writable exactly when it is told so, and wakes whoever waits on it.
+"""A descriptor whose readability and writability are set by the program, and which wakes every waiter on it.
 
 The kernel does the waking: every event loop and every blocking `poll` sees it, whichever thread gave the word.
 """
