@@ -1,4 +1,4 @@
-"""What this operating system has: backend, port enumerator, pseudo terminals. The only reader of `sys.platform`."""
+"""What this operating system has: backend, port enumerator, pseudo-terminals. The only reader of `sys.platform`."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _has_termios() -> bool:
 
 def _no_ptys() -> UnsupportedPlatformError:
     return UnsupportedPlatformError(
-        f"pty_pair needs pseudo terminals, which platform {sys.platform!r} lacks; use serial_port_pair"
+        f"pty_pair needs pseudo-terminals, which platform {sys.platform!r} lacks; use serial_port_pair"
     )
 
 
@@ -119,7 +119,7 @@ else:
             return bsd.native_ports(sys.platform)
 
         def lookup_port(path: str) -> PortInfo | None:
-            """What discovery knows about an opened path."""
+            """The entry that discovery has for an opened path."""
             return bsd.lookup_port(path, sys.platform)
 
     else:
@@ -132,7 +132,7 @@ else:
             raise UnsupportedPlatformError(f"no port discovery for platform {sys.platform!r}; try backend='pyserial'")
 
         def lookup_port(path: str) -> PortInfo | None:
-            """What discovery knows about an opened path: nothing here."""
+            """Return None: discovery knows nothing about opened paths here."""
             del path
             return None
 

@@ -194,7 +194,7 @@ def errno_to_exception(exc: BaseException, *, context: ErrorContext, path: str |
 
 
 def _facts(exc: BaseException) -> tuple[int | None, str, str | None]:
-    """`(errno, text, filename)` of an `OSError` or of a `termios.error`, which is none but carries the same args."""
+    """`(errno, text, filename)` of an `OSError` or of a `termios.error`, which is not one but has the same args."""
     if isinstance(exc, OSError):
         code: object = exc.errno
         text: object = exc.strerror
@@ -210,7 +210,7 @@ def _facts(exc: BaseException) -> tuple[int | None, str, str | None]:
 
 
 def _permission_advice(path: str | None) -> str:
-    """Who may open `path`, and the command that makes this user one of them."""
+    """The group that may open `path`, and the command that adds this user to it."""
     other = "another process may hold the port"
     if path is None:
         return other

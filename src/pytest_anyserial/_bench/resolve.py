@@ -111,7 +111,7 @@ def stable_match(device: PortInfo, devices: Sequence[PortInfo]) -> Match | None:
 
 
 def keys_of(match: Match) -> dict[str, Any]:
-    """What a match says, by key."""
+    """The values of a match, by key."""
     keys = ("path", "vid", "pid", "serial_number", "interface", "location")
     return {key: value for key in keys if (value := getattr(match, key)) is not None}
 
