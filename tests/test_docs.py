@@ -96,7 +96,7 @@ def test_snippets_are_up_to_date(page: Path) -> None:
         pytest.param("docs/loops.md", r"scope\.cancelled_caught", id="L-218-timeout"),
         pytest.param("docs/loops.md", r"anyio\.get_cancelled_exc_class\(\)", id="L-218-class"),
         pytest.param("docs/loops.md", "policies are deprecated", id="A28"),
-        pytest.param("docs/platforms.md", "winloop . untested", id="A19"),
+        pytest.param("docs/platforms.md", "winloop . refused at open", id="A19"),
     ],
 )
 def test_pages_state_what_users_must_know(page: str, statement: str) -> None:

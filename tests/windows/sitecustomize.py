@@ -1,7 +1,7 @@
 """What trio needs under Wine; a real Windows never sees this file.
 
-trio asks for a socket's handle with SIO_BSP_HANDLE_SELECT once at its start, to see that no layered provider sits on its
-sockets. Wine does not know that request. It knows SIO_BASE_HANDLE, which gives the same handle when there is no provider.
+At its start trio asks for a socket's handle with SIO_BSP_HANDLE_SELECT, to see that no layered provider sits on its
+sockets. Wine does not know that request. It knows SIO_BASE_HANDLE, which gives the same handle without a provider.
 """
 
 import ctypes

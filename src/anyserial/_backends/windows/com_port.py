@@ -402,7 +402,7 @@ class ComPort:
         win32.purge(self.require_open(), win32.PURGE_TXABORT | win32.PURGE_TXCLEAR)
 
     async def drain_hardware(self) -> None:
-        """The driver's blocking call, on a second handle and in a daemon thread, which nobody ever has to wait for."""
+        """The driver's blocking call, on a second handle and in a daemon thread, which no call has to wait for."""
         failures: list[BaseException] = []
         number = win32.duplicate(self.require_open())
 
