@@ -16,6 +16,7 @@
 #   make free-threaded   threads on one blocking port, on a Python without a global lock
 #   make oldest          the tests with the oldest dependencies that pyproject.toml allows
 #   make plugins         the plugin beside other pytest plugins, as a project installs them
+#   make windows         the tests that run on Windows, under Wine, on a pair of COM ports (Debian; installs Wine, as root)
 #   make kit             the suites that qualify adapters, as far as they run without any
 #   make drivers         a part of `make hil`, in two minutes
 #   make docs            the pages as a site in build/docs; a warning is an error, and nothing comes from the network
@@ -57,7 +58,7 @@ PYTEST := -m pytest --timeout 120
 # pyright runs on the pinned node, not on what the machine may have.
 export PYRIGHT_PYTHON_GLOBAL_NODE := 0
 
-.PHONY: help demo test check lint types coverage pythons free-threaded oldest dist sdist docs pictures tutorial plugins kit hil hil-1 hil-2 rs485 drivers bench format clean
+.PHONY: help demo test check lint types coverage pythons free-threaded oldest dist sdist docs pictures tutorial plugins kit hil hil-1 hil-2 rs485 drivers windows bench format clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
@@ -68,7 +69,7 @@ demo: .venv/stamp
 test: .venvs/dev/stamp
 	$(DEV)/python $(PYTEST) -n 2
 
-check: lint types coverage pythons free-threaded oldest plugins kit drivers docs tutorial demo sdist
+check: lint types coverage pythons free-threaded oldest plugins kit drivers windows docs tutorial demo sdist
 
 lint: .venvs/dev/tools.stamp
 	$(DEV)/ruff check .
@@ -139,6 +140,16 @@ rs485: .venvs/dev/stamp
 drivers: .venvs/dev/stamp
 	$(VIRTUAL) --timeout 900 $(call UNDER,hil-cut) hil/test_conformance.py hil/test_unplug.py hil/virtual/test_doctor.py \
 	    --serial-loops=asyncio -k 'not random'
+
+# Each run has the null modem of COM ports to itself.
+WINDOWS := .ci/windows -m pytest -q -p no:cacheprovider -p no:hypothesispytest --timeout 60
+METER   := -p anyio -p pytest_anyserial --serial-loops=asyncio,trio --rootdir=$(EXAMPLE) $(EXAMPLE)/tests
+
+windows: .venvs/dev/stamp
+	.ci/windows -c 'import sys; print("Windows CPython", sys.version)'
+	$(WINDOWS) tests
+	$(WINDOWS) $(METER) --serial-links=mock
+	$(WINDOWS) $(METER) --serial-hw=tests/windows/bench.toml
 
 oldest: .venvs/oldest/stamp
 	.venvs/oldest/bin/python $(PYTEST) -n 2

@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import importlib.util
 import inspect
+import sys
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -29,6 +31,19 @@ _LOOPS = [
     pytest.param(("trio", {}), id="trio", marks=_needs_trio),
 ]
 _BOUND = 20.0
+
+#: Modules of this folder that also run on Windows; the others need ptys, descriptors or Linux.
+_PORTABLE = frozenset((Path(__file__).parent / "windows" / "portable.txt").read_text(encoding="ascii").split())
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """On Windows, collect only what is known to run there."""
+    if sys.platform != "win32":
+        return None
+    name = collection_path.relative_to(Path(__file__).parent).as_posix()
+    if collection_path.is_dir():
+        return None if name == "." or any(module.startswith(f"{name}/") for module in _PORTABLE) else True
+    return None if name in _PORTABLE or not collection_path.name.startswith("test_") else True
 
 
 # Not function scoped, so that Hypothesis accepts it: nothing in it changes from example to example.
@@ -64,7 +79,10 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         hypothesis.inner_test = bounded
 
 
-@pytest.fixture(params=["mock", "pty"])
+_needs_ptys = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
+
+
+@pytest.fixture(params=["mock", pytest.param("pty", marks=_needs_ptys)])
 async def ports(request: pytest.FixtureRequest, anyio_backend: object) -> AsyncIterator[tuple[SerialPort, SerialPort]]:
     """Two open ports that face each other, once in memory and once on pseudo terminals."""
     async with open_pair(request.param) as pair:
@@ -81,6 +99,7 @@ async def mock_ports(anyio_backend: object) -> AsyncIterator[tuple[SerialPort, S
 @pytest.fixture
 async def pty_ports(anyio_backend: object) -> AsyncIterator[tuple[SerialPort, SerialPort]]:
     """Two open ports on a pair of pseudo terminals."""
+    _skip_without_ptys()
     async with open_pair("pty") as pair:
         yield pair
 
@@ -88,5 +107,11 @@ async def pty_ports(anyio_backend: object) -> AsyncIterator[tuple[SerialPort, Se
 @pytest.fixture
 def ptys() -> Iterator[PtyPair]:
     """A pair of joined pseudo terminals that nobody has opened yet."""
+    _skip_without_ptys()
     with pty_pair() as pair:
         yield pair
+
+
+def _skip_without_ptys() -> None:
+    if sys.platform == "win32":
+        pytest.skip("Windows has no pseudo-terminals")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
+import importlib
 import os
 import sys
-import termios
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
@@ -109,6 +108,8 @@ def raw_fd(path: str) -> Iterator[int]:
 
 def queued(fd: int) -> int:
     """How many bytes a read of the tty `fd` would find."""
+    # Not on Windows, where other tests import this module too.
+    fcntl, termios = importlib.import_module("fcntl"), importlib.import_module("termios")
     return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 

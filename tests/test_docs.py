@@ -90,13 +90,13 @@ def test_snippets_are_up_to_date(page: Path) -> None:
         pytest.param("docs/first-steps.md", "discarded only when the close is forced", id="L-219-close"),
         pytest.param("docs/first-steps.md", "not privileged ones", id="L-219-exclusive"),
         pytest.param("docs/first-steps.md", "takes effect at once, .*: drain first", id="L-219-rate"),
-        pytest.param("docs/virtual-bench.md", "the silicon is ours. Nothing follows for a physical adapter", id="H-43"),
+        pytest.param("docs/virtual-bench.md", "The virtual bench proves nothing for a physical adapter", id="H-43"),
         pytest.param("docs/loops.md", "One loop per port", id="L-219-loop"),
         pytest.param("docs/loops.md", "no bridge between runtimes", id="A21"),
         pytest.param("docs/loops.md", r"scope\.cancelled_caught", id="L-218-timeout"),
         pytest.param("docs/loops.md", r"anyio\.get_cancelled_exc_class\(\)", id="L-218-class"),
         pytest.param("docs/loops.md", "policies are deprecated", id="A28"),
-        pytest.param("docs/platforms.md", "winloop . untested", id="A19"),
+        pytest.param("docs/platforms.md", "winloop . refused at open", id="A19"),
     ],
 )
 def test_pages_state_what_users_must_know(page: str, statement: str) -> None:

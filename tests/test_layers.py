@@ -1,4 +1,4 @@
-"""Who may import whom: arrows point down only, the outside sees public names, one module knows the platform.
+"""Import rules: arrows point down only, the outside sees public names, one module knows the platform.
 
 The sources are read, not run, so an import inside a function or under `TYPE_CHECKING` counts like any other.
 """

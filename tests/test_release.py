@@ -43,7 +43,7 @@ def check(folder: Path, *tag: str) -> tuple[int, list[str]]:
 def with_changelog(folder: Path, text: str) -> Path:
     """Exchange the changelog in the source distribution."""
     (sdist,) = folder.glob("*.tar.gz")
-    shutil.unpack_archive(sdist, folder.parent / "unpacked")
+    shutil.unpack_archive(sdist, folder.parent / "unpacked", filter="data")
     (top,) = (folder.parent / "unpacked").iterdir()
     (top / "CHANGELOG.md").write_text(text, encoding="utf-8")
     shutil.make_archive(str(sdist).removesuffix(".tar.gz"), "gztar", top.parent, top.name)

@@ -1,4 +1,4 @@
-"""What this operating system has: backend, port enumerator, pseudo terminals. The only reader of `sys.platform`."""
+"""What this operating system has: backend, port enumerator, pseudo-terminals. The only reader of `sys.platform`."""
 
 from __future__ import annotations
 
@@ -45,13 +45,34 @@ def _has_termios() -> bool:
     return bool(termios)
 
 
+def _no_ptys() -> UnsupportedPlatformError:
+    return UnsupportedPlatformError(
+        f"pty_pair needs pseudo-terminals, which platform {sys.platform!r} lacks; use serial_port_pair"
+    )
+
+
 #: The system that this process runs on, in the words of `sys.platform`.
 system: Final[str] = sys.platform
 
 #: What a system call can raise; `termios.error` is no `OSError`.
 os_errors: tuple[type[Exception], ...]
 
-if sys.platform == "win32" or not _has_termios():
+if sys.platform == "win32":
+    from ._backends.windows.com_port import open_com_port
+    from ._discovery.windows import lookup_port
+    from ._discovery.windows import native_ports as native_ports
+
+    os_errors = (OSError,)
+
+    async def open_backend(path: str, config: SerialConfig) -> Backend:
+        """Open the device at `path` and apply `config`."""
+        return await open_com_port(path, config, lookup_port)
+
+    def pty_pair() -> AbstractContextManager[PtyPair]:
+        """A fresh pair of joined ptys for the length of a `with` block; for sync and async code."""
+        raise _no_ptys()
+
+elif not _has_termios():
     os_errors = (OSError,)
 
     async def open_backend(path: str, config: SerialConfig) -> Backend:
@@ -65,9 +86,7 @@ if sys.platform == "win32" or not _has_termios():
 
     def pty_pair() -> AbstractContextManager[PtyPair]:
         """A fresh pair of joined ptys for the length of a `with` block; for sync and async code."""
-        raise UnsupportedPlatformError(
-            f"pty_pair needs pseudo terminals, which platform {sys.platform!r} lacks; use serial_port_pair"
-        )
+        raise _no_ptys()
 
 else:
     from ._backends.posix.pty_pair import pty_pair as pty_pair
@@ -100,7 +119,7 @@ else:
             return bsd.native_ports(sys.platform)
 
         def lookup_port(path: str) -> PortInfo | None:
-            """What discovery knows about an opened path."""
+            """The entry that discovery has for an opened path."""
             return bsd.lookup_port(path, sys.platform)
 
     else:
@@ -113,7 +132,7 @@ else:
             raise UnsupportedPlatformError(f"no port discovery for platform {sys.platform!r}; try backend='pyserial'")
 
         def lookup_port(path: str) -> PortInfo | None:
-            """What discovery knows about an opened path: nothing here."""
+            """Return None: discovery knows nothing about opened paths here."""
             del path
             return None
 

@@ -53,7 +53,7 @@ class StopBits(enum.StrEnum):
 
 
 class UnsupportedPolicy(enum.StrEnum):
-    """What happens when an optional feature was asked for and is missing or refused."""
+    """The reaction to an optional feature that was requested and is missing or refused."""
 
     RAISE = "raise"
     WARN = "warn"
@@ -71,7 +71,7 @@ _MAX_U32: Final = 2**32 - 1
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class FlowControl:
-    """Who may stop the sender; any combination is legal here, the driver has the last word."""
+    """Flow-control methods. Any combination is accepted here; the driver may refuse it."""
 
     xon_xoff: bool = False
     rts_cts: bool = False

@@ -47,6 +47,10 @@ class SerialError(OSError):
         if self.strerror is None:
             return super().__str__()
         name = "" if self.errno is None else f" [{errno.errorcode.get(self.errno, self.errno)}]"
+        # An errno stands for many of these.
+        winerror: int | None = getattr(self, "winerror", None)
+        if winerror is not None:
+            name = f" [WinError {winerror}]"
         where = "" if self.filename is None else f"{os.fsdecode(self.filename)}: "
         return f"{where}{self.strerror}{name}"
 
@@ -114,6 +118,30 @@ _DISCONNECTED: Final = frozenset({errno.EIO, errno.ENXIO, errno.ENODEV, errno.EP
 _REFUSED: Final = frozenset({errno.EINVAL, errno.ENOTTY})
 
 
+# Windows: codes of an operation that worked before on the same handle, and of a device that answers nothing any more.
+_WIN32_ALWAYS_GONE: Final = frozenset({21, 31, 109, 1617})
+_WIN32_GONE: Final = frozenset({5, 6, 22, 433, 995, 1167})
+
+
+def _class_for_win32(code: int, context: ErrorContext) -> type[SerialError] | None:
+    """The table of Windows, which comes first; `None` leaves the decision to the errno."""
+    if context == "open":
+        if code in (2, 3):
+            return PortNotFoundError
+        if code in (5, 32):
+            return PortBusyError
+    elif code in _WIN32_GONE:
+        return SerialDisconnectedError
+    if code in _WIN32_ALWAYS_GONE:
+        return SerialDisconnectedError
+    if code in (50, 87):
+        return {"configure": UnsupportedSettingError, "ioctl": UnsupportedFeatureError}.get(
+            context, UnsupportedFeatureError if code == 50 else SerialError
+        )
+    # The port was closed on this side while the operation went on.
+    return SerialClosedError if code == 676 else None
+
+
 def _class_for(code: int | None, context: ErrorContext) -> type[SerialError]:
     """The table: errno and context to class; the first line that matches wins."""
     if context == "open" and code in _GONE:
@@ -147,7 +175,9 @@ def errno_to_exception(exc: BaseException, *, context: ErrorContext, path: str |
     if isinstance(exc, SerialError):
         return exc
     code, text, filename = _facts(exc)
-    cls = _class_for(code, context)
+    winerror: int | None = getattr(exc, "winerror", None)
+    cls = None if winerror is None else _class_for_win32(winerror, context)
+    cls = cls or _class_for(code, context)
     filename = filename or path
     if cls is PortPermissionError:
         text = f"{text} ({_permission_advice(filename)})"
@@ -157,7 +187,6 @@ def errno_to_exception(exc: BaseException, *, context: ErrorContext, path: str |
     # Set afterwards: OSError stores `filename` only together with an errno.
     error.filename = filename
     error.strerror = text
-    winerror = getattr(exc, "winerror", None)
     if winerror is not None:
         error.winerror = winerror  # type: ignore[attr-defined,unused-ignore]
     error.__cause__ = exc
@@ -165,7 +194,7 @@ def errno_to_exception(exc: BaseException, *, context: ErrorContext, path: str |
 
 
 def _facts(exc: BaseException) -> tuple[int | None, str, str | None]:
-    """`(errno, text, filename)` of an `OSError` or of a `termios.error`, which is none but carries the same args."""
+    """`(errno, text, filename)` of an `OSError` or of a `termios.error`, which is not one but has the same args."""
     if isinstance(exc, OSError):
         code: object = exc.errno
         text: object = exc.strerror
@@ -181,7 +210,7 @@ def _facts(exc: BaseException) -> tuple[int | None, str, str | None]:
 
 
 def _permission_advice(path: str | None) -> str:
-    """Who may open `path`, and the command that makes this user one of them."""
+    """The group that may open `path`, and the command that adds this user to it."""
     other = "another process may hold the port"
     if path is None:
         return other

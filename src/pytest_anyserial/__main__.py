@@ -110,16 +110,18 @@ def _parser() -> argparse.ArgumentParser:
 
     suggest = commands.add_parser("suggest", help="print a bench file for what is plugged in")
     suggest.add_argument("file", nargs="?", type=Path, help="a bench file; what it names is not suggested again")
-    suggest.add_argument("--wiring", action="store_true", help="find out which ports are wired to each other")
-    suggest.add_argument("--yes", action="store_true", help="send also to ports that no bench file names, unasked")
+    suggest.add_argument("--wiring", action="store_true", help="detect which ports are wired to each other")
+    suggest.add_argument(
+        "--yes", action="store_true", help="send also to ports that no bench file names, without asking"
+    )
 
     doctor = commands.add_parser("doctor", help="examine every port and wire of a bench")
     doctor.add_argument("file", nargs="?", type=Path, default=Path(_DEFAULT_FILE), help="default: %(default)s")
-    doctor.add_argument("--json", action="store_true", help="for machines")
+    doctor.add_argument("--json", action="store_true", help="print JSON instead of tables")
 
-    who = commands.add_parser("who", help="list the leases of this host and who holds them")
+    who = commands.add_parser("who", help="list the leases of this host and their holders")
     who.add_argument("file", nargs="?", type=Path, help="a bench file, for its lease_dir")
-    who.add_argument("--json", action="store_true", help="for machines")
+    who.add_argument("--json", action="store_true", help="print JSON instead of tables")
 
     pcapng = commands.add_parser("pcapng", help="turn transcripts of tests into a capture for Wireshark")
     pcapng.add_argument("place", nargs="+", type=Path, help="a transcript (*.jsonl), or a folder with some")
@@ -163,7 +165,7 @@ def _driven(ports: dict[str, Any], asked: Sequence[str], ask: Callable[[str], bo
 
 def _ask(question: str) -> bool:
     if not sys.stdin.isatty():
-        raise _UsageError(f"{question}Nobody is there to answer: say --yes if that does no harm")
+        raise _UsageError(f"{question}No terminal to answer at; pass --yes if that does no harm")
     # The answer to the command goes to standard output, which may be a file.
     print(question, end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
@@ -190,7 +192,7 @@ async def _doctor(options: argparse.Namespace, look: _Look) -> int:
         findings = {subject.name: [dataclasses.asdict(finding) for finding in subject.findings] for subject in subjects}
         _say(json.dumps({"file": str(options.file), "well": well, "subjects": findings}, indent=2))
     else:
-        _say("All is well." if well else "Not all is well: see the problems above.")
+        _say("All is well." if well else "Problems found; see above.")
     return _WELL if well else _NOT_WELL
 
 

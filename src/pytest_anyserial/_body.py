@@ -106,7 +106,7 @@ class Body:
 
 
 def _never_ran(called: Callable[..., object]) -> str:
-    """That a test without a failure has shown nothing; `called` is what stood in place of its body."""
+    """The message of a test whose body never ran; `called` was called in its place."""
     code = getattr(called, "__code__", None)
     place = "" if code is None else f" What was called instead is {code.co_filename}:{code.co_firstlineno}."
     return plain(
@@ -116,7 +116,7 @@ def _never_ran(called: Callable[..., object]) -> str:
 
 
 class _BeginsAtALine:
-    """From Python 3.14 on a debugger stops at the instruction that follows its start, whatever it is told to skip."""
+    """From Python 3.14 on a debugger stops at the instruction that follows its start, whatever it has to skip."""
 
     def __init__(self, plugins: pytest.PytestPluginManager) -> None:
         self._plugins = plugins

@@ -1,4 +1,4 @@
-"""Where a run keeps its state: keys of pytest's stashes. This module imports nothing of what they lead to."""
+"""Keys of pytest's stashes, which hold the state of a run. This module imports none of the types stored there."""
 
 from __future__ import annotations
 

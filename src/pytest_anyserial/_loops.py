@@ -34,7 +34,7 @@ class Loop(NamedTuple):
 
 
 def parameters(config: pytest.Config, backends: Mapping[str, Any] = _BACKENDS, elsewhere: str = "") -> list[Any]:
-    """One pytest parameter per loop; a loop that is not installed, or not in `backends`, is a visible skip."""
+    """One pytest parameter per loop; a loop that is not installed, or not in `backends`, is skipped with a reason."""
     marked: list[Any] = []
     for name in chosen_loops(config) or LOOPS:
         reason = missing_loop(name) or (elsewhere if name not in backends else None)
@@ -44,7 +44,7 @@ def parameters(config: pytest.Config, backends: Mapping[str, Any] = _BACKENDS, e
 
 
 def claimed(backend: Any) -> Loop:
-    """What a value of `anyio_backend` stands for."""
+    """The loop that a value of `anyio_backend` stands for."""
     pair: Any = (backend, {}) if isinstance(backend, str) else backend
     match pair:
         case (str() as name, dict()):
@@ -61,7 +61,7 @@ def claimed(backend: Any) -> Loop:
 
 
 def running() -> Loop:
-    """What runs the calling task."""
+    """The loop that runs the calling task."""
     # Trio as a guest runs inside another loop, so it is asked first.
     trio = sys.modules.get("trio")
     if trio is not None and trio.lowlevel.in_trio_task():

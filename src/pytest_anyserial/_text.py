@@ -61,5 +61,5 @@ def _prints(char: str) -> bool:
 
 
 def plain_lines(text: str) -> str:
-    """As `plain`, but line feeds are kept: for a text of several lines of which parts came from elsewhere."""
+    """Escape like `plain` but keep line feeds: for a text of several lines of which parts came from elsewhere."""
     return "\n".join(map(plain, text.split("\n")))

@@ -66,7 +66,7 @@ def _plans(draw: st.DrawFn, moments: st.SearchStrategy[list[list[FaultEvent]]]) 
 def _faults(
     draw: st.DrawFn, actions: Sequence[FaultAction], max_byte: int, seconds: Sequence[float]
 ) -> list[FaultEvent]:
-    """What happens at one moment."""
+    """Fault events of one moment."""
     action = draw(st.sampled_from(actions))
     fields: dict[str, Any] = {"optional": True}
     fields["direction"] = _ONE_WAY.get(action) or draw(st.sampled_from(["read", "write"]))

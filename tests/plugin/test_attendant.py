@@ -126,7 +126,7 @@ def test_without_a_terminal_nobody_can_be_asked(project: Project, bench: Bench) 
     """P-10, H-30: a usage error before any test runs; not where no hardware is opened."""
     run = project.run(*ASK, test=UNPLUG.format(end=AGAIN))
     assert run.result.ret == pytest.ExitCode.USAGE_ERROR
-    assert "ERROR: --serial-ask: the output of this run is no terminal, so nobody at the bench would see" in run.text
+    assert "ERROR: --serial-ask: the output of this run is no terminal, so an operator would not see" in run.text
     assert project.run(*ASK, "--collect-only").result.ret == pytest.ExitCode.OK
     run = project.run(*ASK, "--serial-links=mock", test="async def test_it(serial_port): pass")
     assert run.outcomes() == {"test_it[mock-asyncio]": "passed"}

@@ -108,7 +108,7 @@ def test_tables_are_for_people(bench: Bench) -> None:
     assert "ports.a" in text
     assert "there are no modem lines at a and b" in text
     assert "-> take rts-cts out of wires" in text
-    assert text.endswith("Not all is well: see the problems above.\n")
+    assert text.endswith("Problems found; see above.\n")
 
 
 def test_a_cable_that_leads_elsewhere(bench: Bench) -> None:

@@ -186,7 +186,7 @@ def test_keys_of_physical_devices() -> None:
     assert adapter_key(ftdi(3, place="1-4.2:1.1")) == "usb-1-4.2"
     number = os.stat("/dev/null").st_rdev
     assert device_key(PortInfo(device="/dev/null")) == adapter_key(PortInfo(device="/dev/null")) == f"dev-{number:x}"
-    assert device_key(PortInfo(device="COM3", location="Port_#0001.Hub_#0003")) == "COM3"
+    assert device_key(PortInfo(device="COM3", location="Port_#0001.Hub_#0003")) == "port-COM3"
 
 
 DEVICES = st.lists(

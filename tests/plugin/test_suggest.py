@@ -313,7 +313,7 @@ def test_nothing_is_sent_to_a_device_unasked(
     assert main(["suggest", "--wiring", str(file)]) == 2
     error = capsys.readouterr().err
     assert f"w ({os.path.realpath(ptys[0].path_a)})" in error
-    assert "Nobody is there to answer: say --yes if that does no harm" in error
+    assert "No terminal to answer at; pass --yes if that does no harm" in error
 
 
 def test_the_schema_can_be_printed(capsys: pytest.CaptureFixture[str]) -> None:

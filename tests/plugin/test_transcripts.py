@@ -377,7 +377,7 @@ def test_a_buffer_in_pieces_is_in_the_transcript(pytester: pytest.Pytester) -> N
             assert "61 62 63" in serial_transcript.hexdump()
         """
     )
-    pytester.runpytest("-p", "no:randomly").assert_outcomes(passed=3)
+    pytester.runpytest("-p", "no:randomly", "-p", "no:asyncio").assert_outcomes(passed=3)
 
 
 EVERY_WAY = """
@@ -445,12 +445,16 @@ def test_what_outlives_a_test_is_in_no_other_transcript(project: Project) -> Non
     run = project.run(
         *ONE,
         test="""
+        import asyncio
         import pytest
         from anyserial.testing import serial_port_pair
 
         @pytest.fixture(scope="module")
         def pair():
-            return serial_port_pair(path_a="/dev/one", path_b="/dev/other")
+            pair = serial_port_pair(path_a="/dev/one", path_b="/dev/other")
+            yield pair
+            for port in pair:
+                asyncio.run(port.aclose())
 
         @pytest.mark.parametrize("turn", [1, 2])
         async def test_it(pair, serial_transcript, anyio_backend, turn):

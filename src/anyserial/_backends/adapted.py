@@ -40,7 +40,7 @@ def adapted(backend: object) -> Backend:
 
 @runtime_checkable
 class FirstBackend(Protocol):
-    """What a backend was. A transfer is as in `Backend`."""
+    """The first form of a backend. Transfers are as in `Backend`."""
 
     @property
     def path(self) -> str: ...
@@ -64,7 +64,7 @@ class FirstBackend(Protocol):
 
 @runtime_checkable
 class FirstReadinessBackend(FirstBackend, Protocol):
-    """One with a descriptor, and transfers that raise `BlockingIOError` in place of waiting."""
+    """A first-form backend with a descriptor, and transfers that raise `BlockingIOError` in place of waiting."""
 
     def fileno(self) -> int: ...
     def read_nowait(self, view: memoryview, /) -> int: ...
@@ -115,7 +115,7 @@ class _Adapted:
         """Nothing can be given back."""
 
     def drop_held(self) -> None:
-        """What it keeps goes with its close."""
+        """Do nothing: the backend drops what it keeps when it is closed."""
 
     async def configure(self, config: SerialConfig, /) -> None:
         self._backend.configure(config)

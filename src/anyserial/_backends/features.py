@@ -78,7 +78,7 @@ class DeviceFeature(Protocol):
 
     @property
     def feature(self) -> Feature:
-        """What the policy calls it."""
+        """The name of the feature in the policy."""
         ...
 
     @property

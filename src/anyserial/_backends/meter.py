@@ -1,6 +1,6 @@
 """What a port counts of its device, and the one place where transfers and control calls can be listened to.
 
-The tap is empty in a program that nobody watches: then it costs one test per transfer. Both ports report to it, so a
+Without a listener the tap is empty and costs one test per transfer. Both ports report to it, so a
 listener sees a port whichever way it was opened.
 """
 

@@ -28,7 +28,7 @@ class DescriptorOnThread:
     """Transfers that wait, over transfers that return None where they would have to.
 
     Args:
-        fd: A non-blocking descriptor; somebody else's to close.
+        fd: A non-blocking descriptor, which the caller closes.
         read: Makes one read.
         read_queued: Makes one read, behind the bytes that were kept.
         write: Makes one write.
@@ -42,7 +42,7 @@ class DescriptorOnThread:
         # nothing, because a blocking call never leaves any.
         self._nothing_held = False
         self._answer_expected = False
-        # Closing one end makes the other readable for good: it wakes both directions, whenever they look.
+        # A self-pipe: closing the write end makes the read end readable for good, which wakes both directions.
         self._woken = False
         wake_read, wake_write = os.pipe()
         self._wake_read, self._wake_write = [wake_read], [wake_write]
@@ -72,7 +72,7 @@ class DescriptorOnThread:
                 return None
 
     def read_queued(self, view: memoryview, deadline: float | None, /) -> int | None:
-        """As `read`, with bytes that were kept and those behind them in one."""
+        """Read like `read`, but join bytes that were kept with those behind them."""
         while True:
             count = self._try_read_queued(view)
             if count is not None or is_over(deadline) or not self._wait(self._poll_input, deadline):

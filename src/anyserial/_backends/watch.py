@@ -24,7 +24,7 @@ class Watch(Protocol):
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
-        """What `running_loop()` said when it was made."""
+        """The result of `running_loop()` when the watch was created."""
         ...
 
     @property

@@ -65,8 +65,8 @@ class Frameworks:
     """The functions of IOKit and CoreFoundation that discovery calls, as Python values.
 
     Args:
-        iokit: The loaded library, or any object with its functions.
-        core_foundation: Likewise.
+        iokit: IOKit, or any object with its functions.
+        core_foundation: CoreFoundation, or any object with its functions.
     """
 
     def __init__(self, iokit: Any, core_foundation: Any) -> None:

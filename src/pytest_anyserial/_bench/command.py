@@ -98,7 +98,7 @@ class _Output:
                     self._length += len(data)
 
     def text(self) -> str:
-        """What was read so far."""
+        """The output read so far."""
         with self._lock:
             head, tail, length = self._head, self._tail, self._length
         missing = length - len(head) - len(tail)

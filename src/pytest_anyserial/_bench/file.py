@@ -157,7 +157,7 @@ def _text(path: Path) -> str:
 
 
 def _careless(text: str, error: str) -> list[str]:
-    """What is wrong with a text that is no TOML, and what to write instead of it."""
+    """The mistake in a text that is not TOML, and the text to write instead."""
     at = re.search(r"at line ([0-9]+)", error)
     # The other place is "at end of document".
     number = text.count("\n") + 1 if at is None else int(at[1])
@@ -249,7 +249,7 @@ def _port(name: str, entry: Checked, folder: Path) -> BenchPort:
 
 
 def _contradictions(table: Checked, broken: Collection[At], decimal_ids: Collection[int]) -> Iterator[Problem]:
-    """What is wrong between the entries of a file; those that are wrong in themselves are in `broken`."""
+    """Contradictions between the entries of a file; entries with an error of their own are in `broken`."""
     ports: dict[str, Checked] = table.get("ports", {})
     links: dict[str, Checked] = table.get("links", {})
     supplies: dict[str, Checked] = table.get("power", {})

@@ -49,7 +49,7 @@ class Lease(NamedTuple):
     Attributes:
         device: The key of the device.
         is_held: Whether a process holds it; None if that cannot be found out.
-        holder: The current or last holder, by its own account.
+        holder: The current or last holder, as it wrote itself into the lock file.
         remark: What is wrong with the lock file or its text.
     """
 
@@ -213,12 +213,12 @@ def _acquired(place: Folder, name: str, device: str, patience: _Patience) -> Fil
 
 
 def _held_by(device: str, holder: Holder | None, pids: frozenset[int], patience: _Patience) -> str:
-    """Say who holds a device: the kernel's word if there is one, and a command only about a process that it names."""
+    """Name the holder of a device: by the kernel if it can, with a command only for a process that the kernel names."""
     limit = f"{patience.timeout:g} s"
     if pids and (holder is None or holder.pid not in pids):
         return f"{device} is held by {_processes(pids)}, which has not said what for; waited {limit}. {_look(pids)}"
     if holder is None:
-        return f"{device} is held by another process, which has not said who it is; waited {limit}"
+        return f"{device} is leased by another process, whose lock file names no holder; waited {limit}"
     if patience.is_queue_too_long():
         why = f"and other tests had it before, for {_LONGEST_QUEUE} times lease_timeout = {limit}"
     else:
@@ -254,7 +254,7 @@ def _look(pids: Iterable[int]) -> str:
 
 
 def _lost(place: Folder, files: Mapping[str, FileIO]) -> str:
-    """What to say if lock files are not in their places any more; a forked child has closed its own."""
+    """The message for lock files that were moved or removed; a forked child has closed its own."""
     lost = [
         f"another test may have used {device} at the same time: its lock file, which belonged to {owner(file)}, was "
         "removed or replaced while this test held it. Run the test again"

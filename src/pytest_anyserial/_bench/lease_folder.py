@@ -165,7 +165,7 @@ class Folder:
         return f"{text}. Remove it while no test uses the device: {command} {_quoted(self.path / name)}"
 
     def unusable(self, name: str, exc: OSError) -> LeaseFileError:
-        """What a test is failed with that needs this file."""
+        """The error of a test that needs this lock file."""
         return LeaseFileError(f"lock file {plain(str(self.path / name))} cannot be used: {self.reason(name, exc)}")
 
     def _make(self, name: str) -> None:

@@ -1,4 +1,4 @@
-"""The text of a lock file: who holds the device by its own account.
+"""The text of a lock file: the holder of the device, as it wrote itself there.
 
 Every user of the host can write there, so the text is read with limits, escaped, and never taken as evidence.
 """
@@ -31,7 +31,7 @@ _LAST_MOMENT: Final = 32_503_680_000
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Holder:
-    """The current or last holder of a device, by its own account.
+    """The current or last holder of a device, as it wrote itself into the lock file.
 
     Attributes:
         device: The key of the device.

@@ -56,7 +56,7 @@ class Attendant:
 
 
 def called(config: pytest.Config) -> Attendant:
-    """The person whom `--serial-ask` promises, at the terminal of this run.
+    """The operator for `--serial-ask`, prompted at the terminal of this run.
 
     Raises:
         pytest.UsageError: There is no terminal to ask at.
@@ -69,7 +69,7 @@ def called(config: pytest.Config) -> Attendant:
     plugins = config.pluginmanager
     if not (sys.stdout.isatty() and plugins.has_plugin("terminal")):
         raise pytest.UsageError(
-            "--serial-ask: the output of this run is no terminal, so nobody at the bench would see what is asked; "
+            "--serial-ask: the output of this run is no terminal, so an operator would not see the prompt; "
             "run pytest in a terminal without redirecting its output, or leave --serial-ask out"
         )
 

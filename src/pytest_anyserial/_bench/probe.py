@@ -108,7 +108,7 @@ class Places:
         self._places = {name: port.place for name, port in known.items() if port.place is not None}
 
     def probed(self, name: str) -> Probed:
-        """What a port has told; it is asked if it was not asked yet."""
+        """The probed facts of a port, which is probed on first use."""
         if name not in self._known:
             self._known[name] = _probed(self.bench, self.bench.ports[name])
         return self._known[name]
@@ -137,7 +137,7 @@ class Places:
                 continue
 
     def dumped(self, names: Iterable[str]) -> str:
-        """What these ports have told, for the workers of pytest-xdist."""
+        """The probed facts of these ports as text, for the workers of pytest-xdist."""
         return dumped({name: self.probed(name) for name in names})
 
     def keys(self, names: tuple[str, ...], *, test: str, neighbours: bool) -> set[str]:
@@ -194,7 +194,7 @@ def dumped(known: Mapping[str, Probed]) -> str:
 
 
 def loaded(text: str) -> dict[str, Probed]:
-    """What `dumped` has made text of."""
+    """The facts that `dumped` turned into text."""
     return {name: _revived(facts) for name, facts in json.loads(text).items()}
 
 

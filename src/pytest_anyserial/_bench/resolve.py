@@ -111,7 +111,7 @@ def stable_match(device: PortInfo, devices: Sequence[PortInfo]) -> Match | None:
 
 
 def keys_of(match: Match) -> dict[str, Any]:
-    """What a match says, by key."""
+    """The values of a match, by key."""
     keys = ("path", "vid", "pid", "serial_number", "interface", "location")
     return {key: value for key in keys if (value := getattr(match, key)) is not None}
 
@@ -246,7 +246,8 @@ def _node_key(device: PortInfo) -> str:
         number = 0
     if number:
         return f"dev-{number:x}"
-    return _file_name(device.device)
+    # For Windows COM5.lock is the device, not a file, in every folder.
+    return _file_name(device.device if device.device.startswith("/") else f"port-{device.device}")
 
 
 def _file_name(text: str) -> str:

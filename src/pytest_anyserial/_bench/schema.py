@@ -35,7 +35,7 @@ def _as_many_ends_as_the_kind_has(link: Mapping[str, object]) -> list[tuple[str,
     if not isinstance(kind, str) or kind not in ENDS or not isinstance(ends, list):
         return []
     number = len(cast("list[object]", ends))
-    # That there are one or two is a matter of the key itself.
+    # The shape of `ends` checks that there are one or two.
     if number == ENDS[kind] or number not in (1, 2):
         return []
     return [("ends", f"a link of kind {shown(kind)} has {count(ENDS[kind], 'end')}, not {number}")]
@@ -61,7 +61,7 @@ def _ends_schema(kind: str) -> dict[str, Any]:
 
 
 _FLOW_CONTROL = Table(
-    "Who may stop the sender; nobody if not given.",
+    "Flow-control methods; none if not given.",
     {
         "xon_xoff": Flag("XON and XOFF bytes."),
         "rts_cts": Flag("RTS and CTS."),

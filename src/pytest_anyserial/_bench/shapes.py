@@ -25,7 +25,7 @@ _SHOWN = 60
 
 
 class Shape(Protocol):
-    """What a value must look like."""
+    """The required form of a value."""
 
     def check(self, value: object, at: At, problems: list[Problem]) -> Any:
         """The value as code uses it, without what is wrong; None when nothing of it is right."""
@@ -227,7 +227,7 @@ class Array:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Rule:
-    """What the keys of one table have to do with each other, said twice: for people and as JSON schema."""
+    """A relation between the keys of one table, stated twice: for people and as JSON schema."""
 
     #: The key that is wrong (empty: the whole table) and why, for every breach in the table as written.
     breaches: Callable[[Mapping[str, object]], list[tuple[str, str]]]

@@ -41,12 +41,12 @@ async def found(port: BenchPort) -> PortInfo:
 
 
 def located(port: BenchPort) -> PortInfo:
-    """As `found`, for code that is not async."""
+    """Find a port like `found`, for code that is not async."""
     return _run_async.call(lambda: found(port))
 
 
 def brought(bench: SerialBench, port: BenchPort, *, test: str, held: bool = False) -> PortInfo:
-    """As `located`; a device that is missing and has a supply is switched on first. `held`: the supply is leased.
+    """Find a port like `located`, but switch a missing device with a supply on first. `held`: the supply is leased.
 
     Raises:
         LeaseError: Another process has the supply, to unplug something.
@@ -58,7 +58,7 @@ def brought(bench: SerialBench, port: BenchPort, *, test: str, held: bool = Fals
         if port.power is None:
             raise
     keys = () if held else (supply_key(bench.power[port.power]),)
-    # Whoever unplugs on purpose holds the supply, and brings the device back.
+    # A missing device whose supply is leased was unplugged by that run, which brings it back: wait for the lease.
     with leased(keys, test=test, timeout=bench.lease_timeout, folder=bench.lease_dir):
         if not _is_there(port):
             switch(bench, port, "on")
@@ -68,7 +68,7 @@ def brought(bench: SerialBench, port: BenchPort, *, test: str, held: bool = Fals
 def supply_key(power: Power) -> str:
     """Names a supply on this host: by what it takes to switch it."""
     commands = repr((power.off, power.on)).encode()
-    # Last in the order of leases, so that who holds a device may ask for it.
+    # Sorts after all device keys, so that a process that holds a device may still lease the supply without a deadlock.
     return f"vbus-{hashlib.sha256(commands).hexdigest()[:12]}"
 
 

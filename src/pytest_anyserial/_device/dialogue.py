@@ -123,7 +123,7 @@ class SerialExpectation:
 
     @property
     def request(self) -> bytes | re.Pattern[bytes]:
-        """What has to come."""
+        """The bytes or expression that must arrive."""
         return self._request
 
     def begins(self, data: bytes) -> bool:
@@ -131,12 +131,12 @@ class SerialExpectation:
         return search_for(self._request, anywhere=False).look(data, len(data)) is not None
 
     def missing(self, data: bytes) -> bytes | None:
-        """What would complete `data`; None if nothing can, or nobody knows what."""
+        """What would complete `data`; None if nothing can, or if it cannot be known."""
         request = self._request
         return request[len(data) :] if isinstance(request, bytes) and request.startswith(data) else None
 
     def hint(self) -> str:
-        """What to do when it came and was not its turn."""
+        """The next step after a request that came out of turn."""
         if self.is_used_up:
             came, more = count(self._seen, "time"), f".times({self._seen + 1}) there, or another on(),"
             return f"it came {came} already, as {self._place} expects; {more} expects it once more"
@@ -289,7 +289,7 @@ class Dialogue:
         return self.is_met and not (self.silence_left or self.outbox or (self._strict and self._unread))
 
     def verdict(self) -> str | None:
-        """What is wrong, now that nothing more will come; None if all is well."""
+        """The error of the dialogue, now that nothing more will come; None if there is none."""
         if self.mismatch is not None:
             return self.mismatch
         if self._strict and self._unread:

@@ -1,6 +1,6 @@
 """Two tasks on the test's own loop that play a dialogue on a port: one listens, one speaks.
 
-They raise nothing: what goes wrong is kept, and the test is told that its outcome is settled.
+They raise nothing: what goes wrong is kept, and `settled` is called once the outcome of the test is certain.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .dialogue import Announcement, Answer, Dialogue, Silence
 
 #: Between the pieces of a reply.
 _GAP: Final = 0.002
-#: Bytes that nobody has counted get these many turns of the loop, of so many seconds, to arrive. Turns, because a busy
+#: Bytes that were not counted get these many turns of the loop, of so many seconds, to arrive. Turns, because a busy
 #: machine may stop driver, relay and far end together for any time.
 _TURNS: Final = 25
 _TURN: Final = 0.002
@@ -35,7 +35,7 @@ class FarEnd:
     Args:
         dialogue: What to expect and to say.
         port: End B.
-        sent: Bytes that end A has sent, or None if nobody counts them.
+        sent: Bytes that end A has sent, or None if they are not counted.
         deserted: Whether end A was in use and is not any more.
         settled: Called when the outcome is: something is wrong.
 
@@ -110,13 +110,13 @@ class FarEnd:
         return sent is None or self._heard >= sent
 
     async def _let_arrive(self) -> None:
-        """What nobody here has counted, from a driver that opened the path itself: give it time."""
+        """Give time to bytes that cannot be counted, from a driver that opened the path itself."""
         for _ in range(_TURNS):
             if not self.is_over:
                 await anyio.sleep(_TURN)
 
     def verdict(self) -> str | None:
-        """What is wrong with the dialogue if nothing more comes."""
+        """The error of the dialogue if nothing more comes."""
         verdict = self._dialogue.verdict()
         return verdict and f"serial_script: {verdict}"
 

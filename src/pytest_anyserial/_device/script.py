@@ -65,7 +65,7 @@ class SerialScript:
         self._dialogue.any_order = True
 
     def assert_done(self) -> None:
-        """Fail now if an expectation is left over. What is still on its way counts as not come: see `wait_done`."""
+        """Fail now if an expectation is left over. Bytes still on their way do not count: see `wait_done`."""
         __tracebackhide__ = True
         verdict = self._far_end.verdict()
         if verdict is not None:

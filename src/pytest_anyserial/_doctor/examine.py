@@ -37,7 +37,7 @@ _ROOT: Final = Path("/")
 
 
 class Subject(NamedTuple):
-    """What was examined, by its name in the file, and what was found."""
+    """A subject, by its name in the file, and the findings about it."""
 
     name: str
     findings: list[Finding]
@@ -90,7 +90,7 @@ def link_config(port: BenchPort, highest: int | None = None) -> SerialConfig:
 
 
 def _look_at(port: BenchPort, devices: Sequence[PortInfo], root: Path) -> tuple[list[Finding], PortInfo | None]:
-    """What can be said of a port without opening it."""
+    """Findings about a port that need no open."""
     try:
         device = resolve(port, devices)
     except BenchMatchError as exc:

@@ -1,4 +1,4 @@
-"""What an examination finds: a verdict, what is so, and what to do about it; always as plain text."""
+"""A finding of an examination: verdict, fact and next step, always as plain text."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def warning(check: str, text: str, advice: str) -> Finding:
 
 
 def problem(check: str, text: str, advice: str = "") -> Finding:
-    """It does not work."""
+    """The subject cannot be used; the doctor fails."""
     return Finding(check, Verdict.PROBLEM, text, advice)
 
 

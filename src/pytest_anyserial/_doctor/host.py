@@ -32,7 +32,7 @@ _GRABBERS: Final = ("ModemManager", "brltty")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Person:
-    """Who runs this, with the groups that count now and those that will count after the next login."""
+    """The user of this process, with the groups that count now and those that will count after the next login."""
 
     name: str
     uid: int

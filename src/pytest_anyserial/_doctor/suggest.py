@@ -70,7 +70,7 @@ def links_text(wiring: Wiring) -> str:
 
 
 def undriven(ports: Iterable[str], bench: SerialBench | None) -> list[str]:
-    """Those ports to which nothing may be sent unasked: not in the file, or in front of a device."""
+    """The ports that must not be sent to without asking: not in the file, or in front of a device."""
     if bench is None:
         return list(ports)
     behind = {end for link in bench.links.values() if link.kind == "device" for end in link.ends}
@@ -109,7 +109,7 @@ def links_of(ports: Sequence[str], data: Collection[tuple[str, str]], lines: Lin
     for name, other in itertools.combinations(ports, 2):
         if other not in facing[name]:
             continue
-        # Whoever hears more than one port, or itself as well, is on a bus.
+        # A port that hears more than one port, or itself as well, is on a bus.
         if len(facing[name]) > 1 or len(facing[other]) > 1 or (name, name) in data or (other, other) in data:
             links.append(BenchLink(name=f"{name}-{other}", ends=(name, other), kind="rs485"))
         else:
@@ -139,7 +139,7 @@ def _wires_between(a: str, b: str, lines: Lines) -> tuple[str, ...]:
 
 
 async def _trace_data(ends: list[End], remarks: list[str]) -> set[tuple[str, str]]:
-    """Who hears whom; ends that fail meanwhile are taken out of `ends`, with a remark."""
+    """Pairs of sender and receiver; ends that fail meanwhile are taken out of `ends`, with a remark."""
     heard: set[tuple[str, str]] = set()
     waiting = list(ends)
     while waiting:

@@ -189,7 +189,7 @@ async def trace_lines(
 
 
 def judge_lines(lines: Lines, ends: Sequence[str], wires: Collection[str]) -> list[Finding]:
-    """What is wrong with the wires between lines that a link of these ends declares."""
+    """Findings about the control-line wires between the ends of a link."""
     findings: list[Finding] = []
     directions = [(ends[0], ends[-1]), (ends[-1], ends[0])] if len(ends) > 1 else [(ends[0], ends[0])]
     for wire, (output, input_) in _LINES.items():

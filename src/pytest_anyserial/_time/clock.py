@@ -26,7 +26,7 @@ _LIBRARIES: Final = frozenset({"anyio", "anyserial", "asyncio", "pytest_anyseria
 
 
 class Source(Protocol):
-    """What keeps the virtual time of a loop."""
+    """The keeper of a loop's virtual time."""
 
     def current_time(self) -> float: ...
 
@@ -68,7 +68,7 @@ def backends() -> dict[str, Any]:
 
 
 def source_of(backend: Any) -> Source | None:
-    """What keeps the virtual time of the loops that a value of `anyio_backend` stands for; None if it is real."""
+    """The keeper of virtual time for the loops that a value of `anyio_backend` stands for; None if it is real."""
     options = cast("dict[str, Any]", backend[1] if isinstance(backend, tuple) else {})
     source: Any = options.get("loop_factory") or options.get("clock")
     return source if hasattr(source, "current_time") else None
@@ -180,7 +180,7 @@ async def running(clock: SerialClock | None, body: Body) -> AsyncGenerator[Seria
 
 
 def _standstill(body: object) -> str:
-    """That nothing is going to happen, and where the test waits."""
+    """The message that no task can go on, with the places where the test waits."""
     places = list(_places(body)) or ["in a fixture"]
     return "\n".join(
         [

@@ -50,7 +50,7 @@ class LoopTime:
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """asyncio's own loop, with a time that somebody else keeps."""
+    """asyncio's own loop, with a replaceable time."""
 
     stands_for = LoopTime.stands_for
 

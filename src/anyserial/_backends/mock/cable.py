@@ -1,7 +1,7 @@
 """One end of an in-memory null-modem cable: what has arrived, what is on its way, and what goes wrong there.
 
 Bytes wait in memory, and time is the clock's. The descriptor carries no data: it only shows whether a read or a write
-would do something, so that whoever waits on it is woken, from whichever thread.
+would do something, so that every waiter on it is woken, in whichever thread it waits.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ _CLOSING_WAIT: Final = 30.0
 
 
 class End:
-    """One end; what is public may be called from any thread.
+    """One end of the cable. Its public methods are thread-safe.
 
     Attributes:
         config: What paces the output.
         plan: What goes wrong; replaced with `adopt`.
         errors: What `line_errors` counts.
-        rts: The line as this end drives it.
-        dtr: Likewise.
+        rts: The RTS line as this end drives it.
+        dtr: The DTR line as this end drives it.
     """
 
     peer: End
@@ -60,7 +60,7 @@ class End:
         self._paced = paced
         self._opened = clock.now()
         self._timer = Timer(clock, self._on_time)
-        # None while nobody has the end open.
+        # None while the end is not open.
         self._signal: Signal | None = Signal()
         self._wire = Wire()
         self._inbox = bytearray()
@@ -91,7 +91,7 @@ class End:
 
     @property
     def signal(self) -> Signal:
-        """What shows whether a read or a write would do something; what opened the end closes it."""
+        """The descriptor that shows whether a read or a write would progress; the opener of the end closes it."""
         assert self._signal is not None
         return self._signal
 
@@ -125,7 +125,7 @@ class End:
             self._let_go()
 
     def wake(self) -> None:
-        """After `rest`, be as new."""
+        """Undo `rest`: fresh counters, progress and descriptor for the next opener."""
         with self._lock:
             self.errors = LineErrors()
             self._held_until = None
@@ -234,7 +234,7 @@ class End:
     # Control calls
 
     def answer(self, direction: Direction, code: int | None) -> None:
-        """What every control call goes through: a planned, vanished or failing device."""
+        """Fail a control call if the device is gone or a fault is due; every control call goes through here."""
         with self._lock:
             course = self._courses[direction]
             course.op += 1
@@ -387,7 +387,7 @@ class End:
             self._wire.clear()
 
     def _move(self, now: float) -> None:
-        """Let bytes leave; they go nowhere when nobody is there any more."""
+        """Let bytes leave; they are dropped if the peer is closed."""
         plan = self.plan
         paced = self._paced if plan.paced is None else plan.paced
         frame = seconds_per_byte(self.config, None if paced is True else paced) if paced else 0.0

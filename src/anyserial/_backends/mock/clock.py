@@ -1,4 +1,4 @@
-"""Appointments: what shall happen at a later time, by a clock that can be exchanged."""
+"""Callbacks that are scheduled on a replaceable clock."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Handle(Protocol):
 
 
 class Clock(Protocol):
-    """What a mock needs to know about time."""
+    """The clock of a mock."""
 
     def now(self) -> float:
-        """Seconds since whenever."""
+        """Seconds since an arbitrary fixed point, like `time.monotonic`."""
         ...
 
     def call_at(self, when: float, callback: Callable[[], object]) -> Handle:
@@ -121,7 +121,7 @@ def report_exception() -> None:
 
 
 class Timer:
-    """The next time that a method shall be called; its object is kept alive only on request."""
+    """The next scheduled call of a method; its object is kept alive only on request."""
 
     def __init__(self, clock: Clock, method: Callable[[], object]) -> None:
         self._clock = clock

@@ -27,8 +27,8 @@ class FaultPlan:
         raise_eio_on_read: The next read fails with EIO, once.
         parity_errors: Reads that fail with EIO and count as parity errors. Counts down.
         open_errno: `MockBackend.open` fails with this errno while set.
-        configure_errno: Likewise for `configure`.
-        ioctl_errno: Likewise for lines, queues, counters and break.
+        configure_errno: `configure` fails with this errno while set.
+        ioctl_errno: Calls for lines, queues, counters and break fail with this errno while set.
         schedule: Events, each at its moment; they come before the fields above.
         paced: Whether output takes its time on the wire; a number is the rate to use instead of the configured one,
             `None` is as the pair was made.
@@ -106,7 +106,7 @@ class FaultPlan:
 
     @property
     def fired(self) -> tuple[FiredFault, ...]:
-        """What has happened so far, in that order."""
+        """The faults that have fired so far, in order."""
         return tuple(self._schedule.fired)
 
     @property
@@ -155,7 +155,7 @@ class FaultPlan:
         elif name in self._LIMITS and isinstance(value, int) and value > self._LIMITS[name]:
             raise ConfigurationError(f"{name} must be an integer, 0 to {self._LIMITS[name]}, not {value!r}")
 
-    # For the mock, which looks again by itself afterwards.
+    # Used by the mock, which evaluates the schedule again afterwards, so the change is not announced.
 
     def _plug(self, connected: bool) -> None:
         """Unplug the device or plug it in."""
@@ -199,5 +199,5 @@ class FaultPlan:
 
 
 def os_error(code: int) -> OSError:
-    """What the kernel would raise."""
+    """The error that the kernel would raise."""
     return OSError(code, os.strerror(code))

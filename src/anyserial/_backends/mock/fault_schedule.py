@@ -1,7 +1,7 @@
 """Which planned fault happens at which attempt, byte and time. It decides and records; the mock carries out.
 
-An event is *reached* when its moment has come, and *struck* when it takes effect. Events of one moment strike in the
-order of the list. What alters bytes strikes with the byte: without one it waits.
+An event is *reached* once its moment has come, and *struck* once it took effect. Events of one moment strike in the
+order of the list. An event that alters bytes strikes with its byte and waits until there is one.
 """
 
 from __future__ import annotations
@@ -229,7 +229,7 @@ class Schedule(Sequence[FaultEvent]):
         return limit
 
     def alter(self, course: Course, data: bytes) -> bytes:
-        """What becomes of `data`, the next bytes of `course` and an even stretch of them."""
+        """Apply byte faults to `data`, the next bytes of `course`, all of which share the same pending faults."""
         course.byte += len(data)
         size = len(data)
         for entry in self._entries:

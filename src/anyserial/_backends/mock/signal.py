@@ -1,4 +1,4 @@
-"""A descriptor that is readable and writable exactly when it is told so, and wakes whoever waits on it.
+"""A descriptor whose readability and writability are set by the program, and which wakes every waiter on it.
 
 The kernel does the waking: every event loop and every blocking `poll` sees it, whichever thread gave the word.
 """
@@ -34,6 +34,9 @@ class Signal:
 
     def show(self, *, readable: bool, writable: bool) -> None:
         """Wake readers or writers, or let them wait."""
+        if self._near.fileno() < 0:
+            # A garbage collector that drops a whole cable at once may have closed this before its owner.
+            return
         if readable is not self.readable:
             if readable:
                 self._far.send(_TOKEN)

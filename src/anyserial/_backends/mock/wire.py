@@ -1,4 +1,4 @@
-"""The output queue of one end: which bytes have left by which time. Pure: it is told the time and calls nobody."""
+"""The output queue of one end: which bytes have left by which time. Pure: the time is an argument."""
 
 from __future__ import annotations
 

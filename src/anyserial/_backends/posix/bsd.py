@@ -24,7 +24,7 @@ _CRTSCTS: Final = 0x00010000  # CCTS_OFLOW; FreeBSD and DragonFly add CRTS_IFLOW
 
 
 class BsdFacts(PosixFacts):
-    """What `_tty` needs to know about FreeBSD, OpenBSD, NetBSD and DragonFly."""
+    """The facts that `tty` needs about FreeBSD, OpenBSD, NetBSD and DragonFly."""
 
     def __init__(self, **calls: Any) -> None:
         super().__init__(name="bsd", **calls)
@@ -32,7 +32,7 @@ class BsdFacts(PosixFacts):
         self.bits = Bits(hardware_flow=flow, stick_parity=getattr(termios, "CMSPAR", 0))
 
     def capabilities(self, device: int) -> SerialCapabilities:
-        """What any device could do, before it is asked."""
+        """The capabilities that any device could have, before one is probed."""
         return dataclasses.replace(
             super().capabilities(device),
             backend="bsd",

@@ -35,7 +35,7 @@ _PLACEHOLDER: Final = 9600
 
 
 class DarwinFacts(PosixFacts):
-    """What `_tty` needs to know about macOS."""
+    """The facts that `tty` needs about macOS."""
 
     # After IOSSIOSPEED tcgetattr does not tell what the driver made of it.
     reads_rate = False
@@ -46,7 +46,7 @@ class DarwinFacts(PosixFacts):
         self.never = self.never | {"mark_space_parity"}
 
     def capabilities(self, device: int) -> SerialCapabilities:
-        """What any device could do, before it is asked."""
+        """The capabilities that any device could have, before one is probed."""
         return dataclasses.replace(
             super().capabilities(device),
             backend="darwin",

@@ -61,7 +61,7 @@ class PosixFacts:
         self.never: frozenset[str] = frozenset(never)
 
     def capabilities(self, device: int) -> SerialCapabilities:
-        """What any device could do, before it is asked."""
+        """The capabilities that any device could have, before one is probed."""
         del device
         return SerialCapabilities(
             platform=self.name,

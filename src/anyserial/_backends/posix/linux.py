@@ -149,7 +149,7 @@ class LinuxFacts(PosixFacts):
             self.never |= {"mark_space_parity", "rs485"}
 
     def capabilities(self, device: int) -> SerialCapabilities:
-        """What any device of this number could do, before it is asked. `device` is `st_rdev`."""
+        """The capabilities that a device of this number could have, before it is probed. `device` is `st_rdev`."""
         known = _S if self._machine is not None else _N
         pty = is_pty(device)
         return SerialCapabilities(
@@ -250,5 +250,5 @@ class LinuxFacts(PosixFacts):
 
 
 def is_pty(device: int) -> bool:
-    """Whether a device number is a pseudo terminal: character majors 136 to 143."""
+    """Whether a device number is a pseudo-terminal: character majors 136 to 143."""
     return 136 <= os.major(device) <= 143

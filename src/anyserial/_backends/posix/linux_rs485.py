@@ -104,7 +104,7 @@ def encode(config: RS485Config, current: bytes) -> bytes:
 
 
 def adjustments(wanted: bytes, actual: bytes) -> list[str]:
-    """What a driver made different, field by field."""
+    """The fields that the driver changed, with the values that it set."""
     flags, before, after = _HEAD.unpack_from(wanted)
     actual_flags, actual_before, actual_after = _HEAD.unpack_from(actual)
     changes = [f"{name} is {bool(actual_flags & bit)}" for name, bit in _BITS.items() if (flags ^ actual_flags) & bit]

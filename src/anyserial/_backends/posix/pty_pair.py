@@ -1,4 +1,4 @@
-"""Two pseudo terminals joined into one null-modem cable: both ends are real ttys with a path.
+"""Two pseudo-terminals joined into one null-modem cable: both ends are real ttys with a path.
 
 One helper thread serves all pairs of the process. It copies between the two controllers with back-pressure: it reads
 one side only while it can hold no more than one chunk for the other.
@@ -53,7 +53,7 @@ class _Wire:
             for _ in range(2):
                 controller, end = os.openpty()
                 self.controllers.append(controller)
-                # Held open for the life of the wire: a controller whose tty nobody has open reads EIO and polls HUP.
+                # Held open for the life of the wire: a controller whose tty is not open reads EIO and polls HUP.
                 self.ttys.append(end)
                 tty.setraw(end)
                 os.set_blocking(controller, False)

@@ -31,7 +31,7 @@ _INT: Final = struct.Struct("i")
 
 
 class TtyFacts(Protocol):
-    """What one operating system says of itself; `_tty_posix` is the base, the others add to it."""
+    """The facts of one operating system; `facts.PosixFacts` is the base, which the others extend."""
 
     @property
     def bits(self) -> Bits: ...
@@ -68,7 +68,7 @@ class Settings:
     def apply(self, config: SerialConfig, policy: Policy) -> Callable[[BaseException], None]:
         """Apply all of `config`, or put everything back and raise the first error.
 
-        Returns the way back, for a failure that comes later.
+        Returns a rollback for failures that happen later.
         """
         undo: list[Callable[[], None]] = []
         try:

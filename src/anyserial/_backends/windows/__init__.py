@@ -1,0 +1,1 @@
+"""COM ports: transfers that are started and complete later."""

@@ -1,0 +1,624 @@
+"""A COM port: open, apply, transfer, lines, close.
+
+One read is in flight at most, into a buffer that it owns. The port's timeouts are all zero: then a read ends when it is
+full, so a read that waits is a read of one byte, and what else has arrived is read when that one is there. What a read
+brought is kept in `_Input` until a caller takes it, whether or not the call that started it is still there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import sys
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import anyio
+
+assert sys.platform == "win32" or not TYPE_CHECKING
+
+from ..._types import ControlLines, LineErrors, ModemLines, PortInfo
+from ...capabilities import Capability
+from ...config import SerialConfig
+from ...exceptions import ErrorContext, UnsupportedSettingError, errno_to_exception
+from ..base import RELEASED, HasDescriptor, Release
+from ..features import DTR_DSR, MARK_SPACE, ONE_POINT_FIVE, Feature, Policy, probe, warn_caller
+from ..meter import Meter
+from ..posix import closing
+from ..readiness import Descriptor, in_thread
+from . import win32
+from .overlapped import Handle, Loop, Operation, closed_error, loop_here
+from .settings import NEVER, build, capabilities, check, control_lines, copy_of
+from .waiting import OnThread
+
+_log = logging.getLogger("anyserial.config")
+_log_open = logging.getLogger("anyserial.open")
+_log_close = logging.getLogger("anyserial.close")
+
+#: What the driver is asked to keep of input and output.
+_QUEUE: Final = 4096
+
+#: One write copies this much at most.
+_MAX_WRITE: Final = 65_536
+
+#: Ends of reads without a byte and without an error that may follow each other.
+_EMPTY_READS: Final = 100
+
+#: Win32 codes by which a driver says that it is no serial port, or has no such call: ERROR_INVALID_FUNCTION,
+#: ERROR_INVALID_HANDLE, ERROR_NOT_SUPPORTED, ERROR_INVALID_PARAMETER.
+_NOT_SERIAL: Final = frozenset({1, 6, 50, 87})
+
+_U32: Final = 2**32
+
+
+async def open_com_port(
+    path: str, config: SerialConfig, lookup: Callable[[str], PortInfo | None] = lambda _path: None
+) -> ComPort:
+    """Open `path` and apply `config`; the blocking part runs in a worker thread.
+
+    `lookup` finds the device's metadata; whatever it raises is logged and leaves none.
+    """
+    loop = loop_here()
+    warnings: list[str] = []
+    policy = Policy(config.unsupported_policy, path, warnings.append)
+    # A COM port has one owner at a time, so the close before has to be finished.
+    opening = closing.Opening(_device(path))
+    opened: list[_Opened] = []
+
+    def work() -> _Opened:
+        try:
+            opening.wait_for_turn()
+            with contextlib.ExitStack() as undo:
+                port = _open(path, config, policy, loop, undo)
+                try:
+                    port.port_info = lookup(path)
+                except Exception as exc:
+                    _log_open.debug("%s: no metadata: %r", path, exc)
+                result = _Opened(port, undo.pop_all())
+            opened.append(result)
+            if opening.given_up:
+                _take_back(opened)
+            return result
+        finally:
+            opening.end()
+
+    try:
+        port, undo = await in_thread(work)
+    except BaseException:
+        # Whichever side finishes last takes everything back.
+        opening.give_up()
+        _take_back(opened)
+        raise
+    with undo, _translating("open", path):
+        port.attach()
+        for text in warnings:
+            warn_caller(text)
+        undo.pop_all()
+    return port
+
+
+class _Opened(NamedTuple):
+    port: ComPort
+    undo: contextlib.ExitStack
+
+
+def _take_back(opened: list[_Opened]) -> None:
+    with contextlib.suppress(IndexError):
+        opened.pop().undo.close()
+
+
+def _open(path: str, config: SerialConfig, policy: Policy, loop: Loop, undo: contextlib.ExitStack) -> ComPort:
+    """The blocking part; `undo` takes the way back, step by step."""
+    config = policy.settle(config, NEVER)
+    with _translating("open", path):
+        number = win32.create_file(path)
+    handle = Handle(number)
+    undo.callback(handle.detach, _release)
+    try:
+        before, timeouts = win32.get_state(number), win32.get_timeouts(number)
+    except OSError as exc:
+        if _winerror(exc) in _NOT_SERIAL:
+            raise UnsupportedSettingError(errno.ENOTTY, "not a serial device", path) from exc
+        raise errno_to_exception(exc, context="open", path=path) from exc
+    port = ComPort(handle, path, loop, control_lines(before))
+    with _translating("configure", path):
+        # A wish; the driver may have queues of its own.
+        with contextlib.suppress(OSError):
+            win32.setup_queues(number, _QUEUE, _QUEUE)
+        undo.callback(_quietly, path, lambda: win32.set_state(number, before))
+        undo.callback(_quietly, path, lambda: win32.set_timeouts(number, timeouts))
+        port.set_up(config, policy)
+    return port
+
+
+def _device(path: str) -> str:
+    return win32.dos_device(path)[4:].upper()
+
+
+def _winerror(exc: OSError) -> int | None:
+    return getattr(exc, "winerror", None)
+
+
+def _release(number: int) -> None:
+    # Whatever a vanished device answers, the handle is gone.
+    with contextlib.suppress(OSError):
+        win32.close_handle(number)
+
+
+def _quietly(path: str, step: Callable[[], object]) -> None:
+    """A vanished device refuses every step; the rest is done all the same."""
+    try:
+        step()
+    except OSError as exc:
+        _log_close.debug("%s: at close: %s", path, exc)
+
+
+@contextlib.contextmanager
+def _translating(context: ErrorContext, path: str):  # type: ignore[no-untyped-def]
+    try:
+        yield
+    except OSError as exc:
+        error = errno_to_exception(exc, context=context, path=path)
+        if error is exc:
+            raise
+        raise error from exc
+
+
+class Input:
+    """What has arrived and was not handed out, and the read that is in flight. It does not know the port."""
+
+    __slots__ = ("held", "is_unwanted", "meter", "reading")
+
+    def __init__(self, meter: Meter) -> None:
+        self.held = bytearray()
+        self.meter = meter
+        self.reading: Operation | None = None
+        # What the read in flight brings arrived before it was to be dropped.
+        self.is_unwanted = False
+
+    def arrived(self, operation: Operation) -> None:
+        """A read has ended; keep what it brought, also if it was cancelled or failed."""
+        if self.reading is not operation:
+            return
+        data = operation.received
+        count = len(data)
+        # From here on there is no call, so no signal handler comes in between.
+        unwanted, self.is_unwanted = self.is_unwanted, False
+        self.reading = None
+        self.meter.read_eagain += operation.has_waited
+        if not unwanted:
+            self.held += data
+            self.meter.bytes_received += count
+
+    def take(self, view: memoryview) -> int:
+        """Hand out what was kept."""
+        data = self.held[: len(view)]
+        count = len(data)
+        view[:count] = data
+        del self.held[:count]
+        return count
+
+
+class ComPort:
+    """An open COM port. Born by `open_com_port`."""
+
+    def __init__(self, handle: Handle, path: str, loop: Loop, lines: ControlLines) -> None:
+        self.path = path
+        self.meter = Meter()
+        self.capabilities = capabilities(Capability.SUPPORTED)
+        self.port_info: PortInfo | None = None
+        self.descriptor: HasDescriptor | None = None
+        self._handle = handle
+        self._loop = loop
+        self._lines = lines
+        self._input = Input(self.meter)
+        # The last write, which may still go on if its call was cancelled twice or interrupted.
+        self.writing: Operation | None = None
+        self._errors = dict.fromkeys(_ERROR_FLAGS, 0)
+        self._drains: list[threading.Thread] = []
+        self._is_open = True
+        self._release: Release = RELEASED
+
+    def attach(self) -> None:
+        """Have the event loop hear of the ends of operations."""
+        self._loop.register(self._handle)
+
+    def on_thread(self) -> OnThread:
+        """Transfers on the calling thread."""
+        return OnThread(self)
+
+    # Receiving
+
+    async def read_some(self, view: memoryview, /) -> int:
+        """Move 1..`len(view)` bytes, waiting for the first."""
+        loop = self._loop
+        await loop.before()
+        self.require_open()
+        kept = self._input
+        if kept.held:
+            count = kept.take(view)
+            try:
+                await loop.after()
+            except BaseException:
+                # Ctrl-C; trio raises it in whatever runs.
+                self.hold(view[:count])
+                raise
+            return count
+        return await self._next(view)
+
+    async def read_queued(self, view: memoryview, /) -> int:
+        """As `read_some`, with what was kept and what has arrived since in one."""
+        await self._loop.before()
+        self.require_open()
+        held = len(self._input.held)
+        if held:
+            await self._loop.after()
+            if held < len(view):
+                await self._rest(len(view) - held)
+        return await self._next(view)
+
+    async def wait_input(self) -> None:
+        """Return when a read is worth trying."""
+        await self._loop.before()
+        self.require_open()
+        if self._input.held or (self._input.reading is None and self.queued()):
+            await self._loop.after()
+        else:
+            await self._arrival(1)
+
+    async def _next(self, view: memoryview) -> int:
+        while True:
+            await self._arrival(len(view))
+            # Another task may have dropped what was there.
+            count = self._input.take(view)
+            if count:
+                return count
+
+    async def _arrival(self, size: int) -> None:
+        """Wait until something is kept, up to `size` bytes of it."""
+        kept, empty = self._input, 0
+        while not kept.held:
+            operation = kept.reading
+            if operation is None:
+                operation = self.new_read(min(self.queued() or 1, size))
+                self._loop.start(operation)
+            await self._loop.wait(operation)
+            self.require_open()
+            if not kept.held:
+                empty += 1
+                self.look_at_empty(operation, empty)
+            elif len(kept.held) == 1 < size:
+                await self._rest(size - 1)
+
+    async def _rest(self, size: int) -> None:
+        """Have what is queued kept too, up to `size` bytes of it; it is there, so this is no real wait."""
+        try:
+            queued = 0 if self._input.reading is not None else self.queued()
+            if queued:
+                operation = self.new_read(min(queued, size))
+                self._loop.start(operation)
+                await self._loop.wait(operation)
+        except OSError:
+            # The next read says so.
+            pass
+        self.require_open()
+
+    def new_read(self, size: int, event: int = 0) -> Operation:
+        """A read of exactly `size` bytes, to be started; it is kept from here on, whatever interrupts its caller."""
+        self.meter.read_calls += 1
+        operation = self._input.reading = self._handle.read(size, self._input.arrived, event)
+        return operation
+
+    def look_at_empty(self, operation: Operation, empty: int) -> None:
+        """Raise what a read without a byte means; return if it is to be tried again."""
+        code = operation.error
+        if operation.cancelled and code == win32.ERROR_OPERATION_ABORTED:
+            return
+        if code:
+            raise win32.error(code)
+        # Some drivers end reads well, without a byte, when their device is gone.
+        self._clear_error()
+        if empty > _EMPTY_READS:
+            raise OSError(errno.EIO, "the driver ends each read without a byte")
+
+    def hold(self, data: memoryview, /) -> None:
+        """Take back bytes that a read returned and that did not reach their caller."""
+        if self._is_open:
+            self._input.held[:0] = data
+
+    def drop_held(self) -> None:
+        """Forget the bytes that were kept."""
+        self._input.held.clear()
+
+    def input_waiting(self) -> int:
+        """Bytes that a read would find: kept, brought by a read whose end was not seen yet, and queued."""
+        self.require_open()
+        reading = self._input.reading
+        queued = self.queued()
+        return len(self._input.held) + (0 if reading is None else reading.count) + queued
+
+    def discard_input(self) -> None:
+        """Drop unread input."""
+        # A device that is gone says so here; a purge may not.
+        self._clear_error()
+        kept = self._input
+        reading = kept.reading
+        if reading is not None:
+            # One that has brought something; and one that waits for more than a byte would wait for what is dropped.
+            kept.is_unwanted = reading.count > 0 or len(reading.buffer) > 1
+            if kept.is_unwanted:
+                reading.cancel()
+        kept.held.clear()
+        win32.purge(self.handle, win32.PURGE_RXCLEAR)
+
+    # Sending
+
+    async def write_some(self, view: memoryview, /) -> int:
+        """Have 1..`len(view)` bytes taken from the start of `view`."""
+        loop = self._loop
+        await loop.before()
+        self.require_open()
+        if self.writing is not None and not self.writing.is_over:
+            # A cancelled call was cancelled again while it waited for the end of its write.
+            await loop.wait(self.writing)
+        while True:
+            operation = self.new_write(view)
+            loop.start(operation)
+            try:
+                await loop.wait(operation)
+            except BaseException:
+                if not operation.is_over:
+                    operation.cancel()
+                    await loop.end(operation)
+                raise
+            self.require_open()
+            if operation.count:
+                return operation.count
+            if operation.error:
+                raise win32.error(operation.error)
+            self._clear_error()
+
+    def new_write(self, view: memoryview, event: int = 0) -> Operation:
+        """A write, to be started."""
+        meter = self.meter
+        meter.write_calls += 1
+
+        def ended(operation: Operation) -> None:
+            count = operation.count
+            meter.bytes_sent += count
+            meter.write_eagain += operation.has_waited
+
+        operation = self.writing = self._handle.write(view[:_MAX_WRITE], ended, event)
+        return operation
+
+    def output_waiting(self) -> int:
+        """Bytes that the driver has and has not sent."""
+        return self._clear_error()[1]
+
+    def discard_output(self) -> None:
+        """Drop unsent output."""
+        win32.purge(self.require_open(), win32.PURGE_TXABORT | win32.PURGE_TXCLEAR)
+
+    async def drain_hardware(self) -> None:
+        """The driver's blocking call, on a second handle and in a daemon thread, which no call has to wait for."""
+        failures: list[BaseException] = []
+        number = win32.duplicate(self.require_open())
+
+        def work() -> None:
+            try:
+                win32.flush_buffers(number)
+            except OSError as exc:
+                failures.append(exc)
+            finally:
+                _release(number)
+
+        thread = threading.Thread(target=work, name=f"anyserial drain {self.path}", daemon=True)
+        thread.start()
+        self._drains = [*filter(threading.Thread.is_alive, self._drains), thread]
+        pause = 0.001
+        while thread.is_alive():
+            await anyio.sleep(pause)
+            self.require_open()
+            pause = min(pause * 1.2, 0.05)
+        if failures:
+            raise failures[0]
+
+    # Settings, lines, counters
+
+    def set_up(self, config: SerialConfig, policy: Policy) -> None:
+        """The steps of an open that follow the handle."""
+        number = self.handle
+        self.capabilities = capabilities(probe(lambda: win32.modem_status(number)))
+        if self.capabilities.modem_lines is Capability.UNSUPPORTED:
+            config = policy.settle(config, {"modem_lines"})
+        # In the first settings, so that a line that is to be low is never high.
+        lines = self._lines
+        rts = lines.rts if config.rts_on_open is None else config.rts_on_open
+        dtr = lines.dtr if config.dtr_on_open is None else config.dtr_on_open
+        self._apply(config, policy, ControlLines(rts=rts, dtr=dtr))
+        win32.set_timeouts(number, win32.COMMTIMEOUTS())
+        if config.flush_on_open:
+            win32.purge(number, win32.PURGE_TXCLEAR | win32.PURGE_RXCLEAR)
+        # Errors from before the open are none of this port's.
+        win32.clear_error(number)
+
+    async def configure(self, config: SerialConfig, /) -> None:
+        """Apply all live fields, or put everything back and raise."""
+        self.require_open()
+        policy = Policy(config.unsupported_policy, self.path, warn_caller)
+        config = config.with_changes(dtr_on_open=None, rts_on_open=None)
+        self._apply(policy.settle(config, NEVER), policy, self._lines)
+
+    def _apply(self, config: SerialConfig, policy: Policy, lines: ControlLines) -> None:
+        before = win32.get_state(self.handle)
+        try:
+            self._apply_what_can(before, config, policy, lines)
+        except BaseException as exc:
+            failure: BaseException = exc
+            if isinstance(exc, OSError):
+                # Translated here, so that the note is on the error that the caller sees.
+                failure = errno_to_exception(exc, context="configure", path=self.path)
+            try:
+                win32.set_state(self.handle, copy_of(before))
+            except OSError as second:
+                failure.add_note(f"{self.path}: the previous settings could not be put back completely: {second}")
+            if failure is exc:
+                raise
+            raise failure from exc
+        self._lines = lines
+        _log.debug("%s: settings applied: %s", self.path, config)
+
+    def _apply_what_can(self, before: win32.DCB, config: SerialConfig, policy: Policy, lines: ControlLines) -> None:
+        """Apply `config`, without the first optional feature that the driver refuses if it takes the rest."""
+
+        def attempt(settings: SerialConfig) -> None:
+            wanted = build(before, settings, lines)
+            win32.set_state(self.handle, wanted)
+            check(wanted, win32.get_state(self.handle), self.path)
+
+        try:
+            attempt(config)
+        except OSError as exc:
+            less = config
+            left_out: list[Feature] = []
+            for feature in (DTR_DSR, MARK_SPACE, ONE_POINT_FIVE):
+                if feature.wanted(config):
+                    less = feature.without(less)
+                    left_out.append(feature)
+                    with contextlib.suppress(OSError):
+                        attempt(less)
+                        break
+            else:
+                raise
+            for feature in left_out:
+                policy.left_out(feature, exc)
+
+    def set_break(self, on: bool, /) -> None:
+        """Assert or end the break condition."""
+        win32.set_break(self.require_open(), on)
+
+    async def modem_lines(self) -> ModemLines:
+        """CTS, DSR, RI, CD."""
+        # A driver may answer from memory when its device is gone.
+        self._clear_error()
+        status = win32.modem_status(self.handle)
+        return ModemLines(
+            cts=bool(status & win32.MS_CTS_ON),
+            dsr=bool(status & win32.MS_DSR_ON),
+            ri=bool(status & win32.MS_RING_ON),
+            cd=bool(status & win32.MS_RLSD_ON),
+        )
+
+    async def control_lines(self) -> ControlLines:
+        """RTS and DTR. Windows does not tell; this is what was last set."""
+        self._clear_error()
+        # A device without lines says so here.
+        win32.modem_status(self.handle)
+        return self._lines
+
+    async def set_lines(self, *, rts: bool | None = None, dtr: bool | None = None) -> None:
+        """Drive RTS, DTR; both or, if the driver refuses, none."""
+        self._clear_error()
+        number, before = self.handle, self._lines
+        if rts is not None:
+            win32.escape(number, win32.SETRTS if rts else win32.CLRRTS)
+        if dtr is not None:
+            try:
+                win32.escape(number, win32.SETDTR if dtr else win32.CLRDTR)
+            except OSError:
+                if rts is not None:
+                    _quietly(self.path, lambda: win32.escape(number, win32.SETRTS if before.rts else win32.CLRRTS))
+                raise
+        self._lines = ControlLines(
+            rts=before.rts if rts is None else rts,
+            dtr=before.dtr if dtr is None else dtr,
+        )
+
+    async def line_errors(self) -> LineErrors:
+        """Counts since open: each look at the device that found an error counts one."""
+        self._clear_error()
+        return LineErrors(**{field: count % _U32 for field, count in self._errors.items()})
+
+    def queued(self) -> int:
+        """Bytes in the driver's input queue."""
+        return self._clear_error()[0]
+
+    def _clear_error(self) -> tuple[int, int]:
+        """Bytes queued for input and for output; errors are counted."""
+        errors, waiting, unsent = win32.clear_error(self.require_open())
+        if errors:
+            for field, flag in _ERROR_FLAGS.items():
+                if errors & flag:
+                    self._errors[field] += 1
+        return waiting, unsent
+
+    # Closing
+
+    def close(self, *, discard: bool) -> Release:
+        """Wake the waiters and release the device; with output pending, a helper thread does the last part."""
+        if not self._is_open:
+            return self._release
+        self._is_open = False
+        number = self._handle.number
+        if discard or any(thread.is_alive() for thread in self._drains):
+            _discard(number)
+        self._input.held.clear()
+        if not _has_unsent(number):
+            self._handle.detach(_release)
+            return self._release
+        # CloseHandle waits in the driver until the output has left.
+        self._release = closer = closing.Closer(
+            _device(self.path), is_sent=lambda it: not _has_unsent(it), discard=_discard, release=_release
+        )
+        if not self._handle.detach(lambda it: closer.start(_as_descriptor(it))):
+            closer.end()
+        return closer
+
+    def __del__(self) -> None:
+        if getattr(self, "_is_open", False):
+            self.close(discard=True)
+
+    @property
+    def handle(self) -> int:
+        """The handle's number."""
+        return self._handle.number
+
+    def require_open(self) -> int:
+        """The handle's number, unless it was closed."""
+        if not self._is_open:
+            raise closed_error()
+        return self._handle.number
+
+    @property
+    def input(self) -> Input:
+        """What has arrived."""
+        return self._input
+
+
+_ERROR_FLAGS: Final = {
+    "parity": win32.CE_RXPARITY,
+    "framing": win32.CE_FRAME,
+    "overrun": win32.CE_OVERRUN,
+    "breaks": win32.CE_BREAK,
+    "buffer_overrun": win32.CE_RXOVER,
+}
+
+
+def _has_unsent(number: int) -> bool:
+    try:
+        return win32.clear_error(number)[2] > 0
+    except OSError:
+        return False
+
+
+def _discard(number: int) -> None:
+    with contextlib.suppress(OSError):
+        win32.purge(number, win32.PURGE_TXABORT | win32.PURGE_TXCLEAR)
+
+
+def _as_descriptor(number: int) -> Descriptor:
+    descriptor = Descriptor(lambda it: _release(it.number), _release)
+    descriptor.number = number
+    return descriptor
