@@ -53,7 +53,7 @@ def agreed(client: Client) -> Client:
 
 @given(data=WIRE, events=st.lists(WIRE, max_size=3), places=st.lists(st.integers(0, 10_000), max_size=12))
 def test_data_and_subnegotiations_survive_any_cut(data: bytes, events: list[bytes], places: list[int]) -> None:
-    """R-06: 0xFF is doubled both ways, also when the two halves come in two reads."""
+    """R-02, R-06: 0xFF is doubled both ways, also when the two halves come in two reads."""
     heard: list[bytes] = []
     sender, receiver = Telnet(frozenset(), list), Telnet(frozenset(), heard.append)
     wire = escaped(data)

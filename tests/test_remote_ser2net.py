@@ -1,4 +1,4 @@
-"""Remote ports against ser2net, as it is configured for speed and as it comes: bytes, cancellation, refusals, the end."""
+"""Remote ports against ser2net, configured for speed and with its defaults: bytes, cancellation, refusals, the end."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The backend behind `socket://`, bytes alone, on which the one behind `rfc2217://` stands.
 
-Whoever waits reads the socket for everybody: a receive finds the answers to settings on its way, a setting the bytes.
+The call that waits reads the socket for all calls: a receive finds the answers to settings on its way, a setting the bytes.
 No task runs in the background, so an open port is a plain object.
 """
 
@@ -165,7 +165,7 @@ class SocketBackend:
             else:
                 self._is_over = True
         if is_changed:
-            # The socket is empty now, and whoever waits for it would wait on.
+            # The socket is empty now, and a call that waits for it would wait on.
             if threading.get_ident() == self._home:
                 self._input.wake()
             else:

@@ -33,13 +33,13 @@ from .url import parse
 #: A rate may be off by this much, as far as a UART cares.
 _TOLERANCE: Final = 0.03
 
-#: With so many bytes that nobody has received, a sender takes no more from the socket.
+#: With so many bytes that no call has received, a sender takes no more from the socket.
 _ENOUGH: Final = 65_536
 
 _PARITIES: Final = {Parity.NONE: 1, Parity.ODD: 2, Parity.EVEN: 3, Parity.MARK: 4, Parity.SPACE: 5}
 _STOP_BITS: Final = {StopBits.ONE: 1, StopBits.TWO: 2, StopBits.ONE_POINT_FIVE: 3}
 
-#: What servers say before they close a connection to a port that somebody else has.
+#: What servers say before they close a connection to a port that another client has.
 _BUSY: Final = ("already in use", "device in use", "port busy")
 
 
@@ -328,7 +328,7 @@ async def open_remote(
     Raises:
         ConfigurationError: The address is wrong.
         PortNotFoundError: Nothing answers there.
-        PortBusyError: The server has given the port to somebody else.
+        PortBusyError: The server has given the port to another client.
         UnsupportedConfigurationError: The server refuses a setting, or does not speak RFC 2217.
     """
     address = parse(url)

@@ -1,0 +1,228 @@
+"""Remote ports against a server in this process: TLS, blocking ports, bytes alone, missing features, dropped ports."""
+
+from __future__ import annotations
+
+import gc
+import shutil
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import anyio
+import pytest
+
+import anyserial.sync
+from anyserial import (
+    ConfigurationError,
+    PortNotFoundError,
+    SerialClosedError,
+    SerialConfig,
+    SerialDisconnectedError,
+    SerialError,
+    SerialPort,
+    UnsupportedFeatureError,
+    open_serial_port,
+)
+
+from .servers import FakeServer, serving
+
+
+class Secure(FakeServer):
+    """One behind TLS."""
+
+    context: ssl.SSLContext
+
+    def serve(self) -> None:
+        assert self.client is not None
+        with self.context.wrap_socket(self.client, server_side=True) as self.client:
+            super().serve()
+
+
+class Raw(FakeServer):
+    """One that sends bytes back, and knows nothing else."""
+
+    def serve(self) -> None:
+        assert self.client is not None
+        while chunk := self.client.recv(65_536):
+            self.client.sendall(chunk)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of 127.0.0.1, signed by itself, with its key."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("no openssl to make a certificate with")
+    folder = tmp_path_factory.mktemp("tls")
+    options = ["-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
+    names = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(folder / "key.pem")]
+    subprocess.run(
+        [openssl, "req", *options, *names, "-out", str(folder / "cert.pem")],
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    return folder
+
+
+async def echoed(port: SerialPort, data: bytes) -> bytes:
+    got = bytearray()
+    async with anyio.create_task_group() as group:
+        group.start_soon(port.send, data)
+        with anyio.fail_after(10):
+            while len(got) < len(data):
+                got += await port.receive()
+    return bytes(got)
+
+
+@pytest.mark.anyio
+async def test_everything_passes_through_tls(certificate: Path) -> None:
+    """R-01, R-03: bytes, settings, and sends that are cancelled while OpenSSL has a record under way."""
+    Secure.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    Secure.context.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
+    trusting = ssl.create_default_context(cafile=str(certificate / "cert.pem"))
+    data = bytes(range(256)) * 200
+    with serving(Secure) as server:
+        async with await open_serial_port(server.url, tls=trusting) as port:
+            assert await echoed(port, data) == data
+            await port.configure(SerialConfig(baudrate=9600))
+            with anyio.move_on_after(0.01):
+                await port.send(bytes(4_000_000))
+            sent = port.stats().bytes_sent - len(data)
+            got = 0
+            with anyio.fail_after(10):
+                while got < sent:
+                    got += len(await port.receive())
+            assert got == sent
+
+
+@pytest.mark.anyio
+async def test_a_certificate_that_is_not_trusted_is_refused(certificate: Path) -> None:
+    """R-01: naming the reason."""
+    Secure.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    Secure.context.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
+    with serving(Secure) as server, pytest.raises(SerialError, match=r"no TLS with 127\.0\.0\.1: .*certificate"):
+        await open_serial_port(server.url, tls=ssl.create_default_context())
+
+
+@pytest.mark.anyio
+async def test_tls_is_for_addresses() -> None:
+    """R-01: a device path with it is a mistake."""
+    with pytest.raises(ConfigurationError, match="tls is for remote ports"):
+        await open_serial_port("/dev/ttyUSB0", tls=ssl.create_default_context())
+
+
+@pytest.mark.anyio
+async def test_a_port_of_bytes_alone() -> None:
+    """R-01, R-10: what it cannot do is a missing feature, and settings have no effect."""
+    with serving(Raw) as server:
+        async with await open_serial_port(server.url.replace("rfc2217", "socket")) as port:
+            assert port.capabilities.modem_lines == "unsupported"
+            assert await echoed(port, bytes(range(256))) == bytes(range(256))
+            await port.configure(SerialConfig(baudrate=300))
+            for call in (
+                port.modem_lines,
+                port.control_lines,
+                port.line_errors,
+                lambda: port.set_control_lines(rts=True),
+                lambda: port.send_break(0.01),
+            ):
+                with pytest.raises(UnsupportedFeatureError):
+                    await call()
+            await port.send(b"dropped")
+            with anyio.fail_after(5):
+                while port.input_waiting() < 7:
+                    await anyio.sleep(0.01)
+            await port.reset_input_buffer()
+            await port.reset_output_buffer()
+            assert port.input_waiting() == 0
+            await port.drain_exact()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("feature", [{"low_latency": True}, {"rs485": "on"}])
+async def test_features_that_no_remote_port_has(feature: dict[str, object]) -> None:
+    """R-10: as the policy says."""
+    fields = {"rs485": anyserial.RS485Config()} if "rs485" in feature else feature
+    with serving() as server:
+        with pytest.raises(UnsupportedFeatureError):
+            await SerialPort.open(server.url, **fields)
+        async with await SerialPort.open(server.url, unsupported_policy="ignore", **fields) as port:
+            assert await echoed(port, b"x") == b"x"
+
+
+@pytest.mark.anyio
+async def test_queues_and_drain() -> None:
+    """R-10: what has arrived is counted; drain is answered by the server."""
+    with serving() as server:
+        async with await open_serial_port(server.url) as port:
+            await port.send(b"12345")
+            await port.drain_exact()
+            with anyio.fail_after(5):
+                while port.input_waiting() < 5:
+                    await anyio.sleep(0.01)
+            await port.reset_input_buffer()
+            assert port.input_waiting() == 0
+            await port.reset_output_buffer()
+            await port.send(b"after")
+            assert await port.receive() == b"after"
+
+
+@pytest.mark.anyio
+async def test_a_dropped_port_ends_its_connection() -> None:
+    """R-01: with a warning, as every port that nobody has closed."""
+    with serving() as server:
+        port = await open_serial_port(server.url)
+        with pytest.warns(ResourceWarning, match="unclosed"):  # noqa: PT031 - both are needed to drop it
+            del port
+            gc.collect()
+        async with await open_serial_port(server.url) as port:
+            assert await echoed(port, b"next") == b"next"
+
+
+def test_a_blocking_port_of_a_remote_server() -> None:
+    """R-01, R-12: bytes without an event loop; timeouts, settings, and a close from another thread."""
+    with serving() as server, anyserial.sync.SerialPort.open(server.url) as port:
+        with pytest.raises(TimeoutError):
+            port.receive(timeout=0.05)
+        port.send(b"\xff\x00ab", timeout=5)
+        assert port.receive(2, timeout=5) == b"\xff\x00"
+        port.send(b"c", timeout=5)
+        got = bytearray()
+        while len(got) < 3:
+            got += port.receive(timeout=5)
+        assert bytes(got) == b"abc"
+        port.configure(SerialConfig(baudrate=9600), timeout=5)
+        assert port.modem_lines(timeout=5).cts
+        threading.Timer(0.2, port.close).start()
+        start = time.monotonic()
+        with pytest.raises(SerialClosedError):
+            port.receive(timeout=10)
+        assert time.monotonic() - start < 5
+
+
+def test_a_blocking_port_whose_server_goes() -> None:
+    """R-11."""
+    with serving() as server, anyserial.sync.SerialPort.open(server.url) as port:
+        threading.Timer(0.1, server.close).start()
+        with pytest.raises(SerialDisconnectedError):
+            port.receive(timeout=10)
+    with pytest.raises(PortNotFoundError):
+        anyserial.sync.SerialPort.open(server.url)
+
+
+def test_nothing_of_it_is_loaded_without_an_address() -> None:
+    """R-01: sockets of a program that uses devices only are none."""
+    code = (
+        "import sys, anyio, anyserial; from anyserial.testing import pty_pair\n"
+        "async def main():\n"
+        "    with pty_pair() as pair:\n"
+        "        async with await anyserial.open_serial_port(pair.path_a): pass\n"
+        "anyio.run(main)\n"
+        "print(sorted(name for name in sys.modules if '.remote' in name and name.startswith('anyserial')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "[]\n"
