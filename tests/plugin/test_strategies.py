@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import re
+from collections.abc import Callable
 from typing import Any
 
+import hypothesis
 import pytest
-from hypothesis import find, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from anyserial import ConfigurationError, SerialConfig
@@ -17,6 +20,11 @@ from .conftest import Project
 
 #: What a pasted value may name.
 NAMES: dict[str, Any] = {"FaultAction": FaultAction, "FaultEvent": FaultEvent, "FaultPlan": FaultPlan}
+
+
+def find(strategy: st.SearchStrategy[Any], wanted: Callable[[Any], bool]) -> Any:
+    """The simplest example, by the same search each time: about one of a thousand stops shrinking too early."""
+    return hypothesis.find(strategy, wanted, random=random.Random(1))
 
 
 @given(fault_plans())
