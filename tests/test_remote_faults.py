@@ -427,3 +427,30 @@ async def test_subnegotiation_in_the_middle_of_data():
                 while len(got) < 4:
                     got += await port.receive()
             assert bytes(got) == b"a\xff\xffb"
+
+
+@pytest.mark.parametrize("after", ["greeting", "agreement"])
+async def test_a_server_that_hangs_up_while_it_is_asked(after):
+    """R-11: its reason is found whether a send or a receive notices the end first."""
+
+    class Server(FakeServer):
+        def serve(self):
+            if after == "greeting":
+                self.greet()
+                self.flush()
+                self.client.sendall(b"Port already in use\r\n")
+                # What has come and was not read makes this a reset.
+                return
+            super().serve()
+
+        def answer(self, command, value):
+            if after == "agreement":
+                self.flush()
+                self.client.sendall(b"Port already in use\r\n")
+                raise ConnectionError
+            return super().answer(command, value)
+
+    with serving(Server) as server:
+        for _ in range(5):
+            with pytest.raises(PortBusyError, match="Port already in use"):
+                await SerialPort.open(server.url)

@@ -152,7 +152,10 @@ async def open_device(path: str, config: SerialConfig, tls: ssl.SSLContext | Non
         # It needs sockets and TLS, which take long to import.
         from .._backends.remote.rfc2217_port import open_remote
 
-        return await open_remote(path, config, warn_caller, tls)
+        try:
+            return await open_remote(path, config, warn_caller, tls)
+        except OSError as exc:
+            raise errno_to_exception(exc, context="open", path=path) from exc
     if tls is not None:
         raise ConfigurationError(f"tls is for remote ports (rfc2217://host:port), and {path} is none")
     if opener is None:

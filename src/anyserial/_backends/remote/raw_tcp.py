@@ -1,7 +1,7 @@
 """The backend behind `socket://`, bytes alone, on which the one behind `rfc2217://` stands.
 
-The call that waits reads the socket for all calls: a receive finds the answers to settings on its way, a setting the bytes.
-No task runs in the background, so an open port is a plain object.
+The call that waits reads the socket for all calls: a receive finds the answers to settings on its way, a setting finds
+bytes. No task runs in the background, so an open port is a plain object.
 """
 
 from __future__ import annotations
@@ -185,6 +185,7 @@ class SocketBackend:
     def _broken(self) -> OSError:
         """The error for a send into a connection that has ended."""
         self._pump()
+        self._is_over = True
         return OSError(errno.EPIPE, f"the server has closed the connection{self._last_words()}")
 
     def _last_words(self) -> str:

@@ -57,6 +57,15 @@ class Rfc2217Backend(SocketBackend):
 
     async def start(self, config: SerialConfig) -> None:
         """Agree on the protocol and apply `config`."""
+        try:
+            await self._start(config)
+        except OSError:
+            # A server may close the connection at any moment of this, and its reason is in what it said last.
+            if self._is_over:
+                self._require_agreement()
+            raise
+
+    async def _start(self, config: SerialConfig) -> None:
         client = self._client
         with anyio.move_on_after(self._timeout):
             while not client.is_decided and not self._is_over:
