@@ -12,7 +12,7 @@ import pytest
 import anyserial
 from anyserial import ControlLines, FlowControl, SerialConfig
 from anyserial._backends.windows import settings, win32
-from anyserial._backends.windows.com_port import open_com_port
+from anyserial._backends.windows.opening import open_com_port
 from anyserial._discovery.setupapi import Record
 from anyserial._discovery.windows import describe, lookup_port, native_ports
 from anyserial.capabilities import Capability

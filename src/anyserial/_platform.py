@@ -58,7 +58,7 @@ system: Final[str] = sys.platform
 os_errors: tuple[type[Exception], ...]
 
 if sys.platform == "win32":
-    from ._backends.windows.com_port import open_com_port
+    from ._backends.windows.opening import open_com_port
     from ._discovery.windows import lookup_port
     from ._discovery.windows import native_ports as native_ports
 

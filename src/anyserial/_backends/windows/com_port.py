@@ -1,8 +1,8 @@
-"""A COM port: open, apply, transfer, lines, close.
+"""A COM port: apply, transfer, lines, close.
 
 One read is in flight at most, into a buffer that it owns. The port's timeouts are all zero: then a read ends when it is
 full, so a read that waits is a read of one byte, and what else has arrived is read when that one is there. What a read
-brought is kept in `_Input` until a caller takes it, whether or not the call that started it is still there.
+brought is kept in `Input` until a caller takes it, whether or not the call that started it is still there.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ import errno
 import logging
 import sys
 import threading
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 import anyio
 
@@ -22,23 +21,21 @@ assert sys.platform == "win32" or not TYPE_CHECKING
 from ..._types import ControlLines, LineErrors, ModemLines, PortInfo
 from ...capabilities import Capability
 from ...config import SerialConfig
-from ...exceptions import ErrorContext, UnsupportedSettingError, errno_to_exception
+from ...exceptions import errno_to_exception
 from ..base import RELEASED, HasDescriptor, Release
 from ..features import DTR_DSR, MARK_SPACE, ONE_POINT_FIVE, Feature, Policy, probe, warn_caller
 from ..meter import Meter
 from ..posix import closing
-from ..readiness import Descriptor, in_thread
 from . import win32
-from .overlapped import Handle, Loop, Operation, closed_error, loop_here
-from .settings import NEVER, build, capabilities, check, control_lines, copy_of
+from .handles import as_descriptor, device_of, discard_output, has_unsent, quietly, release
+from .input import Input
+from .overlapped import Handle, Loop, Operation, closed_error
+from .settings import NEVER, build, capabilities, check, copy_of
 from .waiting import OnThread
 
 _log = logging.getLogger("anyserial.config")
 _log_open = logging.getLogger("anyserial.open")
 _log_close = logging.getLogger("anyserial.close")
-
-#: What the driver is asked to keep of input and output.
-_QUEUE: Final = 4096
 
 #: One write copies this much at most.
 _MAX_WRITE: Final = 65_536
@@ -46,159 +43,7 @@ _MAX_WRITE: Final = 65_536
 #: Ends of reads without a byte and without an error that may follow each other.
 _EMPTY_READS: Final = 100
 
-#: Win32 codes by which a driver says that it is no serial port, or has no such call: ERROR_INVALID_FUNCTION,
-#: ERROR_INVALID_HANDLE, ERROR_NOT_SUPPORTED, ERROR_INVALID_PARAMETER.
-_NOT_SERIAL: Final = frozenset({1, 6, 50, 87})
-
 _U32: Final = 2**32
-
-
-async def open_com_port(
-    path: str, config: SerialConfig, lookup: Callable[[str], PortInfo | None] = lambda _path: None
-) -> ComPort:
-    """Open `path` and apply `config`; the blocking part runs in a worker thread.
-
-    `lookup` finds the device's metadata; whatever it raises is logged and leaves none.
-    """
-    loop = loop_here()
-    warnings: list[str] = []
-    policy = Policy(config.unsupported_policy, path, warnings.append)
-    # A COM port has one owner at a time, so the close before has to be finished.
-    opening = closing.Opening(_device(path))
-    opened: list[_Opened] = []
-
-    def work() -> _Opened:
-        try:
-            opening.wait_for_turn()
-            with contextlib.ExitStack() as undo:
-                port = _open(path, config, policy, loop, undo)
-                try:
-                    port.port_info = lookup(path)
-                except Exception as exc:
-                    _log_open.debug("%s: no metadata: %r", path, exc)
-                result = _Opened(port, undo.pop_all())
-            opened.append(result)
-            if opening.given_up:
-                _take_back(opened)
-            return result
-        finally:
-            opening.end()
-
-    try:
-        port, undo = await in_thread(work)
-    except BaseException:
-        # Whichever side finishes last takes everything back.
-        opening.give_up()
-        _take_back(opened)
-        raise
-    with undo, _translating("open", path):
-        port.attach()
-        for text in warnings:
-            warn_caller(text)
-        undo.pop_all()
-    return port
-
-
-class _Opened(NamedTuple):
-    port: ComPort
-    undo: contextlib.ExitStack
-
-
-def _take_back(opened: list[_Opened]) -> None:
-    with contextlib.suppress(IndexError):
-        opened.pop().undo.close()
-
-
-def _open(path: str, config: SerialConfig, policy: Policy, loop: Loop, undo: contextlib.ExitStack) -> ComPort:
-    """The blocking part; `undo` takes the way back, step by step."""
-    config = policy.settle(config, NEVER)
-    with _translating("open", path):
-        number = win32.create_file(path)
-    handle = Handle(number)
-    undo.callback(handle.detach, _release)
-    try:
-        before, timeouts = win32.get_state(number), win32.get_timeouts(number)
-    except OSError as exc:
-        if _winerror(exc) in _NOT_SERIAL:
-            raise UnsupportedSettingError(errno.ENOTTY, "not a serial device", path) from exc
-        raise errno_to_exception(exc, context="open", path=path) from exc
-    port = ComPort(handle, path, loop, control_lines(before))
-    with _translating("configure", path):
-        # A wish; the driver may have queues of its own.
-        with contextlib.suppress(OSError):
-            win32.setup_queues(number, _QUEUE, _QUEUE)
-        undo.callback(_quietly, path, lambda: win32.set_state(number, before))
-        undo.callback(_quietly, path, lambda: win32.set_timeouts(number, timeouts))
-        port.set_up(config, policy)
-    return port
-
-
-def _device(path: str) -> str:
-    return win32.dos_device(path)[4:].upper()
-
-
-def _winerror(exc: OSError) -> int | None:
-    return getattr(exc, "winerror", None)
-
-
-def _release(number: int) -> None:
-    # Whatever a vanished device answers, the handle is gone.
-    with contextlib.suppress(OSError):
-        win32.close_handle(number)
-
-
-def _quietly(path: str, step: Callable[[], object]) -> None:
-    """A vanished device refuses every step; the rest is done all the same."""
-    try:
-        step()
-    except OSError as exc:
-        _log_close.debug("%s: at close: %s", path, exc)
-
-
-@contextlib.contextmanager
-def _translating(context: ErrorContext, path: str):  # type: ignore[no-untyped-def]
-    try:
-        yield
-    except OSError as exc:
-        error = errno_to_exception(exc, context=context, path=path)
-        if error is exc:
-            raise
-        raise error from exc
-
-
-class Input:
-    """What has arrived and was not handed out, and the read that is in flight. It does not know the port."""
-
-    __slots__ = ("held", "is_unwanted", "meter", "reading")
-
-    def __init__(self, meter: Meter) -> None:
-        self.held = bytearray()
-        self.meter = meter
-        self.reading: Operation | None = None
-        # What the read in flight brings arrived before it was to be dropped.
-        self.is_unwanted = False
-
-    def arrived(self, operation: Operation) -> None:
-        """A read has ended; keep what it brought, also if it was cancelled or failed."""
-        if self.reading is not operation:
-            return
-        data = operation.received
-        count = len(data)
-        # From here on there is no call, so no signal handler comes in between.
-        unwanted, self.is_unwanted = self.is_unwanted, False
-        self.reading = None
-        self.meter.read_eagain += operation.has_waited
-        if not unwanted:
-            self.held += data
-            self.meter.bytes_received += count
-
-    def take(self, view: memoryview) -> int:
-        """Hand out what was kept."""
-        data = self.held[: len(view)]
-        count = len(data)
-        view[:count] = data
-        del self.held[:count]
-        return count
 
 
 class ComPort:
@@ -412,7 +257,7 @@ class ComPort:
             except OSError as exc:
                 failures.append(exc)
             finally:
-                _release(number)
+                release(number)
 
         thread = threading.Thread(target=work, name=f"anyserial drain {self.path}", daemon=True)
         thread.start()
@@ -529,7 +374,7 @@ class ComPort:
                 win32.escape(number, win32.SETDTR if dtr else win32.CLRDTR)
             except OSError:
                 if rts is not None:
-                    _quietly(self.path, lambda: win32.escape(number, win32.SETRTS if before.rts else win32.CLRRTS))
+                    quietly(self.path, lambda: win32.escape(number, win32.SETRTS if before.rts else win32.CLRRTS))
                 raise
         self._lines = ControlLines(
             rts=before.rts if rts is None else rts,
@@ -563,16 +408,16 @@ class ComPort:
         self._is_open = False
         number = self._handle.number
         if discard or any(thread.is_alive() for thread in self._drains):
-            _discard(number)
+            discard_output(number)
         self._input.held.clear()
-        if not _has_unsent(number):
-            self._handle.detach(_release)
+        if not has_unsent(number):
+            self._handle.detach(release)
             return self._release
         # CloseHandle waits in the driver until the output has left.
         self._release = closer = closing.Closer(
-            _device(self.path), is_sent=lambda it: not _has_unsent(it), discard=_discard, release=_release
+            device_of(self.path), is_sent=lambda it: not has_unsent(it), discard=discard_output, release=release
         )
-        if not self._handle.detach(lambda it: closer.start(_as_descriptor(it))):
+        if not self._handle.detach(lambda it: closer.start(as_descriptor(it))):
             closer.end()
         return closer
 
@@ -604,21 +449,3 @@ _ERROR_FLAGS: Final = {
     "breaks": win32.CE_BREAK,
     "buffer_overrun": win32.CE_RXOVER,
 }
-
-
-def _has_unsent(number: int) -> bool:
-    try:
-        return win32.clear_error(number)[2] > 0
-    except OSError:
-        return False
-
-
-def _discard(number: int) -> None:
-    with contextlib.suppress(OSError):
-        win32.purge(number, win32.PURGE_TXABORT | win32.PURGE_TXCLEAR)
-
-
-def _as_descriptor(number: int) -> Descriptor:
-    descriptor = Descriptor(lambda it: _release(it.number), _release)
-    descriptor.number = number
-    return descriptor
