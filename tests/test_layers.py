@@ -211,9 +211,10 @@ def test_no_circle_in_the_plugin():
     assert circles((room_of(module), room_of(target)) for module, _, target in found) == []
 
 
-def test_the_plugin_is_folders_of_short_files():
+@pytest.mark.parametrize("package", [PACKAGE, PLUGIN_PACKAGE], ids=lambda package: package.name)
+def test_a_package_is_folders_of_short_files(package):
     """At most 22 files at its top, and none above 480 lines."""
-    sources = modules_in(PLUGIN_PACKAGE)
+    sources = modules_in(package)
     assert sum("." not in module for module in sources) <= 22
     assert {module: lines for module, source in sources.items() if (lines := source.count("\n")) > 480} == {}
 

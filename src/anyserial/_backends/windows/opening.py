@@ -6,7 +6,7 @@ import contextlib
 import errno
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 assert sys.platform == "win32" or not TYPE_CHECKING
@@ -118,7 +118,7 @@ def _winerror(exc: OSError) -> int | None:
 
 
 @contextlib.contextmanager
-def _translating(context: ErrorContext, path: str) -> Iterator[None]:
+def _translating(context: ErrorContext, path: str) -> Generator[None]:
     try:
         yield
     except OSError as exc:
