@@ -52,6 +52,9 @@ class _Provider(BlockingPortalProvider):
         except BaseException:
             with self.lock:
                 self.entries -= 1
+                if "_portal" not in self.__dict__:
+                    # AnyIO 4.13 keeps a portal that could not start.
+                    self.__dict__["_portal_cm"] = None
             raise
         return self._running
 
