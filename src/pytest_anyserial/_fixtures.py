@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from ._device.script import SerialScript
     from ._links.factory import SerialFactory
     from ._links.faults import SerialFaults
-    from ._links.link import End, SerialLink, SerialPair
+    from ._links.link import SerialLink, SerialPair
     from ._time.clock import SerialClock
-    from ._transcript.transcript import SerialTranscript
+    from ._transcript.transcript import End, SerialTranscript
 
 
 @pytest.fixture

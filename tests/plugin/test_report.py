@@ -9,6 +9,8 @@ import pytest
 from .conftest import Project
 
 ONE = ["--serial-loops=asyncio"]
+#: The title of a link of which both ends were open.
+BOTH = "serial_port /dev/mockA, serial_peer /dev/mockB"
 
 
 def sections(project: Project, *args: str, test: str) -> dict[str, str]:
@@ -19,11 +21,11 @@ def sections(project: Project, *args: str, test: str) -> dict[str, str]:
 
 def untimed(text: str) -> list[str]:
     """The lines of a section without their times and padding."""
-    return [re.sub(r"^ +\+[0-9.]+ s +| +$", "", line) for line in text.splitlines()]
+    return [re.sub(r"^ +\+[0-9.]+ s  | +$", "", line) for line in text.splitlines()]
 
 
 def test_a_failure_shows_both_directions_of_every_port(project: Project) -> None:
-    """P-80: a section per port, with opens, configs, lines, breaks, bytes in hex and printable, closes and errors."""
+    """P-80, R-41: one timeline, with opens, configs, lines, breaks, bytes in hex and printable, closes and errors."""
     found = sections(
         project,
         test="""
@@ -48,26 +50,96 @@ def test_a_failure_shows_both_directions_of_every_port(project: Project) -> None
             await serial_port.receive()
         """,
     )
-    assert list(found) == ["serial_port /dev/mockA", "serial_peer /dev/mockB", "serial transcripts"]
-    assert untimed(found["serial_port /dev/mockA"]) == [
-        "opened          115200 8N1",
-        "sent            4d 45 41 53 3f 0a                                |MEAS?.|",
-        "received        1c 1d 1e 1f                                      |....|",
-        "received        20 21                                            | !|",
-        'received        22 23                                            |"#|',
-        "configured      9600 7E2, RTS/CTS",
-        "lines           RTS on, DTR off",
-        "break           0.001 s",
-        "input dropped",
-        "output dropped",
-        "failed          receive: SerialDisconnectedError: /dev/mockA: end of file: the device is gone [EIO]",
+    assert list(found) == [BOTH, "serial transcripts"]
+    assert untimed(found[BOTH]) == [
+        "port opened       115200 8N1",
+        "peer opened       115200 8N1",
+        "port -> peer      4d 45 41 53 3f 0a                                |MEAS?.|",
+        '     <- peer      1c 1d 1e 1f 20 21 22 23                          |.... !"#|',
+        "port <-           1c 1d 1e 1f                                      |....|",
+        "port <-           20 21                                            | !|",
+        'port <-           22 23                                            |"#|',
+        "port configured   9600 7E2, RTS/CTS",
+        "port lines        RTS on, DTR off",
+        "port break        0.001 s",
+        "port input dropped",
+        "port output dropped",
+        "peer closed",
+        "port failed       receive: SerialDisconnectedError: /dev/mockA: end of file: the device is gone [EIO]",
     ]
-    assert untimed(found["serial_peer /dev/mockB"]) == [
-        "opened          115200 8N1",
-        "received        4d 45 41 53 3f 0a                                |MEAS?.|",
-        'sent            1c 1d 1e 1f 20 21 22 23                          |.... !"#|',
-        "closed",
+
+
+def test_a_damaged_byte_is_no_arrival(project: Project) -> None:
+    """R-41, P-61: what was sent, the fault and what was received are three lines; what comes after it is one again."""
+    found = sections(
+        project,
+        test="""
+        async def test_it(serial_port, serial_peer, serial_faults):
+            serial_faults.at_byte(1).corrupt(0x40)
+            for data in (b"12", b"34"):
+                await serial_peer.send(data)
+                received = b""
+                while len(received) < 2:
+                    received += await serial_port.receive()
+            raise RuntimeError("on purpose")
+        """,
+    )
+    assert untimed(found[BOTH])[2:] == [
+        "     <- peer      31 32                                            |12|",
+        "port <-           31                                               |1|",
+        "port fault        1 corrupt byte (mask 0x40) at byte 1",
+        "port <-           72                                               |r|",
+        "port <- peer      33 34                                            |34|",
     ]
+
+
+def test_silence_has_its_length(project: Project) -> None:
+    """R-41: from a tenth of a second on; what was under way for longer says so."""
+    found = sections(
+        project,
+        test="""
+        import anyio
+
+        async def test_it(serial_port, serial_peer, serial_clock):
+            await serial_port.send(b"one")
+            await anyio.sleep(0.02)
+            await serial_peer.receive()
+            await anyio.sleep(1.5)
+            await serial_port.send(b"two")
+            raise RuntimeError("on purpose")
+        """,
+    )
+    assert untimed(found[BOTH])[2:] == [
+        "port -> peer      6f 6e 65                                         |one|",
+        "                               received 20 ms later",
+        "             (silence for 1.5 s)",
+        "port ->           74 77 6f                                         |two|",
+    ]
+
+
+def test_a_driver_with_a_path_is_at_its_end(project: Project) -> None:
+    """R-41, P-114: a port that the driver opens at the path of an end is on the timeline, one elsewhere is not."""
+    found = sections(
+        project,
+        test="""
+        from anyserial import open_serial_port
+        from anyserial.testing import serial_port_pair
+
+        async def test_it(serial_path, serial_peer):
+            other, _ = serial_port_pair(path_a="/dev/other", path_b="/dev/another")
+            async with await open_serial_port(serial_path) as port, other, _:
+                await port.send(b"ping")
+                await serial_peer.receive()
+            raise RuntimeError("on purpose")
+        """,
+    )
+    assert list(found) == [
+        "port /dev/mockA, serial_peer /dev/mockB",
+        "port /dev/other",
+        "port /dev/another",
+        "serial transcripts",
+    ]
+    assert "port -> peer      70 69 6e 67 " in found["port /dev/mockA, serial_peer /dev/mockB"]
 
 
 def test_a_passing_test_shows_nothing(project: Project) -> None:
@@ -78,7 +150,7 @@ def test_a_passing_test_shows_nothing(project: Project) -> None:
 
 
 def test_only_the_last_events_are_kept_and_long_ones_cut(project: Project) -> None:
-    """P-80: 200 events per port, and of each as much as a report can bear; what is left out is counted."""
+    """P-80, R-41: 200 lines per link, and of each event as much as a report can bear; what is left out is counted."""
     found = sections(
         project,
         test="""
@@ -89,8 +161,8 @@ def test_only_the_last_events_are_kept_and_long_ones_cut(project: Project) -> No
             raise RuntimeError("on purpose")
         """,
     )
-    lines = untimed(found["serial_port /dev/mockA"])
-    assert lines[0] == "(101 earlier events not shown)"
+    lines = untimed(found[BOTH])
+    assert lines[0] == "(102 earlier events not shown)"
     assert "|100|" in lines[1]
     assert "|298|" in lines[199]
     # The last event in lines of 16 bytes.

@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from anyserial import SerialCapabilities, SerialConfig, SerialPort
 
 from .._keys import LINK
 from .._transcript.recording import Opening, Recording
-from .._transcript.transcript import PortLog, SerialTranscript
+from .._transcript.transcript import End, PortLog, SerialTranscript
 from .base import Cable, LastingCable, Wiring, wiring_of
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from .._test import SerialTest
 
-End = Literal["port", "peer"]
-
+#: What a port that the link has opened is called, and its end.
+_ENDS: Final[dict[str, End]] = {"serial_port": "port", "serial_peer": "peer"}
 #: Seconds that opening and closing a blocking port may take.
 _PATIENCE: Final = 10.0
 
@@ -59,6 +59,7 @@ class SerialLink:
         self._cable = cable
         self._number = 1
         self._numbers = {1}
+        self._ends: dict[str, End] = {}
 
     def __repr__(self) -> str:
         return f"<SerialLink {self.name}>"
@@ -78,7 +79,9 @@ class SerialLink:
 
     def path(self, end: End = "port") -> str:
         """The path of end A (`"port"`) or end B (`"peer"`)."""
-        return self._cable.path_a if end == "port" else self._cable.path_b
+        path = self._cable.path_a if end == "port" else self._cable.path_b
+        self._ends[path] = end
+        return path
 
     @asynccontextmanager
     async def opened(self, end: End = "port", config: SerialConfig | None = None) -> AsyncGenerator[SerialPort]:
@@ -131,6 +134,11 @@ class SerialLink:
     def _title(self) -> str | None:
         """What reports call the ends of a pair: one after the other, pairs of the same number are one to them."""
         return None if self._number == 1 else f"{self.name} {self._number}"
+
+    def _end_of(self, log: PortLog) -> End | None:
+        """The end of the link that a port was open at; None for a port elsewhere."""
+        end = _ENDS.get(log.name.removeprefix("sync_"))
+        return end or self._ends.get(log.path)
 
     def _note(self, kind: str, what: str) -> None:
         """Let the record of end A say what it cannot hear."""

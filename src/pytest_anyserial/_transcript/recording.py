@@ -85,7 +85,7 @@ class _Recorder(PortListener):
 
     def __init__(self, log: PortLog) -> None:
         self._log = log
-        self._began = 0.0
+        self._began = 0.0, 0
         self._sent = bytearray()
         self._more = 0
 
@@ -93,7 +93,7 @@ class _Recorder(PortListener):
         self._log.add("received", data)
 
     def send_begins(self) -> None:
-        self._began = self._log.now()
+        self._began = self._log.stamp()
         self._sent.clear()
         self._more = 0
 

@@ -8,17 +8,20 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from anyserial import PortInfo, SerialCapabilities
 
 from .._text import count, cut, encodable, hex_lines, plain
 
+#: An end of a link: `"port"` is end A, `"peer"` end B.
+End: TypeAlias = Literal["port", "peer"]
+
 #: Events that a report shows per port, and bytes of one event.
-_SHOWN: Final = 200
-_BYTES_SHOWN: Final = 256
+SHOWN: Final = 200
+BYTES_SHOWN: Final = 256
 #: Events kept per port, and bytes in them; older ones are only counted. Of one event a part is kept, so that a large
 #: transfer does not displace what led to it.
 _KEPT: Final = 10_000
@@ -38,6 +41,7 @@ class TranscriptEvent:
             `"output dropped"`, `"fault"`, `"failed"` or `"closed"`.
         data: The bytes sent or received, at most the first MiB of them.
         detail: The config, the lines, the fault, the error; how many bytes are not in `data`.
+        order: Its place among the events of the test: times can be equal, in virtual time above all.
     """
 
     time: float
@@ -45,6 +49,7 @@ class TranscriptEvent:
     kind: str
     data: bytes = b""
     detail: str = ""
+    order: int = dataclasses.field(default=0, repr=False, compare=False)
 
 
 class _Port(Protocol):
@@ -66,17 +71,21 @@ class PortLog:
     Attributes:
         name: The fixture that opened it, or `port` or `sync_port`.
         path: The device, or the title of several.
+        title: What stands for the paths of several devices, if it does.
         adapter: What the device is.
-        now: The clock of the times.
+        stamp: Gives the time and the next place in the order of events.
     """
 
-    def __init__(self, name: str, path: str, adapter: str, now: Callable[[], float]) -> None:
+    def __init__(
+        self, name: str, path: str, title: str | None, adapter: str, stamp: Callable[[], tuple[float, int]]
+    ) -> None:
         self.name = name
-        self.path = path
+        self.path = title or path
+        self.title = title
         self.adapter = adapter
-        self.now = now
+        self.stamp = stamp
         self._lock = threading.Lock()
-        self._events: deque[tuple[float, str, bytes, str]] = deque()
+        self._events: deque[tuple[tuple[float, int], str, bytes, str]] = deque()
         self._bytes = 0
         self._total = 0
         self._begin = 0
@@ -85,15 +94,17 @@ class PortLog:
         """What comes now is about another port than what came before."""
         self._begin = self._total
 
-    def add(self, kind: str, what: bytes | memoryview | str = "", at: float | None = None, *, more: int = 0) -> None:
-        """Record that something happened now, or at the time `at` of `now()`; of its bytes, `more` are not given."""
+    def add(
+        self, kind: str, what: bytes | memoryview | str = "", at: tuple[float, int] | None = None, *, more: int = 0
+    ) -> None:
+        """Record that something happened now, or at an earlier `stamp()`; of its bytes, `more` are not given."""
         kept, rest = what[:BYTES_OF_EVENT], max(0, len(what) - BYTES_OF_EVENT) + more
         note = f"{count(rest, 'more byte')} not kept" if rest > 0 else ""
         data, detail = (b"", f"{kept}{note}") if isinstance(kept, str) else (bytes(kept), note)
         with self._lock:
             self._total += 1
             self._bytes += len(data) + len(detail)
-            self._events.append((self.now() if at is None else at, kind, data, detail))
+            self._events.append((self.stamp() if at is None else at, kind, data, detail))
             while len(self._events) > _KEPT or self._bytes > _BYTES_KEPT:
                 self._bytes -= sum(map(len, self._events.popleft()[2:]))
 
@@ -114,8 +125,8 @@ class PortLog:
         # A send is dated when it began, and recorded when it ended.
         kept.sort(key=lambda event: event[0])
         return [
-            TranscriptEvent(time=at - start, port=self.name, kind=kind, data=data, detail=detail)
-            for at, kind, data, detail in kept
+            TranscriptEvent(time=at - start, port=self.name, kind=kind, data=data, detail=detail, order=order)
+            for (at, order), kind, data, detail in kept
         ]
 
 
@@ -132,6 +143,8 @@ class SerialTranscript:
         self._now = now
         self._start = now()
         self._logs: list[PortLog] = []
+        self._marks: deque[tuple[tuple[float, int], str, Callable[[], str]]] = deque(maxlen=_KEPT)
+        self._order = itertools.count()
 
     @property
     def path(self) -> Path | None:
@@ -144,8 +157,8 @@ class SerialTranscript:
     @property
     def events(self) -> list[TranscriptEvent]:
         """The kept events of all ports, oldest first."""
-        events = itertools.chain.from_iterable(log.events(self._start) for log in self._logs)
-        return sorted(events, key=lambda event: event.time)
+        events = itertools.chain.from_iterable(map(self.of, self._logs))
+        return in_order(events)
 
     def hexdump(self) -> str:
         """The events as text, with hex and printable ASCII side by side."""
@@ -154,6 +167,9 @@ class SerialTranscript:
     def elapsed(self) -> float:
         """Seconds since the test's link was set up."""
         return self._now() - self._start
+
+    def _stamp(self) -> tuple[float, int]:
+        return self._now(), next(self._order)
 
     def log(self, name: str, port: _Port, title: str | None = None) -> PortLog:
         """The record for a port: a fresh one, or that of an earlier port of the same name and path.
@@ -165,7 +181,7 @@ class SerialTranscript:
                 if title is not None:
                     log.begin()
                 return log
-        log = PortLog(name, title or port.path, _adapter(port), self._now)
+        log = PortLog(name, port.path, title, _adapter(port), self._stamp)
         self._logs.append(log)
         return log
 
@@ -174,24 +190,49 @@ class SerialTranscript:
         """The records of all ports, those of end A first."""
         return sorted(self._logs, key=lambda log: log.name.removeprefix("sync_"), reverse=True)
 
+    def of(self, log: PortLog) -> list[TranscriptEvent]:
+        """The kept events of one port, oldest first."""
+        return log.events(self._start)
+
+    def mark(self, kind: str, what: Callable[[], str]) -> None:
+        """Record a step of the script, which is none of a port; its text is made when it is shown."""
+        self._marks.append((self._stamp(), kind, what))
+
+    @property
+    def marks(self) -> list[TranscriptEvent]:
+        """The kept steps of the script, oldest first."""
+        return [
+            TranscriptEvent(time=at - self._start, port="serial_script", kind=kind, detail=what(), order=order)
+            for (at, order), kind, what in self._marks
+        ]
+
+    def latest(self, log: PortLog, limit: int) -> list[TranscriptEvent]:
+        """The last kept events about the last port of a record, at most so many."""
+        shown = min(log.latest, limit)
+        return self.of(log)[-shown:] if shown else []
+
     def section(self, log: PortLog) -> Iterator[str]:
         """The lines of a failure report about one port."""
-        shown = min(log.latest, _SHOWN)
-        events = log.events(self._start)[-shown:] if shown else []
+        events = self.latest(log, SHOWN)
         if log.total > len(events):
             yield f"({count(log.total - len(events), 'earlier event')} not shown)"
         for event in events:
-            yield from _lines(event, _BYTES_SHOWN, named=False)
+            yield from _lines(event, BYTES_SHOWN, named=False)
 
     def json_lines(self, log: PortLog, about: dict[str, Any]) -> Iterator[str]:
         """One port as JSON, an object per line: first what it is about, then the kept events."""
-        events = log.events(self._start)
+        events = self.of(log)
         head = {**about, "port": log.name, "path": log.path, "adapter": log.adapter}
         yield _json({**head, "events": log.total, "not_kept": log.total - len(events)})
         for event in events:
             what = {"data": event.data.hex(), "detail": event.detail}
             shown = {name: text for name, text in what.items() if text}
             yield _json({"time": round(event.time, 6), "kind": event.kind, **shown})
+
+
+def in_order(events: Iterable[TranscriptEvent]) -> list[TranscriptEvent]:
+    """Events of several ports, oldest first."""
+    return sorted(events, key=lambda event: (event.time, event.order))
 
 
 def _json(facts: Mapping[str, object]) -> str:

@@ -1,0 +1,125 @@
+"""The ports of a test as a failure report shows them: both ends of a link on one timeline, any other port by itself."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+
+from .._text import count, cut, hex_lines, plain
+from .transcript import BYTES_SHOWN, SHOWN, End, PortLog, SerialTranscript, TranscriptEvent
+
+#: Seconds without an event that get a line of their own.
+_SILENCE: Final = 0.1
+#: Seconds under way that are worth a note.
+_LATE: Final = 0.01
+_ARROWS: Final[dict[End, str]] = {"port": "->", "peer": "<-"}
+_OTHER: Final[dict[End, End]] = {"port": "peer", "peer": "port"}
+
+
+@dataclasses.dataclass(slots=True)
+class _Row:
+    """What happened at one end, or what went from one end to the other."""
+
+    time: float
+    what: str
+    event: TranscriptEvent
+    until: float
+    note: str = ""
+    events: int = 1
+
+    def arrive(self, time: float, sender: End) -> None:
+        """What was sent was received as it was."""
+        self.what = _way(sender, *_OTHER)
+        self.events = 2
+        self.until = time
+        if time - self.time >= _LATE:
+            self.note = f"received {length(time - self.time)} later"
+
+
+def sections(
+    transcript: SerialTranscript, end_of: Callable[[PortLog], End | None]
+) -> Iterator[tuple[str, Iterator[str]]]:
+    """Titles and lines of a failure report: a link of which both ends were open first, then other ports."""
+    links: dict[str | None, dict[End, list[PortLog]]] = {}
+    for log in transcript.logs:
+        end = end_of(log)
+        if end is not None:
+            links.setdefault(log.title, {}).setdefault(end, []).append(log)
+    joined = [ends for ends in links.values() if len(ends) == len(_OTHER)]
+    for ends in joined:
+        logs = [*ends["port"], *ends["peer"]]
+        yield plain(", ".join(f"{log.name} {log.path}" for log in logs)), _both_ends(transcript, ends)
+    shown = [log for ends in joined for logs in ends.values() for log in logs]
+    for log in transcript.logs:
+        if log not in shown:
+            yield plain(f"{log.name} {log.path}"), transcript.section(log)
+
+
+def _both_ends(transcript: SerialTranscript, ends: dict[End, list[PortLog]]) -> Iterator[str]:
+    events: list[tuple[End, TranscriptEvent]] = []
+    total = 0
+    for end, logs in ends.items():
+        for log in logs:
+            total += log.total
+            events.extend((end, event) for event in transcript.latest(log, 2 * SHOWN))
+    events.sort(key=lambda pair: (pair[1].time, pair[1].order))
+    rows = _rows(events)[-SHOWN:]
+    earlier = total - sum(row.events for row in rows)
+    if earlier:
+        yield f"({count(earlier, 'earlier event')} not shown)"
+    before: float | None = None
+    for row in rows:
+        if before is not None and row.time - before >= _SILENCE:
+            yield f"{'':13}(silence for {length(row.time - before)})"
+        before = max(before or 0.0, row.until)
+        yield from _lines(row)
+
+
+def _rows(events: Iterable[tuple[End, TranscriptEvent]]) -> list[_Row]:
+    """Rows in the order of time. Bytes that arrived as they were sent are one row, with the time of the send."""
+    rows: list[_Row] = []
+    # By the end that sends: what was sent and may still arrive as it was.
+    under_way: dict[End, deque[_Row]] = {end: deque() for end in _OTHER}
+    for end, event in events:
+        if event.kind == "sent":
+            rows.append(_Row(event.time, _way(end, end), event, event.time))
+            under_way[end].append(rows[-1])
+            continue
+        if event.kind == "received":
+            sent = under_way[_OTHER[end]]
+            if sent and sent[0].event.data == event.data and not (sent[0].event.detail or event.detail):
+                sent.popleft().arrive(event.time, _OTHER[end])
+                continue
+            sent.clear()
+            rows.append(_Row(event.time, _way(_OTHER[end], end), event, event.time))
+            continue
+        if event.kind == "fault":
+            # Between what was sent before it and what arrived after it.
+            for sent in under_way.values():
+                sent.clear()
+        rows.append(_Row(event.time, f"{end} {event.kind}", event, event.time))
+    return rows
+
+
+def _way(sender: End, *seen: End) -> str:
+    """`port -> peer`, without the ends at which it was not seen."""
+    port, peer = (end if end in seen else " " * len(end) for end in _OTHER)
+    return f"{port} {_ARROWS[sender]} {peer}"
+
+
+def length(seconds: float) -> str:
+    """A time for people: `1.25 s`, `20.8 ms`, `153 us`."""
+    if seconds >= 1:
+        return f"{seconds:.4g} s"
+    return f"{1e3 * seconds:.3g} ms" if seconds >= 1e-3 else f"{1e6 * seconds:.3g} us"
+
+
+def _lines(row: _Row) -> Iterator[str]:
+    data, rest = cut(row.event.data, BYTES_SHOWN)
+    notes = [*hex_lines(data), *filter(None, (rest, plain(row.event.detail), row.note))]
+    label = f"{row.time:+9.4f} s  {row.what:<16}"
+    for note in notes or [""]:
+        yield f"{label}  {note}".rstrip()
+        label = " " * len(label)
