@@ -244,6 +244,11 @@ clean:
 	for peer in $(PEERS); do .ci/venv .venvs/bench any .ci/constraints-bench.txt $$peer || echo "NOT INSTALLED: $$peer"; done
 	touch $@
 
+# Of its own, because labgrid needs a pyserial of another name that overwrites the files of pyserial.
+.venvs/labgrid/stamp: .ci/constraints-labgrid.txt .ci/pip .ci/venv Makefile
+	.ci/venv .venvs/labgrid any .ci/constraints-labgrid.txt labgrid
+	touch $@
+
 .venvs/%/stamp: $(PINS)
 	.ci/venv .venvs/$* $* .ci/constraints.txt $(TESTS)
 	touch $@
