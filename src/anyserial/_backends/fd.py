@@ -123,11 +123,16 @@ class FdBackend:
 
     def read_nowait(self, view: memoryview) -> int:
         """As `try_read`, with `BlockingIOError` for None."""
-        return _or_would_block(self.try_read(view))
+        # No function is entered with bytes in `view`: a signal handler can raise there.
+        if (count := self.try_read(view)) is None:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return count
 
     def write_nowait(self, view: memoryview) -> int:
         """As `try_write`, with `BlockingIOError` for None."""
-        return _or_would_block(self.try_write(view))
+        if (count := self.try_write(view)) is None:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return count
 
     # What is tried after the loop has reported the descriptor ready; it may have been a moment ago.
     read_reported = try_read
@@ -143,6 +148,9 @@ class FdBackend:
         if count is None:
             while (moved := await watch.read(self.read_reported, view, self.hold)) == WOKEN:
                 self._require_open()
+                if self._held:
+                    # A signal handler raised between a transfer and its result.
+                    return self._take_held(view)
             return moved
         if watch.after_read is not None:
             try:
@@ -170,7 +178,12 @@ class FdBackend:
         """As `read_some`, with what was kept and what has arrived since in one."""
         held = len(self._held)
         count = await self.read_some(view)
-        return self._read_behind(view, count) if held else count
+        # A signal handler can raise wherever a function is entered, and from here on `view` holds bytes.
+        try:
+            return self._read_behind(view, count) if held else count
+        except BaseException:
+            self.hold(view[:count])
+            raise
 
     async def wait_input(self) -> None:
         """Return when a read is worth trying; may be early."""
@@ -193,7 +206,11 @@ class FdBackend:
     def _try_read_queued(self, view: memoryview) -> int | None:
         held = len(self._held)
         count = self.try_read(view)
-        return self._read_behind(view, count) if held and count else count
+        try:
+            return self._read_behind(view, count) if held and count else count
+        except BaseException:
+            self.hold(view[: count or 0])
+            raise
 
     def _read_behind(self, view: memoryview, held: int) -> int:
         """Add what the kernel has now to the first `held` bytes of `view`, which were held; returns how many in all."""
@@ -204,10 +221,6 @@ class FdBackend:
         except OSError:
             # The next read says so.
             return held
-        except BaseException:
-            # Ctrl-C.
-            self.hold(view[:held])
-            raise
 
     def drop_held(self) -> None:
         """Forget the bytes that were kept."""
@@ -264,9 +277,3 @@ class FdBackend:
         view[:count] = self._held[:count]
         del self._held[:count]
         return count
-
-
-def _or_would_block(count: int | None) -> int:
-    if count is None:
-        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-    return count

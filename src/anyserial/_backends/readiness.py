@@ -293,14 +293,16 @@ class _Callback:
         self._remove = remove
 
     def __call__(self) -> None:
-        interest = self._interest()
         try:
+            interest = self._interest()
             if interest is not None and interest.report():
                 return
         except BaseException:
-            # uvloop drops a callback that raises, and the traceback may keep it alive: the next wait registers anew.
+            # uvloop drops a callback that raises and its traceback may keep it alive; the waiting call registers again.
+            interest = self._interest()
             if interest is not None:
                 interest.callback = _no_callback
+                interest.wake()
             raise
         if interest is not None:
             interest.callback = _no_callback
