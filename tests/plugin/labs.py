@@ -79,6 +79,10 @@ class Lab:
         self._processes[what].send_signal(number)
         self._processes.pop(what).wait(20)
 
+    def has_ended(self, what: str) -> bool:
+        """Whether the coordinator or the exporter has ended by itself."""
+        return self._processes[what].poll() is not None
+
     def run(self, *words: str, user: Mapping[str, str] | None = None) -> str:
         """What `labgrid-client` prints, for this user or another one."""
         done = subprocess.run(
@@ -168,5 +172,5 @@ def _places() -> dict[str, object]:
         "meter-1": place("meter-1", board="meter"),
         "meter-2": place("meter-2", board="meter"),
         "pair": place("pair"),
-        "empty": place("nothing"),
+        "empty": place(),
     }

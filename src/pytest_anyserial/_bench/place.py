@@ -1,0 +1,303 @@
+"""The labgrid places of a run: acquired together at first need, released at its end.
+
+labgrid knows a user on a host, not a process. It keeps a place acquired when the program that has acquired it dies, and
+lets a second run of the same user use it. So each place of a run has a lease on this host as well, which dies with the
+run: two runs of one user take turns, and a place whose lease is free was left behind.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from .._text import plain
+from .labgrid import Client, LabgridError, PlaceState, Resource
+from .lease import LeaseHeldError, lease_of, leased
+
+#: What the lease of a run is held for.
+_PURPOSE: Final = "a run of pytest"
+#: Seconds for a reservation of a place that is free; the command itself takes one or two.
+_AT_ONCE: Final = 5.0
+_POLL: Final = 0.1
+
+
+class PlaceError(Exception):
+    """A place cannot be used; the text says why, and what to do."""
+
+
+class Wish(NamedTuple):
+    """What a port of the bench file asks of labgrid: a place by name or by tags, and a resource if it has several."""
+
+    place: str | None = None
+    tags: tuple[tuple[str, str], ...] = ()
+    resource: str | None = None
+
+
+class Granted(NamedTuple):
+    """A place that a port has, and the address of its server."""
+
+    place: str
+    url: str
+
+
+class RunPlaces:
+    """The places of one run.
+
+    Args:
+        client: What asks labgrid.
+        wishes: What the ports ask for, by name.
+        wait: Seconds to wait for places that are in use.
+        lease_dir: Where leases are.
+        say: Tells the user of this run what it waits for.
+        granted: What the controller of pytest-xdist has acquired for this worker, and releases.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        wishes: Mapping[str, Wish],
+        *,
+        wait: float,
+        lease_dir: Path | None,
+        say: Callable[[str], None],
+        granted: Mapping[str, Granted] | None = None,
+    ) -> None:
+        self.client: Final = client
+        self._wishes: Final = wishes
+        self._wait: Final = wait
+        self._lease_dir: Final = lease_dir
+        self._say: Final = say
+        self._granted: Final = dict(granted or {})
+        self._leases: Final = ExitStack()
+        #: The places of this run, and whether it releases them.
+        self._held: Final[dict[str, bool]] = {}
+
+    @property
+    def granted(self) -> Mapping[str, Granted]:
+        """The places that the ports have so far."""
+        return self._granted
+
+    def acquire(self, ports: Iterable[str]) -> None:
+        """Acquire the places of these ports, in an order in which no two runs wait for each other.
+
+        Raises:
+            LeaseError: The lease of a place cannot be taken.
+            PlaceError: Another user has one, or it has no such serial port, or labgrid cannot be asked.
+        """
+        wanted = {name: self._wishes[name] for name in ports if name not in self._granted}
+        deadline = time.monotonic() + self._wait
+        try:
+            # Places by name come first: a reservation can go round what is taken.
+            for name, wish in sorted(wanted.items(), key=lambda item: (item[1].place is None, item[1], item[0])):
+                place = wish.place or self._tagged(dict(wish.tags), deadline)
+                if place not in self._held:
+                    self._named(place, deadline)
+                self._granted[name] = Granted(place, self._url(self.client.place(place), wish.resource))
+        except LabgridError as exc:
+            raise PlaceError(str(exc)) from exc
+
+    def renew(self, port: str) -> None:
+        """Look again where the server of a port is, and acquire its place again if need be.
+
+        Raises:
+            LeaseError: The lease of the place cannot be taken.
+            PlaceError: Another user has the place, or its exporter is gone, or labgrid cannot be asked.
+        """
+        place, url = self._granted[port]
+        try:
+            state = self.client.place(place)
+            if state.owner not in (None, self.client.owner):
+                raise PlaceError(f"this run has lost its place: {self._taken(state)}")
+            if state.owner is not None and (state.orphans or url in _served(state) or not _served(state)):
+                _require_port(state, self.client)
+                self.client.release(place)
+                state = state._replace(owner=None)
+            if state.owner is None:
+                self._obtain(state, time.monotonic() + self._wait)
+                state = self.client.place(place)
+            for name, granted in self._granted.items():
+                if granted.place == place:
+                    self._granted[name] = Granted(place, self._url(state, self._wishes[name].resource))
+        except LabgridError as exc:
+            raise PlaceError(str(exc)) from exc
+
+    def release(self) -> list[str]:
+        """Release what this run has acquired, and return what went wrong."""
+        problems = [problem for place, is_ours in self._held.items() if is_ours and (problem := self._released(place))]
+        self._held.clear()
+        self._granted.clear()
+        self._leases.close()
+        return problems
+
+    def _released(self, place: str) -> str:
+        try:
+            self.client.release(place)
+        except LabgridError as exc:
+            with suppress(LabgridError):
+                # A coordinator that was started again has nothing acquired, and a user may have kicked this one.
+                if self.client.place(place).owner != self.client.owner:
+                    return ""
+            return f"place {plain(place)} may still be acquired: {exc}"
+        return ""
+
+    def _named(self, place: str, deadline: float) -> None:
+        """Acquire a place by name, or take over what a run of this user has left behind."""
+        is_left = self._lease(place, deadline)
+        state = self.client.place(place)
+        is_ours = state.owner == self.client.owner
+        if not is_ours:
+            self._obtain(state, deadline)
+        elif is_left:
+            self._say(f"place {plain(place)} is taken over from a run of yours that was killed")
+        self._held[place] = is_left or not is_ours
+
+    def _tagged(self, tags: Mapping[str, str], deadline: float) -> str:
+        """Acquire any place that has these tags."""
+        places = self.client.places()
+        fitting = [state for state in places if tags.items() <= state.tags.items()]
+        if not fitting:
+            known = ", ".join(f"{state.name} ({_pairs(state.tags)})" for state in places if state.tags)
+            raise PlaceError(f"labgrid has no place with {_pairs(tags)}. It has: {plain(known) or 'none with tags'}")
+        for state in fitting:
+            if state.owner == self.client.owner and state.name not in self._held and not self._holder(state.name):
+                self._named(state.name, deadline)
+                return state.name
+        return self._reserved(tags, deadline, lambda waited: self._all_taken(tags, waited))
+
+    def _obtain(self, state: PlaceState, deadline: float) -> None:
+        """Acquire a place, at once if it is free, else in turn with all who wait for it."""
+        _require_port(state, self.client)
+        if state.owner is None and state.reservation is None:
+            try:
+                self.client.acquire(state.name)
+            except LabgridError:
+                # Another user may have been faster; if not, there is another reason.
+                state = self.client.place(state.name)
+                if state.owner is None and state.reservation is None:
+                    raise
+            else:
+                return
+        name = state.name
+        if not self._wait:
+            raise PlaceError(self._taken(state))
+        self._reserved({"name": name}, deadline, lambda waited: self._taken(self.client.place(name), waited))
+
+    def _reserved(self, filters: Mapping[str, str], deadline: float, reason: Callable[[str], str]) -> str:
+        """Acquire a place through a reservation, and return its name."""
+        token = self.client.reserve(filters)
+        try:
+            place = self.client.wait(token, _AT_ONCE)
+            if place is None and not self._wait:
+                raise PlaceError(reason(""))
+            if place is None and deadline > time.monotonic():
+                self._say(f"waiting {self._wait:g} s at most: {reason('')}")
+                place = self.client.wait(token, deadline - time.monotonic())
+            if place is None:
+                raise PlaceError(reason(f", and was not released within {self._wait:g} s (wait in [labgrid])"))
+            if filters.get("name") != place:
+                # A run of this user may have released it a moment ago.
+                self._lease(place, time.monotonic() + _AT_ONCE)
+                self._held[place] = True
+            self.client.acquire(place)
+            return place
+        finally:
+            # What was acquired stays so; the reservation would keep it for a minute after its release.
+            with suppress(LabgridError):
+                self.client.cancel(token)
+
+    def _lease(self, place: str, deadline: float) -> bool:
+        """Hold a place on this host until the end of the run; whether the run before did not come to release it."""
+        is_said = False
+        while True:
+            holder = self._holder(place)
+            if not holder:
+                last = lease_of(run_key(place), self._lease_dir).holder
+                # Another run may be faster.
+                with suppress(LeaseHeldError):
+                    self._leases.enter_context(
+                        leased((run_key(place),), test=_PURPOSE, timeout=0, folder=self._lease_dir)
+                    )
+                    return last is not None and last.ended is None
+            elif time.monotonic() > deadline:
+                waited = f", and not done within {self._wait:g} s (wait in [labgrid])" if self._wait else ""
+                raise PlaceError(f"place {plain(place)} is used by another run on this host: {holder}{waited}")
+            elif not is_said:
+                self._say(f"waiting {self._wait:g} s at most: place {plain(place)} is used by {holder}")
+                is_said = True
+            time.sleep(_POLL)
+
+    def _holder(self, place: str) -> str:
+        """The run on this host that uses a place; empty if there is none."""
+        lease = lease_of(run_key(place), self._lease_dir)
+        return "" if lease.is_held is False else lease.remark or str(lease.holder or "a process without a name")
+
+    def _taken(self, state: PlaceState, waited: str = "") -> str:
+        """Name the owner of a place, and the command that takes it away."""
+        place = plain(state.name)
+        if state.owner is None:
+            return (
+                f"place {place} is reserved for another user{waited}. To see whom: {self.client.line('reservations')}"
+            )
+        kick = self.client.line("-p", state.name, "release", "--kick")
+        since = f"since {plain(state.changed)}"
+        return f"place {place} is acquired by {plain(state.owner)} {since}{waited}. If that user has left it: {kick}"
+
+    def _all_taken(self, tags: Mapping[str, str], waited: str) -> str:
+        fitting = [state for state in self.client.places() if tags.items() <= state.tags.items()]
+        owners = ", ".join(f"{state.name}: {state.owner or 'reserved'}" for state in fitting)
+        return f"no place with {_pairs(tags)} is free ({plain(owners)}){waited}"
+
+    def _url(self, state: PlaceState, resource: str | None) -> str:
+        """The address of the one serial port of a place, or of the named one."""
+        ports = _require_port(state, self.client)
+        names = [port.name for port in ports]
+        named = [port for port in ports if resource in (None, port.name)]
+        place = plain(state.name)
+        if not named:
+            raise PlaceError(
+                f"place {place} has no serial port {plain(str(resource))}; it has {plain(', '.join(names))}"
+            )
+        if len(named) > 1:
+            known = plain(", ".join(names))
+            raise PlaceError(f"place {place} has {len(named)} serial ports: choose one with resource = ... of {known}")
+        (port,) = named
+        if port.needs_proxy:
+            raise PlaceError(
+                f"place {place} is behind an isolated exporter, which only SSH reaches. Forward the port of "
+                f"{plain(port.path)} and name it in the bench file by its url"
+            )
+        if port.url is None:
+            raise PlaceError(
+                f"no server runs for {plain(port.path)} of place {place}. Look into the log of its exporter"
+            )
+        return port.url
+
+
+def run_key(place: str) -> str:
+    """The key of the lease that a run has on a place."""
+    return f"labgrid-{place}"
+
+
+def _served(state: PlaceState) -> list[str]:
+    """The addresses of the serial ports that a place has acquired."""
+    return [port.url for port in state.serial_ports if port.acquired == state.name and port.url]
+
+
+def _require_port(state: PlaceState, client: Client) -> tuple[Resource, ...]:
+    """The serial ports of a place, of which labgrid acquires one without any too."""
+    ports = state.serial_ports
+    if ports:
+        return ports
+    place = plain(state.name)
+    show = client.line("-p", state.name, "show")
+    if state.orphans:
+        exporters = ", ".join(sorted({path.partition("/")[0] for path in state.orphans}))
+        raise PlaceError(f"the exporter of place {place} is gone: {plain(exporters)}. Start it again ({show})")
+    raise PlaceError(f"place {place} has no serial port: no exporter offers what it matches ({show})")
+
+
+def _pairs(tags: Mapping[str, str]) -> str:
+    return plain(", ".join(f"{key}={value}" for key, value in tags.items()))
