@@ -310,6 +310,7 @@ ERRORS = [
     (link("ends = ['a', 'b']\nkind = 'loopback'"), 'links.one.ends: a link of kind "loopback" has 1 end, not 2'),
     (link("ends = ['a', 'a']\nkind = 'null-modem'"), 'links.one.ends[1]: "a" is there twice'),
     (link("ends = ['a', 'd']\nkind = 'null-modem'"), "links.one.ends[1]: unknown port 'd'. Known: a, b, c"),
+    (link("ends = [5, 'd']\nkind = 'null-modem'"), "links.one.ends[1]: unknown port 'd'. Known: a, b, c"),
     (
         link("ends = ['a', 'b']\nkind = 'null-modem'\nwires = ['rts-cst']"),
         "links.one.wires[0]: unknown wire 'rts-cst': did you mean 'rts-cts'? Known: tx-rx, rts-cts, dtr-dsr",

@@ -11,16 +11,16 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
 from anyserial import FlowControl, RS485Config, SerialConfig
 
-from .._options import unknown
 from .._text import plain
+from .contradictions import contradictions
 from .schema import FILE, SCHEMAS
-from .shapes import At, Checked, Problem, dotted, shown
+from .shapes import Checked, Problem, dotted, shown
 
 #: Of an id no more digits than an id can have.
 _DECIMAL_ID: Final = re.compile(r"""\b(vid|pid)["']?[ \t]*=[ \t]*([0-9](_?[0-9]){0,3})(?![0-9A-Za-z_])""")
@@ -206,7 +206,7 @@ def parse(data: Mapping[str, object], path: Path, *, decimal_ids: Collection[int
         known = " and ".join(map(str, SCHEMAS))
         raise _error(path, [(("schema",), f"{shown(schema)} is not known: this version of anyserial reads {known}")])
     table = FILE.check(data, (), problems)
-    problems += _contradictions(table, {at[:3] for at, _ in problems}, decimal_ids)
+    problems += contradictions(table, {at[:3] for at, _ in problems}, decimal_ids)
     if problems:
         raise _error(path, problems)
     folder = Path(os.path.abspath(path)).parent
@@ -235,82 +235,6 @@ def _port(name: str, entry: Checked, folder: Path) -> BenchPort:
         fields["flow_control"] = FlowControl(**fields["flow_control"])
     if "rs485" in fields:
         fields["rs485"] = RS485Config(**fields["rs485"])
-    return BenchPort(
-        name=name,
-        match=Match(**match),
-        config=SerialConfig(**fields),
-        control_lines=entry.get("control_lines", {}),
-        max_baudrate=entry.get("max_baudrate"),
-        lacks=frozenset(entry.get("lacks", ())),
-        has=frozenset(entry.get("has", ())),
-        tags=entry.get("tags", ()),
-        power=entry.get("power"),
-    )
-
-
-def _contradictions(table: Checked, broken: Collection[At], decimal_ids: Collection[int]) -> Iterator[Problem]:
-    """Contradictions between the entries of a file; entries with an error of their own are in `broken`."""
-    ports: dict[str, Checked] = table.get("ports", {})
-    links: dict[str, Checked] = table.get("links", {})
-    supplies: dict[str, Checked] = table.get("power", {})
-    for name, port in ports.items():
-        for at, text in _contradictions_of_port(port, decimal_ids):
-            yield ("ports", name, *at), text
-        if "power" in port and port["power"] not in supplies:
-            yield ("ports", name, "power"), _no_such("power", port["power"], supplies)
-    for name, link in links.items():
-        for index, end in enumerate(link.get("ends", ())):
-            if end not in ports:
-                yield ("links", name, "ends", index), _no_such("port", end, ports)
-    matches = {name: port["match"] for name, port in ports.items() if "match" in port}
-    yield from _devices_named_twice({name: m for name, m in matches.items() if ("ports", name, "match") not in broken})
-    yield from _ports_wired_twice(links)
-
-
-def _contradictions_of_port(port: Checked, decimal_ids: Collection[int]) -> Iterator[Problem]:
-    for key in ("vid", "pid"):
-        number = port.get("match", {}).get(key, 0)
-        # Up to 9 both readings are the same, and what has five digits is no id in hexadecimal.
-        if 9 < number <= 9999 and number in decimal_ids:
-            text = f"{number} in decimal is 0x{number:04x}: did you mean 0x{number}? If not, write 0x{number:04x}"
-            yield ("match", key), text
-    fields = port.get("open", {})
-    rate = fields.get("baudrate", SerialConfig().baudrate)
-    if "max_baudrate" in port and rate > port["max_baudrate"]:
-        default = "" if "baudrate" in fields else "the default, "
-        yield (
-            ("open", "baudrate"),
-            f"{default}{rate}{default and ','} is more than max_baudrate of this port, {port['max_baudrate']}",
-        )
-    for fact in port.get("has", ()):
-        if fact in port.get("lacks", ()):
-            yield ("has",), f"{shown(fact)} stands in lacks too"
-    for line in port.get("control_lines", {}):
-        if f"{line}_on_open" in fields:
-            yield ("control_lines", line), f"is set by open.{line}_on_open too: keep one of them"
-
-
-def _no_such(what: str, name: str, known: Collection[str]) -> str:
-    return unknown(what, name, known) if known else f"unknown {what} {name!r}: this file has none"
-
-
-def _devices_named_twice(matches: Mapping[str, Checked]) -> Iterator[Problem]:
-    seen: dict[Match, str] = {}
-    for name, keys in matches.items():
-        match = Match(**keys)
-        if match.path is not None:
-            match = Match(path=os.path.normpath(match.path))
-        first = seen.setdefault(match, name)
-        if first != name:
-            yield ("ports", name, "match"), f"is the same device as ports.{first}"
-
-
-def _ports_wired_twice(links: Mapping[str, Checked]) -> Iterator[Problem]:
-    seen: dict[str, str] = {}
-    for name, link in links.items():
-        for index, end in enumerate(link.get("ends", ())):
-            first = seen.setdefault(end, name)
-            # A bus may have any number of ports, and each two of them are a link.
-            if first != name and not links[first].get("kind") == link.get("kind") == "rs485":
-                text = f"ports.{end} is an end of links.{first} already: a port has one wiring at a time"
-                yield ("links", name, "ends", index), text
+    rest = {key: value for key, value in entry.items() if key not in ("match", "open")}
+    rest |= {key: frozenset(entry[key]) for key in ("lacks", "has") if key in entry}
+    return BenchPort(name=name, match=Match(**match), config=SerialConfig(**fields), **rest)

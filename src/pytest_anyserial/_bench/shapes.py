@@ -188,7 +188,7 @@ class UsbId:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Array:
-    """An array of one shape, returned as a tuple."""
+    """An array of one shape, returned as a tuple, in which wrong entries are None."""
 
     about: str
     item: Shape
@@ -208,10 +208,10 @@ class Array:
         checked: list[object] = []
         for index, item in enumerate(items):
             result = self.item.check(item, (*at, index), problems)
-            if self.distinct and result in checked:
+            if self.distinct and result is not None and result in checked:
                 problems.append(((*at, index), f"{shown(item)} is there twice"))
-            elif result is not None:
-                checked.append(result)
+                result = None
+            checked.append(result)
         return tuple(checked)
 
     def schema(self) -> dict[str, Any]:
