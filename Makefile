@@ -45,7 +45,7 @@ DEMO  := -e '.[pytest]' -e '$(EXAMPLE)[test]'
 TESTS := $(DEMO) hypothesis jsonschema markdown-it-py pytest-asyncio pytest-randomly pytest-repeat pytest-timeout \
          pytest-trio pytest-xdist rich sybil tomlkit
 PEERS := pyserial pyserial-asyncio-fast serialx aioserial trio-serial
-PLUGINS  := pytest-asyncio pytest-html pytest-randomly pytest-repeat pytest-rerunfailures pytest-timeout pytest-trio \
+PLUGINS  := hypothesis pytest-asyncio pytest-html pytest-randomly pytest-repeat pytest-rerunfailures pytest-timeout pytest-trio \
             pytest-xdist
 EMBEDDED := pytest-embedded pytest-embedded-serial
 SITE  := sphinx furo myst-parser rich hypothesis
@@ -155,9 +155,10 @@ oldest: .venvs/oldest/stamp
 	.venvs/oldest/bin/python $(PYTEST) -n 2
 
 # pytest-embedded has an option of the same name as pytest-repeat.
-plugins: .venvs/plugins/stamp .venvs/embedded/stamp
+plugins: .venvs/plugins/older.stamp .venvs/embedded/stamp
 	.venvs/plugins/bin/python tests/beside.py anyserial asyncio trio timeout xdist repeat randomly rerun html all
 	.venvs/embedded/bin/python tests/beside.py embedded
+	.venvs/plugins/bin/python -m tests.beside_runners
 
 dist: .venvs/dist/stamp
 	rm -rf dist
@@ -218,6 +219,13 @@ clean:
 
 .venvs/plugins/stamp: $(PINS)
 	.ci/venv .venvs/plugins any .ci/constraints.txt -e '.[pytest]' $(PLUGINS)
+	touch $@
+
+# Each version of pytest-asyncio in a folder of its own, with the pytest that it works with.
+.venvs/plugins/older.stamp: .venvs/plugins/stamp .ci/pytest-asyncio.txt
+	rm -rf .venvs/plugins/older
+	while read -r asyncio pytest; do .ci/pip .venvs/plugins install --no-deps "$$asyncio" "$$pytest" \
+	    --target ".venvs/plugins/older/$$(echo "$$asyncio" | sed 's/==/-/')" || exit; done <.ci/pytest-asyncio.txt
 	touch $@
 
 .venvs/embedded/stamp: $(PINS)

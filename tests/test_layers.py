@@ -44,7 +44,7 @@ PLUGIN = (
     "_hooks _matrix _device",
     "_fixtures _report",
     "_body",
-    "_guard",
+    "_guard _runners",
     "__init__",
     "__main__",
 )

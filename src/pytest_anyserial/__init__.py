@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from . import _library, _options
+from . import _library, _options, _runners
 from ._fixtures import (
     serial_bench,
     serial_clock,
@@ -206,6 +206,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # An entry point registers the module under its own name, `-p` and `pytest_plugins` under the module's.
     if not any(plugins.has_plugin(name) or plugins.is_blocked(name) for name in ANYIO):
         plugins.import_plugin(ANYIO[1])
+    _runners.attach(config)
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:

@@ -31,20 +31,24 @@ _ONLY_HERE = (
 
 
 class Guard:
-    """Watches one test, from before its fixtures are set up until after they are torn down."""
+    """Watches one test, from before its fixtures are set up until after they are torn down.
+
+    Attributes:
+        is_on_a_loop: Whether AnyIO runs its body.
+    """
 
     def __init__(self, item: pytest.Function) -> None:
         fixtures = generate.used(item)
-        other_plugin = _loops.taken_over(item)
+        mark_of_another = _loops.taken_over(item)
         needs = generate.needs_at_collection(item) or refusals.checked_needs(item)
-        refusals.refuse_impossible(item, fixtures, other_plugin)
+        refusals.refuse_impossible(item, fixtures, mark_of_another)
         if "serial_factory" in fixtures:
             # It has a wider scope than these, so it cannot ask for them.
             item.fixturenames.extend(name for name in ("serial_link", "serial_config") if name not in item.fixturenames)
         for name in ("serial_faults", "serial_script", "serial_clock"):
             if name in fixtures:
                 _set_up_early(item, name)
-        self._is_on_a_loop = generate.is_async(item) and not other_plugin
+        self.is_on_a_loop = generate.is_async(item) and not mark_of_another
         self._body: Body | None = None
         self._evidence = Evidence(item)
         self._opens = leaks.OpenPorts.of(item.config)
@@ -78,7 +82,7 @@ class Guard:
         # A test that fails in its set-up has no body to watch.
         from ._body import Body
 
-        self._body = Body(self._test, watches=self._is_on_a_loop)
+        self._body = Body(self._test, watches=self.is_on_a_loop)
         try:
             with self._body:
                 yield

@@ -154,21 +154,19 @@ def _cause(item: pytest.Item) -> str:
 
 
 def taken_over(node: pytest.Function) -> str | None:
-    """Which other plugin runs this test and what to do about it; None when AnyIO does."""
-    config = node.config
-    if _is_active(config, "pytest_asyncio.plugin"):
-        if (config.getoption("asyncio_mode", None) or config.getini("asyncio_mode")) == "auto":
-            return "pytest-asyncio in auto mode. Set asyncio_mode = strict and mark the tests it is to run"
-        if node.get_closest_marker("asyncio") is not None:
-            return "pytest-asyncio. Remove the mark 'asyncio' from it"
-    if _is_active(config, "pytest_trio.plugin"):
-        if config.getini("trio_mode"):
-            return "pytest-trio with trio_mode. Switch trio_mode off and mark the tests it is to run"
-        if node.get_closest_marker("trio") is not None:
-            return "pytest-trio. Remove the mark 'trio' from it"
+    """The mark that has another plugin run this test; None when AnyIO does."""
+    for mark, module in (("asyncio", "pytest_asyncio.plugin"), ("trio", "pytest_trio.plugin")):
+        if node.get_closest_marker(mark) is not None and is_active(node.config, module):
+            return mark
     return None
 
 
-def _is_active(config: pytest.Config, module: str) -> bool:
+def mode_of_pytest_asyncio(config: pytest.Config) -> str:
+    """`auto` or `strict`."""
+    mode: str = config.getoption("asyncio_mode", None) or config.getini("asyncio_mode")
+    return mode
+
+
+def is_active(config: pytest.Config, module: str) -> bool:
     """Whether a plugin is registered, under whatever name."""
     return module in sys.modules and config.pluginmanager.is_registered(sys.modules[module])

@@ -21,3 +21,5 @@ NAMES = (
     | MOCK_ONLY
     | {"serial_link", "serial_config", "serial_transcript", "sync_serial_port", "sync_serial_peer"}
 )
+#: Where the function that hides a test's coroutine function from other plugins keeps it.
+STANDS_FOR = "_anyserial_stands_for"

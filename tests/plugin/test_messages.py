@@ -177,12 +177,12 @@ CASES = {
     "uvloop missing": Case(PASS, [], within=without("uvloop")),
     "uvloop asked for and missing": Case(PASS, ["--serial-loops=uvloop"], within=without("uvloop")),
     "unmet need": Case("import pytest\n@pytest.mark.anyserial(requires=['path'])\ndef test_it(serial_path): pass"),
-    "pytest-asyncio auto mode": Case(
-        PASS,
+    "a mark of pytest-asyncio": Case(
+        f"import pytest\n@pytest.mark.asyncio\n{PASS}",
         plugins=("asyncio",),
-        within=with_ini("asyncio_mode = auto\nasyncio_default_fixture_loop_scope = function"),
+        within=with_ini("asyncio_default_fixture_loop_scope = function"),
     ),
-    "pytest-trio with trio_mode": Case(PASS, plugins=("trio",), within=with_ini("trio_mode = true")),
+    "a mark of pytest-trio": Case(f"import pytest\n@pytest.mark.trio\n{PASS}", plugins=("trio",)),
     "session-scoped async fixture": Case(fixture("session", "serial_port")),
     "module-scoped blocking fixture": Case(fixture("module", "sync_serial_port", "def")),
     "a loop that a fixture of wider scope keeps": Case(

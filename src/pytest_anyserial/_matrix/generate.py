@@ -17,7 +17,7 @@ import pytest
 from .. import _loops
 from .._facts import Needs
 from .._links.base import Wiring, wiring_of
-from .._names import ASYNC, MOCK_ONLY, MODULE, NAMES, PEERS
+from .._names import ASYNC, MOCK_ONLY, MODULE, NAMES, PEERS, STANDS_FOR
 from .._options import chosen_links, is_hardware, is_strict
 from .marker import check_parameters, needs_of
 from .matching import Unmet, match
@@ -46,7 +46,8 @@ def used(node: pytest.Item) -> frozenset[str]:
 
 def is_async(node: pytest.Function) -> bool:
     """Whether the test body is a coroutine function, also under Hypothesis."""
-    return iscoroutinefunction(getattr(getattr(node.obj, "hypothesis", None), "inner_test", node.obj))
+    function = getattr(node.obj, STANDS_FOR, node.obj)
+    return iscoroutinefunction(getattr(getattr(function, "hypothesis", None), "inner_test", function))
 
 
 def generate(metafunc: pytest.Metafunc) -> None:

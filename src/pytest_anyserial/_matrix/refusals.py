@@ -154,19 +154,23 @@ def _askers(node: Any) -> list[str]:
     )
 
 
-def refuse_impossible(item: pytest.Function, fixtures: frozenset[str], other_plugin: str | None) -> None:
+def refuse_impossible(item: pytest.Function, fixtures: frozenset[str], mark_of_another: str | None) -> None:
     """Fail a test whose fixtures cannot do what it asks for, before any of them is set up."""
     __tracebackhide__ = True
-    problem = next(_problems(item, fixtures, other_plugin), None)
+    problem = next(_problems(item, fixtures, mark_of_another), None)
     if problem is not None:
         pytest.fail(problem, pytrace=False)
 
 
-def _problems(item: pytest.Function, fixtures: frozenset[str], other_plugin: str | None) -> Iterator[str]:
+def _problems(item: pytest.Function, fixtures: frozenset[str], mark_of_another: str | None) -> Iterator[str]:
     # pytest's summary shows the beginning only, so each begins with the fact; the report has the test's name.
-    if other_plugin is not None and fixtures & ASYNC:
+    if mark_of_another is not None and fixtures & ASYNC:
         names = fixtures & ASYNC
-        yield f"{_listed(names)} {_verb('need', names)} AnyIO, but the test itself is run by {other_plugin}."
+        yield (
+            f"mark {mark_of_another!r}, but {_listed(names)} {_verb('need', names)} AnyIO: pytest-{mark_of_another} "
+            "would run the test. Take the mark off tests with serial fixtures; they need none, also if it comes from a "
+            "'pytestmark' of the module or class."
+        )
     for definitions in item._fixtureinfo.name2fixturedefs.values():
         definition = definitions[-1]
         asked = (fixtures - {"serial_factory"}).intersection(definition.argnames)
