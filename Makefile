@@ -42,7 +42,7 @@ EXAMPLE  := docs/examples/modbus_meter
 PINS     := pyproject.toml $(EXAMPLE)/pyproject.toml .ci/constraints.txt .ci/pip .ci/venv Makefile
 
 DEMO  := -e '.[pytest]' -e '$(EXAMPLE)[test]'
-TESTS := $(DEMO) hypothesis jsonschema markdown-it-py pytest-asyncio pytest-randomly pytest-repeat pytest-timeout \
+TESTS := $(DEMO) hypothesis jinja2 jsonschema markdown-it-py pytest-asyncio pytest-randomly pytest-repeat pytest-timeout \
          pytest-trio pytest-xdist rich sybil tomlkit
 PEERS := pyserial pyserial-asyncio-fast serialx aioserial trio-serial
 PLUGINS  := hypothesis pytest-asyncio pytest-html pytest-randomly pytest-repeat pytest-rerunfailures pytest-timeout pytest-trio \

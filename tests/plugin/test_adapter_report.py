@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from html.parser import HTMLParser
 from typing import Any
 
@@ -326,6 +327,16 @@ def test_a_run_that_ended_early_says_so(project: Project, option: str, ended: st
     data = json.loads((project.path / "r.json").read_text("utf-8"))
     assert data["ended"].partition(";")[0] == ended
     assert ("tests that did not run" in (project.path / "r.html").read_text("utf-8")) is bool(ended)
+
+
+def test_a_page_without_jinja2_is_refused(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """H-32: before any test runs, with what to install; the data needs nothing."""
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    run = project.run("--serial-report=r.html", test="def test_it(serial_link): pass")
+    assert run.result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "r.html: a page needs Jinja2: pip install 'pytest-anyserial[bench]', or name a .json file" in run.text
+    project.run("--serial-report=r.json", "--serial-loops=asyncio").result.assert_outcomes(passed=1)
+    assert (project.path / "r.json").exists()
 
 
 def test_a_report_of_an_unknown_format_is_refused(project: Project) -> None:

@@ -83,7 +83,8 @@ import sys
 def pytest_unconfigure():
     heavy = {"anyserial", "anyio", "trio", "uvloop", "hypothesis", "asyncio", "pytest_anyserial._matrix.generate",
              "pytest_anyserial._links.hardware", "pytest_anyserial._links.pty", "pytest_anyserial._bench",
-             "pytest_anyserial._files", "pytest_anyserial._run_async", "anyserial.sync", "anyserial._conformance"}
+             "pytest_anyserial._files", "pytest_anyserial._run_async", "anyserial.sync", "anyserial._conformance",
+             "jinja2", "rich", "tomlkit"}
     print("loaded:", *sorted(heavy.intersection(sys.modules)))
 """
 

@@ -1,13 +1,14 @@
 """The adapter report (`--serial-report`): what each test found on each link, collected while the run goes on.
 
 A test adds figures with pytest's own `record_property`. What is collected is plain data of bounded size, and the
-`.json` form of the report; `_report_page` makes the `.html` form of it. No hook raises: a report that cannot be
+`.json` form of the report; `adapters_page` makes the `.html` form of it. No hook raises: a report that cannot be
 written must not hide the failures of the run, which pytest shows after the last hook.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import platform
 import re
@@ -20,7 +21,6 @@ import pytest
 
 from .. import _files
 from .._text import plain
-from . import adapters_page
 from .outcome import fail, id_of, link_of
 from .recorded import as_json, as_text
 
@@ -51,6 +51,10 @@ class AdapterReport:
             option = f"--serial-report={plain(name)}"
             if file.suffix not in _FORMATS:
                 raise pytest.UsageError(f"{option}: its name has to end in {' or '.join(_FORMATS)}")
+            if file.suffix == ".html" and importlib.util.find_spec("jinja2") is None:
+                raise pytest.UsageError(
+                    f"{option}: a page needs Jinja2: pip install 'pytest-anyserial[bench]', or name a .json file"
+                )
             if file.is_dir():
                 raise pytest.UsageError(f"{option}: this is a folder. Name a file in it.")
             if self._writes:
@@ -87,9 +91,7 @@ class AdapterReport:
             self._ended = "early; tests that did not run are missing here"
         for file in self._files:
             try:
-                text = (
-                    json.dumps(self._data(), indent=1) if file.suffix == ".json" else adapters_page.page(self._data())
-                )
+                text = json.dumps(self._data(), indent=1) if file.suffix == ".json" else _page(self._data())
                 file.parent.mkdir(parents=True, exist_ok=True)
                 _files.put(file.parent.resolve(), file.name, [text])
             except Exception as exc:
@@ -126,6 +128,13 @@ class AdapterReport:
             "kernel": platform.release(),
             "tests": [test.shown() for test in self._tests.values() if test.link is not None],
         }
+
+
+def _page(data: dict[str, Any]) -> str:
+    # Late, because it needs Jinja2, and takes its time.
+    from . import adapters_page
+
+    return adapters_page.page(data)
 
 
 @dataclasses.dataclass

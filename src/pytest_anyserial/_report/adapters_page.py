@@ -1,31 +1,21 @@
-"""The adapter report as one page that needs no other file: a table per link, a row per test, histograms as SVG."""
+"""The adapter report as one page that needs no other file: a table per link, a row per test, histograms as SVG.
+
+The page is `adapters_page.html`, and this module prepares what it shows. The only module that needs Jinja2, which is
+optional.
+"""
 
 from __future__ import annotations
 
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
-from itertools import groupby
+from importlib import resources
 from pathlib import PurePosixPath
-from typing import Any, Final, TypeGuard, cast
+from typing import Any, Final, NamedTuple, TypeGuard, cast
+
+from jinja2 import Environment, StrictUndefined
 
 from .._text import count, readable
-
-_STYLE: Final = """
-:root { color-scheme: light dark; --line: #8884; --good: #2a8a4a; --bad: #c8323c; --quiet: #888; }
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 78rem; padding: 0 1rem; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2.5rem; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; }
-dt { color: var(--quiet); } dd { margin: 0; }
-table { border-collapse: collapse; width: 100%; }
-th, td { border-top: 1px solid var(--line); padding: .35rem .6rem; text-align: left; vertical-align: top; }
-th[scope=rowgroup] { padding-top: 1rem; } th small, td small { color: var(--quiet); display: block; }
-.passed { color: var(--good); } .failed { color: var(--bad); } .skipped { color: var(--quiet); }
-code { font: 13px/1.4 ui-monospace, monospace; } ul { margin: 0; padding-left: 1.1rem; }
-svg { display: block; margin-top: .3rem; } svg rect { fill: var(--good); }
-svg text { fill: currentColor; font-size: 10px; }
-"""
 
 _BARS: Final = 24
 _WIDTH: Final = 264
@@ -33,138 +23,110 @@ _HEIGHT: Final = 60
 #: Of a value; the data has all of it.
 _CHARACTERS: Final = 1000
 
-Test = Mapping[str, Any]
+_Test = Mapping[str, Any]
+
+
+class Bar(NamedTuple):
+    """A rectangle in an SVG."""
+
+    x: str
+    y: str
+    width: str
+    height: str
+
+
+class Histogram(NamedTuple):
+    """How often values were measured."""
+
+    number: int
+    low: str
+    high: str
+    median: str
+    bars: list[Bar]
+    width: int = _WIDTH
+    height: int = _HEIGHT
+
+
+class Figure(NamedTuple):
+    """A measured value: a picture of the numbers, and what else there is as text."""
+
+    histogram: Histogram | None
+    text: str
 
 
 def page(data: Mapping[str, Any]) -> str:
     """The whole document."""
-    tests: list[Test] = data["tests"]
-    by_link: dict[str, list[Test]] = {}
-    for test in tests:
-        by_link.setdefault(test["link"], []).append(test)
-    not_run = by_link.pop("", [])
+    # Whatever tests and devices have said is escaped twice: what does not print here, what is markup by Jinja2.
+    environment = Environment(
+        autoescape=True, finalize=_shown, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
+    )
+    environment.filters |= {"figure": _figure, "words": _words, "stem": _stem}
+    source = resources.files("pytest_anyserial._report").joinpath("adapters_page.html").read_text(encoding="utf-8")
     known = ("made", "ended", "bench", "anyserial", "python", "system", "kernel")
-    about = {name: _text(data[name]) for name in known if data[name]}
-    sections = [_link(name, found) for name, found in by_link.items()]
-    if not_run:
-        sections.append(_not_run(not_run))
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Adapter report</title>'
-        f"<style>{_STYLE}</style></head>\n<body><h1>Adapter report</h1>\n"
-        + _facts({**about, "result": _counts(tests)})
-        + "\n"
-        + "\n".join(sections)
-        + "\n</body></html>\n"
+    return environment.from_string(source).render(
+        about={name: data[name] for name in known},
+        tests=data["tests"],
+        links=_by("link", data["tests"]),
+        by=_by,
+        adapters=_adapters,
     )
 
 
-def _link(name: str, tests: Sequence[Test]) -> str:
-    adapters = {end: _text(adapter) for test in tests for end, adapter in test["adapters"].items()}
-    rows: list[str] = []
-    for suite, in_suite in groupby(sorted(tests, key=lambda test: str(test["suite"])), lambda test: test["suite"]):
-        rows.append(f'<tr><th scope="rowgroup" colspan="3">{_suite(suite)}<small>{_text(suite)}</small></th></tr>')
-        by_test: dict[str, list[Test]] = {}
-        for test in in_suite:
-            by_test.setdefault(test["test"], []).append(test)
-        rows.extend(_row(test, cases) for test, cases in by_test.items())
-    return (
-        f"<h2>{_text(name)}</h2>\n{_facts({**adapters, 'result': _counts(tests)})}\n<table>\n"
-        + "\n".join(rows)
-        + "\n</table>"
-    )
+def _shown(value: object) -> object:
+    # What a macro of the page returns is a subclass, `Markup`.
+    return readable(value) if type(value) is str else value
 
 
-def _row(name: str, cases: Sequence[Test]) -> str:
-    purpose = str(cases[0]["purpose"]).partition("\n")[0]
-    return (
-        f"<tr><td>{_words(name)}<small>{_text(purpose)}</small></td><td>{_counts(cases)}</td>"
-        f"<td>{_findings(cases)}</td></tr>"
-    )
+def _by(key: str, tests: Iterable[_Test]) -> dict[str, list[_Test]]:
+    """Tests by one of their facts, each in the order of the run."""
+    found: dict[str, list[_Test]] = {}
+    for test in tests:
+        found.setdefault(test[key], []).append(test)
+    return found
 
 
-def _findings(cases: Iterable[Test]) -> str:
-    """What failed and why, then what was measured."""
-    findings: list[str] = []
-    for case in cases:
-        label = f"<code>{_text(case['case'])}</code> " if case["case"] else ""
-        if case["reason"]:
-            findings.append(f'{label}<span class="{case["outcome"]}">{_text(case["reason"])}</span>')
-        findings.extend(f"{label}{_text(name)}: {_value(value)}" for name, value in case["measured"].items())
-    return f"<ul>{''.join(f'<li>{finding}</li>' for finding in findings)}</ul>" if findings else ""
+def _adapters(tests: Iterable[_Test]) -> dict[str, str]:
+    return {end: adapter for test in tests for end, adapter in test["adapters"].items()}
 
 
-def _value(value: Any) -> str:
-    """As text; a list of numbers as a picture, with what else is in it as text: a lost sample that is no number."""
+def _words(name: str) -> str:
+    """`test_byte_path` as people write it."""
+    words = name.removeprefix("test_").replace("_", " ")
+    return words[:1].upper() + words[1:]
+
+
+def _stem(path: str) -> str:
+    return PurePosixPath(path).stem
+
+
+def _figure(value: object) -> Figure:
+    """A list of numbers as a picture, with what else is in it as text, such as a lost sample that is no number."""
     items = cast("list[object]", value) if isinstance(value, list) else []
     numbers = [float(item) for item in items if _is_number(item)]
     others = [str(item) for item in items if not _is_number(item)]
     if len(numbers) <= len(others) or not math.isfinite(max(numbers) - min(numbers)):
-        return _text(_cut(str(cast("object", value))))
-    return _histogram(numbers) + (f"and {_text(_cut(', '.join(others)))}" if others else "")
+        return Figure(None, _cut(str(cast("object", value))))
+    return Figure(_histogram(numbers), f"and {_cut(', '.join(others))}" if others else "")
 
 
 def _is_number(item: object) -> TypeGuard[float]:
     return isinstance(item, (int, float)) and not isinstance(item, bool)
 
 
-def _histogram(values: Sequence[float]) -> str:
+def _histogram(values: Sequence[float]) -> Histogram:
     low, high = min(values), max(values)
     step = (high - low) / _BARS or 1.0
     counts = [0] * _BARS
     for value in values:
         counts[min(int((value - low) / step), _BARS - 1)] += 1
     width = _WIDTH / _BARS
-    bars = "".join(
-        f'<rect x="{index * width:.1f}" y="{_HEIGHT * (1 - count / max(counts)):.1f}" width="{width - 1:.1f}" '
-        f'height="{_HEIGHT * count / max(counts):.1f}"/>'
-        for index, count in enumerate(counts)
-        if count
-    )
-    middle = statistics.median(values)
-    return (
-        f"{len(values)} values, {low:g} to {high:g}, median {middle:g}"
-        f'<svg width="{_WIDTH}" height="{_HEIGHT + 14}" role="img" aria-label="histogram">{bars}'
-        f'<text x="0" y="{_HEIGHT + 11}">{low:g}</text>'
-        f'<text x="{_WIDTH}" y="{_HEIGHT + 11}" text-anchor="end">{high:g}</text></svg>'
-    )
-
-
-def _not_run(tests: Iterable[Test]) -> str:
-    rows = "\n".join(
-        f"<tr><td>{_suite(test['suite'])}: {_words(test['test'])}<small>{_text(test['suite'])}</small></td>"
-        f"<td>{_text(test['reason'])}</td></tr>"
-        for test in {(test["suite"], test["test"]): test for test in tests}.values()
-    )
-    return f"<h2>Not run on any link</h2>\n<table>\n{rows}\n</table>"
-
-
-def _facts(facts: Mapping[str, str]) -> str:
-    """A list of names and their values, which are markup already."""
-    return f"<dl>{''.join(f'<dt>{_text(name)}</dt><dd>{value}</dd>' for name, value in facts.items())}</dl>"
-
-
-def _counts(tests: Iterable[Test]) -> str:
-    outcomes = [test["outcome"] for test in tests]
-    return ", ".join(
-        f'<span class="{outcome}">{outcomes.count(outcome)} {outcome}</span>'
-        for outcome in ("failed", "passed", "skipped")
-        if outcome in outcomes
-    )
-
-
-def _words(name: str) -> str:
-    """`test_byte_path` as people write it."""
-    words = name.removeprefix("test_").replace("_", " ")
-    return _text(words[:1].upper() + words[1:])
-
-
-def _suite(path: str) -> str:
-    return _words(PurePosixPath(path).stem)
-
-
-def _text(text: str) -> str:
-    """As markup that shows this text."""
-    return escape(readable(text))
+    heights = [_HEIGHT * count / max(counts) for count in counts]
+    bars = [
+        Bar(f"{index * width:.1f}", f"{_HEIGHT - height:.1f}", f"{width - 1:.1f}", f"{height:.1f}")
+        for index, height in enumerate(heights)
+        if height
+    ]
+    return Histogram(len(values), f"{low:g}", f"{high:g}", f"{statistics.median(values):g}", bars)
 
 
 def _cut(text: str) -> str:
