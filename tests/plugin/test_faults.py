@@ -279,8 +279,8 @@ def test_what_happened_is_in_the_transcript(project: Project) -> None:
             raise RuntimeError("on purpose")
         """,
     )
-    lines = [line.split(" s  ", 1)[-1].strip() for line in run.text.splitlines() if line.startswith("  +")]
-    assert [" ".join(line.split()) for line in lines if line.startswith("fault")] == [
+    lines = [" ".join(line.split(" s  ", 1)[-1].split()) for line in run.text.splitlines() if line.startswith("  +")]
+    assert [line.removeprefix("port ") for line in lines if line.startswith("port fault")] == [
         "fault 1 corrupt byte (mask 0x01) at byte 2",
         "fault 1 parity error at byte 2",
         "fault unplug when b'BYE' is sent (byte 4)",
