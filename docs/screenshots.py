@@ -1,7 +1,7 @@
-"""Pictures of what a terminal shows: `python docs/screenshots.py` runs the commands and draws their output.
+"""Pictures of what terminals and browsers show: `python docs/screenshots.py` runs the commands and draws their output.
 
 A picture is a real run, times included, so it differs each time. It needs no font from elsewhere. The pictures go to
-this folder, or to the one that is named: `python docs/screenshots.py FOLDER`.
+this folder, or to the one that is named: `python docs/screenshots.py FOLDER`. Pages need Chromium.
 """
 
 from __future__ import annotations
@@ -24,6 +24,11 @@ from rich.terminal_theme import SVG_EXPORT_THEME
 from rich.text import Text
 
 HERE: Final = Path(__file__).resolve().parent
+EXAMPLE: Final = HERE / "examples" / "modbus_meter"
+sys.path.append(str(HERE.parent))
+
+from tests import browser  # noqa: E402
+
 _WIDTH = 100
 
 _FILES: Final = {
@@ -43,6 +48,31 @@ from psu import PowerSupply
 async def test_sets_the_voltage(serial_port, serial_script):
     serial_script.on(b"SET 5.00\n").reply(b"OK\n")
     assert await PowerSupply(serial_port).set_voltage(5) == b"OK\n"
+""",
+    "test_noise.py": r"""
+import pytest
+from modbus_meter import Meter, ModbusClient
+
+ASK_ENERGY = bytes.fromhex("01 04 00 02 00 02 d0 0b")
+ENERGY_100_000 = bytes.fromhex("01 04 04 00 01 86 a0 c8 5c")
+ASK_VOLTAGE = bytes.fromhex("01 04 00 00 00 01 31 ca")
+VOLTAGE_230_7 = bytes.fromhex("01 04 02 09 03 ff 61")
+ASK_BACKLIGHT = bytes.fromhex("01 03 00 10 00 01 85 cf")
+BACKLIGHT_5 = bytes.fromhex("01 03 02 00 05 78 47")
+
+
+@pytest.mark.usefixtures("serial_clock")
+async def test_reads_on_a_noisy_line(serial_port, serial_script, serial_faults):
+    meter = Meter(ModbusClient(serial_port, timeout=0.1, retries=1))
+    serial_faults.at_byte(13).corrupt(0x10)
+    serial_faults.at_byte(19).corrupt(0x01)
+    serial_script.on(ASK_ENERGY).reply(ENERGY_100_000, after=0.02)
+    serial_script.on(ASK_VOLTAGE).reply(VOLTAGE_230_7, after=0.015).times(2)
+    serial_script.on(ASK_BACKLIGHT).reply(BACKLIGHT_5)
+    await serial_port.set_control_lines(rts=True)
+    assert await meter.energy() == 100_000
+    assert await meter.voltage() == 230.7
+    assert await meter.backlight() == 5
 """,
     "test_bench.py": r"""
 import pytest
@@ -115,8 +145,8 @@ def cable(folder: Path) -> Generator[None]:
             os.close(controller)
 
 
-def picture(path: Path, folder: Path, *arguments: str) -> None:
-    """Run `python -m ARGUMENTS` in `folder` and draw what it prints."""
+def run(folder: Path, *arguments: str) -> str:
+    """What `python -m ARGUMENTS` prints in `folder`."""
     environment = {
         # Where CI runs, pytest shortens nothing.
         **{name: value for name, value in os.environ.items() if name not in ("CI", "BUILD_NUMBER")},
@@ -124,13 +154,35 @@ def picture(path: Path, folder: Path, *arguments: str) -> None:
         "FORCE_COLOR": "1",
         "PYTEST_ADDOPTS": "-q -p no:cacheprovider -p pytest_anyserial",
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        "PYTHONPATH": str(EXAMPLE / "src"),
     }
     command = [sys.executable, "-m", *arguments]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
+    return done.stdout
+
+
+def picture(path: Path, folder: Path, *arguments: str) -> None:
+    """Run `python -m ARGUMENTS` in `folder` and draw what it prints."""
     console = Console(record=True, width=_WIDTH, file=io.StringIO(), force_terminal=True)
-    console.print(Text.from_ansi(done.stdout))
+    console.print(Text.from_ansi(run(folder, *arguments)))
     svg = console.export_svg(title=f"python -m {' '.join(arguments)}", theme=SVG_EXPORT_THEME, unique_id=path.stem)
     path.write_text(re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL), "utf-8")
+
+
+def pages(output: Path, folder: Path) -> None:
+    """Draw the timeline of a test of the example driver: light, dark, and on a phone."""
+    run(folder, "pytest", "--serial-loops=trio", "test_noise.py")
+    (timeline,) = folder.rglob("test_noise*/timeline.html")
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile, browser.browser(Path(profile)) as page:
+        for name, width, height, dark, keys in (
+            ("timeline-light.png", 1200, 860, False, ("ArrowDown",)),
+            ("timeline-dark.png", 1200, 860, True, ("ArrowDown", "Enter")),
+            ("timeline-phone.png", 420, 860, False, ("ArrowDown", "Enter")),
+        ):
+            page.resize(width, height, dark=dark)
+            page.open(timeline)
+            page.press(*keys)
+            (output / name).write_bytes(page.picture())
 
 
 def main() -> None:
@@ -144,6 +196,10 @@ def main() -> None:
         with cable(folder):
             picture(output / "doctor.svg", folder, "pytest_anyserial", "doctor", "hil.toml")
             picture(output / "strict-bench.svg", folder, "pytest", "--serial-hw=hil.toml", "test_bench.py")
+        if browser.CHROMIUM is None:
+            print(f"NOT DRAWN: the timeline. {browser.MISSING}")  # noqa: T201
+        else:
+            pages(output, folder)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from . import _library, _options, _runners
+from . import _hooks, _library, _options, _runners
 from ._fixtures import (
     serial_bench,
     serial_clock,
@@ -44,20 +44,24 @@ if TYPE_CHECKING:
     from ._links.link import SerialLink, SerialPair
     from ._time.clock import SerialClock
     from ._transcript.transcript import SerialTranscript, TranscriptEvent
+    from ._views.view import SerialBurst, SerialFrame, SerialView
 
 __all__ = [
     "BenchLink",
     "BenchPort",
     "SerialBench",
+    "SerialBurst",
     "SerialClock",
     "SerialExpectation",
     "SerialFactory",
     "SerialFault",
     "SerialFaults",
+    "SerialFrame",
     "SerialLink",
     "SerialPair",
     "SerialScript",
     "SerialTranscript",
+    "SerialView",
     "TranscriptEvent",
     "serial_bench",
     "serial_clock",
@@ -80,15 +84,18 @@ _TYPES = {
     "BenchLink": "_bench.file",
     "BenchPort": "_bench.file",
     "SerialBench": "_bench.file",
+    "SerialBurst": "_views.view",
     "SerialClock": "_time.clock",
     "SerialExpectation": "_device.dialogue",
     "SerialFactory": "_links.factory",
     "SerialFault": "_links.faults",
     "SerialFaults": "_links.faults",
+    "SerialFrame": "_views.view",
     "SerialLink": "_links.link",
     "SerialPair": "_links.link",
     "SerialScript": "_device.script",
     "SerialTranscript": "_transcript.transcript",
+    "SerialView": "_views.view",
     "TranscriptEvent": "_transcript.transcript",
 }
 
@@ -118,6 +125,10 @@ def __getattr__(name: str) -> Any:
         _library.require()
         return getattr(importlib.import_module(f".{_TYPES[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    pluginmanager.add_hookspecs(_hooks)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -164,6 +175,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--serial-artifacts",
         metavar="DIR",
         help="The folder for these files, with one folder per test in it. Default: .pytest_anyserial in the rootdir.",
+    )
+    group.addoption(
+        "--serial-pcapng",
+        action="store_true",
+        help="Let each test that leaves transcripts also leave a capture of them, wire.pcapng, which Wireshark reads.",
     )
     group.addoption(
         "--serial-report",

@@ -51,7 +51,7 @@ def make(folder: Path) -> None:
         file.write("*\n")
 
 
-def put(folder: Path, name: str, text: Iterable[str]) -> None:
+def put(folder: Path, name: str, content: Iterable[str] | Iterable[bytes]) -> None:
     """Write a file, and once it is whole put it in the place of one of that name, be that a link or a file.
 
     Raises:
@@ -62,8 +62,8 @@ def put(folder: Path, name: str, text: Iterable[str]) -> None:
     try:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=at)
         try:
-            with open(descriptor, "w", encoding="utf-8", newline="\n") as file:
-                file.writelines(text)
+            with open(descriptor, "wb") as file:
+                file.writelines(part.encode() if isinstance(part, str) else part for part in content)
             os.replace(draft, final, src_dir_fd=at, dst_dir_fd=at)
         except BaseException:
             with suppress(OSError):

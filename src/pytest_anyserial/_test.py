@@ -34,6 +34,10 @@ class FarEnd(Protocol):
         """Titles and texts for the report of a test that failed by itself."""
         ...
 
+    def unmet(self) -> list[str]:
+        """The expectations that have not been met."""
+        ...
+
 
 @dataclasses.dataclass(slots=True, kw_only=True, eq=False)
 class SerialTest:

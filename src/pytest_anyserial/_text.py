@@ -47,6 +47,8 @@ def plain(text: str, limit: int | None = None) -> str:
 
 def readable(text: str) -> str:
     """`text` with everything that does not print escaped, for a page that shows the letters of every language."""
+    if text.isprintable():
+        return text
     return "".join(char if _prints(char) else char.encode("unicode_escape").decode() for char in text)
 
 

@@ -105,12 +105,14 @@ def test_the_report_and_its_properties_name_the_files(project: Project) -> None:
     (failed,) = [report for report in bad if report.failed]
     section = dict(failed.sections)["serial transcripts"].splitlines()
     found = [str(file.relative_to(project.path)) for file in files(project)["test_it.py-test_bad-mock-asyncio"]]
-    assert sorted(section) == found
+    page = found[0].replace("serial_peer.jsonl", "timeline.html")
+    assert sorted(section) == [*found, page]
     assert (
         properties(bad[-1]).items()
         >= {
             "serial_peer_transcript": found[0],
             "serial_port_transcript": found[1],
+            "serial_timeline": page,
         }.items()
     )
 
@@ -131,7 +133,12 @@ def test_a_synchronous_test_has_no_loop(project: Project) -> None:
     """P-14, P-81: its ports have properties and files like the others."""
     run = project.run(test="def test_it(sync_serial_port): raise RuntimeError('on purpose')")
     (reports,) = run.by_test().values()
-    assert set(properties(reports[-1])) == {"serial_link", "sync_serial_port_adapter", "sync_serial_port_transcript"}
+    assert set(properties(reports[-1])) == {
+        "serial_link",
+        "serial_timeline",
+        "sync_serial_port_adapter",
+        "sync_serial_port_transcript",
+    }
     ((file,),) = files(project).values()
     assert lines(file)[0]["loop"] is None
 
@@ -174,6 +181,7 @@ def test_junit_tells_link_loop_adapter_and_file(project: Project) -> None:
     found = {prop.attrib["name"]: prop.attrib["value"] for prop in case.iter("property")}
     assert found.pop("serial_port_transcript").endswith("serial_port.jsonl")
     assert found.pop("serial_peer_transcript").endswith("serial_peer.jsonl")
+    assert found.pop("serial_timeline").endswith("timeline.html")
     assert found == {
         "serial_link": "mock",
         "serial_loop": "asyncio",

@@ -58,7 +58,7 @@ def test_a_link_in_the_place_of_a_file_is_replaced(project: Project) -> None:
     assert precious.read_text("utf-8") == "precious"
     assert not file.is_symlink()
     assert len(file.read_text("ascii").splitlines()) == len(whole.splitlines())
-    assert [path.name for path in file.parent.iterdir()] == [file.name]
+    assert sorted(path.name for path in file.parent.iterdir()) == [file.name, "timeline.html"]
 
 
 def test_a_link_in_the_place_of_a_folder_is_refused(project: Project) -> None:
@@ -208,4 +208,4 @@ def test_a_folder_in_the_place_of_a_file_stays(project: Project) -> None:
     (failed,) = [report for report in run.reports if report.failed]
     assert dict(failed.sections)["serial transcripts"].startswith("could not be written: ")
     assert (file / "theirs").is_dir()
-    assert list(file.parent.iterdir()) == [file]
+    assert sorted(file.parent.iterdir()) == [file, file.with_name("timeline.html")]

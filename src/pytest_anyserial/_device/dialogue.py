@@ -117,6 +117,16 @@ class SerialExpectation:
         times = f", came {self._seen} of {self._wanted} times" if self._wanted > 1 else ""
         return f"{describe(self._request)}{times} ({self._place})"
 
+    @property
+    def times_seen(self) -> int:
+        """How often it has come."""
+        return self._seen
+
+    def words(self, seen: int) -> str:
+        """The request and its place in the test, for the timeline, when it came for the `seen`-th time."""
+        times = f", {seen} of {self._wanted}" if self._wanted > 1 else ""
+        return f"{describe(self._request)}{times} ({self._place})"
+
     def take(self) -> None:
         """The request came."""
         self._seen += 1
@@ -182,17 +192,20 @@ class Answer:
 class Dialogue:
     """Steps in order, the bytes not yet understood, and what is to be said next.
 
+    `on_met` is called for each request that an expectation has taken.
+
     Attributes:
         outbox: What the far end has to do, in order: `Answer`, `Announcement` or `Silence`.
         mismatch: What went wrong, as a text for people; nothing is understood or answered after it.
         any_order: Whether expectations may be met in any order.
     """
 
-    def __init__(self, *, strict: bool = True) -> None:
+    def __init__(self, *, strict: bool = True, on_met: Callable[[SerialExpectation], object] | None = None) -> None:
         self.outbox: deque[Answer | Announcement | Silence] = deque()
         self.mismatch: str | None = None
         self.any_order = False
         self._strict = strict
+        self._on_met = on_met
         self._steps: list[SerialExpectation | Announcement | Silence] = []
         self._silences: list[Silence] = []
         self._position = 0
@@ -249,6 +262,8 @@ class Dialogue:
             request = bytes(self._unread[start:end])
             self._forget(end)
             step.take()
+            if self._on_met is not None:
+                self._on_met(step)
             if not self.any_order:
                 self._position = number
             self.outbox.append(Answer(step, request))

@@ -38,6 +38,7 @@ class FarEnd:
         sent: Bytes that end A has sent, or None if they are not counted.
         deserted: Whether end A was in use and is not any more.
         settled: Called when the outcome is: something is wrong.
+        mark: Records a step on the timeline of the test: its kind, and what gives its text.
 
     Attributes:
         is_over: Whether nothing that comes can change the outcome any more.
@@ -51,6 +52,7 @@ class FarEnd:
         sent: Callable[[], int | None],
         deserted: Callable[[], bool],
         settled: Callable[[], object],
+        mark: Callable[[str, Callable[[], str]], object],
     ) -> None:
         self.is_over = False
         # What the script's own functions raised, or a port that failed otherwise than by being gone.
@@ -61,6 +63,7 @@ class FarEnd:
         self._sent = sent
         self._deserted = deserted
         self._settled = settled
+        self._mark = mark
         self._heard = 0
         self._changed = anyio.Event()
 
@@ -140,14 +143,22 @@ class FarEnd:
 
     def evidence(self) -> list[tuple[str, str]]:
         """For the report of a test that failed by itself: what else was wrong."""
-        complaint = self._dialogue.mismatch if self._error is None else repr(self._error)
-        return [] if self._raised or complaint is None else [("serial_script", complaint)]
+        complaint = self._complaint()
+        return [("serial_script", complaint)] if complaint and not self._raised else []
+
+    def unmet(self) -> list[str]:
+        """The expectations that have not been met, for the timeline."""
+        return [step.where for step in self._dialogue.left_over()]
+
+    def _complaint(self) -> str:
+        return (self._dialogue.mismatch or "") if self._error is None else repr(self._error)
 
     async def _play(self, part: Callable[[], Awaitable[None]]) -> None:
         try:
             await part()
         except Exception as exc:
             self._error = exc
+            self._mark("failed", self._complaint)
         if self._error is not None or self._dialogue.mismatch is not None:
             self.is_over = True
             self._settled()
@@ -160,6 +171,7 @@ class FarEnd:
                 self._heard += len(data)
                 self._dialogue.feed(data)
                 self.notify()
+            self._mark("mismatch", self._complaint)
             for _ in range(_TURNS):
                 await anyio.sleep(_TURN)
                 if self._port.input_waiting():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -92,10 +93,13 @@ class SerialScript:
 @asynccontextmanager
 async def scripted(link: SerialLink, port: SerialPort) -> AsyncGenerator[SerialScript]:
     """A script that is played on `port`, end B, for the length of an `async with` block, and judged at its end."""
-    test = link._test
-    dialogue = Dialogue(strict=test.needs.script_strict)
+    test, transcript = link._test, link.transcript
+    dialogue = Dialogue(
+        strict=test.needs.script_strict,
+        on_met=lambda step: transcript.mark("met", functools.partial(step.words, step.times_seen)),
+    )
     far_end = test.far_end = FarEnd(
-        dialogue, port, sent=link._bytes_sent, deserted=link._is_deserted, settled=test.interrupt
+        dialogue, port, sent=link._bytes_sent, deserted=link._is_deserted, settled=test.interrupt, mark=transcript.mark
     )
     async with far_end.playing():
         yield SerialScript(dialogue, far_end)

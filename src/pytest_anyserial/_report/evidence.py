@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -14,7 +14,7 @@ import pytest
 from anyserial import SerialClosedError
 
 from .. import _loops
-from .._keys import LINK, RUNNING
+from .._keys import LINK, RUNNING, TEST
 from .._options import test_id
 from .._text import encodable, plain
 from . import outcome
@@ -22,6 +22,7 @@ from . import outcome
 if TYPE_CHECKING:
     from .._links.link import SerialLink
     from .._transcript.transcript import PortLog
+    from .._views.view import SerialView
 
 _RUN: pytest.StashKey[_Run] = pytest.StashKey()
 _EVIDENCE: pytest.StashKey[Evidence] = pytest.StashKey()
@@ -32,6 +33,7 @@ class _Run:
 
     Attributes:
         mode: Which tests leave files: `"failed"`, `"all"` or `"off"`.
+        captures: Whether they leave a capture too.
         folder: Where they go.
         attempts: How often each test was run, by its id; one that is run again leaves files of its own.
     """
@@ -39,6 +41,7 @@ class _Run:
     def __init__(self, config: pytest.Config) -> None:
         given: str | None = config.getoption("--serial-artifacts")
         self.mode = str(config.getoption("--serial-transcript"))
+        self.captures = bool(config.getoption("--serial-pcapng"))
         self.folder = config.rootpath / ".pytest_anyserial" if given is None else config.invocation_params.dir / given
         self.attempts: dict[str, int] = {}
 
@@ -86,6 +89,7 @@ class Evidence:
         self._leaves_files = run.mode == "all"
         self._ours: dict[str, str | None] = {}
         self._unwritten = ""
+        self._reasons: list[str] = []
 
     @property
     def folder(self) -> Path | None:
@@ -98,6 +102,8 @@ class Evidence:
     def add_to(self, report: pytest.TestReport, notes: Callable[[], list[tuple[str, str]]]) -> None:
         """Complete the report of one phase; `notes` are titles and texts for a failure, beside the transcript."""
         self._leaves_files |= report.failed
+        if report.failed:
+            self._reasons.append(_reason(report))
         link: SerialLink | None = self._item.stash.get(LINK, None)
         if link is not None:
             self._set_properties(link)
@@ -159,13 +165,47 @@ class Evidence:
                 folder.mkdir(exist_ok=True)
                 name = f"{stem}.jsonl"
                 _files.put(folder, name, (f"{line}\n" for line in link.transcript.json_lines(log, about)))
-                shown = _shown(folder / name, self._item.config)
-                self._set(f"{stem}_transcript", encodable(shown))
-                written.append(plain(shown))
+                written.append(self._named(f"{stem}_transcript", folder / name))
+            if written:
+                files = [folder / f"{stem}.jsonl" for stem, _ in _by_stem(link)]
+                written += self._add_views(link, folder, files, about)
         except OSError as exc:
             self._unwritten = f"{plain(str(folder))}: {_files.reason(exc)}"
             written.append(f"could not be written: {self._unwritten}")
         return written
+
+    def _add_views(
+        self, link: SerialLink, folder: Path, files: Iterable[Path], about: Mapping[str, str | None]
+    ) -> Iterator[str]:
+        """Write what shows the transcripts of a test to people and other tools; yields the names of these files."""
+        from .. import _files
+        from . import timeline_page
+
+        item = self._item
+        views: dict[str, SerialView] = {}
+        for given in item.config.hook.pytest_anyserial_views(item=item):
+            views.update(given or {})
+        far_end = item.stash[TEST].far_end if TEST in item.stash else None
+        page = timeline_page.page(
+            link.transcript,
+            link._end_of,
+            {**about, "reason": "\n".join(self._reasons)},
+            views,
+            far_end.unmet() if far_end is not None and self._reasons else (),
+        )
+        _files.put(folder, timeline_page.NAME, page)
+        yield self._named("serial_timeline", folder / timeline_page.NAME)
+        if self._run.captures:
+            from .._transcript import pcapng
+
+            _files.put(folder, pcapng.NAME, pcapng.capture(files))
+            yield self._named("serial_capture", folder / pcapng.NAME)
+
+    def _named(self, name: str, file: Path) -> str:
+        """Let a property of the item name a file; returns the name for people."""
+        shown = _shown(file, self._item.config)
+        self._set(name, encodable(shown))
+        return plain(shown)
 
     def _set(self, name: str, value: str | None) -> None:
         """Let a property of the item have this value, whatever the test has recorded under that name."""
@@ -184,6 +224,13 @@ def _by_stem(link: SerialLink) -> list[tuple[str, PortLog]]:
         seen[log.name] = number = seen.get(log.name, 0) + 1
         named.append((log.name if number == 1 else f"{log.name}-{number}", log))
     return named
+
+
+def _reason(report: pytest.TestReport) -> str:
+    """Why a phase failed, in short: the message of the exception, else the end of the report."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    text: str = report.longreprtext if crash is None else crash.message
+    return text if report.when == "call" else f"{report.when}: {text}"
 
 
 def _name(test: str) -> str:

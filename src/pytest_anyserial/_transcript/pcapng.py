@@ -15,6 +15,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+#: What the capture of one test is called.
+NAME: Final = "wire.pcapng"
+
 #: Seconds of silence that end a packet, and at slow rates so many characters, as in Modbus RTU.
 _GAP: Final = 0.002
 _CHARACTERS: Final = 3.5

@@ -111,9 +111,9 @@ def _way(sender: End, *seen: End) -> str:
 
 def length(seconds: float) -> str:
     """A time for people: `1.25 s`, `20.8 ms`, `153 us`."""
-    if seconds >= 1:
+    if seconds >= 0.9995:
         return f"{seconds:.4g} s"
-    return f"{1e3 * seconds:.3g} ms" if seconds >= 1e-3 else f"{1e6 * seconds:.3g} us"
+    return f"{1e3 * seconds:.3g} ms" if seconds >= 0.9995e-3 else f"{1e6 * seconds:.3g} us"
 
 
 def _lines(row: _Row) -> Iterator[str]:

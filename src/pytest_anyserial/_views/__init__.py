@@ -1,0 +1,1 @@
+"""Protocol views: what the bytes of a test mean."""
