@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ._body import Body
     from ._links.link import SerialLink
     from ._time.clock import SerialClock
+    from ._time.own_backend import OwnBackend
 
 _ONLY_HERE = (
     "was not opened. It is a path in memory, which anyserial opens in this process and nobody else sees. For a driver "
@@ -60,7 +61,24 @@ class Guard:
             close_ports=self._opens.close_all,
             clock=_clock_of(item) if "serial_clock" in fixtures else None,
         )
+        self._own_backend = self._backend_for_clock() if "serial_clock" in fixtures else None
         self._opens.start()
+
+    def _backend_for_clock(self) -> OwnBackend | None:
+        """What puts the clock into the project's own `anyio_backend`; None if the loop was made for it."""
+        test, item = self._test, self._test.item
+        if test.clock is not None or "anyio_backend" not in item.fixturenames:
+            return None
+        from ._time.own_backend import OwnBackend
+
+        _set_up_early(item, "anyio_backend")
+
+        def use(clock: SerialClock) -> None:
+            test.clock = clock
+
+        own = OwnBackend(item._fixtureinfo.name2fixturedefs["anyio_backend"][-1], use)
+        item.config.pluginmanager.register(own)
+        return own
 
     def after_failed_setup(self, exc: BaseException) -> None:
         """Let no fixture wait for a port after `exc`, and raise what the loop kept to itself.
@@ -108,6 +126,9 @@ class Guard:
             yield
         finally:
             left = self._opens.stop()
+            if self._own_backend is not None:
+                self._own_backend.leave()
+                test.item.config.pluginmanager.unregister(self._own_backend)
         if not test.passed:
             return
         needs = refusals.refuse_later_marks(test.item, test.needs)

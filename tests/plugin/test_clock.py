@@ -216,21 +216,7 @@ def test_threads_work_again_afterwards(project: Project) -> None:
 
 
 def test_a_loop_that_somebody_else_chose_is_an_error(project: Project) -> None:
-    """P-70, P-12: a project's own `anyio_backend`, or a wider fixture that keeps the loop alive."""
-    run = project.run(
-        test="""
-        import pytest
-
-        class TestOwn:
-            @pytest.fixture
-            def anyio_backend(self):
-                return "asyncio"
-
-            async def test_it(self, serial_clock): pass
-        """,
-    )
-    assert run.outcomes() == {"TestOwn::test_it[mock]": "error in setup"}
-    assert "serial_clock needs an event loop that was made for it" in run.problem("TestOwn::test_it[mock]")
+    """P-70, P-12: an async fixture of wider scope that keeps the loop alive."""
     run = project.run(
         "--serial-loops=asyncio",
         test="""
@@ -251,6 +237,76 @@ def test_a_loop_that_somebody_else_chose_is_an_error(project: Project) -> None:
     )
     assert run.outcomes()["test_first"] == "passed"
     assert [outcome for name, outcome in run.outcomes().items() if "test_it" in name] == ["error in setup"]
+
+
+OWN = """
+    import time
+    import anyio
+    import pytest
+
+    {definition}
+
+    async def test_before(serial_port):
+        started = anyio.current_time()
+        await anyio.sleep(0.01)
+        assert anyio.current_time() >= started + 0.01
+
+    async def test_it(serial_clock, serial_port, serial_peer):
+        started = time.monotonic()
+        with anyio.move_on_after(1000):
+            await serial_port.receive()
+        assert serial_clock.time == 1000
+        assert time.monotonic() < started + 100
+
+    async def test_after(serial_port):
+        started = time.monotonic()
+        await anyio.sleep(0.01)
+        assert time.monotonic() >= started + 0.01
+"""
+OWN_BACKENDS = {
+    "function": "@pytest.fixture\n    def anyio_backend(): return {value}",
+    "parametrized": "@pytest.fixture(params=[{value}], ids=['x'])\n    def anyio_backend(request): return request.param",
+    "module": "@pytest.fixture(scope='module')\n    def anyio_backend(): return {value}",
+    "session": "@pytest.fixture(scope='session')\n    def anyio_backend(): return {value}",
+    "mark": "pytestmark = pytest.mark.parametrize('anyio_backend', [{value}], ids=['x'])",
+}
+VALUES = {
+    "asyncio": ("'asyncio'", "passed"),
+    "asyncio with options": ("('asyncio', {'debug': True})", "passed"),
+    "trio": ("'trio'", "passed"),
+    "trio with options": ("('trio', {'restrict_keyboard_interrupt_to_checkpoints': True})", "passed"),
+    "uvloop": ("('asyncio', {'use_uvloop': True})", "skipped"),
+    "a factory": ("('asyncio', {'loop_factory': lambda: __import__('asyncio').new_event_loop()})", "skipped"),
+}
+
+
+@pytest.mark.parametrize("value", VALUES)
+@pytest.mark.parametrize("own", OWN_BACKENDS)
+def test_the_clock_joins_a_backend_of_the_project(project: Project, own: str, value: str) -> None:
+    """P-109: on asyncio and trio the value gets a clock, for this test only; a loop with its own time is a skip."""
+    text, outcome = VALUES[value]
+    run = project.run(test=OWN.format(definition=OWN_BACKENDS[own].format(value=text)))
+    outcomes = {name.partition("[")[0]: each for name, each in run.outcomes().items()}
+    assert outcomes == {"test_before": "passed", "test_it": outcome, "test_after": "passed"}
+    if outcome == "skipped":
+        (name,) = (name for name in run.outcomes() if name.startswith("test_it"))
+        assert "serial_clock needs asyncio" in run.problem(name)
+
+
+def test_other_options_of_the_backend_stay(project: Project) -> None:
+    """P-109: the project's asyncio debug mode, for one, is on in virtual time too."""
+    run = project.run(
+        test="""
+        import asyncio, pytest
+
+        @pytest.fixture
+        def anyio_backend(): return "asyncio", {"debug": True}
+
+        async def test_it(serial_clock):
+            assert asyncio.get_running_loop().get_debug()
+        """
+    )
+    assert run.outcomes() == {"test_it[mock]": "passed"}
 
 
 def test_what_fails_at_its_time_ends_the_test(project: Project) -> None:

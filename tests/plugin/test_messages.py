@@ -212,13 +212,17 @@ CASES = {
             await read_value(serial_port)
         """
     ),
-    "virtual time on a loop of the project": Case(
+    "virtual time on a loop that another fixture keeps": Case(
         """
         import pytest
 
-        @pytest.fixture
-        def anyio_backend(): return "asyncio"
+        @pytest.fixture(scope="module")
+        async def database():
+            yield
 
+        async def test_first(serial_port, database): pass
+
+        @pytest.mark.parametrize("anyio_backend", ["asyncio"])
         async def test_it(serial_clock): pass
         """
     ),

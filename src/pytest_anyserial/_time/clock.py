@@ -149,9 +149,8 @@ async def running(clock: SerialClock | None, body: Body) -> AsyncGenerator[Seria
     __tracebackhide__ = True
     if clock is None or not clock.governs_this_loop():
         pytest.fail(
-            "serial_clock needs an event loop that was made for it. Here a fixture or parameter 'anyio_backend' of the "
-            "project, or an async fixture of wider scope, has chosen another one: move the test to where none of them "
-            "applies.",
+            "serial_clock needs a loop made for it, and another one is running: an async fixture of wider scope keeps "
+            "it. Move the test to where that fixture does not apply, or give it function scope.",
             pytrace=False,
         )
     errors: list[BaseException] = []

@@ -1,0 +1,76 @@
+"""Virtual time on a loop that the project chooses: its value of `anyio_backend`, with a clock among the options."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Generator
+from typing import Any, Final, cast
+
+import pytest
+
+from .._loops import claimed
+from .clock import SerialClock, Source, source_of
+from .virtual_loop import LoopTime
+
+#: Factories whose loops differ from a virtual one in nothing but their time.
+_ASYNCIOS_OWN: Final = (None, asyncio.new_event_loop, asyncio.SelectorEventLoop)
+
+
+def with_clock(backend: Any) -> tuple[tuple[str, dict[str, Any]], Source]:
+    """A value of `anyio_backend` whose loop has virtual time, and the keeper of that time; other options stay.
+
+    Raises:
+        Skipped: That loop keeps its own time.
+    """
+    name, options = cast("tuple[str, dict[str, Any]]", (backend, {}) if isinstance(backend, str) else backend)
+    source = source_of((name, options))
+    if source is not None:
+        return (name, options), source
+    if name == "trio":
+        from trio.testing import MockClock
+
+        clock = MockClock(autojump_threshold=0)
+        return (name, {**options, "clock": clock}), clock
+    loop = claimed(backend).word
+    if loop == "uvloop":
+        pytest.skip("serial_clock needs asyncio or trio: uvloop keeps the time of libuv")
+    if options.get("loop_factory") not in _ASYNCIOS_OWN:
+        pytest.skip("serial_clock needs asyncio's own loop, and 'anyio_backend' names another loop_factory")
+    time = LoopTime()
+    return (name, {**options, "loop_factory": time}), time
+
+
+class OwnBackend:
+    """A plugin for the length of one test with `serial_clock`: puts the clock into the value of its `anyio_backend`."""
+
+    def __init__(self, definition: pytest.FixtureDef[Any], use: Callable[[SerialClock], None]) -> None:
+        self._definition = definition
+        self._use = use
+        self._project: Any = None
+        if definition.cached_result is not None and definition.cached_result[2] is None:
+            # A fixture of wider scope, which an earlier test has set up.
+            self._put_clock_in()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any]) -> Generator[None, object, object]:
+        value = yield
+        if fixturedef is self._definition:
+            self._put_clock_in()
+        return value
+
+    def leave(self) -> None:
+        """Give other tests the value that the project has chosen."""
+        if self._definition.cached_result is not None and self._project is not None:
+            self._replace(self._project)
+
+    def _put_clock_in(self) -> None:
+        assert self._definition.cached_result is not None
+        self._project = self._definition.cached_result[0]
+        backend, source = with_clock(self._project)
+        self._use(SerialClock(source))
+        self._replace(backend)
+
+    def _replace(self, value: object) -> None:
+        # What a fixture has returned is read from there for each that asks for it.
+        cached: Any = self._definition.cached_result
+        self._definition.cached_result = (value, *cached[1:])
