@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from anyserial import Capability
+from anyserial import Capability, UnsupportedSettingError
 
 from . import _loops
 from ._keys import LINK, TEST
@@ -17,6 +17,7 @@ from ._names import PATHS
 from ._report import leaks
 from ._report.evidence import Evidence
 from ._test import SerialTest
+from ._text import plain
 
 if TYPE_CHECKING:
     from ._body import Body
@@ -28,6 +29,10 @@ _ONLY_HERE = (
     "was not opened. It is a path in memory, which anyserial opens in this process and nobody else sees. For a driver "
     "on another library, or another program, mark the test with @pytest.mark.anyserial(requires=['path']) and run it "
     "with --serial-links=pty."
+)
+_NO_FRAMING = (
+    "{}. A pseudo terminal has no parity and 8 data bits, whatever the driver asks for. Name what it opens the port "
+    "with in @pytest.mark.anyserial(config=SerialConfig(...)): the test is then skipped on pty, and runs on the mock."
 )
 
 
@@ -51,6 +56,7 @@ class Guard:
                 _set_up_early(item, name)
         self.is_on_a_loop = generate.is_async(item) and not mark_of_another
         self._body: Body | None = None
+        self._raised: BaseException | None = None
         self._evidence = Evidence(item)
         self._opens = leaks.OpenPorts.of(item.config)
         self._test = item.stash[TEST] = SerialTest(
@@ -87,6 +93,7 @@ class Guard:
         them may still wait in there, and the others would wait for it for ever.
         """
         __tracebackhide__ = True
+        self._raised = exc
         if _loops.comes_from_a_signal(exc):
             self._opens.close_all()
         if self._test.outcome is not None:
@@ -102,11 +109,22 @@ class Guard:
 
         self._body = Body(self._test, watches=self.is_on_a_loop)
         try:
+            self._check_config()
             with self._body:
                 yield
         except BaseException as exc:
+            self._raised = exc
             refusals.explain(exc)
             raise
+
+    def _check_config(self) -> None:
+        """Let a project's own `serial_config` be a need also where the test, or its driver, opens the port."""
+        __tracebackhide__ = True
+        item = self._test.item
+        link: SerialLink | None = item.stash.get(LINK, None)
+        config: Any = item.funcargs.get("serial_config")
+        if link is not None and config is not None and config is not link.config:
+            refusals.require(item, link._wiring, config)
 
     def undo_tracing(self) -> None:
         """Let AnyIO see the coroutine function that `--trace` has hidden."""
@@ -151,7 +169,23 @@ class Guard:
                 for name in sorted(test.fixtures & PATHS)
                 if not self._opens.has(paths[name])
             )
+        if link is not None and link.name == "pty":
+            notes.extend(
+                (f"setting of {plain(str(each.filename))}", _NO_FRAMING.format(plain(str(each))))
+                for each in _causes(self._raised)
+                if isinstance(each, UnsupportedSettingError) and each.filename in (link.path("port"), link.path("peer"))
+            )
         return notes
+
+
+def _causes(exc: BaseException | None) -> Iterator[BaseException]:
+    """An exception, what led to it, and what is in its groups."""
+    while exc is not None:
+        yield exc
+        if isinstance(exc, BaseExceptionGroup):
+            for each in cast("BaseExceptionGroup[BaseException]", exc).exceptions:
+                yield from _causes(each)
+        exc = exc.__cause__ or exc.__context__
 
 
 def _set_up_early(item: pytest.Function, name: str) -> None:

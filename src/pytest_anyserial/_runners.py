@@ -55,14 +55,12 @@ class _BesideAsyncio:
     @pytest.hookimpl(specname="pytest_pycollect_makeitem", wrapper=True, trylast=True)
     def pytest_anyserial_hide_items(self) -> Generator[None, object, object]:
         made: object = yield
-        for item in cast("list[object]", made) if isinstance(made, list) else [made]:
+        items = cast("list[Any]", made if isinstance(made, list) else [made])
+        for item in items:
             if isinstance(item, pytest.Function) and hasattr(item, "callspec") and _is_ours(item):
-                names, function = item.fixturenames, cast("Any", item).function
-                # What a wrapped fixture asks for; see `_as_written`.
-                if "event_loop" in names and "event_loop" not in inspect.signature(function).parameters:
-                    names.remove("event_loop")
                 self._hide(item)
-        return cast("object", made)
+                _forget_event_loop(item.fixturenames, item.obj)
+        return made
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
@@ -161,6 +159,12 @@ def _stand_in(function: Callable[..., object]) -> Callable[..., object]:
 
 def _is_async(function: object) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+
+
+def _forget_event_loop(names: list[str], function: Callable[..., object]) -> None:
+    """Leave out what only a wrapped fixture asks for; see `_as_written`."""
+    if "event_loop" in names and "event_loop" not in inspect.signature(function).parameters:
+        names.remove("event_loop")
 
 
 @contextmanager

@@ -265,7 +265,7 @@ OWN = """
 """
 OWN_BACKENDS = {
     "function": "@pytest.fixture\n    def anyio_backend(): return {value}",
-    "parametrized": "@pytest.fixture(params=[{value}], ids=['x'])\n    def anyio_backend(request): return request.param",
+    "parametrized": "@pytest.fixture(params=[{value}])\n    def anyio_backend(request): return request.param",
     "module": "@pytest.fixture(scope='module')\n    def anyio_backend(): return {value}",
     "session": "@pytest.fixture(scope='session')\n    def anyio_backend(): return {value}",
     "mark": "pytestmark = pytest.mark.parametrize('anyio_backend', [{value}], ids=['x'])",

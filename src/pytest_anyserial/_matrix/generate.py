@@ -144,6 +144,12 @@ def selected(config: pytest.Config) -> dict[str, Wiring]:
     return {name: wiring_of(name, config) for name in chosen_links(config)}
 
 
+def definitions_of(node: Any, name: str) -> Any:
+    """The definitions of a fixture that this test sees, the closest last."""
+    known = node._fixtureinfo.name2fixturedefs.get(name)
+    return known or node.session._fixturemanager.getfixturedefs(name, node) or ()
+
+
 def _marks(node: pytest.Function) -> tuple[pytest.Mark, ...]:
     return tuple(node.iter_markers("anyserial"))
 
@@ -159,7 +165,7 @@ def _key(node: pytest.Function) -> tuple[str, str]:
 
 
 def _leads_to_ours(node: pytest.Item, name: str) -> bool:
-    for definition in reversed(_definitions(node, name)):
+    for definition in reversed(definitions_of(node, name)):
         if definition.func.__module__ == MODULE:
             return True
         if name not in definition.argnames:
@@ -167,18 +173,12 @@ def _leads_to_ours(node: pytest.Item, name: str) -> bool:
     return False
 
 
-def _definitions(node: Any, name: str) -> Any:
-    """The definitions of a fixture that this test sees, the closest last."""
-    known = node._fixtureinfo.name2fixturedefs.get(name)
-    return known or node.session._fixturemanager.getfixturedefs(name, node) or ()
-
-
 def _loops_of(metafunc: pytest.Metafunc, fixtures: frozenset[str]) -> list[Any] | None:
     """The loops to add; None for a test that needs none, or that has an `anyio_backend` of the project's own."""
     node = metafunc.definition
     if not fixtures & ASYNC and (not is_async(node) or _loops.taken_over(node)):
         return None
-    definitions = _definitions(node, "anyio_backend")
+    definitions = definitions_of(node, "anyio_backend")
     if not definitions:
         raise pytest.UsageError(
             "serial fixtures run on AnyIO's pytest plugin, which is switched off: remove -p no:anyio"

@@ -9,12 +9,14 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from .._facts import Needs
 from .._names import ASYNC, NAMES
+from .._text import plain
 from . import generate
 from .marker import needs_of
 from .matching import complaint, match, unmet_by
@@ -28,6 +30,13 @@ if TYPE_CHECKING:
 _OPENERS = {
     "end A": frozenset({"serial_port", "sync_serial_port"}),
     "end B": frozenset({"serial_peer", "sync_serial_peer"}),
+}
+
+#: Async ports and their blocking counterparts.
+_PORTS = {
+    "serial_port": "sync_serial_port",
+    "serial_peer": "sync_serial_peer",
+    "serial_pair": "sync_serial_port and sync_serial_peer",
 }
 
 
@@ -102,10 +111,18 @@ def require(item: pytest.Function, wiring: Wiring, config: SerialConfig) -> None
     __tracebackhide__ = True
     unmet = unmet_by(wiring, config)
     if unmet is not None:
+        unmet = unmet._replace(reason=f"{unmet.reason}; asked for by {_place_of_config(item)}")
         item.callspec.params["serial_link"] = unmet
         if generate.is_a_failure(unmet, item.config):
             pytest.fail(unmet.reason, pytrace=False)
         pytest.skip(unmet.reason)
+
+
+def _place_of_config(item: pytest.Function) -> str:
+    code = generate.definitions_of(item, "serial_config")[-1].func.__code__
+    file = Path(code.co_filename)
+    shown = file.relative_to(item.config.rootpath) if file.is_relative_to(item.config.rootpath) else file
+    return plain(f"serial_config at {shown.as_posix()}:{code.co_firstlineno}")
 
 
 def checked_needs(item: pytest.Item) -> Needs:
@@ -170,6 +187,13 @@ def _problems(item: pytest.Function, fixtures: frozenset[str], mark_of_another: 
             f"mark {mark_of_another!r}, but {_listed(names)} {_verb('need', names)} AnyIO: pytest-{mark_of_another} "
             "would run the test. Take the mark off tests with serial fixtures; they need none, also if it comes from a "
             "'pytestmark' of the module or class."
+        )
+    asked_for = fixtures & _PORTS.keys() & set(item._fixtureinfo.argnames)
+    if asked_for and not generate.is_async(item):
+        instead = " and ".join(_PORTS[name] for name in sorted(asked_for))
+        yield (
+            f"a `def` test cannot use {_listed(asked_for)}: an async port works in `async def` only. Make the test "
+            f"`async def`, or use {instead}."
         )
     for definitions in item._fixtureinfo.name2fixturedefs.values():
         definition = definitions[-1]
