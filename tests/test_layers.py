@@ -40,6 +40,7 @@ PLUGIN = (
     "_loops strategies",
     "_bench _time",
     "_test _transcript _doctor",
+    "_recordings",
     "_links _views",
     "_hooks _matrix _device",
     "_fixtures _report",

@@ -31,7 +31,7 @@ from ._fixtures import (
     sync_serial_peer,
     sync_serial_port,
 )
-from ._keys import GUARD, HARDWARE, LINK, RUNNING, TEST
+from ._keys import GUARD, HARDWARE, LINK, PLAYER, RECORDER, RUNNING, TEST
 from ._names import NAMES
 from ._report import outcome
 
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from ._links.factory import SerialFactory
     from ._links.faults import SerialFault, SerialFaults
     from ._links.link import SerialLink, SerialPair
+    from ._recordings.player import SerialRecordingWarning
     from ._time.clock import SerialClock
     from ._transcript.transcript import SerialTranscript, TranscriptEvent
     from ._views.view import SerialBurst, SerialFrame, SerialView
@@ -59,6 +60,7 @@ __all__ = [
     "SerialFrame",
     "SerialLink",
     "SerialPair",
+    "SerialRecordingWarning",
     "SerialScript",
     "SerialTranscript",
     "SerialView",
@@ -93,6 +95,7 @@ _TYPES = {
     "SerialFrame": "_views.view",
     "SerialLink": "_links.link",
     "SerialPair": "_links.link",
+    "SerialRecordingWarning": "_recordings.player",
     "SerialScript": "_device.script",
     "SerialTranscript": "_transcript.transcript",
     "SerialView": "_views.view",
@@ -111,6 +114,7 @@ It runs once on every selected link that has what it needs; when none has, the r
     config=SerialConfig(...)    what both ends are opened with; what it asks for is a need too
     script_strict=False         serial_script lets pass what it does not expect
     allow_leaks=True            the test may leave ports open that it has opened itself
+    by_request=True             a replay answers requests in any order, each as it was answered next
   Marks of module, class and function are merged: requires and wires add up, of the rest the closest counts."""
 
 #: The plugin that runs our async tests and fixtures: its entry point and its module.
@@ -137,7 +141,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--serial-links",
         metavar="NAMES",
         help="Links that tests with serial fixtures run on, separated by commas: mock (in memory), "
-        "pty (two joined pseudo terminals), hw (each link of the bench file), hw-NAME (one of them). "
+        "pty (two joined pseudo terminals), hw (each link of the bench file), hw-NAME (one of them), replay (what was "
+        "recorded with --serial-record). "
         "Default: mock; with a bench file: hw.",
     )
     group.addoption(
@@ -189,6 +194,35 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="Write what each test found on each link to FILE: a page for people if its name ends in .html, data if "
         "it ends in .json. May be given twice.",
     )
+    group.addoption(
+        "--serial-record",
+        metavar="DIR",
+        help="Write what each passed test has said and heard on its link to DIR, one file per test, for the link "
+        "replay. Not for tests on the mock, nor for those that play the far end themselves.",
+    )
+    group.addoption(
+        "--serial-record-in-ci",
+        action="store_true",
+        help="Let --serial-record work where CI is set in the environment.",
+    )
+    group.addoption(
+        "--serial-recordings", metavar="DIR", help="The folder of the recordings that the link replay plays."
+    )
+    group.addoption(
+        "--serial-replay-pace",
+        metavar="PACE",
+        default="recorded",
+        help="When the far end of a recording answers: recorded (after as long as it took), none (at once) or virtual "
+        "(after as long, in virtual time). Default: recorded.",
+    )
+    parser.addini(
+        "anyserial_recordings", "Folder of recordings, relative to this file; see --serial-recordings.", default=""
+    )
+    parser.addini(
+        "anyserial_recording_max_age",
+        "Warn of recordings that are older, such as 90d or 26w. Default: never.",
+        default="",
+    )
     parser.addini("anyserial_links", "Links that tests with serial fixtures run on; see --serial-links.", default="")
     parser.addini("anyserial_hw", "Bench file, relative to this file; see --serial-hw.", default="")
     parser.addini(
@@ -207,6 +241,11 @@ def pytest_configure(config: pytest.Config) -> None:
         bench.attach(config, bench_file)
     _options.chosen_links(config)
     _options.chosen_loops(config)
+    if config.getoption("--serial-record") is not None or _options.REPLAY in _options.chosen_links(config):
+        _library.require_for_run()
+        from ._recordings import settings
+
+        settings.check(config)
     plugins = config.pluginmanager
     artifacts: str | None = config.getoption("--serial-artifacts")
     if artifacts is not None and not hasattr(config, "workerinput"):
@@ -360,6 +399,9 @@ def pytest_runtest_makereport(
         guard.report(report)
         if report.when == "teardown":
             del item.stash[GUARD], item.stash[TEST], item.config.stash[RUNNING]
-            if LINK in item.stash:
-                del item.stash[LINK]
+            if RECORDER in item.stash:
+                item.stash[RECORDER].drop()
+            for key in (LINK, RECORDER, PLAYER):
+                if key in item.stash:
+                    del item.stash[key]
     return report

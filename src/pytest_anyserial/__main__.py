@@ -92,6 +92,8 @@ def _carried_out(options: argparse.Namespace, ask: Callable[[str], bool], look: 
                 return anyio.run(_who, options, look)
             case "pcapng":
                 return _pcapng(options)
+            case "script":
+                return _script(options)
             case _:
                 _say(json.dumps(json_schema(), indent=2))
                 return _WELL
@@ -126,6 +128,9 @@ def _parser() -> argparse.ArgumentParser:
     pcapng = commands.add_parser("pcapng", help="turn transcripts of tests into a capture for Wireshark")
     pcapng.add_argument("place", nargs="+", type=Path, help="a transcript (*.jsonl), or a folder with some")
     pcapng.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: standard output")
+
+    script = commands.add_parser("script", help="write a test with a scripted device from a recording")
+    script.add_argument("recording", type=Path, help="a recording (*.jsonl) of --serial-record")
 
     commands.add_parser("schema", help="print the JSON schema of a bench file, for editors")
     return parser
@@ -231,6 +236,20 @@ def _pcapng(options: argparse.Namespace) -> int:
         if isinstance(exc, BrokenPipeError):
             raise
         raise _UsageError(str(exc)) from exc
+    return _WELL
+
+
+def _script(options: argparse.Namespace) -> int:
+    # Others need no recordings.
+    from ._recordings import file, written
+
+    path: Path = options.recording
+    try:
+        recording = file.load(path, str(path), "pytest --serial-record=DIR")
+    except file.RecordingError as exc:
+        raise _UsageError(str(exc)) from exc
+    for line in written.script_lines(recording):
+        print(line)
     return _WELL
 
 

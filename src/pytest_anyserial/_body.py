@@ -76,7 +76,7 @@ class Body:
             __tracebackhide__ = True
             self._started = True
             _loops.check(self._item.funcargs["anyio_backend"], self._item)
-            self._on_its_loop = _loops.scheduler()
+            self._on_its_loop = test.on_loop = _loops.scheduler()
             try:
                 with _loops.outcomes_reach(test.end_with), anyio.CancelScope() as test.scope:
                     test.coroutine = coroutine = body(**kwargs)

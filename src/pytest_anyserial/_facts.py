@@ -33,5 +33,6 @@ class Needs:
     config: SerialConfig | None = None
     script_strict: bool = True
     allow_leaks: bool = False
+    by_request: bool = False
     #: Whether the test uses end B; its fixtures say so, not the marker.
     peer: bool = False

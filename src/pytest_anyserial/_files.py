@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import secrets
 import tempfile
 from collections.abc import Iterable
@@ -72,6 +74,12 @@ def put(folder: Path, name: str, content: Iterable[str] | Iterable[bytes]) -> No
     finally:
         if at is not None:
             os.close(at)
+
+
+def named_after(test: str) -> str:
+    """A file name on every system: words of the id, and what tells it from other ids with the same words."""
+    words = re.sub(r"[^A-Za-z0-9_.=]+", "-", test)[:100].strip("-.")
+    return f"{words}-{hashlib.blake2s(test.encode(), digest_size=8).hexdigest()}"
 
 
 def reason(exc: Exception) -> str:

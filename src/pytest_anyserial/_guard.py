@@ -11,9 +11,10 @@ import pytest
 from anyserial import Capability, UnsupportedSettingError
 
 from . import _loops
-from ._keys import LINK, TEST
+from ._keys import LINK, PLAYER, RECORDER, TEST
 from ._matrix import generate, refusals
-from ._names import PATHS
+from ._names import MOCK_ONLY, PATHS, PEERS
+from ._options import UNRECORDED
 from ._report import leaks
 from ._report.evidence import Evidence
 from ._test import SerialTest
@@ -22,6 +23,7 @@ from ._text import plain
 if TYPE_CHECKING:
     from ._body import Body
     from ._links.link import SerialLink
+    from ._recordings.player import Player
     from ._time.clock import SerialClock
     from ._time.own_backend import OwnBackend
 
@@ -51,12 +53,16 @@ class Guard:
         if "serial_factory" in fixtures:
             # It has a wider scope than these, so it cannot ask for them.
             item.fixturenames.extend(name for name in ("serial_link", "serial_config") if name not in item.fixturenames)
+        if generate.in_virtual_time(item, fixtures) and _clock_of(item) is not None:
+            item.fixturenames.append("serial_clock")
+            fixtures |= {"serial_clock"}
         for name in ("serial_faults", "serial_script", "serial_clock"):
             if name in fixtures:
                 _set_up_early(item, name)
         self.is_on_a_loop = generate.is_async(item) and not mark_of_another
         self._body: Body | None = None
         self._raised: BaseException | None = None
+        self._call_has_passed = False
         self._evidence = Evidence(item)
         self._opens = leaks.OpenPorts.of(item.config)
         self._test = item.stash[TEST] = SerialTest(
@@ -68,6 +74,8 @@ class Guard:
             clock=_clock_of(item) if "serial_clock" in fixtures else None,
         )
         self._own_backend = self._backend_for_clock() if "serial_clock" in fixtures else None
+        if item.config.getoption("--serial-record") is not None and not fixtures & (PEERS | MOCK_ONLY):
+            self._record(item)
         self._opens.start()
 
     def _backend_for_clock(self) -> OwnBackend | None:
@@ -85,6 +93,16 @@ class Guard:
         own = OwnBackend(item._fixtureinfo.name2fixturedefs["anyio_backend"][-1], use)
         item.config.pluginmanager.register(own)
         return own
+
+    def _record(self, item: pytest.Function) -> None:
+        """Record the test, unless another of its instances is the one that is recorded."""
+        # Most runs record nothing.
+        from ._recordings import keeping, key
+
+        decision = generate.decision_for(item)
+        links = [] if decision is None else [link for link in decision.links if link not in UNRECORDED]
+        if links[:1] == [item.callspec.params["serial_link"]] and key.is_on_first_loop(key.key_of(item), item.config):
+            item.stash[RECORDER] = keeping.recorder(item)
 
     def after_failed_setup(self, exc: BaseException) -> None:
         """Let no fixture wait for a port after `exc`, and raise what the loop kept to itself.
@@ -108,13 +126,22 @@ class Guard:
         from ._body import Body
 
         self._body = Body(self._test, watches=self.is_on_a_loop)
+        stash = self._test.item.stash
+        player: Player | None = None
         try:
             self._check_config()
             with self._body:
                 yield
+                player = stash.get(PLAYER, None)
+                if player is not None:
+                    player.raise_failure()
         except BaseException as exc:
             self._raised = exc
             refusals.explain(exc)
+            player = stash.get(PLAYER, None)
+            if player is not None and isinstance(exc, Exception | pytest.fail.Exception):
+                # The far end has stopped there, so whatever failed then is a consequence.
+                player.raise_failure()
             raise
 
     def _check_config(self) -> None:
@@ -152,15 +179,24 @@ class Guard:
         needs = refusals.refuse_later_marks(test.item, test.needs)
         if left and not needs.allow_leaks:
             pytest.fail(leaks.complaint(left, test.item), pytrace=False)
+        if self._call_has_passed and RECORDER in test.item.stash:
+            from ._recordings import keeping
+
+            keeping.keep(test.item)
 
     def report(self, report: pytest.TestReport) -> None:
         """Add to the report of one phase what the test leaves behind."""
+        if report.when == "call":
+            self._call_has_passed = report.passed and not hasattr(report, "wasxfail")
         self._evidence.add_to(report, self._notes)
 
     def _notes(self) -> list[tuple[str, str]]:
         """Titles and texts for the report of a failure, beside the transcript."""
         test = self._test
         notes = [] if test.far_end is None else test.far_end.evidence()
+        player: Player | None = test.item.stash.get(PLAYER, None)
+        if player is not None:
+            notes.extend(player.evidence())
         link: SerialLink | None = test.item.stash.get(LINK, None)
         if link is not None and any(fact.value is not Capability.SUPPORTED for fact in link._wiring.facts("path")):
             paths = {"serial_path": link.path("port"), "serial_peer_path": link.path("peer")}

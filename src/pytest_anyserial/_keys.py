@@ -16,3 +16,7 @@ TEST: pytest.StashKey[Any] = pytest.StashKey()
 LINK: pytest.StashKey[Any] = pytest.StashKey()
 #: The item that is running, if it uses a fixture of ours, in the stash of the config.
 RUNNING: pytest.StashKey[Any] = pytest.StashKey()
+#: What records a test (`_recordings.recorder.Recorder`), in the stash of its item.
+RECORDER: pytest.StashKey[Any] = pytest.StashKey()
+#: What plays the far end of a recording (`_recordings.player.Player`), in the stash of the item.
+PLAYER: pytest.StashKey[Any] = pytest.StashKey()

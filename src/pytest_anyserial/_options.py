@@ -12,7 +12,13 @@ import pytest
 from ._keys import HARDWARE
 
 #: The links that need no bench file.
-LINKS = ("mock", "pty")
+LINKS = ("mock", "pty", "replay")
+#: The link whose far end is a recording.
+REPLAY = "replay"
+#: Links of which nothing is recorded: what they say is known already.
+UNRECORDED = ("mock", REPLAY)
+#: How a recording is played: at the pace at which it was made, at once, or in virtual time.
+PACES = ("recorded", "none", "virtual")
 #: All links of the bench file; one of them is `hw-NAME`.
 HW = "hw"
 #: Event loops, as test ids name them.

@@ -55,6 +55,7 @@ class SerialTest:
         coroutine: The body, while it runs on its loop.
         scope: What cancels the body, while it runs.
         outcome: What is to be raised in place of what the body, or a fixture, raises.
+        on_loop: Has the loop of the body call something, from any thread.
     """
 
     item: pytest.Function
@@ -68,6 +69,7 @@ class SerialTest:
     coroutine: Coroutine[Any, Any, object] | None = None
     scope: anyio.CancelScope | None = None
     outcome: BaseException | None = None
+    on_loop: Callable[[Callable[[], object]], object] | None = None
 
     def interrupt(self) -> None:
         """End the body, whose outcome is settled; to be called on its loop."""
@@ -78,6 +80,11 @@ class SerialTest:
         """End the body, if it is running, and raise this in its place; to be called on its loop."""
         self.outcome = outcome
         self.interrupt()
+
+    def end_from_anywhere(self, outcome: BaseException) -> None:
+        """End the body, if it runs on a loop, and raise this in its place; from any thread."""
+        if self.scope is not None and self.on_loop is not None:
+            self.on_loop(lambda: self.end_with(outcome))
 
     def end_fixtures_with(self, outcome: BaseException) -> None:
         """Close all ports, so that a fixture that waits for one ends, and raise this in place of what it raises."""

@@ -6,18 +6,23 @@ import errno
 import os
 import threading
 from collections.abc import Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
-from typing import Literal
+from typing import Final, Literal
 
 from .._backends.mock.backend import MockBackend
 from .._backends.mock.cable import End
 from .._backends.mock.clock import Clock
 from .._backends.mock.fault_plan import FaultPlan, os_error
+from .._buffers import BytesLike, readable_bytes
+from .._types import LineErrors, ModemLines
 from ..config import SerialConfig
 from .opening import path_text, published
 
 _Side = Literal[0, 1]
+
+#: Bytes that `receive_b` takes in one step.
+_ROOM: Final = 65_536
 
 
 class MockPair:
@@ -63,6 +68,57 @@ class MockPair:
     def replug(self) -> None:
         """Bring it back; an open port goes on where it was."""
         self.faults_a.disconnected = False
+
+    @property
+    def modem_lines_a(self) -> ModemLines | None:
+        """The modem lines of end A; None while they are what end B drives, without RI. Set it to play a device's."""
+        return self._ends[0].inputs
+
+    @modem_lines_a.setter
+    def modem_lines_a(self, lines: ModemLines | None) -> None:
+        self._ends[0].inputs = lines
+
+    @property
+    def line_errors_a(self) -> LineErrors:
+        """What end A has counted since it was opened; set it to play what the line has done."""
+        return self._ends[0].errors
+
+    @line_errors_a.setter
+    def line_errors_a(self, errors: LineErrors) -> None:
+        self._ends[0].errors = errors
+
+    def send_b(self, data: BytesLike) -> int:
+        """Send from end B, where no port is open; returns how many bytes the cable took. Never waits.
+
+        With `receive_b` this plays a device without an event loop, from any thread.
+
+        Raises:
+            OSError: A port is open at end B.
+        """
+        sent = 0
+        with self._lock, readable_bytes(data) as view, suppress(BlockingIOError):
+            end = self._far_end()
+            while sent < len(view):
+                sent += end.write(view[sent:])
+        return sent
+
+    def receive_b(self) -> bytes:
+        """Take all that has arrived at end B, where no port is open. Never waits.
+
+        Raises:
+            OSError: A port is open at end B.
+        """
+        room, heard = memoryview(bytearray(_ROOM)), bytearray()
+        with self._lock, suppress(BlockingIOError):
+            end = self._far_end()
+            while count := end.read(room):
+                heard += room[:count]
+        return bytes(heard)
+
+    def _far_end(self) -> End:
+        if self._in_use[1] or self._is_over:
+            raise os_error(errno.EBUSY)
+        return self._ends[1]
 
     @property
     def _lock(self) -> threading.RLock:

@@ -1,6 +1,6 @@
 """What every kind of link is: facts that a test can count on before it runs, and a cable while it runs.
 
-Each kind is one file: `mock`, `pty`, `hardware`.
+Each kind is one file: `mock`, `pty`, `hardware`, `replay`.
 """
 
 from __future__ import annotations
@@ -62,6 +62,14 @@ class LastingCable(Protocol):
     async def settle(self) -> None:
         """Bring both ends to a known state again."""
         ...
+
+
+@runtime_checkable
+class RecordedCable(Protocol):
+    """A cable that knows how the port at end A is to be opened if the test does not say."""
+
+    @property
+    def recorded_config(self) -> SerialConfig: ...
 
 
 class Wiring(Protocol):

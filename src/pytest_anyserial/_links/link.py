@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from anyserial import SerialCapabilities, SerialConfig, SerialPort
 
-from .._keys import LINK
+from .._keys import LINK, RECORDER
 from .._transcript.recording import Opening, Recording
 from .._transcript.transcript import End, PortLog, SerialTranscript
-from .base import Cable, LastingCable, Wiring, wiring_of
+from .base import Cable, LastingCable, RecordedCable, Wiring, wiring_of
 
 if TYPE_CHECKING:
     from anyserial import sync
 
+    from .._recordings.recorder import Recorder
     from .._test import SerialTest
 
 #: What a port that the link has opened is called, and its end.
@@ -49,7 +51,6 @@ class SerialLink:
         self.kind = wiring.kind
         self.wires = wiring.wires
         self.max_baudrate = wiring.max_baudrate
-        self.config = wiring.config(0, test.needs.config)
         self.transcript: SerialTranscript = _transcript(test) if main is None else main.transcript
         self._recording: Recording = Recording(self.transcript) if main is None else main._recording
         self._test = test
@@ -57,6 +58,7 @@ class SerialLink:
         self._log: PortLog | None = None
         self._wiring = wiring
         self._cable = cable
+        self.config = self._wired_config("port", test.needs.config)
         self._number = 1
         self._numbers = {1}
         self._ends: dict[str, End] = {}
@@ -113,6 +115,11 @@ class SerialLink:
     def _config_of(self, end: End, config: SerialConfig | None) -> SerialConfig:
         """What the default of `serial_config` means for an end: each port of a bench may have its own."""
         asked = self._test.needs.config if config is None or config is self.config else config
+        return self._wired_config(end, asked)
+
+    def _wired_config(self, end: End, asked: SerialConfig | None) -> SerialConfig:
+        if asked is None and isinstance(self._cable, RecordedCable):
+            asked = self._cable.recorded_config
         return self._wiring.config(0 if end == "port" else 1, asked)
 
     @contextmanager
@@ -140,6 +147,18 @@ class SerialLink:
         end = _ENDS.get(log.name.removeprefix("sync_"))
         return end or self._ends.get(log.path)
 
+    def is_end_a(self, path: str) -> bool:
+        """Whether a path is one that end A has or had, be it through links."""
+        known = [each for each, end in self._ends.items() if end == "port"]
+        return path in known or any(
+            "://" not in path + other and os.path.realpath(path) == os.path.realpath(other) for other in known
+        )
+
+    def adapter_at(self, path: str) -> str | None:
+        """What the device of the port is that was opened last at a path."""
+        log = self._recording.of(path)
+        return None if log is None else log.adapter
+
     def _note(self, kind: str, what: str) -> None:
         """Let the record of end A say what it cannot hear."""
         log = self._log or self._recording.of(self._cable.path_a)
@@ -166,5 +185,8 @@ def connected(name: str, test: SerialTest) -> Generator[SerialLink]:
     wiring = wiring_of(name, test.item.config)
     with wiring.connected(test, 1) as cable:
         link = test.item.stash[LINK] = SerialLink(wiring, cable, test)
-        with link._recording.going_on():
+        recorder: Recorder | None = test.item.stash.get(RECORDER, None)
+        if recorder is not None:
+            link.path("port")
+        with link._recording.going_on(), nullcontext() if recorder is None else recorder.listening(link):
             yield link

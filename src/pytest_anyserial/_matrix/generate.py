@@ -18,7 +18,7 @@ from .. import _loops
 from .._facts import Needs
 from .._links.base import Wiring, wiring_of
 from .._names import ASYNC, MOCK_ONLY, MODULE, NAMES, PEERS, STANDS_FOR
-from .._options import chosen_links, is_hardware, is_strict
+from .._options import REPLAY, chosen_links, is_hardware, is_strict
 from .marker import check_parameters, needs_of
 from .matching import Unmet, match
 
@@ -66,7 +66,7 @@ def generate(metafunc: pytest.Metafunc) -> None:
     check_parameters(node)
     mock_only = bool(fixtures & MOCK_ONLY)
     links, unmet = match(needs, selected(metafunc.config), mock_only=mock_only)
-    loops = _loops_of(metafunc, fixtures)
+    loops = _loops_of(metafunc, fixtures | {"serial_clock"} if in_virtual_time(node, fixtures) else fixtures)
     decisions = node.config.stash.setdefault(_DECISIONS, {})
     decisions[_key(node)] = Decision(needs, mock_only, tuple(link.name for link in links), _marks(node))
     if unmet is not None:
@@ -82,6 +82,18 @@ def generate(metafunc: pytest.Metafunc) -> None:
     if loops is not None:
         # The scope of AnyIO's fixture: tests are grouped by loop within their module.
         node.stash[_LOOPS_MARK] = _mark(metafunc, ["anyio_backend"], loops, "module"), None
+
+
+def in_virtual_time(node: pytest.Function, fixtures: frozenset[str]) -> bool:
+    """Whether a recording is to be played to a test in virtual time, and it can be."""
+    config = node.config
+    return (
+        config.getoption("--serial-replay-pace") == "virtual"
+        and chosen_links(config) == (REPLAY,)
+        and is_async(node)
+        and not fixtures & {*PEERS, *MOCK_ONLY, "sync_serial_port"}
+        and not _loops.taken_over(node)
+    )
 
 
 def leave_loops_to_others(metafunc: pytest.Metafunc) -> None:

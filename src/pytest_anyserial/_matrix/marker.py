@@ -122,4 +122,5 @@ _CHECKS: Mapping[str, Callable[[str, object], Any]] = {
     "config": _config,
     "script_strict": _flag,
     "allow_leaks": _flag,
+    "by_request": _flag,
 }

@@ -9,7 +9,7 @@ from anyserial import Capability, SerialConfig
 
 from .._facts import Needs
 from .._links.base import Fact, Wiring, built_in
-from .._options import HW, LINKS
+from .._options import HW, LINKS, REPLAY, UNRECORDED
 
 
 class Unmet(NamedTuple):
@@ -77,12 +77,14 @@ def _helpful(needs: Needs, selected: Mapping[str, Wiring]) -> str:
     # Who runs tests on a bench does not want to hear of the mock.
     if not selected.keys() <= set(LINKS):
         return ""
-    others = [name for name in LINKS if name not in selected and complaint(built_in(name), needs) is None]
+    others = [name for name in ("mock", "pty") if name not in selected and complaint(built_in(name), needs) is None]
     return f" (--serial-links={','.join((*selected, *others))} would run it)" if others else ""
 
 
 def complaint(wiring: Wiring, needs: Needs) -> Complaint | None:
     """The first need that a link does not meet; None when it meets all."""
+    if wiring.name == REPLAY:
+        return _complaint_of_replay(needs)
     here, declared = f'link "{wiring.title}"', wiring.declared
     if needs.links and not _is_named(wiring, needs.links):
         wanted = " or ".join(needs.links)
@@ -109,6 +111,16 @@ def complaint(wiring: Wiring, needs: Needs) -> Complaint | None:
                 return _not_met(here, need, fact)
     refusal = None if needs.config is None else wiring.refuses(needs.config)
     return None if refusal is None else _not_met(here, *refusal)
+
+
+def _complaint_of_replay(needs: Needs) -> Complaint | None:
+    # A recording was made on a link that had the rest, or there is none, and that is a failure.
+    if needs.links and all(name in UNRECORDED and name != REPLAY for name in needs.links):
+        wanted = " or ".join(needs.links)
+        return Complaint(f"link {wanted}", f"needs link {wanted}: selected is {REPLAY}", excused=True)
+    if needs.peer:
+        return Complaint("a far end", f'needs a far end: at link "{REPLAY}" a recording plays it')
+    return None
 
 
 def _not_met(here: str, need: str, fact: Fact) -> Complaint:

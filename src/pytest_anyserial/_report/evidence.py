@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -96,7 +94,10 @@ class Evidence:
         """Where its transcripts go, one file per port; None if none are written."""
         if self._run.mode == "off":
             return None
-        name = _name(encodable(test_id(self._item)))
+        # Most tests leave no file.
+        from .. import _files
+
+        name = _files.named_after(encodable(test_id(self._item)))
         return self._run.folder / (name if self._attempt == 1 else f"{name}-{self._attempt}")
 
     def add_to(self, report: pytest.TestReport, notes: Callable[[], list[tuple[str, str]]]) -> None:
@@ -231,12 +232,6 @@ def _reason(report: pytest.TestReport) -> str:
     crash = getattr(report.longrepr, "reprcrash", None)
     text: str = report.longreprtext if crash is None else crash.message
     return text if report.when == "call" else f"{report.when}: {text}"
-
-
-def _name(test: str) -> str:
-    """A file name on every system: words of the id, and what tells it from other ids with the same words."""
-    words = re.sub(r"[^A-Za-z0-9_.=]+", "-", test)[:100].strip("-.")
-    return f"{words}-{hashlib.blake2s(test.encode(), digest_size=8).hexdigest()}"
 
 
 def _encodable(data: Any) -> Any:

@@ -48,6 +48,12 @@ def unrecorded() -> Opening:
     return Opening("")
 
 
+def is_of_the_test() -> bool:
+    """Whether a port that is opened here is one of the test's."""
+    opening = _OPENING.get()
+    return opening is None or bool(opening.name)
+
+
 class Recording:
     """Writes to a transcript what passes on all ports."""
 

@@ -197,6 +197,8 @@ class MockBackend(FdBackend):
     async def modem_lines(self) -> ModemLines:
         """CTS is the peer's RTS; DSR and CD are its DTR."""
         self._answer("ioctl")
+        if self._end.inputs is not None:
+            return self._end.inputs
         return ModemLines(cts=self._end.peer.rts, dsr=self._end.peer.dtr, ri=False, cd=self._end.peer.dtr)
 
     async def control_lines(self) -> ControlLines:

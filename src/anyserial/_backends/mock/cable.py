@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ..._fork import forgotten_in_child
-from ..._types import LineErrors
+from ..._types import LineErrors, ModemLines
 from ...config import SerialConfig, seconds_per_byte
 from ...exceptions import ConfigurationError
 from .clock import Clock, ThreadClock, Timer
@@ -44,6 +44,7 @@ class End:
         errors: What `line_errors` counts.
         rts: The RTS line as this end drives it.
         dtr: The DTR line as this end drives it.
+        inputs: What the modem lines of this end are, if not what the peer drives.
     """
 
     peer: End
@@ -53,6 +54,7 @@ class End:
         self.errors = LineErrors()
         self.rts = False
         self.dtr = False
+        self.inputs: ModemLines | None = None
         self.plan = FaultPlan()
         # One for both ends: each looks at the other.
         self._lock = lock

@@ -1,0 +1,1 @@
+"""Recordings of what a device said, and the far end that plays them."""

@@ -1,0 +1,135 @@
+"""The format of a recording: JSON lines, first the head, then the events in order, at the end their number.
+
+Bytes are text where all of them are printable ASCII or ends of lines, so that a recording of a text protocol can be
+read and reviewed; otherwise they are hexadecimal.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final, cast
+
+from anyserial import FlowControl, RS485Config, SerialConfig
+
+FORMAT: Final = 1
+
+#: Bytes of one event; more become several.
+LARGEST: Final = 65_536
+
+_READABLE: Final = re.compile(rb"[ -~\t\r\n]+")
+#: Fields of a config that the wire depends on.
+_LINE: Final = ("baudrate", "byte_size", "parity", "stop_bits", "flow_control", "rs485")
+
+_FIELDS: Final[Mapping[str, Mapping[str, type | tuple[type, ...]]]] = {
+    "opened": {"config": dict},
+    "sent": {"data": bytes},
+    "received": {"data": bytes},
+    "configured": {"config": dict},
+    "lines": {"rts": (bool, type(None)), "dtr": (bool, type(None))},
+    "break": {"duration": (int, float)},
+    "input dropped": {},
+    "output dropped": {},
+    "modem lines": {"cts": bool, "dsr": bool, "ri": bool, "cd": bool},
+    "input waiting": {"count": int},
+    "line errors": {"parity": int, "framing": int, "overrun": int, "breaks": int, "buffer_overrun": int},
+    "failed": {"call": str, "error": str, "errno": (int, type(None))},
+    "closed": {},
+}
+
+
+def config_fields(config: SerialConfig) -> dict[str, Any]:
+    """A config in terms of JSON."""
+    return dataclasses.asdict(config)
+
+
+def config_of(fields: Mapping[str, Any]) -> SerialConfig:
+    """The config that these fields are; those that this version does not know are left out.
+
+    Raises:
+        ValueError: They are none.
+        TypeError: They are none.
+    """
+    known = {field.name for field in dataclasses.fields(SerialConfig)}
+    values = {name: value for name, value in fields.items() if name in known}
+    for name, kind in (("flow_control", FlowControl), ("rs485", RS485Config)):
+        if values.get(name) is not None:
+            values[name] = kind(**values[name])
+    return SerialConfig(**values)
+
+
+def differences(recorded: Mapping[str, Any], now: SerialConfig) -> list[str]:
+    """The fields of a config that the wire depends on and that are not as recorded, as `baudrate 9600, not 115200`."""
+    fields = config_fields(now)
+    return [
+        f"{name} {recorded[name]}, not {fields[name]}"
+        for name in _LINE
+        if name in recorded and recorded[name] != fields[name]
+    ]
+
+
+def line_of(facts: Mapping[str, Any]) -> str:
+    """One object as a line."""
+    if "data" in facts:
+        data: bytes = facts["data"]
+        shown = {"text": data.decode("ascii")} if _READABLE.fullmatch(data) else {"data": data.hex()}
+        facts = {name: value for name, value in facts.items() if name != "data"} | shown
+    return f"{json.dumps(facts)}\n"
+
+
+def event_of(event: dict[str, Any]) -> dict[str, Any]:
+    """An object as the event that it is.
+
+    Raises:
+        ValueError: It is none; the text says what is wrong.
+    """
+    kind: Any = event.get("kind")
+    if not isinstance(kind, str) or kind not in _FIELDS:
+        raise ValueError(f"there is no event of kind {kind!r}")
+    time = event.get("time")
+    if isinstance(time, bool) or not isinstance(time, int | float) or not math.isfinite(time):
+        raise ValueError(f"time must be a number, not {time!r}")
+    if "data" in _FIELDS[kind]:
+        event["data"] = _bytes_of(event)
+    for name, types in _FIELDS[kind].items():
+        if not isinstance(event.get(name, ...), types):
+            # Whatever its type is, what is wrong is the text that it came from.
+            raise ValueError(f"{name} of {kind!r} must not be {event.get(name)!r}")  # noqa: TRY004
+    if "config" in event:
+        try:
+            config_of(event["config"])
+        except (ValueError, TypeError) as exc:
+            raise ValueError(f"config: {exc}") from exc
+    return event
+
+
+def object_of(line: str) -> dict[str, Any]:
+    """The JSON object in a line.
+
+    Raises:
+        ValueError: There is none.
+    """
+    try:
+        found: Any = json.loads(line)
+    except (ValueError, RecursionError) as exc:
+        raise ValueError(f"this is no JSON: {exc}") from exc
+    if not isinstance(found, dict):
+        raise ValueError("this is no JSON object")  # noqa: TRY004  what is wrong is the text
+    return cast("dict[str, Any]", found)
+
+
+def _bytes_of(event: dict[str, Any]) -> bytes:
+    readers: tuple[tuple[str, Callable[[str], bytes]], ...] = (
+        ("text", lambda text: text.encode("ascii")),
+        ("data", bytes.fromhex),
+    )
+    for name, read in readers:
+        if isinstance(event.get(name), str):
+            try:
+                return read(event.pop(name))
+            except ValueError as exc:
+                raise ValueError(f"{name}: {exc}") from exc
+    raise ValueError("it has neither text nor data")

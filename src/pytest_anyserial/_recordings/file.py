@@ -1,0 +1,135 @@
+"""Recordings as files: found by the id of a test, read a line at a time, and refused with a reason."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import IO, Any, Final
+
+from .._text import count, plain
+from .events import FORMAT, config_of, event_of, object_of
+
+#: Characters of one line; no event comes near them.
+_LONGEST_LINE: Final = 2**24
+
+
+class RecordingError(Exception):
+    """A recording cannot be replayed; the message says which, why, and what to do."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Recording:
+    """A file that was read once from end to end and is in order.
+
+    Attributes:
+        path: The file.
+        shown: What messages call it.
+        head: Its first line.
+    """
+
+    path: Path
+    shown: str
+    head: dict[str, Any]
+
+    @property
+    def age(self) -> timedelta:
+        """Since it was made."""
+        return datetime.now(UTC) - datetime.fromisoformat(self.head["recorded"])
+
+    def events(self, offset: int = 0, line: int = 0) -> Iterator[tuple[int, int, dict[str, Any]]]:
+        """`(line, offset, event)` of the events in order, from an offset on where a line begins."""
+        with self.path.open("rb") as file:
+            file.seek(offset)
+            if not offset:
+                file.readline()
+                line = 1
+            while text := file.readline():
+                line += 1
+                found = object_of(text.decode("utf-8"))
+                if found.get("kind") == "end":
+                    return
+                yield line, file.tell(), event_of(found)
+
+
+def load(path: Path, shown: str, command: str) -> Recording:
+    """Read a recording, all of it, so that nothing can be wrong with it later.
+
+    Args:
+        path: The file.
+        shown: What messages call it.
+        command: What makes the file.
+
+    Raises:
+        RecordingError: It cannot be replayed.
+    """
+    again = f"Record it again: {command}"
+    try:
+        with path.open("rb") as file:
+            head = _head(file, shown, again)
+            number, events = 1, 0
+            for text in iter(lambda: file.readline(_LONGEST_LINE), b""):
+                number += 1
+                try:
+                    found = object_of(text.decode("utf-8"))
+                    if found.get("kind") == "end":
+                        _check_end(found, events, file)
+                        return Recording(path, shown, head)
+                    event = event_of(found)
+                except ValueError as exc:
+                    raise RecordingError(_damaged(f"{shown}:{number}", plain(str(exc), 200), again)) from exc
+                if event["kind"] == "failed" and not is_playable(event):
+                    raise RecordingError(
+                        f"{event['call']} failed with {event['error']}, which the mock cannot play: {shown}:{number}. "
+                        "Such a test needs its device"
+                    )
+                events += 1
+    except FileNotFoundError:
+        raise RecordingError(
+            f"no recording of this test: {shown} is not there. Make it on the device: {command}"
+        ) from None
+    except OSError as exc:
+        raise RecordingError(f"a recording cannot be read: {shown}: {exc.strerror or exc}") from exc
+    raise RecordingError(_damaged(shown, f"it ends after {count(events, 'event')}, without a last line", again))
+
+
+def _head(file: IO[bytes], shown: str, again: str) -> dict[str, Any]:
+    try:
+        head = object_of(file.readline(_LONGEST_LINE).decode("utf-8"))
+    except ValueError as exc:
+        raise RecordingError(_damaged(f"{shown}:1", plain(str(exc), 200), again)) from exc
+    if head.get("not_kept"):
+        events = count(int(head["not_kept"]), "event")
+        raise RecordingError(f"{events} were not kept, so this cannot be replayed: {shown} is a transcript. {again}")
+    if "format" not in head:
+        raise RecordingError(f"this file is no recording, its first line names no format: {shown}. {again}")
+    if head["format"] != FORMAT:
+        raise RecordingError(
+            f"a recording of format {head['format']!r}, and this version plays {FORMAT}: {shown}. {again}"
+        )
+    try:
+        if datetime.fromisoformat(head["recorded"]).tzinfo is None:
+            raise ValueError("recorded has no time zone")  # noqa: TRY301  the reader of the head judges all of it
+        config_of(head["config"])
+    except (KeyError, ValueError, TypeError, AttributeError) as exc:
+        raise RecordingError(_damaged(f"{shown}:1", plain(f"{type(exc).__name__}: {exc}", 200), again)) from exc
+    return head
+
+
+def is_playable(event: dict[str, Any]) -> bool:
+    """Whether the mock can fail as the device has failed."""
+    if event["error"] == "SerialDisconnectedError":
+        return True
+    return event["errno"] is not None and event["call"] not in ("receive", "send")
+
+
+def _check_end(end: dict[str, Any], events: int, file: IO[bytes]) -> None:
+    if end.get("events") != events:
+        raise ValueError(f"the last line counts {end.get('events')} events, and there are {events}")
+    if file.read(1):
+        raise ValueError("something follows the last line")
+
+
+def _damaged(place: str, why: str, again: str) -> str:
+    return f"damaged recording, {place}: {why}. Restore the file. {again}"

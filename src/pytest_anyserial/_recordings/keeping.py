@@ -1,0 +1,45 @@
+"""Keeps the recording of a passed test in its file."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from .. import _files, _loops
+from .._keys import RECORDER
+from .._text import plain
+from .key import key_of
+from .recorder import Recorder
+from .settings import filtered, record_folder, shown
+
+
+def recorder(item: pytest.Function) -> Recorder:
+    """What records a test."""
+    params = item.callspec.params
+    backend = params.get("anyio_backend")
+    about = {
+        "test": key_of(item).test,
+        "link": params["serial_link"],
+        "loop": None if backend is None else _loops.claimed(backend).word,
+    }
+    return Recorder(about, time.monotonic)
+
+
+def keep(item: pytest.Function) -> None:
+    """Write the recording, in place of an earlier one.
+
+    Raises:
+        Failed: It cannot be written.
+    """
+    __tracebackhide__ = True
+    folder = record_folder(item.config)
+    assert folder is not None
+    name = key_of(item).file
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _files.put(folder, name, item.stash[RECORDER].lines(filtered(item)))
+    except OSError as exc:
+        pytest.fail(
+            f"the recording could not be written: {plain(shown(folder / name))}: {_files.reason(exc)}", pytrace=False
+        )

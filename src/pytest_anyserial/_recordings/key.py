@@ -1,0 +1,60 @@
+"""Which recording is a test's: its id without the link and the loop, which are all that its instances differ in."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import pytest
+
+from .. import _files, _loops
+from .._options import LOOPS, chosen_loops, missing_loop, test_id
+from .._text import encodable
+
+
+class Key(NamedTuple):
+    """What a recording is found by.
+
+    Attributes:
+        test: The id of the test without link and loop.
+        loop: The loop of this instance, if the plugin has chosen it.
+    """
+
+    test: str
+    loop: str | None
+
+    @property
+    def file(self) -> str:
+        """The name of its file: valid on every system, and one for each test."""
+        return f"{_files.named_after(encodable(self.test))}.jsonl"
+
+
+def key_of(item: pytest.Function) -> Key:
+    """The key of an instance of a test that was generated for a link."""
+    callspec: Any = item.callspec
+    ids: list[str] = list(callspec._idlist)
+    link: str = callspec.params["serial_link"]
+    loop = _loops.claimed(callspec.params["anyio_backend"]).word if "anyio_backend" in callspec.params else None
+    base = test_id(item).removesuffix(f"[{callspec.id}]")
+    place = _last(ids, [link, loop]) if loop is not None else None
+    if place is None:
+        # Loops that the project has chosen stay in the id.
+        loop = None
+        place = _last(ids, [link])
+        size = 1
+    else:
+        size = 2
+    if place is not None:
+        del ids[place : place + size]
+    return Key(f"{base}[{'-'.join(ids)}]" if ids else base, loop)
+
+
+def is_on_first_loop(key: Key, config: pytest.Config) -> bool:
+    """Whether this instance of a test is on the first of its loops: one of them writes the file."""
+    loops = [loop for loop in chosen_loops(config) or LOOPS if missing_loop(loop) is None]
+    return key.loop is None or key.loop == loops[0]
+
+
+def _last(ids: list[str], part: list[str]) -> int | None:
+    """Where a part of the ids is, the last time."""
+    places = (start for start in range(len(ids) - len(part), -1, -1) if ids[start : start + len(part)] == part)
+    return next(places, None)

@@ -1,0 +1,229 @@
+"""Records end A of a link below the port, for one test; what a failed test has recorded is dropped.
+
+While bytes move, an event costs a copy of its bytes into a spool. JSON is made when the test has passed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import struct
+import tempfile
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import IO, Any, Final, Protocol, cast
+
+from anyserial import PortInfo, SerialClosedError, SerialConfig, __version__
+from anyserial.testing import OpenedPort, PortListener, watch_ports
+
+from .._bench.driver_name import driver_name
+from .._text import encodable
+from .._transcript.recording import is_of_the_test
+from .events import FORMAT, LARGEST, config_fields, line_of
+
+#: Adjacent bytes of one direction are one event if less time than this is between them, in seconds.
+_GAP: Final = 0.002
+#: Bytes of the spool that are kept in memory.
+_IN_MEMORY: Final = 2**20
+_HEAD: Final = struct.Struct("<BdI")
+_SENT, _RECEIVED, _OTHER = range(3)
+_POLLED: Final = frozenset({"modem_lines", "input_waiting"})
+_KINDS: Final = {_SENT: "sent", _RECEIVED: "received"}
+
+#: Gives an event in place of another, before it is written: `(event) -> event`.
+Filter = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+class _Link(Protocol):
+    def is_end_a(self, path: str, /) -> bool: ...
+    def adapter_at(self, path: str, /) -> str | None: ...
+
+
+class Recorder(PortListener):
+    """What one test does at end A of its link, with all ports that it opens there."""
+
+    def __init__(self, about: Mapping[str, Any], now: Callable[[], float]) -> None:
+        self._about = about
+        self._now = now
+        self._start = now()
+        self._date = datetime.now(UTC)
+        self._lock = threading.RLock()
+        spool = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115  closed by `drop`
+        self._spool = cast("IO[bytes]", spool)
+        self._problem: OSError | None = None
+        self._config: SerialConfig | None = None
+        self._info: PortInfo | None = None
+        self._adapter: str | None = None
+        self._detach: list[Callable[[], None]] = []
+        # The last answers of calls that a driver may make again and again, and those that were the same once more.
+        self._answers: dict[str, object] = {}
+        self._repeated: dict[str, tuple[float, dict[str, Any]]] = {}
+
+    @contextmanager
+    def listening(self, link: _Link) -> Generator[None]:
+        """Record the ports that are opened at end A within the block, until its end."""
+
+        def begin(opened: OpenedPort) -> None:
+            if not (is_of_the_test() and link.is_end_a(opened.path)):
+                return
+            if self._config is None:
+                self._config, self._info = opened.config, opened.port_info
+                self._adapter = link.adapter_at(opened.path)
+            self._answers.clear()
+            self._note({"kind": "opened", "config": config_fields(opened.config)})
+            self._detach.append(opened.tap(self))
+
+        try:
+            with watch_ports(begin):
+                yield
+        finally:
+            for detach in self._detach:
+                detach()
+
+    def received(self, data: memoryview, /) -> None:
+        self._put(_RECEIVED, data)
+
+    def send_begins(self) -> None:
+        """Where a send begins and ends is the test's business."""
+
+    def send_ends(self) -> None:
+        """As where it begins."""
+
+    def sent(self, data: memoryview, /) -> None:
+        self._put(_SENT, data)
+
+    def called(self, call: str, arguments: Mapping[str, Any], result: Any, /) -> None:
+        if call not in _CALLS:
+            return
+        event = _CALLS[call](arguments, result)
+        if call not in _POLLED:
+            self._note(event)
+            return
+        with self._lock:
+            if self._answers.get(call) == result:
+                self._repeated[call] = self._now(), event
+                return
+            # How long the answer was the same is known; how often it was asked for does not matter.
+            for at, same in sorted(self._repeated.values(), key=lambda repeated: repeated[0]):
+                self._note(same, at)
+            self._answers[call] = result
+            self._note(event)
+
+    def failed(self, call: str, arguments: Mapping[str, Any], error: OSError, /) -> None:
+        del arguments
+        # How long a caller waits, and when it closes its own port, is no matter of the device.
+        if not isinstance(error, TimeoutError | SerialClosedError):
+            self._note({"kind": "failed", "call": call, "error": type(error).__name__, "errno": error.errno})
+
+    def closed(self) -> None:
+        self._note({"kind": "closed"})
+
+    def lines(self, passed_on: Filter) -> Iterator[str]:
+        """The recording, a line at a time; each object has gone through `passed_on`.
+
+        Raises:
+            OSError: It could not be kept while the test ran.
+            TypeError: `passed_on` gave something that is no event.
+        """
+        if self._problem is not None:
+            raise self._problem
+        config = SerialConfig() if self._config is None else self._config
+        head = {
+            "format": FORMAT,
+            **{name: encodable(value) if isinstance(value, str) else value for name, value in self._about.items()},
+            "recorded": self._date.isoformat(timespec="seconds"),
+            "library": __version__,
+            "adapter": self._adapter,
+            "driver": None if self._info is None else driver_name(self._info.device),
+            "config": config_fields(config),
+        }
+        yield line_of(_checked(passed_on(head)))
+        number = 0
+        for number, event in enumerate(_joined(self._events()), 1):  # noqa: B007  the last one is the number of all
+            event["time"] = round(event["time"] - self._start, 6)
+            yield line_of(_checked(passed_on({"time": event.pop("time"), **event})))
+        yield line_of({"kind": "end", "events": number})
+
+    def drop(self) -> None:
+        """Forget all of it."""
+        self._spool.close()
+
+    def _note(self, event: Mapping[str, Any], at: float | None = None) -> None:
+        self._put(_OTHER, memoryview(line_of(event).encode("ascii")), at)
+
+    def _put(self, code: int, payload: memoryview, at: float | None = None) -> None:
+        with self._lock:
+            if self._repeated:
+                self._repeated = {}
+            if code != _OTHER:
+                # The same count is another one after that.
+                self._answers.pop("input_waiting", None)
+            if self._problem is not None or self._spool.closed:
+                return
+            try:
+                self._spool.write(_HEAD.pack(code, self._now() if at is None else at, len(payload)))
+                self._spool.write(payload)
+            except OSError as exc:
+                # A disk that is full; a listener must not raise.
+                self._problem = exc
+
+    def _events(self) -> Iterator[dict[str, Any]]:
+        # Written to be read here, and nowhere else.
+        import json
+
+        self._spool.seek(0)
+        while head := self._spool.read(_HEAD.size):
+            code, at, size = _HEAD.unpack(head)
+            payload = self._spool.read(size)
+            if code == _OTHER:
+                yield {"time": at, **json.loads(payload)}
+                continue
+            for start in range(0, size, LARGEST):
+                yield {"time": at, "kind": _KINDS[code], "data": payload[start : start + LARGEST]}
+
+
+def _joined(events: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The events, with adjacent bytes of one direction together, as far as they follow each other closely."""
+    last: dict[str, Any] | None = None
+    parts: list[bytes] = []
+    size, until = 0, 0.0
+    for event in events:
+        data = event.get("data", b"")
+        if (
+            last is not None
+            and data
+            and event["kind"] == last["kind"]
+            and event["time"] - until < _GAP
+            and size + len(data) <= LARGEST
+        ):
+            parts.append(data)
+            size, until = size + len(data), event["time"]
+            continue
+        if last is not None:
+            yield last | {"data": b"".join(parts)} if parts else last
+        last, size, until = event, len(data), event["time"]
+        parts = [data] if data else []
+    if last is not None:
+        yield last | {"data": b"".join(parts)} if parts else last
+
+
+def _checked(event: object) -> dict[str, Any]:
+    if isinstance(event, dict):
+        fields = cast("dict[str, Any]", event)
+        if isinstance(fields.get("data", b""), bytes):
+            return fields
+    raise TypeError(f"pytest_serial_recording_event must return an event whose data are bytes, not {event!r:.200}")
+
+
+#: Calls that are recorded: the event, from their arguments and their result.
+_CALLS: Final[dict[str, Callable[[Mapping[str, Any], Any], dict[str, Any]]]] = {
+    "configure": lambda arguments, _: {"kind": "configured", "config": config_fields(arguments["config"])},
+    "set_control_lines": lambda arguments, _: {"kind": "lines", "rts": arguments["rts"], "dtr": arguments["dtr"]},
+    "send_break": lambda arguments, _: {"kind": "break", "duration": arguments["duration"]},
+    "reset_input_buffer": lambda _, __: {"kind": "input dropped"},
+    "reset_output_buffer": lambda _, __: {"kind": "output dropped"},
+    "modem_lines": lambda _, result: {"kind": "modem lines", **dataclasses.asdict(result)},
+    "input_waiting": lambda _, result: {"kind": "input waiting", "count": result},
+    "line_errors": lambda _, result: {"kind": "line errors", **dataclasses.asdict(result)},
+}
