@@ -392,7 +392,7 @@ def test_loops_of_the_project_stay_in_the_name(project: Project) -> None:
 def test_secrets_are_left_out_by_a_hook(project: Project) -> None:
     """R-32: each event goes through the project's hook before it is written, bytes that came together in one piece."""
     hook = """
-        def pytest_serial_recording_event(item, event):
+        def pytest_anyserial_recording_event(item, event):
             if "data" in event:
                 return event | {"data": event["data"].replace(b"secret", b"******")}
             return event | {"adapter": None} if "format" in event else None
@@ -414,10 +414,10 @@ def test_secrets_are_left_out_by_a_hook(project: Project) -> None:
 
 def test_a_hook_that_makes_no_event_fails_the_test(project: Project) -> None:
     """R-32: nothing is written then."""
-    project.file("conftest.py", DEVICE, "def pytest_serial_recording_event(item, event): return 'no'")
+    project.file("conftest.py", DEVICE, "def pytest_anyserial_recording_event(item, event): return 'no'")
     project.file("test_it.py", HELP, GOOD)
     run = project.run(*RECORD)
-    assert "pytest_serial_recording_event must return an event" in run.problem("test_it[pty-asyncio]")
+    assert "pytest_anyserial_recording_event must return an event" in run.problem("test_it[pty-asyncio]")
     assert files(project) == []
 
 

@@ -213,7 +213,7 @@ def _checked(event: object) -> dict[str, Any]:
         fields = cast("dict[str, Any]", event)
         if isinstance(fields.get("data", b""), bytes):
             return fields
-    raise TypeError(f"pytest_serial_recording_event must return an event whose data are bytes, not {event!r:.200}")
+    raise TypeError(f"pytest_anyserial_recording_event must return an event whose data are bytes, not {event!r:.200}")
 
 
 #: Calls that are recorded: the event, from their arguments and their result.

@@ -133,7 +133,7 @@ def shown(path: Path) -> str:
 
 def filtered(item: pytest.Item) -> Any:
     """What each event goes through before it is written: the hooks of the project."""
-    hook = item.ihook.pytest_serial_recording_event
+    hook = item.ihook.pytest_anyserial_recording_event
 
     def passed_on(event: dict[str, Any]) -> Any:
         changed = hook(item=item, event=event)
