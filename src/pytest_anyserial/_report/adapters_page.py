@@ -99,7 +99,7 @@ def _stem(path: str) -> str:
     return PurePosixPath(path).stem
 
 
-def _figure(value: object) -> Figure:
+def _figure(value: Any) -> Figure:
     """A list of numbers as a picture, with what else is in it as text, such as a lost sample that is no number."""
     items = cast("list[object]", value) if isinstance(value, list) else []
     numbers = [float(item) for item in items if _is_number(item)]
