@@ -149,7 +149,9 @@ async def _suggest(options: argparse.Namespace, ask: Callable[[str], bool], look
         parts.append(suggest.ports_text(new, plugged_in))
     if options.wiring:
         asked: list[str] = [] if options.yes else suggest.undriven(ports, bench)
-        wiring = await suggest.find_wiring(_driven(ports, asked, ask), bench)
+        driven = _driven(ports, asked, ask)
+        with _progress().bar(len(driven)) as show:
+            wiring = await suggest.find_wiring(driven, bench, show)
         parts.append(suggest.links_text(wiring))
     if any(parts):
         _say("\n".join(filter(None, parts)).removesuffix("\n"))
@@ -266,6 +268,15 @@ def _tables() -> ModuleType:
     except ModuleNotFoundError as exc:
         raise _UsageError("tables need rich: pip install 'pytest-anyserial[bench]', or say --json") from exc
     return tables
+
+
+def _progress() -> ModuleType:
+    """What shows progress; the package it needs is optional."""
+    try:
+        from ._doctor import progress
+    except ModuleNotFoundError as exc:
+        raise _UsageError("suggest --wiring needs rich: pip install 'pytest-anyserial[bench]'") from exc
+    return progress
 
 
 def _writer() -> ModuleType:

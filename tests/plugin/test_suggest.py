@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import json
@@ -245,6 +246,35 @@ def test_wiring_is_found_out(tmp_path: Path, ptys: tuple[PtyPair, PtyPair], caps
     assert all("Whatever is connected there will see it" in question for question in questions)
     file.write_text(text + out[out.index("[links") :], encoding="utf-8")
     assert list(load(file).links) == ["w-y", "x-z"]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_terminal_shows_the_port_that_is_sent_on(
+    tmp_path: Path, ptys: tuple[PtyPair, PtyPair], terminal: bool
+) -> None:
+    """H-20: a bar on standard error; the answer, and what is no terminal, have nothing of it."""
+    file = tmp_path / "hil.toml"
+    text = "schema = 1\nbench.lease_dir = 'leases'\n"
+    text += f"ports.w.match.path = '{ptys[0].path_a}'\nports.x.match.path = '{ptys[0].path_b}'\n"
+    file.write_text(text, encoding="utf-8")
+    # Ports that the file does not name are none of this test's business.
+    code = "import sys; from pytest_anyserial.__main__ import main; sys.exit(main(sys.argv[1:], ask=lambda _: False))"
+    command = [sys.executable, "-c", code, "suggest", "--wiring", str(file)]
+    # These tell rich what is a terminal.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("FORCE_", "TTY_"))}
+    reads, writes = os.openpty() if terminal else os.pipe()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=writes, env=environment | {"TERM": "xterm"}) as run:
+        os.close(writes)
+        told = b""
+        # A pty whose writers are gone has no end, but an error.
+        with contextlib.suppress(OSError):
+            while chunk := os.read(reads, 4096):
+                told += chunk
+        os.close(reads)
+        out, _ = run.communicate(timeout=60)
+    assert list(read(out.decode("ascii"))["links"]) == ["w-x"]
+    assert (b"Sending on w" in told, b"Sending on x" in told) == (terminal, terminal)
+    assert terminal or told == b""
 
 
 def test_a_port_that_cannot_be_used_is_a_remark(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import string
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Final, NamedTuple
 
@@ -77,8 +77,18 @@ def undriven(ports: Iterable[str], bench: SerialBench | None) -> list[str]:
     return [name for name in ports if name not in bench.ports or name in behind]
 
 
-async def find_wiring(ports: Mapping[str, PortInfo], bench: SerialBench | None) -> Wiring:
-    """Send on each port, listen on all, move the lines: which ports are wired to each other."""
+async def find_wiring(
+    ports: Mapping[str, PortInfo],
+    bench: SerialBench | None,
+    show: Callable[[str, int], None] = lambda _step, _done: None,
+) -> Wiring:
+    """Send on each port, listen on all, move the lines: which ports are wired to each other.
+
+    Args:
+        ports: The ports, by name.
+        bench: The bench file whose folder of leases is used.
+        show: Takes what is done now, and how many ports have been sent on.
+    """
     remarks: list[str] = []
     folder = None if bench is None else bench.lease_dir
     async with AsyncExitStack() as stack:
@@ -91,7 +101,7 @@ async def find_wiring(ports: Mapping[str, PortInfo], bench: SerialBench | None) 
                 remarks.append(f"{name}: {plain(str(exc))}")
                 continue
             ends.append(End(name, await stack.enter_async_context(port)))
-        data = await _trace_data(ends, remarks)
+        data = await _trace_data(ends, remarks, show)
         lined = [end for end in ends if end.port.capabilities.modem_lines is not Capability.UNSUPPORTED]
         try:
             lines = await trace_lines(lined)
@@ -138,12 +148,13 @@ def _wires_between(a: str, b: str, lines: Lines) -> tuple[str, ...]:
     return tuple(wires)
 
 
-async def _trace_data(ends: list[End], remarks: list[str]) -> set[tuple[str, str]]:
+async def _trace_data(ends: list[End], remarks: list[str], show: Callable[[str, int], None]) -> set[tuple[str, str]]:
     """Pairs of sender and receiver; ends that fail meanwhile are taken out of `ends`, with a remark."""
     heard: set[tuple[str, str]] = set()
     waiting = list(ends)
     while waiting:
         sender = waiting[0]
+        show(f"Sending on {sender.name}", len(ends) - len(waiting))
         token = b"<anyserial %s>" % os.urandom(4).hex().encode()
         try:
             received = await carry(sender, ends, token, patience=_PATIENCE)

@@ -1,0 +1,29 @@
+"""The progress of a command, drawn by rich on standard error, and only if that is a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+
+@contextmanager
+def bar(total: int) -> Generator[Callable[[str, int], None]]:
+    """Show a bar until the end of the block; what is yielded takes the current step and how many are done."""
+    console = Console(stderr=True)
+    # The answer of the command may go to the same terminal: it is printed when the bar is gone.
+    with Progress(
+        # As text, not as markup.
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        console=console,
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+        disable=not console.is_terminal,
+    ) as progress:
+        task = progress.add_task("", total=total)
+        yield lambda step, done: progress.update(task, description=step, completed=done)
