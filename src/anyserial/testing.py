@@ -9,6 +9,7 @@ from ._backends.mock.backend import MockBackend, faults_behind
 from ._backends.mock.clock import Clock
 from ._backends.mock.fault_events import FaultAction, FaultEvent, FiredFault
 from ._backends.mock.fault_plan import FaultPlan
+from ._discovery.published import published_ports
 from ._platform import PtyPair, pty_pair
 from ._port.mock_pair import MockPair, mock_pair
 from ._port.opening import OpenedPort, opened_ports, watch_ports
@@ -34,6 +35,7 @@ __all__ = [
     "mock_pair",
     "opened_ports",
     "pty_pair",
+    "published_ports",
     "serial_port_pair",
     "watch_ports",
 ]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from . import _hooks, _library, _options, _runners
+from . import _hooks, _library, _options
 from ._fixtures import (
     serial_bench,
     serial_clock,
@@ -26,6 +26,7 @@ from ._fixtures import (
     serial_peer,
     serial_peer_path,
     serial_port,
+    serial_ports,
     serial_script,
     serial_transcript,
     sync_serial_peer,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from ._links.factory import SerialFactory
     from ._links.faults import SerialFault, SerialFaults
     from ._links.link import SerialLink, SerialPair
+    from ._links.ports import SerialPorts
     from ._recordings.player import SerialRecordingWarning
     from ._time.clock import SerialClock
     from ._transcript.transcript import SerialTranscript, TranscriptEvent
@@ -60,6 +62,7 @@ __all__ = [
     "SerialFrame",
     "SerialLink",
     "SerialPair",
+    "SerialPorts",
     "SerialRecordingWarning",
     "SerialScript",
     "SerialTranscript",
@@ -76,6 +79,7 @@ __all__ = [
     "serial_peer",
     "serial_peer_path",
     "serial_port",
+    "serial_ports",
     "serial_script",
     "serial_transcript",
     "sync_serial_peer",
@@ -96,6 +100,7 @@ _TYPES = {
     "SerialLink": "_links.link",
     "SerialPair": "_links.link",
     "SerialRecordingWarning": "_recordings.player",
+    "SerialPorts": "_links.ports",
     "SerialScript": "_device.script",
     "SerialTranscript": "_transcript.transcript",
     "SerialView": "_views.view",
@@ -119,6 +124,9 @@ It runs once on every selected link that has what it needs; when none has, the r
 
 #: The plugin that runs our async tests and fixtures: its entry point and its module.
 ANYIO = ("anyio", "anyio.pytest_plugin")
+
+#: Modules of plugins that run async tests too.
+_RUNNERS = ("pytest_asyncio.plugin", "pytest_trio.plugin")
 
 #: The errors of all markers, shown at once when collection is over.
 USAGE_ERRORS = pytest.StashKey[dict[str, str]]()
@@ -261,7 +269,10 @@ def pytest_configure(config: pytest.Config) -> None:
     # An entry point registers the module under its own name, `-p` and `pytest_plugins` under the module's.
     if not any(plugins.has_plugin(name) or plugins.is_blocked(name) for name in ANYIO):
         plugins.import_plugin(ANYIO[1])
-    _runners.attach(config)
+    if not sys.modules.keys().isdisjoint(_RUNNERS):
+        from . import _runners
+
+        _runners.attach(config)
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:

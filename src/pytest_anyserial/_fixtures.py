@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ._links.factory import SerialFactory
     from ._links.faults import SerialFaults
     from ._links.link import SerialLink, SerialPair
+    from ._links.ports import SerialPorts
     from ._time.clock import SerialClock
     from ._transcript.transcript import End, SerialTranscript
 
@@ -157,6 +158,19 @@ def serial_faults(serial_link: SerialLink) -> Iterator[SerialFaults]:
 
     with planned(serial_link) as faults:
         yield faults
+
+
+@pytest.fixture
+def serial_ports(serial_link: SerialLink) -> Iterator[SerialPorts]:
+    """The list of serial ports, for drivers that look for theirs: serial_ports.publish(vid=0x0403, pid=0x6001).
+
+    Until the test ends, anyserial's list_serial_ports and find_serial_port find what is published, by default end A of
+    the link, and nothing else. serial_ports.tell_pyserial(monkeypatch) does the same for pyserial's comports.
+    """
+    from ._links.ports import publishing
+
+    with publishing(serial_link) as ports:
+        yield ports
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ NAMES = (
     ASYNC
     | PATHS
     | MOCK_ONLY
-    | {"serial_link", "serial_config", "serial_transcript", "sync_serial_port", "sync_serial_peer"}
+    | {"serial_link", "serial_config", "serial_ports", "serial_transcript", "sync_serial_port", "sync_serial_peer"}
 )
 #: Where the function that hides a test's coroutine function from other plugins keeps it.
 STANDS_FOR = "_anyserial_stands_for"

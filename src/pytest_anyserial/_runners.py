@@ -9,9 +9,9 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -54,9 +54,8 @@ class _BesideAsyncio:
 
     @pytest.hookimpl(specname="pytest_pycollect_makeitem", wrapper=True, trylast=True)
     def pytest_anyserial_hide_items(self) -> Generator[None, object, object]:
-        made: object = yield
-        items = cast("list[Any]", made if isinstance(made, list) else [made])
-        for item in items:
+        made = yield
+        for item in _each(made):
             if isinstance(item, pytest.Function) and hasattr(item, "callspec") and _is_ours(item):
                 self._hide(item)
                 _forget_event_loop(item.fixturenames, item.obj)
@@ -159,6 +158,10 @@ def _stand_in(function: Callable[..., object]) -> Callable[..., object]:
 
 def _is_async(function: object) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+
+
+def _each(made: Any) -> Iterator[object]:
+    yield from made if isinstance(made, list) else (made,)
 
 
 def _forget_event_loop(names: list[str], function: Callable[..., object]) -> None:
