@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import importlib.util
 import inspect
-import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,9 @@ import pytest
 from hypothesis import settings
 
 from anyserial import SerialPort
-from anyserial.testing import PtyPair, pty_pair
+from anyserial.testing import PtyPair
 
-from .support import open_pair
+from .support import LINKS, ON_WINDOWS, device_pair, open_pair
 
 # A machine that is busy elsewhere may take long over one example; pytest-timeout bounds the test as a whole.
 settings.register_profile("anyserial", deadline=None)
@@ -27,23 +27,45 @@ _needs_uvloop = pytest.mark.skipif(importlib.util.find_spec("uvloop") is None, r
 _needs_trio = pytest.mark.skipif(importlib.util.find_spec("trio") is None, reason="trio is not installed")
 _LOOPS = [
     pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
-    pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop", marks=_needs_uvloop),
+    *([] if ON_WINDOWS else [pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop", marks=_needs_uvloop)]),
     pytest.param(("trio", {}), id="trio", marks=_needs_trio),
 ]
 _BOUND = 20.0
 
-#: Modules of this folder that also run on Windows; the others need ptys, descriptors or Linux.
-_PORTABLE = frozenset((Path(__file__).parent / "windows" / "portable.txt").read_text(encoding="ascii").split())
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "posix(reason): what Windows has not; of a module, that Windows cannot import it"
+    )
 
 
-def pytest_ignore_collect(collection_path: Path) -> bool | None:
-    """On Windows, collect only what is known to run there."""
-    if sys.platform != "win32":
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
+    """On Windows a module with the mark `posix` is skipped without being imported."""
+    reason = _why_posix_only(module_path) if ON_WINDOWS else None
+    if reason is None:
         return None
-    name = collection_path.relative_to(Path(__file__).parent).as_posix()
-    if collection_path.is_dir():
-        return None if name == "." or any(module.startswith(f"{name}/") for module in _PORTABLE) else True
-    return None if name in _PORTABLE or not collection_path.name.startswith("test_") else True
+    module: _PosixModule = _PosixModule.from_parent(parent, path=module_path)
+    module.reason = reason
+    return module
+
+
+class _PosixModule(pytest.Module):
+    reason = ""
+
+    def collect(self) -> Iterator[pytest.Item | pytest.Collector]:
+        raise pytest.skip.Exception(self.reason, allow_module_level=True)
+
+
+def _why_posix_only(module: Path) -> str | None:
+    """The reason in `pytestmark = pytest.mark.posix(reason)`, or in a list of marks."""
+    for statement in ast.parse(module.read_text(encoding="utf-8")).body:
+        match statement:
+            case ast.Assign(targets=[ast.Name(id="pytestmark")], value=value):
+                for node in ast.walk(value):
+                    match node:
+                        case ast.Call(func=ast.Attribute(attr="posix"), args=[ast.Constant(value=str(reason))]):
+                            return f"not for Windows: {reason}"
+    return None
 
 
 # Not function scoped, so that Hypothesis accepts it: nothing in it changes from example to example.
@@ -59,6 +81,9 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     """A test that hangs fails where it waits, instead of hanging the run."""
+    posix = item.get_closest_marker("posix")
+    if ON_WINDOWS and posix is not None:
+        item.add_marker(pytest.mark.skip(f"not for Windows: {posix.args[0]}"))
     if not isinstance(item, pytest.Function) or item.get_closest_marker("anyio") is None:
         return
     # Hypothesis calls the inner test once per example, and the bound is for one of them.
@@ -79,12 +104,18 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         hypothesis.inner_test = bounded
 
 
-_needs_ptys = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
-
-
-@pytest.fixture(params=["mock", pytest.param("pty", marks=_needs_ptys)])
+@pytest.fixture(params=LINKS)
 async def ports(request: pytest.FixtureRequest, anyio_backend: object) -> AsyncIterator[tuple[SerialPort, SerialPort]]:
-    """Two open ports that face each other, once in memory and once on pseudo terminals."""
+    """Two open ports that face each other, once in memory and once on a pair of the system's."""
+    async with open_pair(request.param) as pair:
+        yield pair
+
+
+@pytest.fixture(params=LINKS[:1] if ON_WINDOWS else LINKS)
+async def polled_ports(
+    request: pytest.FixtureRequest, anyio_backend: object
+) -> AsyncIterator[tuple[SerialPort, SerialPort]]:
+    """As `ports`, but only such that try a transfer, wait and try again; a COM port starts one and waits."""
     async with open_pair(request.param) as pair:
         yield pair
 
@@ -98,20 +129,13 @@ async def mock_ports(anyio_backend: object) -> AsyncIterator[tuple[SerialPort, S
 
 @pytest.fixture
 async def pty_ports(anyio_backend: object) -> AsyncIterator[tuple[SerialPort, SerialPort]]:
-    """Two open ports on a pair of pseudo terminals."""
-    _skip_without_ptys()
-    async with open_pair("pty") as pair:
+    """Two open ports on a pair of pseudo terminals; on Windows, of COM ports."""
+    async with open_pair(LINKS[1]) as pair:
         yield pair
 
 
 @pytest.fixture
 def ptys() -> Iterator[PtyPair]:
-    """A pair of joined pseudo terminals that nobody has opened yet."""
-    _skip_without_ptys()
-    with pty_pair() as pair:
+    """A pair of joined pseudo terminals that nobody has opened yet; on Windows, of COM ports."""
+    with device_pair() as pair:
         yield pair
-
-
-def _skip_without_ptys() -> None:
-    if sys.platform == "win32":
-        pytest.skip("Windows has no pseudo-terminals")

@@ -1,4 +1,7 @@
-"""What the behaviour tests share: open pairs, descriptor counts, every method by name, watching a call yield."""
+"""What the behaviour tests share: open pairs, descriptor counts, every method by name, watching a call yield.
+
+What a pair of ptys is elsewhere, a pair of COM ports is on Windows.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,13 @@ import anyio.abc
 from anyio.streams.file import FileStreamAttribute
 
 from anyserial import SerialConfig, SerialPort, open_serial_port
-from anyserial.testing import MockBackend, pty_pair, serial_port_pair
+from anyserial.testing import MockBackend, PtyPair, pty_pair, serial_port_pair
 
+from .com_pair import com_pair, handles, is_handle
+
+ON_WINDOWS = sys.platform == "win32"
+#: The links that most tests run on: in memory, and the system's own.
+LINKS = ["mock", "com" if ON_WINDOWS else "pty"]
 MORE_THAN_A_LINK_HOLDS = bytes(4 * 1024 * 1024)
 
 # Every coroutine method of a port, with arguments that make it do something.
@@ -47,15 +55,20 @@ WIRED = ["modem_lines", "control_lines", "line_errors", "set_control_lines", "se
 SILENT_WHEN_CLOSED = ["send_eof", "aclose"]
 
 
+def device_pair() -> contextlib.AbstractContextManager[PtyPair]:
+    """Two joined ends that nobody has opened yet: pseudo-terminals, or COM ports."""
+    return com_pair() if ON_WINDOWS else pty_pair()
+
+
 @contextlib.asynccontextmanager
 async def open_pair(kind: str, config: SerialConfig | None = None) -> AsyncIterator[tuple[SerialPort, SerialPort]]:
-    """Two open ports that face each other: `kind` is "mock" or "pty"."""
+    """Two open ports that face each other: `kind` is one of `LINKS`."""
     if kind == "mock":
         port, peer = serial_port_pair(config_a=config, config_b=config)
         async with port, peer:
             yield port, peer
         return
-    with pty_pair() as pair:
+    with device_pair() as pair:
         async with (
             await open_serial_port(pair.path_a, config) as port,
             await open_serial_port(pair.path_b, config) as peer,
@@ -77,12 +90,26 @@ async def faulty_pair(
 
 
 def fileno(port: SerialPort) -> int:
-    """The port's descriptor."""
+    """The port's descriptor; for a COM port its handle, which has no public name."""
+    if is_com_port(port):
+        return port._core.backend.handle
     return port.extra(FileStreamAttribute.fileno)
 
 
+def is_com_port(port: SerialPort) -> bool:
+    """Whether it is one of Windows."""
+    return port.capabilities.backend == "windows"
+
+
+def is_in_use(fd: int) -> bool:
+    """Whether a descriptor or handle of this process is open."""
+    return is_handle(fd) if ON_WINDOWS else os.path.exists(f"/proc/self/fd/{fd}")
+
+
 def descriptors() -> set[tuple[int, str]]:
-    """The open descriptors of this process and what they are."""
+    """The open descriptors of this process and what they are; on Windows its handles."""
+    if ON_WINDOWS:
+        return handles()
     found = set()
     for name in os.listdir("/proc/self/fd"):
         # The listing's own descriptor is closed by now.
@@ -129,8 +156,9 @@ async def take(port: SerialPort, count: int) -> bytes:
 
 async def until_stuck(port: SerialPort) -> None:
     """Wait until the send that runs on `port` has filled the link and makes no more progress."""
-    seen = 0
-    while seen == 0 or port.stats().bytes_sent != seen:
+    seen = -1
+    # What a COM port sends is counted when the write has ended.
+    while not port.stats().write_calls or port.stats().bytes_sent != seen or not (seen or is_com_port(port)):
         seen = port.stats().bytes_sent
         await anyio.sleep(0.03)
 

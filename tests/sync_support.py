@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import signal
-import struct
 import subprocess
 import sys
-import termios
 import textwrap
 import threading
 import time
@@ -20,13 +17,14 @@ from typing import Any
 from anyio.from_thread import BlockingPortalProvider
 
 from anyserial import SerialConfig, sync
-from anyserial._backends.posix.linux import LinuxFacts
-from anyserial._backends.posix.tty import open_tty
 from anyserial.stream import SerialPort as AsyncSerialPort
-from anyserial.testing import MockBackend, pty_pair
+from anyserial.testing import MockBackend
 
-#: The mock and the pty move bytes on the calling thread, the mock without a descriptor through the loop.
-KINDS = ["mock", "loop", "pty"]
+from .support import LINKS, device_pair, is_com_port
+
+#: The mock and the pty, or COM port, move bytes on the calling thread, the mock without a descriptor through the loop.
+#: On Windows no mock has a descriptor that could be waited for.
+KINDS = ["mock", "loop", LINKS[1]]
 
 _PATIENCE = 20.0
 
@@ -82,9 +80,9 @@ def faulty_pair(
 @contextlib.contextmanager
 def open_pair(kind: str) -> Iterator[tuple[sync.SerialPort, sync.SerialPort]]:
     """Two blocking ports that face each other."""
-    if kind == "pty":
+    if kind == LINKS[1]:
         with (
-            pty_pair() as pair,
+            device_pair() as pair,
             sync.open_serial_port(pair.path_a) as port,
             sync.open_serial_port(pair.path_b) as peer,
         ):
@@ -92,25 +90,6 @@ def open_pair(kind: str) -> Iterator[tuple[sync.SerialPort, sync.SerialPort]]:
     else:
         with faulty_pair(kind) as (port, peer, _):
             yield port, peer
-
-
-class StuckOutput:
-    """The kernel's ioctls, with output that does not leave before `depth` is 0; a pty's queue is never that deep."""
-
-    def __init__(self, depth: int = 5) -> None:
-        self.depth = depth
-        self.looks = 0
-
-    def ioctl(self, fd: int, request: int, arg: bytes | int = 0, *rest: bool) -> bytes | int:
-        if request == termios.TIOCOUTQ:
-            self.looks += 1
-            return struct.pack("i", self.depth)
-        return fcntl.ioctl(fd, request, arg, *rest)
-
-    def open(self, path: str, portals: BlockingPortalProvider) -> sync.SerialPort:
-        """A blocking port on a tty whose output queue is this one."""
-        with portals as portal:
-            return over(portal.call(open_tty, path, SerialConfig(), LinuxFacts(ioctl=self.ioctl)), portals)
 
 
 class Background:
@@ -154,11 +133,24 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.001)
 
 
+def waits_to_read(port: sync.SerialPort) -> int:
+    """How often a receive of `port` has found nothing, and waited."""
+    # What a COM port starts is counted when it starts, and that it had to wait only when it has ended.
+    stats = port.stats()
+    return stats.read_calls if is_com_port(port) else stats.read_eagain
+
+
+def waits_to_write(port: sync.SerialPort) -> int:
+    """How often a send of `port` has found no room, and waited."""
+    stats = port.stats()
+    return stats.write_calls if is_com_port(port) else stats.write_eagain
+
+
 def receiving(port: sync.SerialPort, call: Callable[[], Any] | None = None) -> Background:
     """A receive of another thread that has found nothing to read and waits."""
-    seen = port.stats().read_eagain
+    seen = waits_to_read(port)
     background = Background(call or port.receive)
-    until(lambda: port.stats().read_eagain > seen or background.done)
+    until(lambda: waits_to_read(port) > seen or background.done)
     return background
 
 
@@ -172,7 +164,7 @@ def sending(port: sync.SerialPort, data: bytes) -> Background:
 def until_full(port: sync.SerialPort, background: Background | None = None) -> None:
     """Wait until the send that runs on `port` makes no more progress."""
     seen = -1
-    while (now := port.stats()).bytes_sent != seen or not now.write_eagain:
+    while (now := port.stats()).bytes_sent != seen or not waits_to_write(port):
         assert background is None or not background.done
         seen = now.bytes_sent
         time.sleep(0.03)
@@ -188,20 +180,24 @@ def take(port: sync.SerialPort, count: int) -> bytes:
 
 def signalled(call: Callable[[], Any], *, once: Callable[[], bool], handler: Callable[[], object]) -> Any:
     """Make `call` in this, the main, thread; when `once` is true, `handler` runs in it as a signal handler."""
-    previous = signal.signal(signal.SIGUSR1, lambda *_: handler())
+    number = getattr(signal, "SIGUSR1", signal.SIGINT)
+    previous = signal.signal(number, lambda *_: handler())
 
     def send() -> None:
         until(once)
         # It was about to wait; now it most likely does. Either is fair.
         time.sleep(0.02)
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+        if hasattr(signal, "pthread_kill"):
+            signal.pthread_kill(threading.main_thread().ident or 0, number)
+        else:
+            signal.raise_signal(number)
 
     sender = Background(send)
     try:
         return call()
     finally:
         sender.result()
-        signal.signal(signal.SIGUSR1, previous)
+        signal.signal(number, previous)
 
 
 class Interrupt(BaseException):

@@ -11,7 +11,6 @@ from typing import Any
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
-from anyio.streams.file import FileStreamAttribute
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
@@ -19,10 +18,12 @@ from anyserial import SerialClosedError, SerialPort
 
 from .support import (
     AWAITABLES,
+    LINKS,
     MORE_THAN_A_LINK_HOLDS,
     RECEIVERS,
     all_blocked,
     faulty_pair,
+    fileno,
     on_trio,
     open_pair,
     parked,
@@ -40,12 +41,12 @@ Ports = tuple[SerialPort, SerialPort]
 async def test_a_parked_receive_can_be_cancelled(ports: Ports, name: str) -> None:
     """L-101, L-104, L-106, B6, C25, E2, E10, E12, E15: cut, noticed, and everything is as before."""
     port, peer = ports
-    fd = port.extra(FileStreamAttribute.fileno)
+    fd = fileno(port)
     with anyio.move_on_after(0.02) as scope:
         await AWAITABLES[name](port)
     assert scope.cancelled_caught
     assert port.is_open
-    assert port.extra(FileStreamAttribute.fileno) == fd
+    assert fileno(port) == fd
     await peer.send(b"x")
     assert await take(port, 1) == b"x"
 
@@ -247,7 +248,7 @@ _READS = st.lists(
 
 
 @pytest.mark.parametrize("native", [False, True], ids=["scope", "native"])
-@pytest.mark.parametrize("kind", ["mock", "pty"])
+@pytest.mark.parametrize("kind", LINKS)
 @settings(max_examples=60, phases=_PHASES)
 @given(reads=_READS)
 async def test_no_received_byte_is_lost(anyio_backend: object, kind: str, native: bool, reads: Any) -> None:
@@ -291,7 +292,7 @@ _WRITES = st.lists(st.tuples(st.integers(0, 30_000), _TURNS, st.integers(0, 30_0
 
 
 @pytest.mark.parametrize("native", [False, True], ids=["scope", "native"])
-@pytest.mark.parametrize("kind", ["mock", "pty"])
+@pytest.mark.parametrize("kind", LINKS)
 @settings(max_examples=30, phases=_PHASES)
 @given(writes=_WRITES)
 async def test_every_sent_byte_is_counted(anyio_backend: object, kind: str, native: bool, writes: Any) -> None:

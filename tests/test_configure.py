@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import errno
 import random
-import termios
 
 import anyio
 import pytest
-from anyio.streams.file import FileStreamAttribute
 
 from anyserial import (
     ByteSize,
@@ -25,16 +23,13 @@ from anyserial import (
     SerialPort,
     StopBits,
     UnsupportedSettingError,
-    open_serial_port,
 )
-from anyserial.testing import PtyPair
 
 from .support import (
     assert_checkpoint,
     assert_raises_when_cancelled,
     faulty_pair,
     parked,
-    raw_fd,
     take,
     until_stuck,
 )
@@ -50,46 +45,6 @@ async def test_the_config_applied_is_the_config_shown(ports: Ports) -> None:
     port, _ = ports
     await port.configure(OTHER)
     assert port.config is OTHER
-
-
-async def test_the_line_changes(pty_ports: Ports) -> None:
-    """L-75, C36: rate, stop bits and flow control are live."""
-    port, _ = pty_ports
-    fd = port.extra(FileStreamAttribute.fileno)
-    await port.configure(SerialConfig(baudrate=9600, stop_bits=2, flow_control=FlowControl(xon_xoff=True)))
-    iflag, _, cflag, _, ispeed, ospeed, _ = termios.tcgetattr(fd)
-    assert iflag == termios.IXON | termios.IXOFF
-    assert cflag & termios.CSTOPB
-    assert ispeed == ospeed == termios.B9600
-    await port.configure(SerialConfig(baudrate=19_200))
-    iflag, _, cflag, _, _, ospeed, _ = termios.tcgetattr(fd)
-    assert (iflag, cflag & termios.CSTOPB, ospeed) == (0, 0, termios.B19200)
-
-
-async def test_reads_never_get_a_timeout_of_the_system(ptys: PtyPair) -> None:
-    """L-43, E45: VMIN is 1 and VTIME 0 after each configure, whatever another program did."""
-    async with await open_serial_port(ptys.path_a) as port:
-        with raw_fd(ptys.path_a) as fd:
-            attributes = termios.tcgetattr(fd)
-            attributes[6][termios.VMIN], attributes[6][termios.VTIME] = 0, 5
-            termios.tcsetattr(fd, termios.TCSANOW, attributes)
-            await port.configure(OTHER)
-            cc = termios.tcgetattr(fd)[6]
-    assert [bytes([cc[i]]) if isinstance(cc[i], int) else cc[i] for i in (termios.VMIN, termios.VTIME)] == [
-        b"\x01",
-        b"\x00",
-    ]
-
-
-async def test_a_refused_setting_changes_nothing(pty_ports: Ports) -> None:
-    """L-46, L-71, L-72, E32: the rate of the refused config is rolled back with the parity."""
-    port, _ = pty_ports
-    fd = port.extra(FileStreamAttribute.fileno)
-    config, attributes = port.config, termios.tcgetattr(fd)
-    with pytest.raises(UnsupportedSettingError, match=port.path):
-        await port.configure(SerialConfig(baudrate=4800, stop_bits=2, parity="even"))
-    assert port.config is config
-    assert termios.tcgetattr(fd) == attributes
 
 
 @pytest.mark.parametrize(
@@ -161,22 +116,6 @@ async def test_config_and_device_agree_under_concurrent_cancelled_calls(anyio_ba
                         scope.cancel()
                     assert port.config is backend.last_config
             assert port.config is backend.last_config
-
-
-async def test_a_cancelled_configure_leaves_line_and_config_equal(pty_ports: Ports) -> None:
-    """L-72, L-73, E9: on a tty, the rate of the line is that of `port.config`, wherever the call was cut."""
-    port, _ = pty_ports
-    fd = port.extra(FileStreamAttribute.fileno)
-    speeds = {9600: termios.B9600, 19_200: termios.B19200, 115_200: termios.B115200}
-    for round_number in range(12):
-        rate = (9600, 19_200)[round_number % 2]
-        with anyio.CancelScope() as scope:
-            async with anyio.create_task_group() as tg:
-                tg.start_soon(port.configure, SerialConfig(baudrate=rate))
-                for _ in range(round_number // 2):
-                    await anyio.lowlevel.checkpoint()
-                scope.cancel()
-        assert termios.tcgetattr(fd)[5] == speeds[port.config.baudrate]
 
 
 async def test_a_parked_reader_does_not_notice(ports: Ports) -> None:

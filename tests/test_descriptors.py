@@ -23,10 +23,10 @@ from anyserial._backends.posix.linux import LinuxFacts
 from anyserial._backends.posix.tty import open_tty
 from anyserial.testing import PtyPair, mock_pair, opened_ports, serial_port_pair
 
+from .stuck_output import StuckOutput
 from .support import all_blocked, descriptors, fileno, leaked, on_trio, parked, until
-from .sync_support import StuckOutput
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.posix("descriptors")]
 
 Ports = tuple[SerialPort, SerialPort]
 

@@ -24,7 +24,7 @@ from anyserial.testing import PtyPair
 from .kernel import FTDI, XR, FakeKernel
 from .support import assert_checkpoint, descriptors, leaked, parked, until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.posix("the register of a Linux driver")]
 
 
 class Line:

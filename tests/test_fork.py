@@ -22,9 +22,12 @@ from anyserial._backends.posix.linux import LinuxFacts
 from anyserial._backends.posix.tty import open_tty
 from anyserial.testing import PtyPair, mock_pair, pty_pair, serial_port_pair
 
+from .stuck_output import StuckOutput
 from .support import descriptors, fileno, raw_fd
-from .sync_support import StuckOutput, provider, receiving
+from .sync_support import provider, receiving
 from .sync_support import until as until_blocking
+
+pytestmark = pytest.mark.posix("fork")
 
 Held = list[Any]
 

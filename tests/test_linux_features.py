@@ -33,7 +33,7 @@ from .kernel import (
 from .support import assert_raises_when_cancelled, until
 from .unprivileged import run_unprivileged
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.posix("Linux")]
 
 
 @pytest.fixture(scope="module")

@@ -49,7 +49,7 @@ from .kernel import (
 from .support import descriptors, leaked, queued, raw_fd, until
 from .unprivileged import run_unprivileged
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.posix("Linux")]
 
 S, N, U = Capability.SUPPORTED, Capability.UNSUPPORTED, Capability.UNKNOWN
 NO_MARK = Driver(name="no-mark", drops=CMSPAR)

@@ -20,7 +20,7 @@ from anyserial.testing import PtyPair
 from .kernel import GENERIC, KEEPER, MIPS, POWERPC, RATES, FakeKernel, Layout
 from .terminal import Terminal
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.posix("the numbers of Linux")]
 
 N = Capability.UNSUPPORTED
 

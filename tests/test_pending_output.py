@@ -29,7 +29,7 @@ from anyserial.testing import MockBackend, PtyPair
 
 from .support import Outcome, all_blocked, assert_raises_when_cancelled, descriptors, leaked, on_trio, until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.posix("the queues of a tty")]
 
 
 class OutputQueue:

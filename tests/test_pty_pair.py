@@ -19,6 +19,8 @@ from anyserial.testing import PtyPair, pty_pair
 
 from .support import descriptors, leaked, raw_fd
 
+pytestmark = pytest.mark.posix("pseudo-terminals")
+
 
 def read_exactly(fd: int, count: int, seconds: float = 10.0) -> bytes:
     """`count` bytes from a non-blocking descriptor, or as many as came in time."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
@@ -65,6 +66,19 @@ def test_a_loop_that_cannot_register_descriptors(conversation: Callable[[], Awai
     """L-27, L-100: AnyIO's own waits serve it."""
     with asyncio.Runner(loop_factory=LoopWithoutReaders) as runner:
         runner.run(conversation())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_mock_where_sockets_are_late(monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
+    """W-13, L-100: on Windows a pair of sockets is one of TCP, and the mock does not depend on what it shows."""
+    monkeypatch.setattr(socket, "socketpair", tcp_pair)
+    anyio.run(talk_over_mock, backend=backend)
+
+
+def tcp_pair(*_: object) -> tuple[socket.socket, socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        near = socket.create_connection(server.getsockname())
+        return near, server.accept()[0]
 
 
 @pytest.mark.parametrize("conversation", [talk_over_mock, talk_over_pty])

@@ -13,6 +13,7 @@ from anyserial import SerialConfig, SerialDisconnectedError, SerialPort, SerialS
 
 from .support import (
     AWAITABLES,
+    LINKS,
     RECEIVERS,
     assert_checkpoint,
     assert_raises_when_cancelled,
@@ -124,18 +125,18 @@ async def test_receive_into_needs_a_writable_buffer(mock_ports: Ports, buffer: o
     assert await port.receive() == b"kept"
 
 
-async def test_receive_available_takes_a_burst_in_one_read(ports: Ports) -> None:
+async def test_receive_available_takes_a_burst_in_one_read(polled_ports: Ports) -> None:
     """L-51, C26, C27: everything queued comes with exactly one kernel read."""
     data = bytes(range(250)) * 4
-    port = await queue(ports, data)
+    port = await queue(polled_ports, data)
     before = port.stats()
     assert await port.receive_available() == data
     assert since(before, port.stats()) == (1, 0)
 
 
-async def test_receive_available_waits_without_a_trial_read(ports: Ports) -> None:
+async def test_receive_available_waits_without_a_trial_read(polled_ports: Ports) -> None:
     """L-51, C27: with nothing queued it waits first, then reads once."""
-    port, peer = ports
+    port, peer = polled_ports
     before = port.stats()
     async with anyio.create_task_group() as tg:
         reader = await parked(port.receive_available, tg)
@@ -153,7 +154,7 @@ async def test_receive_available_keeps_to_its_limit(ports: Ports) -> None:
     assert await port.receive_available(limit=150) == bytes(range(150, 200))
 
 
-@pytest.mark.parametrize("kind", ["mock", "pty"])
+@pytest.mark.parametrize("kind", LINKS)
 async def test_the_chunk_size_limits_no_receive_of_queued_bytes(kind: str) -> None:
     """L-51, L-52: `read_chunk_size` is a size for unknown depths only."""
     async with open_pair(kind, SerialConfig(read_chunk_size=64)) as pair:
@@ -163,9 +164,9 @@ async def test_the_chunk_size_limits_no_receive_of_queued_bytes(kind: str) -> No
         assert len(await port.receive(1000)) == 1000
 
 
-async def test_there_is_no_read_ahead(ports: Ports) -> None:
+async def test_there_is_no_read_ahead(polled_ports: Ports) -> None:
     """L-52: unreturned bytes stay in the kernel, and n receives cost n reads."""
-    port = await queue(ports, b"0123456789")
+    port = await queue(polled_ports, b"0123456789")
     before = port.stats()
     for left in range(9, -1, -1):
         assert len(await port.receive(1)) == 1
@@ -174,18 +175,18 @@ async def test_there_is_no_read_ahead(ports: Ports) -> None:
 
 
 @pytest.mark.parametrize("name", ["receive", "receive_into"])
-async def test_queued_bytes_cost_one_read(ports: Ports, name: str) -> None:
+async def test_queued_bytes_cost_one_read(polled_ports: Ports, name: str) -> None:
     """L-53: no readiness wait and no failed read when data is there."""
-    port = await queue(ports, b"x")
+    port = await queue(polled_ports, b"x")
     before = port.stats()
     await AWAITABLES[name](port)
     assert since(before, port.stats()) == (1, 0)
 
 
 @pytest.mark.parametrize("name", ["receive", "receive_into"])
-async def test_an_empty_queue_costs_one_failed_read(ports: Ports, name: str) -> None:
+async def test_an_empty_queue_costs_one_failed_read(polled_ports: Ports, name: str) -> None:
     """L-53: the system call is tried before the wait, and once more after it."""
-    port, peer = ports
+    port, peer = polled_ports
     before = port.stats()
     async with anyio.create_task_group() as tg:
         reader = await parked(lambda: AWAITABLES[name](port), tg)

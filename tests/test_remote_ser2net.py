@@ -27,7 +27,7 @@ from anyserial import (
 
 from .servers import Ser2net, needs_ser2net
 
-pytestmark = [needs_ser2net]
+pytestmark = [needs_ser2net, pytest.mark.posix("a server for Linux")]
 
 
 @pytest.fixture(params=["fast", "default"])

@@ -17,11 +17,11 @@ from anyio.streams.file import FileStreamAttribute
 from anyserial import SerialClosedError, sync
 from anyserial.testing import MockBackend, PtyPair
 
+from .stuck_output import StuckOutput
 from .support import MORE_THAN_A_LINK_HOLDS, descriptors, leaked
 from .sync_support import (
     KINDS,
     Background,
-    StuckOutput,
     faulty_pair,
     open_pair,
     over,
@@ -32,6 +32,7 @@ from .sync_support import (
     signalled,
     until,
     until_full,
+    waits_to_read,
     warnings_about_leaks,
 )
 
@@ -118,7 +119,7 @@ def test_close_does_not_wait_for_a_break(ptys: PtyPair) -> None:
         assert waiting.error() is None
 
 
-@pytest.mark.parametrize("kind", ["mock", "pty"])
+@pytest.mark.parametrize("kind", [KINDS[0], KINDS[2]])
 def test_nobody_sees_the_descriptor_go(kind: str) -> None:
     """L-148, L-92: it is released after the calls have left it: none fails with EBADF, whenever the close comes."""
     for delay in range(30):
@@ -151,7 +152,7 @@ def test_close_in_a_signal_handler_ends_a_receive(kind: str) -> None:
     before = descriptors()
     with open_pair(kind) as (port, _):
         with pytest.raises(SerialClosedError) as caught:
-            signalled(port.receive, once=lambda: port.stats().read_eagain > 0, handler=port.close)
+            signalled(port.receive, once=lambda: waits_to_read(port) > 0, handler=port.close)
         assert_closed(caught.value, port)
     until(lambda: not leaked(before))
 

@@ -8,6 +8,8 @@ from anyserial.testing import PtyPair
 
 from .sync_support import assert_runs
 
+pytestmark = pytest.mark.posix("fork")
+
 FORK = """
     import gc, os, sys, threading, time
     from anyserial import SerialClosedError, sync

@@ -15,12 +15,12 @@ import pytest
 from anyserial import sync
 from anyserial.testing import PtyPair
 
+from .stuck_output import StuckOutput
 from .support import MORE_THAN_A_LINK_HOLDS, descriptors, leaked
 from .sync_support import (
     KINDS,
     Background,
     Interrupt,
-    StuckOutput,
     assert_runs,
     faulty_pair,
     interrupt,
@@ -29,6 +29,7 @@ from .sync_support import (
     signalled,
     take,
     until,
+    waits_to_write,
 )
 
 Ports = tuple[sync.SerialPort, sync.SerialPort]
@@ -72,7 +73,7 @@ def test_a_send(ports: Ports) -> None:
     with pytest.raises(Interrupt):
         signalled(
             lambda: port.send(MORE_THAN_A_LINK_HOLDS),
-            once=lambda: port.stats().write_eagain > 0,
+            once=lambda: waits_to_write(port) > 0,
             handler=interrupt,
         )
     taken = port.stats().bytes_sent
@@ -178,6 +179,7 @@ CTRL_C = """
 """
 
 
+@pytest.mark.posix("a signal that one process sends to another")
 def test_ctrl_c_itself() -> None:
     """L-152: from a terminal, in a script that goes on afterwards and ends without a word."""
     with subprocess.Popen(
@@ -248,6 +250,7 @@ AT_ANY_MOMENT = """
 """
 
 
+@pytest.mark.posix("a timer that sends signals")
 def test_interruptions_at_any_moment(ptys: PtyPair) -> None:
     """L-152: wherever they hit a call through the loop, its guard is free, and no other port is held up."""
     assert_runs(AT_ANY_MOMENT, ptys.path_a, ptys.path_b)

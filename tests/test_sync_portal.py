@@ -15,8 +15,9 @@ import pytest
 from anyserial import PortNotFoundError, SerialConfig, SerialPort, sync
 from anyserial.testing import PtyPair
 
+from .stuck_output import StuckOutput
 from .support import descriptors, leaked
-from .sync_support import Background, Interrupt, StuckOutput, assert_runs, provider, until
+from .sync_support import Background, Interrupt, assert_runs, provider, until
 
 
 async def sniff() -> str:
@@ -272,6 +273,7 @@ def test_a_loop_that_cannot_start_is_not_counted() -> None:
         assert portal.call(sniff) == "asyncio"
 
 
+@pytest.mark.posix("fork")
 def test_a_forked_child_enters_the_provider_afresh() -> None:
     """P-122, L-156: it gets a loop of its own, from the same object, whether or not the parent's runs."""
     assert_runs(
@@ -310,6 +312,7 @@ def test_what_a_call_raises_passes_through() -> None:
         portal.call(stop)
 
 
+@pytest.mark.posix("a limit on descriptors")
 def test_a_port_that_cannot_be_finished(ptys: PtyPair) -> None:
     """L-144, L-33, L-121: no descriptors are left for it: the error says so, and nothing is kept."""
     assert_runs(

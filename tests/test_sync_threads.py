@@ -14,11 +14,11 @@ import pytest
 from anyserial import sync
 from anyserial.testing import PtyPair
 
+from .stuck_output import StuckOutput
 from .support import MORE_THAN_A_LINK_HOLDS
 from .sync_support import (
     KINDS,
     Background,
-    StuckOutput,
     faulty_pair,
     open_pair,
     provider,

@@ -15,11 +15,11 @@ import pytest
 from anyserial import SerialClosedError, SerialDisconnectedError, sync
 from anyserial.testing import MockBackend, PtyPair
 
+from .stuck_output import StuckOutput
 from .support import MORE_THAN_A_LINK_HOLDS
 from .sync_support import (
     KINDS,
     Background,
-    StuckOutput,
     WithoutDescriptor,
     faulty_pair,
     open_pair,

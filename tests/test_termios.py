@@ -15,6 +15,8 @@ from anyserial import (  # noqa: E402 - the builder exists only where termios do
 from anyserial._backends.posix.termios import STANDARD_RATES, Bits, Line, build, check  # noqa: E402
 from anyserial.config import ByteSize, FlowControl, Parity, SerialConfig, StopBits  # noqa: E402
 
+pytestmark = pytest.mark.posix("termios")
+
 CMSPAR = 0x40000000
 BITS = Bits(hardware_flow=termios.CRTSCTS, stick_parity=CMSPAR)
 CHARACTERS = 19

@@ -22,7 +22,7 @@ from anyserial.testing import PtyPair
 
 from .terminal import CLEAR_BREAK, SET_BREAK, Terminal
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.posix("termios")]
 
 S, N, U = Capability.SUPPORTED, Capability.UNSUPPORTED, Capability.UNKNOWN
 

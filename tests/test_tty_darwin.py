@@ -22,7 +22,7 @@ from anyserial.testing import PtyPair
 
 from .terminal import CLEAR_BREAK, IOSSIOSPEED, SET_BREAK, Terminal
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.posix("termios")]
 
 S, N = Capability.SUPPORTED, Capability.UNSUPPORTED
 CCTS_OFLOW, CRTS_IFLOW = 0x00010000, 0x00020000

@@ -21,7 +21,7 @@ from anyserial.testing import PtyPair
 
 from .terminal import Terminal
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.posix("termios")]
 
 S, N, U = Capability.SUPPORTED, Capability.UNSUPPORTED, Capability.UNKNOWN
 

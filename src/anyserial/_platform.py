@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import sys
+import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
@@ -53,6 +56,21 @@ def _no_ptys() -> UnsupportedPlatformError:
 
 #: The system that this process runs on, in the words of `sys.platform`.
 system: Final[str] = sys.platform
+
+#: Seconds that a wait for a lock goes on after Ctrl-C on Windows, where CPython does not end it.
+_SLICE: Final = 0.05
+
+
+def interruptibly(wait: Callable[[float | None], bool], timeout: float | None) -> bool:
+    """Wait by `wait(timeout)`, which gives false when the time is up, so that a signal handler soon gets its turn."""
+    if system != "win32":
+        return wait(timeout)
+    deadline = math.inf if timeout is None else time.monotonic() + timeout
+    while (left := deadline - time.monotonic()) > _SLICE:
+        if wait(_SLICE):
+            return True
+    return wait(max(0.0, left))
+
 
 #: What a system call can raise; `termios.error` is no `OSError`.
 os_errors: tuple[type[Exception], ...]

@@ -20,6 +20,7 @@ from anyio.from_thread import BlockingPortal, BlockingPortalProvider
 from . import stream
 from ._buffers import BytesLike
 from ._fork import forgotten_in_child
+from ._platform import interruptibly
 from ._port.opening import note_made, note_opened, path_text
 from ._sync.portal import PortalLease, check_timeout, configure_portal, portal_provider
 from ._sync.transfers import BlockingTransfers
@@ -306,7 +307,7 @@ class SerialPort:
             self._lease.release()
 
     def _wait_for_closer(self, timeout: float | None) -> None:
-        if not self._released.wait(timeout):
+        if not interruptibly(self._released.wait, timeout):
             self._core.finish_closing(0)
             while not self._released.wait(_PATIENCE):
                 # It may have come to wait for output only now.

@@ -1,4 +1,6 @@
-"""What trio needs under Wine; a real Windows never sees this file.
+"""What is missing under Wine; a real Windows never sees this file.
+
+Wine lists only the ports that it makes itself, and those stay when their devices go. So the list is made here.
 
 At its start trio asks for a socket's handle with SIO_BSP_HANDLE_SELECT, to see that no layered provider sits on its
 sockets. Wine does not know that request. It knows SIO_BASE_HANDLE, which gives the same handle without a provider.
@@ -7,7 +9,9 @@ sockets. Wine does not know that request. It knows SIO_BASE_HANDLE, which gives 
 import ctypes
 import importlib.abc
 import importlib.util
+import os
 import sys
+import winreg
 
 
 class _Trio(importlib.abc.MetaPathFinder):
@@ -31,5 +35,12 @@ class _Trio(importlib.abc.MetaPathFinder):
         return spec
 
 
+def _list_ports(names):
+    with winreg.CreateKey(winreg.HKEY_LOCAL_MACHINE, r"HARDWARE\DEVICEMAP\SERIALCOMM") as key:
+        for name in names:
+            winreg.SetValueEx(key, rf"\Device\{name}", 0, winreg.REG_SZ, name)
+
+
 if hasattr(ctypes.WinDLL("ntdll"), "wine_get_version"):
     sys.meta_path.insert(0, _Trio())
+    _list_ports(os.environ["WINDOWS_PORTS"].split()[:2])

@@ -104,13 +104,25 @@ def watch(fd: int) -> Watch:
     """
     loop = running_loop()
     # In trio's guest mode an asyncio loop runs too, but the task is trio's.
+    if loop is not None and asyncio.current_task() is not None and not hasattr(loop, "_proactor"):
+        return _AsyncioWatch(fd, loop)
+    return _PlainWatch(fd, loop, waits_here())
+
+
+def waits_here() -> Waits:
+    """How the calling task waits on a loop that keeps no registrations: on trio, and on any loop of asyncio.
+
+    Raises:
+        UnsupportedAsyncBackendError: No loop that this package knows is running.
+    """
+    loop = running_loop()
     if loop is not None and asyncio.current_task() is not None:
         # The proactor loop of Windows has no readers; AnyIO brings a thread for it.
-        return _PlainWatch(fd, loop, _by_proactor(loop)) if hasattr(loop, "_proactor") else _AsyncioWatch(fd, loop)
+        return _by_asyncio(loop)
     trio = sys.modules.get("trio")
     if trio is None or not trio.lowlevel.in_trio_task():
         raise UnsupportedAsyncBackendError("anyserial needs a task of asyncio or trio, and none is running here")
-    return _PlainWatch(fd, loop, _by_trio(trio))
+    return _by_trio(trio)
 
 
 def scope_is_cancelled() -> bool:
@@ -309,7 +321,7 @@ class _Callback:
         self._remove(self._fd)
 
 
-class _Waits(NamedTuple):
+class Waits(NamedTuple):
     """How one library gives way and waits for descriptors; `closed` is what ends a wait from outside."""
 
     before_read: Callable[[], Awaitable[None]]
@@ -320,10 +332,12 @@ class _Waits(NamedTuple):
     closed: type[Exception]
     #: Has a function called in the next turn of the loop; false on the loop's own thread, or when the loop has ended.
     in_its_turn: Callable[[Callable[[], None]], bool]
+    #: Has a function called on the loop's thread, from any thread; false when the loop has ended.
+    soon: Callable[[Callable[[], None]], bool]
 
 
-def _by_proactor(loop: asyncio.AbstractEventLoop) -> _Waits:
-    return _Waits(
+def _by_asyncio(loop: asyncio.AbstractEventLoop) -> Waits:
+    return Waits(
         _yield_once,
         None,
         _yield_once,
@@ -331,14 +345,17 @@ def _by_proactor(loop: asyncio.AbstractEventLoop) -> _Waits:
         anyio.wait_writable,
         anyio.ClosedResourceError,
         functools.partial(_in_its_turn, loop),
+        functools.partial(_soon, loop),
     )
 
 
 def _in_its_turn(loop: asyncio.AbstractEventLoop, func: Callable[[], None]) -> bool:
     """Have `func` called in the next turn of a loop that runs on another thread; false if this is its thread."""
     # A port can be collected or closed on any thread, but only its own may touch a loop that runs.
-    if running_loop() is loop or not loop.is_running():
-        return False
+    return running_loop() is not loop and loop.is_running() and _soon(loop, func)
+
+
+def _soon(loop: asyncio.AbstractEventLoop, func: Callable[[], None]) -> bool:
     try:
         loop.call_soon_threadsafe(func)
     except RuntimeError:
@@ -347,7 +364,7 @@ def _in_its_turn(loop: asyncio.AbstractEventLoop, func: Callable[[], None]) -> b
     return True
 
 
-def _by_trio(trio: Any) -> _Waits:
+def _by_trio(trio: Any) -> Waits:
     own = trio.lowlevel
     token = own.current_trio_token()
 
@@ -358,13 +375,16 @@ def _by_trio(trio: Any) -> _Waits:
         except RuntimeError:
             # No trio runs in this thread.
             pass
+        return soon(func)
+
+    def soon(func: Callable[[], None]) -> bool:
         try:
             token.run_sync_soon(func)
         except trio.RunFinishedError:
             return False
         return True
 
-    return _Waits(
+    return Waits(
         own.checkpoint_if_cancelled,
         own.cancel_shielded_checkpoint,
         own.checkpoint,
@@ -372,13 +392,14 @@ def _by_trio(trio: Any) -> _Waits:
         own.wait_writable,
         trio.ClosedResourceError,
         in_its_turn,
+        soon,
     )
 
 
 class _PlainWatch:
     """One wait at a time, registered for as long as it lasts: trio, and loops without readers."""
 
-    def __init__(self, fd: int, loop: asyncio.AbstractEventLoop | None, waits: _Waits) -> None:
+    def __init__(self, fd: int, loop: asyncio.AbstractEventLoop | None, waits: Waits) -> None:
         self.loop = loop
         self.before_read = waits.before_read
         self.after_read = waits.after_read

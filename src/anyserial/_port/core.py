@@ -11,7 +11,7 @@ import anyio
 
 from .._backends.base import RELEASED, Backend, Release
 from .._fork import forgotten_in_child
-from .._platform import os_errors
+from .._platform import interruptibly, os_errors
 from .._types import PortInfo
 from ..config import SerialConfig
 from ..exceptions import SerialDisconnectedError
@@ -134,7 +134,7 @@ class PortCore:
     def finish_closing(self, timeout: float | None) -> None:
         """Block until a background close has released the device; after `timeout` it discards its output."""
         release = self._release
-        if not release.wait(timeout):
+        if not interruptibly(release.wait, timeout):
             release.hurry()
             release.wait()
 

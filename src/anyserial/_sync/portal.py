@@ -20,6 +20,7 @@ from anyio.from_thread import BlockingPortal, BlockingPortalProvider
 
 from .._backends.features import warn_from_elsewhere, warner
 from .._fork import in_forked_child
+from .._platform import interruptibly
 
 _T = TypeVar("_T")
 
@@ -206,9 +207,7 @@ class _Call(Generic[_T]):
     def result(self, start: _Start, timeout: float | None) -> _T:
         try:
             start(self._run)
-            try:
-                self._answers.get(timeout=timeout)
-            except Empty:
+            if not interruptibly(self._is_answered, timeout):
                 self._give_up(start)
         except BaseException:
             self._give_up(start)
@@ -237,7 +236,14 @@ class _Call(Generic[_T]):
     def _give_up(self, start: _Start) -> None:
         """Return when it has ended, or will never begin."""
         start(self._cancel)
-        self._answers.get()
+        interruptibly(self._is_answered, None)
+
+    def _is_answered(self, timeout: float | None) -> bool:
+        try:
+            self._answers.get(timeout=timeout)
+        except Empty:
+            return False
+        return True
 
     async def _cancel(self) -> None:
         for _ in range(_FREE_TURNS):

@@ -18,9 +18,11 @@ from ...capabilities import Capability, SerialCapabilities
 from ...config import SerialConfig, seconds_per_byte
 from ..base import RELEASED, Release
 from ..fd import FdBackend
+from ..watch import Watch
 from .cable import End
 from .clock import Clock
 from .fault_plan import FaultPlan
+from .waiting import SignalWatch
 
 _S: Final = Capability.SUPPORTED
 _N: Final = Capability.UNSUPPORTED
@@ -141,6 +143,15 @@ class MockBackend(FdBackend):
         """In a forked child: closed."""
         super()._forget()
         self.is_open = False
+
+    def _new_watch(self) -> Watch:
+        if self._signal.is_exact:
+            return super()._new_watch()
+        self._require_open()
+        if self._watch is not None:
+            self._watch.forget()
+        self._watch = SignalWatch(self._signal)
+        return self._watch
 
     def read_reported(self, view: memoryview) -> int | None:
         """Not an attempt if the loop is late with its report: attempts are counted, and loops are late differently."""

@@ -6,6 +6,7 @@ The kernel does the waking: every event loop and every blocking `poll` sees it, 
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from typing import Final
 
 from ..readiness import Descriptor
@@ -25,8 +26,15 @@ class Signal:
             # Little to fill. Smaller than this, macOS would never call it writable.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+        #: Whether the descriptor shows a change at once; a pair of TCP sockets, as Windows has it, does not.
+        self.is_exact = self._near.family == getattr(socket, "AF_UNIX", None)
         self.readable = False
         self.writable = True
+        # What was last asked for; the sockets may follow a moment later.
+        self.read_is_due = False
+        self.write_is_due = True
+        #: Called when one of these has become true, on the thread that gave the word.
+        self.listeners: list[Callable[[], None]] = []
 
     def fileno(self) -> int:
         """The descriptor, -1 once closed."""
@@ -37,6 +45,11 @@ class Signal:
         if self._near.fileno() < 0:
             # A garbage collector that drops a whole cable at once may have closed this before its owner.
             return
+        news = (readable and not self.read_is_due) or (writable and not self.write_is_due)
+        self.read_is_due, self.write_is_due = readable, writable
+        if news:
+            for listener in tuple(self.listeners):
+                listener()
         if readable is not self.readable:
             if readable:
                 self._far.send(_TOKEN)
@@ -60,6 +73,7 @@ class Signal:
 
     def close(self) -> None:
         """Release both sockets; may be done twice."""
+        self.listeners.clear()
         self._near.close()
         self._far.close()
 

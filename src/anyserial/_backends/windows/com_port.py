@@ -244,7 +244,9 @@ class ComPort:
 
     def discard_output(self) -> None:
         """Drop unsent output."""
-        win32.purge(self.require_open(), win32.PURGE_TXABORT | win32.PURGE_TXCLEAR)
+        # As for the input.
+        self._clear_error()
+        win32.purge(self.handle, win32.PURGE_TXABORT | win32.PURGE_TXCLEAR)
 
     async def drain_hardware(self) -> None:
         """The driver's blocking call, on a second handle and in a daemon thread, which no call has to wait for."""

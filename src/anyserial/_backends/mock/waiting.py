@@ -1,0 +1,100 @@
+"""Waiting for a mock where the sockets of its signal cannot be trusted to tell: on Windows.
+
+A pair of TCP sockets shows a change a moment later, and may never have room again. And for the proactor loop AnyIO
+watches sockets from a thread of its own, in a `select` that fails when one is closed under it; from then on no other is
+watched. So the signal itself tells of each change, and no kernel is asked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable
+
+import anyio
+
+from ..readiness import WOKEN, notify_closing, running_loop, waits_here
+from ..watch import Attempt, Closable, Keep
+from .signal import Signal
+
+
+class SignalWatch:
+    """The waits on one signal, on one event loop."""
+
+    def __init__(self, signal: Signal) -> None:
+        waits = waits_here()
+        self.loop = running_loop()
+        self.before_read = waits.before_read
+        self.after_read = waits.after_read
+        self.before_write = waits.before_write
+        self._in_its_turn = waits.in_its_turn
+        self._soon = waits.soon
+        self._signal = signal
+        self._is_over = False
+        self._waiters: set[anyio.Event] = set()
+        signal.listeners.append(self._changed)
+
+    async def read(self, attempt: Attempt, view: memoryview, keep: Keep) -> int:
+        """Wait until `attempt(view)` is not None; return its result, or `WOKEN`."""
+        # Nothing is awaited between the attempt that succeeds and the return.
+        del keep
+        while await self._until(lambda: self._signal.read_is_due):
+            count = attempt(view)
+            if count is not None:
+                return count
+        return WOKEN
+
+    async def write(self, attempt: Attempt, view: memoryview) -> int:
+        """The same for a transfer out of `view`."""
+        while await self._until(lambda: self._signal.write_is_due):
+            count = attempt(view)
+            if count is not None:
+                return count
+        return WOKEN
+
+    async def readable(self) -> None:
+        """Wait until a read is worth trying."""
+        await self._until(lambda: self._signal.read_is_due)
+
+    def detach(self, descriptor: Closable) -> None:
+        """Wake each waiter, and close `descriptor`."""
+        let_go = functools.partial(self._let_go, descriptor)
+        if not self._in_its_turn(let_go):
+            let_go()
+
+    def forget(self) -> None:
+        """Let go of everything but the descriptor."""
+        with contextlib.suppress(ValueError):
+            self._signal.listeners.remove(self._changed)
+
+    async def _until(self, is_due: Callable[[], bool]) -> bool:
+        """Wait; false if the port is closed."""
+        # Also where an attempt fails each time although it is due: the loop goes on.
+        await self.before_write()
+        while not (self._is_over or is_due()):
+            waiter = anyio.Event()
+            self._waiters.add(waiter)
+            try:
+                await waiter.wait()
+            finally:
+                self._waiters.discard(waiter)
+        return not self._is_over
+
+    def _changed(self) -> None:
+        """Of the signal, on any thread."""
+        self._soon(self._wake)
+
+    def _wake(self) -> None:
+        for waiter in self._waiters:
+            waiter.set()
+
+    def _let_go(self, descriptor: Closable) -> None:
+        try:
+            self._is_over = True
+            self.forget()
+            # A loop that has ended has no waiters that could be woken.
+            with contextlib.suppress(RuntimeError):
+                self._wake()
+            notify_closing(self._signal.fileno())
+        finally:
+            descriptor.close()
