@@ -147,7 +147,7 @@ METER   := -p anyio -p pytest_anyserial --serial-loops=asyncio,trio --rootdir=$(
 
 windows: .venvs/dev/stamp
 	.ci/windows -c 'import sys; print("Windows CPython", sys.version)'
-	$(WINDOWS) tests
+	$(WINDOWS) $(addprefix tests/,$(shell cat tests/windows/gate.txt))
 	$(WINDOWS) $(METER) --serial-links=mock
 	$(WINDOWS) $(METER) --serial-hw=tests/windows/bench.toml
 

@@ -316,7 +316,12 @@ async def test_every_sent_byte_is_counted(anyio_backend: object, kind: str, nati
         assert peer.input_waiting() == 0
 
 
+#: What a COM port keeps, the tests of COM ports show.
+needs_reading_loop = pytest.mark.posix("a loop that reads for the task that waits")
+
+
 @pytest.mark.parametrize("name", RECEIVERS)
+@needs_reading_loop
 async def test_bytes_held_after_a_native_cancellation(ports: Ports, name: str) -> None:
     """L-51, L-102, D11: counted as input and handed out first; what is queued behind them follows."""
     skip_native_on_trio(native=True)
@@ -339,6 +344,7 @@ async def test_bytes_held_after_a_native_cancellation(ports: Ports, name: str) -
     assert await take(port, 6) == b"second"
 
 
+@needs_reading_loop
 async def test_a_limit_applies_to_held_and_queued_bytes(ports: Ports) -> None:
     """L-51: together they are no more than was asked for, and nothing is lost at the seam."""
     skip_native_on_trio(native=True)
@@ -350,6 +356,7 @@ async def test_a_limit_applies_to_held_and_queued_bytes(ports: Ports) -> None:
     assert got == [b"fir", b"stse", b"cond"]
 
 
+@needs_reading_loop
 async def test_held_bytes_are_gone_when_the_port_is_closed(ports: Ports) -> None:
     """L-92, L-102: a receive during which the port is closed does not hand them out."""
     skip_native_on_trio(native=True)
@@ -380,6 +387,7 @@ async def cut_once_read(port: SerialPort, peer: SerialPort, data: bytes) -> None
     assert task.cancelled(), "no turn between the read and the return: nothing to hold, and this test shows nothing"
 
 
+@needs_reading_loop
 async def test_held_bytes_can_be_dropped(ports: Ports) -> None:
     """L-102, L-84: `reset_input_buffer` drops them with the rest."""
     skip_native_on_trio(native=True)
@@ -392,6 +400,7 @@ async def test_held_bytes_can_be_dropped(ports: Ports) -> None:
     assert await take(port, 3) == b"new"
 
 
+@needs_reading_loop
 async def test_held_bytes_come_in_the_portions_asked_for(ports: Ports) -> None:
     """L-47, L-102: a limit smaller than what is held leaves the rest held."""
     skip_native_on_trio(native=True)

@@ -116,6 +116,7 @@ def test_a_break_with_a_timeout() -> None:
         assert not backend.break_asserted
 
 
+@pytest.mark.posix("descriptors that show how far an open has come")
 def test_an_open(ptys: PtyPair) -> None:
     """L-152, L-155: the device that comes too late is closed, and the loop's thread is gone."""
     queue = StuckOutput()

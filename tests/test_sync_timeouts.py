@@ -16,7 +16,7 @@ from anyserial import SerialClosedError, SerialDisconnectedError, sync
 from anyserial.testing import MockBackend, PtyPair
 
 from .stuck_output import StuckOutput
-from .support import MORE_THAN_A_LINK_HOLDS
+from .support import MORE_THAN_A_LINK_HOLDS, ON_WINDOWS
 from .sync_support import (
     KINDS,
     Background,
@@ -141,7 +141,7 @@ def test_a_send_that_may_not_wait(ports: Ports, send: Callable[..., Any]) -> Non
 
 def test_the_text_of_a_send_tells_the_progress() -> None:
     """L-151: whoever reads only the message knows it too."""
-    with open_pair("mock") as (port, _), pytest.raises(TimeoutError) as caught:
+    with open_pair(KINDS[2]) as (port, _), pytest.raises(TimeoutError) as caught:
         port.send(MORE_THAN_A_LINK_HOLDS, timeout=0.01)
     assert f"nothing sent beyond {port.stats().bytes_sent} bytes" in str(caught.value)
 
@@ -266,7 +266,8 @@ def test_no_byte_is_lost(kind: str) -> None:
                 timeouts += 1
         feeding.result()
     assert received == data
-    assert timeouts
+    # Through the loop of Windows a call takes so long that there is always something to receive.
+    assert timeouts or (ON_WINDOWS and kind != KINDS[2])
 
 
 @each_receiver
@@ -285,6 +286,7 @@ def test_a_wake_up_in_vain(receive: Callable[..., Any]) -> None:
         assert receive(port, 0) in (b"queued", 6)
 
 
+@pytest.mark.posix("a mock that is waited for on the calling thread")
 def test_a_line_that_opens_in_vain() -> None:
     """L-55, L-149, L-151: likewise for a send."""
     with faulty_pair() as (port, peer, backend):
@@ -299,6 +301,7 @@ def test_a_line_that_opens_in_vain() -> None:
         assert peer.receive(timeout=5) == b"sent"
 
 
+@pytest.mark.posix("a mock that is waited for on the calling thread")
 def test_a_line_that_takes_nothing() -> None:
     """L-149, L-168: the timeout ends a send that is told again and again that it may try."""
     with faulty_pair() as (port, _, backend):

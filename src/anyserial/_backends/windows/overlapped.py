@@ -42,6 +42,7 @@ class Operation:
     """
 
     __slots__ = (
+        "_failure",
         "_function",
         "_handle",
         "_on_end",
@@ -68,6 +69,8 @@ class Operation:
         self._overlapped = win32.OVERLAPPED()
         # With the lowest bit set, the end of the operation is not reported to the handle's completion port.
         self._overlapped.hEvent = event | 1 if event else None
+        # The Win32 code of a call that started nothing. Its OVERLAPPED says for ever that it is pending.
+        self._failure = 0
         self.address = ctypes.addressof(self._overlapped)
         self.buffer = buffer
         self.cancelled = False
@@ -78,11 +81,13 @@ class Operation:
     @property
     def pending(self) -> bool:
         """Whether the kernel still works on it."""
-        return bool(self._overlapped.Internal == win32.STATUS_PENDING)
+        return not self._failure and bool(self._overlapped.Internal == win32.STATUS_PENDING)
 
     @property
     def error(self) -> int:
         """The Win32 code it ended with."""
+        if self._failure:
+            return self._failure
         status: int = self._overlapped.Internal & 0xFFFFFFFF
         return 0 if status < 0x80000000 else win32.dos_error(status)
 
@@ -101,7 +106,8 @@ class Operation:
         try:
             self._handle.note_start(self)
             self._function(self._handle.number, self.buffer, self._overlapped)
-        except OSError:
+        except OSError as exc:
+            self._failure = getattr(exc, "winerror", None) or win32.ERROR_OPERATION_ABORTED
             self.finish()
             raise
         self.has_waited = self.pending
