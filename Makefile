@@ -52,7 +52,7 @@ SITE  := sphinx furo myst-parser rich hypothesis
 TOOLS := check-jsonschema coverage mypy 'pyright[nodejs]' ruff zizmor
 
 DEV    := .venvs/dev/bin
-FORMS  := $(DEV)/check-jsonschema --quiet --builtin-schema vendor.github
+FORMS  := $(DEV)/check-jsonschema --quiet --builtin-schema vendor
 PYTEST := -m pytest --timeout 120
 
 # pyright runs on the pinned node, not on what the machine may have.
@@ -74,9 +74,10 @@ check: lint types coverage pythons free-threaded oldest plugins kit drivers wind
 lint: .venvs/dev/tools.stamp
 	$(DEV)/ruff check .
 	$(DEV)/ruff format --check .
-	$(DEV)/zizmor --offline --quiet --strict-collection .
-	$(FORMS)-workflows .github/workflows/*.yml
-	$(FORMS)-issue-forms $(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*.yml))
+	$(DEV)/zizmor --offline --quiet --strict-collection . docs/examples/ci/github.yml
+	$(FORMS).github-workflows .github/workflows/*.yml docs/examples/ci/github.yml
+	$(FORMS).github-issue-forms $(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*.yml))
+	$(FORMS).gitlab-ci --data-transform gitlab-ci docs/examples/ci/gitlab.yml
 
 types: .venvs/dev/tools.stamp
 	for platform in linux darwin win32; do \

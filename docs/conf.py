@@ -53,18 +53,21 @@ _FETCHED = re.compile(
 
 
 def _complete(_: Sphinx, page: str, source: list[str]) -> None:
-    """The list in index.md is the navigation, one part per heading; generated parts of pages are filled in."""
+    """Fill in the generated parts of pages, and turn the list in index.md into the navigation, one part per heading.
+
+    The list itself is for readers on a code host, who have no sidebar.
+    """
     if page == "decisions/index":
         source[0] += "\n```{toctree}\n:hidden:\n:glob:\n\n*-*\n```\n"
     source[0] = generated.filled(source[0])
     if page != "index":
         return
-    caption = ""
-    for paragraph in source[0].split("\n\n"):
-        if pages := _LINK.findall(paragraph):
-            source[0] += "\n".join(["", "```{toctree}", ":hidden:", f":caption: {caption}", "", *pages, "```", ""])
-        else:
-            caption = paragraph.lstrip("# ")
+    landing, *parts = re.split(r"^## (.+)\n", source[0], flags=re.MULTILINE)
+    source[0] = landing
+    for caption, part in zip(parts[::2], parts[1::2], strict=True):
+        source[0] += "\n".join(
+            ["", "```{toctree}", ":hidden:", f":caption: {caption}", "", *_LINK.findall(part), "```", ""]
+        )
 
 
 def _before_napoleon(_app: Sphinx, what: str, _name: str, _obj: object, _options: object, lines: list[str]) -> None:

@@ -49,6 +49,13 @@ def test_a_broken_link_is_found(tmp_path: Path) -> None:
     assert broken_links(page) == ["#b", "gone.md"]
 
 
+@pytest.mark.parametrize("name", ["github", "gitlab"])
+def test_the_ci_jobs_of_the_page_are_those_that_are_checked(name: str) -> None:
+    """`make lint` validates the files; a reader copies from the page."""
+    job = (ROOT / "docs" / "examples" / "ci" / f"{name}.yml").read_text("utf-8")
+    assert f"\n```yaml\n{job}```\n" in (ROOT / "docs" / "ci.md").read_text("utf-8")
+
+
 def test_every_page_is_listed() -> None:
     """The page list names every page, or the folder it is in."""
     index = ROOT / "docs" / "index.md"
