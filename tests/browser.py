@@ -17,7 +17,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-CHROMIUM: Final = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+# Windows passes no descriptors on.
+_NAMES: Final = () if os.name == "nt" else ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM: Final = next(filter(None, map(shutil.which, _NAMES)), None)
 MISSING: Final = "Chromium is not installed: apt-get install chromium"
 
 _COMMANDS, _ANSWERS = 3, 4

@@ -55,6 +55,7 @@ def test_the_data_has_each_test_on_each_link(project: Project) -> None:
     assert (measured["suite"], measured["link"], measured["loop"]) == ("test_kit.py", "mock", "asyncio")
     assert measured["purpose"] == "L-1: measures <this> & that."
     assert set(measured["adapters"]) == {"serial_port", "serial_peer"}
+    assert tests["test_fails_in_one_case7-mock-asyncio"]["measured"] == {}
     assert "only <8> bits" in tests["test_fails_in_one_case7-mock-asyncio"]["reason"]
     assert tests["test_needs_what_is_not_thereunmet"]["reason"].startswith("needs rs485")
 

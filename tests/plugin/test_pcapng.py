@@ -12,6 +12,8 @@ import pytest
 
 from pytest_anyserial.__main__ import main
 
+from .conftest import Project
+
 TSHARK = shutil.which("tshark")
 
 
@@ -180,3 +182,26 @@ def test_tshark_reads_a_modbus_dialogue(tmp_path: Path) -> None:
     assert len([line for line in lines if "Read Holding Registers" in line]) == 2
     assert any("Query" in line for line in lines)
     assert any("Response" in line for line in lines)
+
+
+@pytest.mark.skipif(TSHARK is None, reason="tshark is not installed: apt-get install tshark")
+def test_tshark_reads_what_a_failed_test_has_left(project: Project) -> None:
+    """R-40: the example driver reads a register and its test fails; query and response are dissected, at both ends."""
+    pytest.importorskip("modbus_meter", reason="the example driver is not installed")
+    project.run(
+        "--serial-loops=asyncio",
+        "--serial-pcapng",
+        test="""
+        from modbus_meter import Meter, ModbusClient
+
+        async def test_it(serial_port, serial_script):
+            serial_script.on(bytes.fromhex("01 03 00 10 00 01 85 cf")).reply(bytes.fromhex("01 03 02 00 05 78 47"))
+            assert await Meter(ModbusClient(serial_port)).backlight() == 6
+        """,
+    )
+    (capture,) = project.path.rglob("wire.pcapng")
+    dissectors = ["-d", "rtacser.data,mbrtu", "-o", "mbrtu.crc_verification:TRUE"]
+    command = [str(TSHARK), "-r", str(capture), *dissectors]
+    lines = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.splitlines()
+    frames = [line for line in lines if "Read Holding Registers" in line]
+    assert [sum(way in line for line in frames) for way in ("Query", "Response")] == [2, 2]

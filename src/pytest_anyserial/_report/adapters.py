@@ -28,6 +28,8 @@ from .recorded import as_json, as_text
 _PURPOSE: Final = "serial_purpose"
 #: Properties about a port of a test; one that was opened again is the same device: serial_port-2.
 _ABOUT_A_PORT: Final = re.compile(r"(?:sync_)?(serial_(?:port|peer))(?:-\d+)?_(adapter|transcript)")
+#: Properties that say where a test ran and which files it has left.
+_NOT_MEASURED: Final = ("serial_link", "serial_timeline", "serial_capture")
 _FORMATS: Final = (".html", ".json")
 #: How a run ends that has shown all it could.
 _WHOLE: Final = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
@@ -176,7 +178,7 @@ class _Test:
         elif port is not None:
             if port[2] == "adapter":
                 self.adapters.setdefault(port[1], plain(as_text(value)))
-        elif name != "serial_link":
+        elif name not in _NOT_MEASURED:
             self.measured[name] = as_json(value)
 
     def shown(self) -> dict[str, Any]:

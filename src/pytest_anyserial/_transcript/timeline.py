@@ -10,10 +10,8 @@ from typing import Final
 from .._text import count, cut, hex_lines, plain
 from .transcript import BYTES_SHOWN, SHOWN, End, PortLog, SerialTranscript, TranscriptEvent
 
-#: Seconds without an event that get a line of their own.
+#: Seconds without an event that get a line of their own, and seconds under way that get a note.
 _SILENCE: Final = 0.1
-#: Seconds under way that are worth a note.
-_LATE: Final = 0.01
 _ARROWS: Final[dict[End, str]] = {"port": "->", "peer": "<-"}
 _OTHER: Final[dict[End, End]] = {"port": "peer", "peer": "port"}
 
@@ -34,7 +32,7 @@ class _Row:
         self.what = _way(sender, *_OTHER)
         self.events = 2
         self.until = time
-        if time - self.time >= _LATE:
+        if time - self.time >= _SILENCE:
             self.note = f"received {length(time - self.time)} later"
 
 
