@@ -43,7 +43,7 @@ PLUGIN = (
     "_recordings",
     "_links _views",
     "_hooks _matrix _device",
-    "_fixtures _report",
+    "_fixtures _report framing",
     "_body",
     "_guard _runners",
     "__init__",

@@ -15,9 +15,16 @@ import pytest
 
 from . import _hooks, _library, _options
 from ._fixtures import (
+    _serial_device_on_loop as _serial_device_on_loop,
+)
+from ._fixtures import (
+    _serial_script_on_loop as _serial_script_on_loop,
+)
+from ._fixtures import (
     serial_bench,
     serial_clock,
     serial_config,
+    serial_device,
     serial_factory,
     serial_faults,
     serial_link,
@@ -38,9 +45,11 @@ from ._report import outcome
 
 if TYPE_CHECKING:
     from ._bench.file import BenchLink, BenchPort, SerialBench
-    from ._device.dialogue import SerialExpectation
-    from ._device.script import SerialScript
-    from ._links.factory import SerialFactory
+    from ._device.device import SerialDevice, SyncSerialDevice
+    from ._device.expectation import SerialExpectation
+    from ._device.factory import SerialFactory
+    from ._device.script import SerialScript, SyncSerialScript
+    from ._device.steps import SerialRepeat
     from ._links.faults import SerialFault, SerialFaults
     from ._links.link import SerialLink, SerialPair
     from ._links.ports import SerialPorts
@@ -55,6 +64,7 @@ __all__ = [
     "SerialBench",
     "SerialBurst",
     "SerialClock",
+    "SerialDevice",
     "SerialExpectation",
     "SerialFactory",
     "SerialFault",
@@ -64,13 +74,17 @@ __all__ = [
     "SerialPair",
     "SerialPorts",
     "SerialRecordingWarning",
+    "SerialRepeat",
     "SerialScript",
     "SerialTranscript",
     "SerialView",
+    "SyncSerialDevice",
+    "SyncSerialScript",
     "TranscriptEvent",
     "serial_bench",
     "serial_clock",
     "serial_config",
+    "serial_device",
     "serial_factory",
     "serial_faults",
     "serial_link",
@@ -92,8 +106,9 @@ _TYPES = {
     "SerialBench": "_bench.file",
     "SerialBurst": "_views.view",
     "SerialClock": "_time.clock",
-    "SerialExpectation": "_device.dialogue",
-    "SerialFactory": "_links.factory",
+    "SerialDevice": "_device.device",
+    "SerialExpectation": "_device.expectation",
+    "SerialFactory": "_device.factory",
     "SerialFault": "_links.faults",
     "SerialFaults": "_links.faults",
     "SerialFrame": "_views.view",
@@ -101,9 +116,12 @@ _TYPES = {
     "SerialPair": "_links.link",
     "SerialRecordingWarning": "_recordings.player",
     "SerialPorts": "_links.ports",
+    "SerialRepeat": "_device.steps",
     "SerialScript": "_device.script",
     "SerialTranscript": "_transcript.transcript",
     "SerialView": "_views.view",
+    "SyncSerialDevice": "_device.device",
+    "SyncSerialScript": "_device.script",
     "TranscriptEvent": "_transcript.transcript",
 }
 
@@ -401,10 +419,12 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
-    item: pytest.Item,
+    item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    report = yield
     guard = item.stash.get(GUARD, None)
+    if guard is not None:
+        guard.shorten(call)
+    report = yield
     outcome.note(report, item)
     if guard is not None:
         guard.report(report)

@@ -58,6 +58,11 @@ class Body:
             # A timeout tore pytest out of the loop, and the body still waits in there. AnyIO tears fixtures down in
             # the task that runs the body, so they would wait for it for ever.
             self._on_its_loop(test.scope.cancel)
+        if test.far_end is not None and not self._watches:
+            test.passed = False
+            test.far_end.catch_up_from_outside()
+            test.far_end.judge(exc)
+            test.passed = exc is None
         # Hypothesis may have had reasons not to run any example.
         if test.passed and self._watches and not (self._started or self._given):
             test.passed = False
@@ -83,6 +88,13 @@ class Body:
                     if self._traces and not self._given:
                         self._start_debugger()
                     await coroutine
+            except (Exception, pytest.fail.Exception) as exc:
+                # What the test has sent last belongs to the report.
+                if test.far_end is not None:
+                    with anyio.CancelScope(shield=True):
+                        await test.far_end.catch_up()
+                    test.far_end.judge(exc)
+                raise
             finally:
                 test.scope = test.coroutine = None
             outcome, test.outcome = test.outcome, None
@@ -93,7 +105,7 @@ class Body:
                 raise outcome
             if test.far_end is not None:
                 await test.far_end.catch_up()
-                test.far_end.raise_failure()
+                test.far_end.judge(None)
 
         return watched
 

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ._keys import HARDWARE, TEST
+from ._names import on_loop
 
 if TYPE_CHECKING:
     from anyserial import SerialConfig, SerialPort, sync
 
     from ._bench.file import SerialBench
+    from ._device.device import SerialDevice
+    from ._device.factory import SerialFactory
     from ._device.script import SerialScript
-    from ._links.factory import SerialFactory
     from ._links.faults import SerialFaults
     from ._links.link import SerialLink, SerialPair
     from ._links.ports import SerialPorts
@@ -114,21 +116,68 @@ def serial_peer_path(serial_link: SerialLink) -> str:
 
 
 @pytest.fixture
-async def serial_script(
-    serial_link: SerialLink, anyio_backend: Any, serial_config: SerialConfig
-) -> AsyncIterator[SerialScript]:
-    r"""A scripted device at end B, on the test's own event loop.
+def serial_script(
+    request: pytest.FixtureRequest, serial_link: SerialLink, serial_config: SerialConfig
+) -> Iterator[SerialScript]:
+    r"""A scripted device at end B, on the test's own event loop; in a thread for a plain `def` test.
 
     serial_script.on(b"MEAS?\n").reply(b"1.23\n") says what the driver should ask and what it gets. A request that
     the script does not expect ends the test at once; expectations left over fail it afterwards.
     """
-    from ._device.script import scripted
+    yield from _far_end(request, "script", serial_link, serial_config)
+
+
+@pytest.fixture
+def serial_device(
+    request: pytest.FixtureRequest, serial_link: SerialLink, serial_config: SerialConfig
+) -> Iterator[SerialDevice]:
+    """A device at end B that answers with a function or an object of yours: serial_device.serve(handler).
+
+    The handler gets one request and returns bytes, several of them, or None for silence. An exception in it ends the
+    test with its traceback. framer= says where a request ends: see pytest_anyserial.framing.
+    """
+    yield from _far_end(request, "device", serial_link, serial_config)
+
+
+def _far_end(request: pytest.FixtureRequest, kind: str, link: SerialLink, config: SerialConfig) -> Iterator[Any]:
+    """What plays end B, where the test can have it: on the loop that runs its body, or in a thread."""
+    __tracebackhide__ = True
+    from ._matrix.generate import is_async
+
+    if is_async(link._test.item):
+        yield request.getfixturevalue(on_loop(f"serial_{kind}"))
+        return
+    from ._device import playing
+
+    _require(link, config)
+    with (playing.scripted_in_thread if kind == "script" else playing.served_in_thread)(link, config) as far_end:
+        yield far_end
+
+
+@pytest.fixture
+async def _serial_script_on_loop(
+    serial_link: SerialLink, anyio_backend: Any, serial_config: SerialConfig
+) -> AsyncIterator[SerialScript]:
+    from ._device.playing import scripted
 
     async with (
         _opened(serial_link, "peer", serial_config, anyio_backend) as port,
         scripted(serial_link, port) as script,
     ):
         yield script
+
+
+@pytest.fixture
+async def _serial_device_on_loop(
+    serial_link: SerialLink, anyio_backend: Any, serial_config: SerialConfig
+) -> AsyncIterator[SerialDevice]:
+    from ._device.playing import served
+
+    async with (
+        _opened(serial_link, "peer", serial_config, anyio_backend) as port,
+        served(serial_link, port) as device,
+    ):
+        yield device
 
 
 @pytest.fixture(scope="session")
@@ -196,7 +245,7 @@ def serial_factory(pytestconfig: pytest.Config) -> SerialFactory:
     async with serial_factory(config=..., faults=...) as (port, peer): each pair is a fresh link of the kind that the
     test runs on.
     """
-    from ._links.factory import SerialFactory
+    from ._device.factory import SerialFactory
 
     return SerialFactory(pytestconfig)
 

@@ -15,7 +15,7 @@ from ._keys import LINK, PLAYER, RECORDER, TEST
 from ._matrix import generate, refusals
 from ._names import MOCK_ONLY, PATHS, PEERS
 from ._options import UNRECORDED
-from ._report import leaks
+from ._report import frames, leaks
 from ._report.evidence import Evidence
 from ._test import SerialTest
 from ._text import plain
@@ -56,7 +56,7 @@ class Guard:
         if generate.in_virtual_time(item, fixtures) and _clock_of(item) is not None:
             item.fixturenames.append("serial_clock")
             fixtures |= {"serial_clock"}
-        for name in ("serial_faults", "serial_script", "serial_clock"):
+        for name in ("serial_faults", "serial_script", "serial_device", "serial_clock"):
             if name in fixtures:
                 _set_up_early(item, name)
         self.is_on_a_loop = generate.is_async(item) and not mark_of_another
@@ -71,6 +71,7 @@ class Guard:
             fixtures=fixtures,
             folder=lambda: self._evidence.folder,
             close_ports=self._opens.close_all,
+            has_open=self._opens.has_open,
             clock=_clock_of(item) if "serial_clock" in fixtures else None,
         )
         self._own_backend = self._backend_for_clock() if "serial_clock" in fixtures else None
@@ -184,6 +185,12 @@ class Guard:
 
             keeping.keep(test.item)
 
+    def shorten(self, call: pytest.CallInfo[None]) -> None:
+        """Leave frames of the plumbing out of what a test with a script or device has raised."""
+        played = self._test.far_end or self._test.block
+        if played is not None and not self._test.item.config.getoption("fulltrace", False):
+            frames.hide_plumbing(call)
+
     def report(self, report: pytest.TestReport) -> None:
         """Add to the report of one phase what the test leaves behind."""
         if report.when == "call":
@@ -193,7 +200,7 @@ class Guard:
     def _notes(self) -> list[tuple[str, str]]:
         """Titles and texts for the report of a failure, beside the transcript."""
         test = self._test
-        notes = [] if test.far_end is None else test.far_end.evidence()
+        notes = [note for far_end in (test.far_end, test.block) if far_end is not None for note in far_end.evidence()]
         player: Player | None = test.item.stash.get(PLAYER, None)
         if player is not None:
             notes.extend(player.evidence())

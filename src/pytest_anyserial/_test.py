@@ -20,23 +20,33 @@ if TYPE_CHECKING:
 
 
 class FarEnd(Protocol):
-    """A scripted device at end B, which has a say in the outcome."""
+    """A script or device at end B, which has a say in the outcome."""
 
     async def catch_up(self) -> None:
         """Hear all that the port at the other end has sent."""
         ...
 
-    def raise_failure(self) -> None:
-        """Raise what has gone wrong so far, once."""
+    def catch_up_from_outside(self) -> None:
+        """The same for a test without a loop."""
+        ...
+
+    def judge(self, exc: BaseException | None) -> None:
+        """Raise what has gone wrong so far, once, when the body has ended with `exc`, unless that comes first."""
         ...
 
     def evidence(self) -> list[tuple[str, str]]:
-        """Titles and texts for the report of a test that failed by itself."""
+        """Titles and texts for the report of a test that failed."""
         ...
 
     def unmet(self) -> list[str]:
         """The expectations that have not been met."""
         ...
+
+
+class ClosePorts(Protocol):
+    """Closes ports of a test."""
+
+    def __call__(self, *, only_blocking: bool = False) -> None: ...
 
 
 @dataclasses.dataclass(slots=True, kw_only=True, eq=False)
@@ -48,9 +58,11 @@ class SerialTest:
         needs: What its marks ask for.
         fixtures: The fixtures of ours that it was known to use when it was generated.
         folder: Gives the folder where its transcripts go; None if none are written.
-        close_ports: Closes everything that it has open, so that whatever waits for a port goes on.
+        close_ports: Closes everything that it has open, or the blocking ports, so that whatever waits for one goes on.
+        has_open: Whether it has a port open at a path.
         clock: The virtual clock, if it has one.
-        far_end: The scripted far end, if it has one.
+        far_end: The script or device at the far end, if it has one.
+        block: The same of the last pair of `serial_factory` that failed, or has not ended.
         passed: Whether the body has returned without raising anything.
         coroutine: The body, while it runs on its loop.
         scope: What cancels the body, while it runs.
@@ -62,9 +74,11 @@ class SerialTest:
     needs: Needs
     fixtures: frozenset[str]
     folder: Callable[[], Path | None]
-    close_ports: Callable[[], None]
+    close_ports: ClosePorts
+    has_open: Callable[[str], bool]
     clock: SerialClock | None = None
     far_end: FarEnd | None = None
+    block: FarEnd | None = None
     passed: bool = False
     coroutine: Coroutine[Any, Any, object] | None = None
     scope: anyio.CancelScope | None = None

@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_anyserial._device.dialogue import Announcement, Answer, Dialogue, SerialExpectation, Silence
+from pytest_anyserial._device.dialogue import Dialogue
+from pytest_anyserial._device.expectation import Answer, SerialExpectation
+from pytest_anyserial._device.steps import Announcement, Silence
 
 # Few letters, so that requests are prefixes of each other and of what nobody expects.
 LETTERS = st.sampled_from([b"a", b"b", b"\n"])

@@ -370,3 +370,69 @@ def test_an_impossible_plan_is_refused_at_once(project: Project, wrong: str, mes
     run = project.run(*ONE, test=TEST + f"            {wrong}\n")
     assert run.outcomes() == {"test_it[mock-asyncio]": "failed"}
     assert f"ConfigurationError: {message}" in run.problem("test_it[mock-asyncio]")
+
+
+RECONNECT = """
+        import anyio, pytest
+        from anyserial import PortNotFoundError, SerialDisconnectedError, open_serial_port
+
+        async def opened(path):
+            while True:
+                try:
+                    return await open_serial_port(path)
+                except PortNotFoundError:
+                    await anyio.sleep(0.1)
+
+        async def ask_until_gone_and_again(path):
+            async with await opened(path) as port:
+                with pytest.raises(SerialDisconnectedError):
+                    while True:
+                        await port.receive()
+            async with await opened(path) as port:
+                await port.send(b"A")
+                return await port.receive()
+
+        async def test_real(serial_path, serial_script, serial_faults):
+            serial_faults.after(0.05).unplug().replug(after=0.2)
+            serial_script.on(b"A").reply(b"B")
+            with anyio.fail_after(10):
+                assert await ask_until_gone_and_again(serial_path) == b"B"
+
+        async def test_virtual(serial_path, serial_script, serial_faults, serial_clock):
+            serial_faults.after(5).unplug().replug(after=20)
+            serial_script.on(b"A").reply(b"B")
+            assert await ask_until_gone_and_again(serial_path) == b"B"
+            assert 25 <= serial_clock.time < 25.11
+
+        async def test_exactly_then(serial_path, serial_faults, serial_clock):
+            serial_faults.on_read(1).unplug().replug(after=1)
+            async with await opened(serial_path) as port:
+                with pytest.raises(SerialDisconnectedError):
+                    await port.receive()
+            await anyio.sleep(1)
+            async with await open_serial_port(serial_path) as port:
+                assert serial_clock.time == 1
+                assert [fault.time for fault in serial_faults.fired] == [0, 1]
+
+        async def test_faults_of_the_next_open(serial_path, serial_faults, serial_clock):
+            serial_faults.after(1).unplug().replug(after=10)
+            serial_faults.after(3).unplug()
+            async with await opened(serial_path) as port:
+                with pytest.raises(SerialDisconnectedError):
+                    await port.receive()
+            async with await opened(serial_path) as port:
+                began = serial_clock.time
+                with pytest.raises(SerialDisconnectedError):
+                    await port.receive()
+                assert round(serial_clock.time - began, 6) == 3
+"""
+
+
+def test_a_replug_comes_although_the_driver_has_closed(project: Project) -> None:
+    """P-102: in real and in virtual time; times of other faults are counted from the next open."""
+    run = project.run(test=RECONNECT)
+    outcomes = run.outcomes()
+    assert {outcome for name, outcome in outcomes.items() if "uvloop" not in name or "real" in name} == {"passed"}, (
+        run.text
+    )
+    assert len(outcomes) == 12

@@ -254,7 +254,11 @@ def test_what_would_have_completed_a_request_is_shown(project: Project) -> None:
         """,
     )
     (test,) = run.outcomes()
-    assert run.problem(test).splitlines()[-2:] == [r"  matched   b'READ?\r' (6 bytes)", r"  missing   b'\n' (1 byte)"]
+    assert run.problem(test).splitlines()[-3:] == [
+        r"  matched   b'READ?\r' (6 bytes)",
+        r"  missing   b'\n' (1 byte)",
+        r"  hint      b'READ?\r' came without its terminator b'\n', which test_it.py:3 expects",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -538,14 +542,6 @@ def test_a_wrong_call_is_told_where_it_is_made(project: Project) -> None:
     run = project.run(*ONE)
     for number, message in enumerate(BAD_CALLS.values()):
         assert message in run.problem(f"test_{number}[mock-asyncio]")
-
-
-def test_a_synchronous_test_cannot_have_a_script(project: Project) -> None:
-    """P-52: the script answers on the test's own loop, which a synchronous test does not run."""
-    run = project.run(*ONE, test="def test_it(serial_script): pass")
-    assert run.problem("test_it[mock-asyncio]") == (
-        "serial_script needs an `async def` test, because it works on the test's event loop."
-    )
 
 
 def test_the_far_end_is_played_by_one_of_script_and_test(project: Project) -> None:

@@ -128,6 +128,8 @@ class MockPair:
     def _open(self, side: _Side, config: SerialConfig) -> MockBackend:
         with self._lock:
             end = self._ends[side]
+            # What was planned for this moment has happened, however late the clock calls.
+            end.look_again()
             if self._is_over or end.plan.disconnected:
                 raise os_error(errno.ENOENT)
             if self._in_use[side]:

@@ -1,20 +1,23 @@
-"""Two tasks on the test's own loop that play a dialogue on a port: one listens, one speaks.
+"""Tasks on an event loop that play a part on a port: one listens, one speaks, others send in the background.
 
 They raise nothing: what goes wrong is kept, and `settled` is called once the outcome of the test is certain.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Final
+from typing import Final, Protocol
 
 import anyio
 import pytest
+from anyio.abc import TaskGroup
+from anyio.from_thread import BlockingPortal
 
 from anyserial import SerialClosedError, SerialDisconnectedError, SerialPort
 
-from .dialogue import Announcement, Answer, Dialogue, Silence
+from .steps import Step
 
 #: Between the pieces of a reply.
 _GAP: Final = 0.002
@@ -29,43 +32,120 @@ _UNDER_WAY: Final = 1.0
 _GONE: Final = (SerialDisconnectedError, SerialClosedError)
 
 
+class _GoneError(Exception):
+    """Nobody can receive what the far end says any more."""
+
+
+class Part(Protocol):
+    """What a far end plays: a script or a device. It does no I/O.
+
+    Attributes:
+        name: The fixture that it stands for.
+        outbox: What is to be done, in order.
+        mismatch: What is wrong, once the outcome is certain.
+    """
+
+    name: str
+    outbox: deque[Step]
+    mismatch: str | None
+
+    @property
+    def pause(self) -> float | None:
+        """Seconds of silence that end what has come so far; None if they mean nothing."""
+        ...
+
+    @property
+    def silence_left(self) -> float:
+        """Seconds of asserted silence that are not over."""
+        ...
+
+    @property
+    def is_met(self) -> bool:
+        """Whether nothing is expected any more."""
+        ...
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is nothing more to expect or to say."""
+        ...
+
+    def feed(self, data: bytes, /) -> None:
+        """Bytes came."""
+        ...
+
+    def pause_over(self) -> None:
+        """Nothing came for `pause` seconds."""
+        ...
+
+    def more(self, data: bytes, /) -> None:
+        """Bytes came behind a mismatch."""
+        ...
+
+    def advance(self) -> None:
+        """Do what can be done now."""
+        ...
+
+    def verdict(self) -> str | None:
+        """What is wrong if nothing more comes."""
+        ...
+
+    def unmet(self) -> list[str]:
+        """What is expected and has not come, in words."""
+        ...
+
+    def state(self) -> list[str]:
+        """How far it has come, in words."""
+        ...
+
+
 class FarEnd:
-    """Plays `dialogue` on `port`.
+    """Plays `part` on `port`.
 
     Args:
-        dialogue: What to expect and to say.
+        part: What to expect and to say.
         port: End B.
         sent: Bytes that end A has sent, or None if they are not counted.
         deserted: Whether end A was in use and is not any more.
+        opened: Returns when end A is open, or when its argument is true.
         settled: Called when the outcome is: something is wrong.
         mark: Records a step on the timeline of the test: its kind, and what gives its text.
 
     Attributes:
         is_over: Whether nothing that comes can change the outcome any more.
+        portal: Its loop, if that is not the loop of the test.
+        remarks: What else the report of a failure has to say, the most important first.
     """
 
     def __init__(
         self,
-        dialogue: Dialogue,
+        part: Part,
         port: SerialPort,
         *,
         sent: Callable[[], int | None],
         deserted: Callable[[], bool],
+        opened: Callable[[FarEnd, Callable[[], bool]], Awaitable[None]],
         settled: Callable[[], object],
         mark: Callable[[str, Callable[[], str]], object],
     ) -> None:
+        self.name = part.name
         self.is_over = False
-        # What the script's own functions raised, or a port that failed otherwise than by being gone.
-        self._error: Exception | None = None
+        self.portal: BlockingPortal | None = None
+        self.remarks: Callable[[], list[str]] = list
+        # What the test's own functions raised, or a port that failed otherwise than by being gone.
+        self._error: BaseException | None = None
         self._raised = False
-        self._dialogue = dialogue
+        self._part = part
         self._port = port
         self._sent = sent
         self._deserted = deserted
+        self._opened = opened
         self._settled = settled
         self._mark = mark
         self._heard = 0
+        self._pending = 0
         self._changed = anyio.Event()
+        self._turn = anyio.Lock()
+        self._tasks: TaskGroup
 
     @asynccontextmanager
     async def playing(self) -> AsyncGenerator[None]:
@@ -74,11 +154,11 @@ class FarEnd:
         The block may stay suspended while a test runs. AnyIO runs fixtures and test in one task and pytest sets up and
         tears down in opposite order, so the task group is entered and left as if it were in one function.
         """
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._play, self._listen)
-            tasks.start_soon(self._play, self._speak)
+        async with anyio.create_task_group() as self._tasks:
+            self._tasks.start_soon(self._play, self._listen)
+            self._tasks.start_soon(self._play, self._speak)
             yield
-            tasks.cancel_scope.cancel()
+            self._tasks.cancel_scope.cancel()
 
     def notify(self) -> None:
         """Something has changed: let those who wait in `until` look again."""
@@ -90,23 +170,33 @@ class FarEnd:
         while not condition():
             await self._changed.wait()
 
+    @property
+    def is_done(self) -> bool:
+        """Whether there is nothing more to expect or to say, in the background either."""
+        return self._part.is_done and not self._pending
+
     async def catch_up(self) -> None:
         """Hear all that the port at the other end has sent, so that it is judged together with the test body."""
         with anyio.move_on_after(_UNDER_WAY):
-            await self.until(lambda: self.is_over or (self._dialogue.mismatch is None and self._has_heard_all()))
+            await self.until(lambda: self.is_over or (self._part.mismatch is None and self._has_heard_all()))
+
+    def catch_up_from_outside(self) -> None:
+        """The same for a test without a loop; it returns when that is done."""
+        assert self.portal is not None
+        self.portal.call(self.catch_up)
 
     async def settle(self) -> None:
         """Let arrive what is under way, so that the verdict on a finished test does not depend on timing."""
-        dialogue = self._dialogue
-        with anyio.move_on_after(_UNDER_WAY + dialogue.silence_left):
-            await self.until(lambda: self.is_over or not (dialogue.silence_left or self._is_waiting()))
+        part = self._part
+        with anyio.move_on_after(_UNDER_WAY + part.silence_left):
+            await self.until(lambda: self.is_over or not (part.silence_left or self._is_waiting()))
         await self.catch_up()
         if self._sent() is None:
             await self._let_arrive()
 
     def _is_waiting(self) -> bool:
         """Whether something is expected that may still come."""
-        return not (self._dialogue.is_met or (self._deserted() and self._has_heard_all()))
+        return not (self._part.is_met or (self._deserted() and self._has_heard_all()))
 
     def _has_heard_all(self) -> bool:
         sent = self._sent()
@@ -119,18 +209,27 @@ class FarEnd:
                 await anyio.sleep(_TURN)
 
     def verdict(self) -> str | None:
-        """The error of the dialogue if nothing more comes."""
-        verdict = self._dialogue.verdict()
-        return verdict and f"serial_script: {verdict}"
+        """The error of the part if nothing more comes."""
+        verdict = self._part.verdict()
+        return verdict and f"{self.name}: {verdict}"
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether something has gone wrong so far."""
+        return self._error is not None or self._part.mismatch is not None
 
     def raise_failure(self) -> None:
         """Raise what has gone wrong so far, once."""
         __tracebackhide__ = True
-        if self._error is not None or self._dialogue.mismatch is not None:
+        if self.has_failed:
             self.raise_verdict()
 
-    def raise_verdict(self) -> None:
-        """Raise what has gone wrong or never came, once, now that nothing more will come."""
+    def raise_verdict(self, kind: type[BaseException] | None = None) -> None:
+        """Raise what has gone wrong or never came, once, now that nothing more will come.
+
+        Args:
+            kind: Of the exception, where it has a traceback; without it, it has none.
+        """
         __tracebackhide__ = True
         if self._raised:
             return
@@ -139,74 +238,137 @@ class FarEnd:
             raise self._error
         verdict = self.verdict()
         if verdict is not None:
+            if kind is not None:
+                raise kind(verdict)
             pytest.fail(verdict, pytrace=False)
 
+    def judge(self, exc: BaseException | None) -> None:
+        """Raise what has gone wrong so far, once, when the body of the test has ended with `exc`.
+
+        What a port raises is a consequence if the far end has closed it. Otherwise a failure of the test itself comes
+        first, and alone.
+        """
+        __tracebackhide__ = True
+        # On a loop only blocking ports are closed; without one also files and programs may be at the end of them.
+        consequence = SerialClosedError if self.portal is None else OSError
+        if exc is None or (self.is_over and self.has_failed and _comes_from(exc, consequence)):
+            context = self._error and self._error.__context__
+            try:
+                self.raise_failure()
+            except BaseException as verdict:
+                # What the ports have raised came of it.
+                verdict.__context__ = context
+                raise
+
     def evidence(self) -> list[tuple[str, str]]:
-        """For the report of a test that failed by itself: what else was wrong."""
-        complaint = self._complaint()
-        return [("serial_script", complaint)] if complaint and not self._raised else []
+        """For the report of a test that failed: how far the far end has come, and what else was wrong."""
+        lines = self.remarks()
+        if self.has_failed and not self._raised:
+            lines.append(self._complaint())
+        return [(self.name, "\n".join([*lines, *self._part.state()]))]
 
     def unmet(self) -> list[str]:
         """The expectations that have not been met, for the timeline."""
-        return [step.where for step in self._dialogue.left_over()]
+        return self._part.unmet()
 
     def _complaint(self) -> str:
-        return (self._dialogue.mismatch or "") if self._error is None else repr(self._error)
+        return (self._part.mismatch or "") if self._error is None else repr(self._error)
+
+    # The stage of the steps.
+
+    async def sleep(self, length: float, /) -> None:
+        """Let time pass."""
+        await anyio.sleep(length)
+
+    async def send(self, data: bytes, pieces: int = 1, /) -> None:
+        """Send bytes, in so many pieces; other data does not come between them."""
+        pieces = max(1, min(pieces, len(data)))
+        size, longer = divmod(len(data), pieces)
+        start = 0
+        async with self._turn:
+            for number in range(pieces):
+                end = start + size + (number < longer)
+                if start > 0:
+                    await anyio.sleep(_GAP)
+                try:
+                    await self._port.send(data[start:end])
+                except _GONE:
+                    raise _GoneError from None
+                start = end
+
+    def later(self, work: Callable[[], Awaitable[None]], /, *, counts: bool) -> None:
+        """Do this in the background; if it `counts`, the far end is not done before."""
+
+        async def do() -> None:
+            with suppress(_GoneError):
+                await work()
+            self._pending -= counts
+
+        self._pending += counts
+        self._tasks.start_soon(self._play, do)
+
+    async def until_opened(self, over: Callable[[], bool], /) -> None:
+        """Return when the other side has end A open, or when `over` is true."""
+        await self._opened(self, over)
+
+    def step_over(self) -> None:
+        """A step that holds back others is over."""
+        self._part.advance()
+
+    # The tasks.
 
     async def _play(self, part: Callable[[], Awaitable[None]]) -> None:
         try:
             await part()
-        except Exception as exc:
-            self._error = exc
+        except (anyio.get_cancelled_exc_class(), KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as exc:
+            # Also the outcomes of pytest: they end the test, and not the tasks around it.
+            error = exc
+            if isinstance(exc, SystemExit):
+                # It would end AnyIO's runner, and with it the tests behind this one.
+                error = RuntimeError(f"{self.name}: a function of the test raised SystemExit({exc.code!r})")
+                error.__cause__ = exc
+            self._error = self._error or error
             self._mark("failed", self._complaint)
-        if self._error is not None or self._dialogue.mismatch is not None:
+        if self.has_failed:
             self.is_over = True
             self._settled()
         self.notify()
 
     async def _listen(self) -> None:
         with suppress(*_GONE):
-            while self._dialogue.mismatch is None:
-                data = await self._port.receive()
-                self._heard += len(data)
-                self._dialogue.feed(data)
+            while self._part.mismatch is None:
+                with anyio.move_on_after(self._part.pause) as waiting:
+                    data = await self._port.receive()
+                    self._heard += len(data)
+                    self._part.feed(data)
+                if waiting.cancelled_caught:
+                    self._part.pause_over()
                 self.notify()
             self._mark("mismatch", self._complaint)
             for _ in range(_TURNS):
                 await anyio.sleep(_TURN)
                 if self._port.input_waiting():
-                    self._dialogue.more(await self._port.receive())
+                    self._part.more(await self._port.receive())
         self.is_over = True
 
     async def _speak(self) -> None:
-        dialogue = self._dialogue
-        with suppress(*_GONE):
+        part = self._part
+        with suppress(_GoneError):
             while True:
-                await self.until(lambda: bool(dialogue.outbox) and dialogue.mismatch is None)
-                await self._perform(dialogue.outbox[0])
-                dialogue.outbox.popleft()
+                await self.until(lambda: bool(part.outbox) and part.mismatch is None)
+                await part.outbox[0].perform(self)
+                part.outbox.popleft()
                 self.notify()
 
-    async def _perform(self, step: Answer | Announcement | Silence) -> None:
-        if isinstance(step, Silence):
-            await anyio.sleep(step.seconds)
-            step.over = True
-            self._dialogue.advance()
-        elif isinstance(step, Announcement):
-            await anyio.sleep(step.after)
-            await self._port.send(step.data)
-        else:
-            for reply in step.expectation.replies:
-                await anyio.sleep(reply.after)
-                await self._send_in_pieces(reply.made_for(step), reply.chunks)
 
-    async def _send_in_pieces(self, data: bytes, pieces: int) -> None:
-        pieces = max(1, min(pieces, len(data)))
-        size, longer = divmod(len(data), pieces)
-        start = 0
-        for number in range(pieces):
-            end = start + size + (number < longer)
-            if start > 0:
-                await anyio.sleep(_GAP)
-            await self._port.send(data[start:end])
-            start = end
+def _comes_from(exc: BaseException | None, kind: type[BaseException]) -> bool:
+    """Whether this is an exception of a kind, or what became of one."""
+    seen: set[int] = set()
+    while exc is not None and id(exc) not in seen:
+        if isinstance(exc, kind):
+            return True
+        seen.add(id(exc))
+        exc = exc.__cause__ or exc.__context__
+    return False

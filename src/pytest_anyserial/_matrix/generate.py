@@ -17,7 +17,7 @@ import pytest
 from .. import _loops
 from .._facts import Needs
 from .._links.base import Wiring, wiring_of
-from .._names import ASYNC, MOCK_ONLY, MODULE, NAMES, PEERS, STANDS_FOR
+from .._names import ASYNC, FAR_ENDS, MOCK_ONLY, MODULE, NAMES, PEERS, STANDS_FOR, on_loop
 from .._options import REPLAY, chosen_links, is_hardware, is_strict
 from .marker import check_parameters, needs_of
 from .matching import Unmet, match
@@ -64,6 +64,11 @@ def generate(metafunc: pytest.Metafunc) -> None:
     if fixtures & PEERS:
         needs = dataclasses.replace(needs, peer=True)
     check_parameters(node)
+    if is_async(node):
+        # These are asked for when the test runs; plugins that look at its fixtures see them here.
+        known = node._fixtureinfo.name2fixturedefs
+        for name in fixtures & FAR_ENDS:
+            known[on_loop(name)] = definitions_of(node, on_loop(name))
     mock_only = bool(fixtures & MOCK_ONLY)
     links, unmet = match(needs, selected(metafunc.config), mock_only=mock_only)
     loops = _loops_of(metafunc, fixtures | {"serial_clock"} if in_virtual_time(node, fixtures) else fixtures)

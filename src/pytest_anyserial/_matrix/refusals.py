@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from .._facts import Needs
-from .._names import ASYNC, NAMES
+from .._names import ASYNC, FAR_ENDS, NAMES
 from .._text import plain
 from . import generate
 from .marker import needs_of
@@ -181,8 +181,9 @@ def refuse_impossible(item: pytest.Function, fixtures: frozenset[str], mark_of_a
 
 def _problems(item: pytest.Function, fixtures: frozenset[str], mark_of_another: str | None) -> Iterator[str]:
     # pytest's summary shows the beginning only, so each begins with the fact; the report has the test's name.
-    if mark_of_another is not None and fixtures & ASYNC:
-        names = fixtures & ASYNC
+    on_the_loop = fixtures & (ASYNC | FAR_ENDS)
+    if mark_of_another is not None and on_the_loop and generate.is_async(item):
+        names = on_the_loop
         yield (
             f"mark {mark_of_another!r}, but {_listed(names)} {_verb('need', names)} AnyIO: pytest-{mark_of_another} "
             "would run the test. Take the mark off tests with serial fixtures; they need none, also if it comes from a "
@@ -199,7 +200,7 @@ def _problems(item: pytest.Function, fixtures: frozenset[str], mark_of_another: 
         definition = definitions[-1]
         asked = (fixtures - {"serial_factory"}).intersection(definition.argnames)
         if asked and definition.scope != "function":
-            place = "event loop and link" if asked & ASYNC else "link"
+            place = "event loop and link" if asked & on_the_loop else "link"
             yield (
                 f"fixture {definition.argname!r} has {definition.scope} scope and asks for {_listed(asked)}, which is "
                 f"made afresh for each test, on that test's {place}. Give {definition.argname!r} function scope."
@@ -207,11 +208,13 @@ def _problems(item: pytest.Function, fixtures: frozenset[str], mark_of_another: 
     for end, openers in _OPENERS.items():
         if openers <= fixtures:
             yield f"{_listed(openers)} both open {end} of the link. Use one of them."
+    if fixtures >= FAR_ENDS:
+        yield f"{_listed(FAR_ENDS)} both play the far end of the link. Use one of them."
     peers = fixtures & _OPENERS["end B"]
-    if "serial_script" in fixtures and peers:
+    for player in sorted(fixtures & FAR_ENDS) if peers else ():
         yield (
-            f"serial_script and {_listed(peers)} both need end B: the script plays the far end, and {_listed(peers)} "
-            f"{_verb('hand', peers)} it to the test. Use one of them."
+            f"{player} and {_listed(peers)} both need end B: the {player.removeprefix('serial_')} plays the far end, "
+            f"and {_listed(peers)} {_verb('hand', peers)} it to the test. Use one of them."
         )
     blocking = fixtures & {"sync_serial_port", "sync_serial_peer"}
     if "serial_clock" in fixtures and blocking:
@@ -219,7 +222,7 @@ def _problems(item: pytest.Function, fixtures: frozenset[str], mark_of_another: 
             f"serial_clock cannot work with {_listed(blocking)}: its time passes while the event loop waits, and a "
             "blocking port keeps the loop from waiting. Use one of them."
         )
-    on_the_loop = fixtures & {"serial_script", "serial_clock", "serial_factory"}
+    on_the_loop = fixtures & {"serial_clock", "serial_factory"}
     if on_the_loop and not generate.is_async(item):
         yield (
             f"{_listed(on_the_loop)} {_verb('need', on_the_loop)} an `async def` test, because "

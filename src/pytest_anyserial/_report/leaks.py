@@ -48,10 +48,15 @@ class OpenPorts:
             port.close()
         return left
 
-    def close_all(self) -> None:
-        """Close everything that is open now, so that whoever waits for it goes on."""
-        for port in self._found:
-            port.close()
+    def close_all(self, *, only_blocking: bool = False) -> None:
+        """Close everything that is open now, or the blocking ports, so that whoever waits for one goes on."""
+        for port in tuple(self._found):
+            if port.is_blocking or not only_blocking:
+                port.close()
+
+    def has_open(self, path: str) -> bool:
+        """Whether the test has a port open at this path."""
+        return any(port.path == path and port.left_open for port in tuple(self._found))
 
     def has(self, path: str) -> bool:
         """Whether the test has opened this path."""

@@ -133,7 +133,9 @@ class End:
             self._held_until = None
             self._courses = _courses()
             self._signal = Signal()
-            self._opened = self._clock.now()
+            now = self._clock.now()
+            self.plan.schedule.reopened(now - self._opened)
+            self._opened = now
             self._settle()
 
     def fileno(self) -> int:
@@ -371,7 +373,7 @@ class End:
             self._held_until = None
         # What has left by now is out of reach of a fault that comes now.
         self._move(now)
-        if self._signal is not None:
+        if not self._is_closed():
             self._strike_device(now)
         self._show()
         self.peer._show()
@@ -382,7 +384,7 @@ class End:
 
     def _strike_device(self, now: float) -> None:
         schedule = self.plan.schedule
-        schedule.ripen(lambda after: self._opened + after <= now)
+        schedule.ripen(lambda after: self._opened + after <= now, at_rest=self._signal is None)
         for event in schedule.strike_device(self._courses, self._since_open(now)):
             self._carry_out(event)
         if self.plan.disconnected:
@@ -426,7 +428,8 @@ class End:
 
     def _next_time(self) -> float | None:
         times = [self._wire.due(), self._held_until, self._closed_until]
-        if self._signal is not None and (after := self.plan.schedule.next_time()) is not None:
+        after = None if self._is_closed() else self.plan.schedule.next_time(at_rest=self._signal is None)
+        if after is not None:
             times.append(self._opened + after)
         return min((time for time in times if time is not None), default=None)
 

@@ -155,16 +155,27 @@ class Schedule(Sequence[FaultEvent]):
 
     # When
 
-    def next_time(self) -> float | None:
-        """Seconds after open at which the next event is due."""
-        times = [entry.at for entry in self._entries if entry.at is not None and not entry.due]
+    def next_time(self, *, at_rest: bool = False) -> float | None:
+        """Seconds after open at which the next event is due; `at_rest`, only what has begun and takes its time."""
+        times = [at for entry, at in self._timed(at_rest) if not entry.due]
         return min(times, default=None)
 
-    def ripen(self, is_past: Callable[[float], bool]) -> None:
+    def ripen(self, is_past: Callable[[float], bool], *, at_rest: bool = False) -> None:
         """Make the events due whose seconds after open are past."""
-        for entry in self._entries:
-            if entry.at is not None and is_past(entry.at):
+        for entry, at in self._timed(at_rest):
+            if is_past(at):
                 entry.due = True
+
+    def reopened(self, seconds: float) -> None:
+        """Count from the new open what has begun: it came `seconds` after the one before."""
+        for entry, at in self._timed(True):
+            entry.at = at - seconds
+
+    def _timed(self, at_rest: bool) -> Iterator[tuple[_Entry, float]]:
+        """The entries that wait for a time. A replug that has begun comes also while no port is open."""
+        return (
+            (entry, entry.at) for entry in self._entries if entry.at is not None and (entry.postponed or not at_rest)
+        )
 
     def until_match(self, data: bytes) -> int:
         """How much of `data` can be sent before a pattern is complete."""

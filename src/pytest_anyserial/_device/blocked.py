@@ -1,0 +1,135 @@
+"""Notices a test that blocks its own event loop, so that the far end on that loop cannot answer.
+
+A thread asks the loop for a turn. If none comes for half a second while a request waits to be read, the place where the
+loop is stuck is kept for the report.
+"""
+
+from __future__ import annotations
+
+import linecache
+import os
+import sys
+import sysconfig
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import TYPE_CHECKING, Final
+
+from anyserial import SerialError, SerialPort
+
+from .. import _loops
+from .._text import plain
+
+if TYPE_CHECKING:
+    from .far_end import FarEnd
+
+#: Seconds without a turn of the loop.
+_STUCK: Final = 0.5
+#: Seconds between two questions.
+_INTERVAL: Final = 0.1
+#: Frames that the report names.
+_SHOWN: Final = 3
+_LIBRARIES: Final = (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
+_OURS: Final = frozenset({"anyio", "anyserial", "pytest_anyserial"})
+
+
+class BlockedLoop:
+    """Watches the loop of the calling task, whose far end reads from `port`."""
+
+    def __init__(self, port: SerialPort) -> None:
+        self._port = port
+        self._stuck: _Stuck | None = None
+        self._is_over = threading.Event()
+
+    @contextmanager
+    def watching(self, far_end: FarEnd, *, virtual: bool) -> Generator[None]:
+        """Watch within the block. With `virtual` time there is nothing to watch: a thread would disturb it."""
+        if virtual:
+            yield
+            return
+        far_end.remarks = lambda: [] if self._stuck is None else self._stuck.remark()
+        thread = threading.Thread(
+            target=self._watch,
+            args=(_loops.scheduler(), threading.get_ident()),
+            name="anyserial blocked loop watch",
+            daemon=True,
+        )
+        thread.start()
+        try:
+            yield
+        finally:
+            self._is_over.set()
+            thread.join()
+
+    def _watch(self, call_on_loop: Callable[[Callable[[], object]], object], loop_thread: int) -> None:
+        # Between set-up, body and teardown nothing runs the loop; then no task of the test waits either.
+        while not self._is_over.wait(_INTERVAL):
+            turn = _Turn()
+            with suppress(RuntimeError):
+                call_on_loop(turn.take)
+            if turn.taken.wait(_STUCK) or not self._has_unread():
+                continue
+            places = list(_places(sys._current_frames().get(loop_thread)))
+            if places:
+                self._stuck = _Stuck(places, turn)
+            while not (turn.taken.wait(_INTERVAL) or self._is_over.is_set()):
+                pass
+
+    def _has_unread(self) -> bool:
+        try:
+            return self._port.input_waiting() > 0
+        except SerialError:
+            return False
+
+
+class _Turn:
+    """A turn that the loop was asked for."""
+
+    def __init__(self) -> None:
+        self.taken = threading.Event()
+        self._asked = time.monotonic()
+        self._took: float | None = None
+
+    def take(self) -> None:
+        """On the loop."""
+        self._took = self.seconds
+        self.taken.set()
+
+    @property
+    def seconds(self) -> float:
+        """How long it took, or has taken so far."""
+        return time.monotonic() - self._asked if self._took is None else self._took
+
+
+class _Stuck:
+    """Where the loop was when no turn came."""
+
+    def __init__(self, places: list[str], turn: _Turn) -> None:
+        self._places = places
+        self._turn = turn
+
+    def remark(self) -> list[str]:
+        """For the report of a test that failed."""
+        blocked, *callers = self._places
+        return [
+            f"the test blocked its event loop for {self._turn.seconds:.1f} s while a request waited:",
+            f"  blocked   {blocked}",
+            *(f"            called by {caller}" for caller in callers),
+            "  instead   call it in a thread, `await anyio.to_thread.run_sync(...)`, or make the test a plain `def`,",
+            "            where the far end runs in its own thread; run a program with `await anyio.run_process(...)`",
+        ]
+
+
+def _places(frame: FrameType | None) -> Iterator[str]:
+    """The lines of the test and its driver where a thread is, the innermost first; nothing if it is in none of them."""
+    found = 0
+    while frame is not None and found < _SHOWN:
+        code = frame.f_code
+        top = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        if top not in _OURS and not code.co_filename.startswith((*_LIBRARIES, "<")):
+            line = linecache.getline(code.co_filename, frame.f_lineno).strip()
+            found += 1
+            yield plain(f"{os.path.basename(code.co_filename)}:{frame.f_lineno} in {code.co_name}: {line}")
+        frame = frame.f_back

@@ -1,0 +1,109 @@
+"""What a test can say to any far end, script or device: data unasked, once, repeatedly, or when the port is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import anyio
+from anyio.from_thread import BlockingPortal
+
+from .. import _loops
+from .._text import caller
+from .far_end import FarEnd
+from .steps import Announcement, Opening, SerialRepeat, as_bytes, seconds
+
+
+class Unasked(Protocol):
+    """The part of a far end that has something to say unasked."""
+
+    def add(self, step: Announcement | SerialRepeat | Opening, /) -> None:
+        """Do this, once everything before it has happened."""
+        ...
+
+
+class FarEndCalls:
+    """What scripts and devices have in common."""
+
+    def __init__(self, part: Unasked, far_end: FarEnd) -> None:
+        self._steps = part
+        self._far_end = far_end
+        self._call_on_loop = _caller(far_end.portal)
+
+    def send(self, data: bytes, /, *, after: float = 0.0) -> None:
+        """Send bytes unasked, once everything required before this has happened.
+
+        The pause `after` that passes in the background, so that replies do not wait for it.
+        """
+        step = Announcement(as_bytes("unasked data", data), seconds("after", after))
+        self._do(lambda: self._steps.add(step))
+
+    def every(self, interval: float, data: bytes | Callable[[], bytes], /) -> SerialRepeat:
+        """Send bytes every `interval` seconds, once everything required before this has happened.
+
+        They are sent in the background until the test is over, or until `stop()` of the result is called.
+
+        Args:
+            interval: Seconds before the first and between two of them.
+            data: The bytes, or a function that makes them each time.
+        """
+        if not seconds("interval", interval):
+            raise ValueError("interval must be more than 0 s")
+        given = data if callable(data) else as_bytes("unasked data", data)
+        step = SerialRepeat(float(interval), given, caller(1))
+        self._do(lambda: self._steps.add(step))
+        return step
+
+    def on_open(self) -> None:
+        """Let what is behind this wait until the other side has opened its port.
+
+        A driver that empties its input queue when it opens then loses nothing. If the port is open, it is over at once.
+        """
+        step = Opening(caller(1))
+        self._do(lambda: self._steps.add(step))
+
+    def _do(self, work: Callable[[], object]) -> None:
+        """Change the part on its loop; also from a fixture, while the loop does not run."""
+        if self._far_end.portal is not None:
+            self._far_end.portal.call(work)
+        else:
+            work()
+        self._call_on_loop(self._far_end.notify)
+
+    async def _wait(self, condition: Callable[[], bool], timeout: float) -> None:
+        """Wait for a condition, at most so long.
+
+        Raises:
+            AssertionError: It did not become true.
+        """
+        __tracebackhide__ = True
+        with anyio.move_on_after(timeout):
+            await self._far_end.until(lambda: condition() or self._far_end.is_over)
+        if not condition():
+            raise AssertionError(self._far_end.verdict() or self._unfinished(timeout))
+
+    def _unfinished(self, timeout: float) -> str:
+        return f"the far end was still answering after {timeout:g} s"
+
+
+class Blocking(FarEndCalls):
+    """The same for a test without a loop: the far end has one in its own thread."""
+
+    def _call(self, wait: Callable[[], Awaitable[None]]) -> None:
+        __tracebackhide__ = True
+        assert self._far_end.portal is not None
+        errors: list[AssertionError] = []
+
+        async def run() -> None:
+            try:
+                await wait()
+            except AssertionError as exc:
+                errors.append(exc)
+
+        self._far_end.portal.call(run)
+        if errors:
+            raise AssertionError(str(errors[0]))
+
+
+def _caller(portal: BlockingPortal | None) -> Callable[[Callable[[], object]], object]:
+    return _loops.scheduler() if portal is None else portal.call

@@ -1,0 +1,221 @@
+"""A request that a script expects, how often, and what it gets."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Self
+
+from .._text import count, cut, hex_lines
+from .search import search_for
+from .steps import SHOWN, Stage, as_bytes, made, pause, seconds, shown
+
+#: What a test gives as an answer.
+ReplyData = bytes | Callable[[bytes], bytes]
+
+
+class Reply:
+    """One answer after a pause, in pieces; with several alternatives, each request gets the next of them."""
+
+    __slots__ = ("after", "alternatives", "chunks")
+
+    def __init__(self, alternatives: Sequence[ReplyData], after: float, chunks: int) -> None:
+        self.alternatives = alternatives
+        self.after = after
+        self.chunks = chunks
+
+    def for_number(self, number: int) -> ReplyData:
+        """The answer to the request that came as the how-many-th, counted from 0; the last one stays."""
+        return self.alternatives[min(number, len(self.alternatives) - 1)]
+
+    def described(self, number: int) -> str:
+        """For a message."""
+        data = self.for_number(number)
+        return f"{'a function of the request' if callable(data) else shown(data)}{pause(self.after)}"
+
+
+class SerialExpectation:
+    """A request that the script expects, and what it gets. Made by `serial_script.on(...)`; its methods chain."""
+
+    def __init__(self, request: bytes | re.Pattern[bytes], place: str) -> None:
+        self._request = request
+        self._place = place
+        self._replies: list[Reply] = []
+        self._least = 1
+        self._most: float = 1
+        self._is_counted = False
+        self._came: list[bytes] = []
+        self._optional = False
+
+    def __repr__(self) -> str:
+        return f"<SerialExpectation {describe(self._request)} at {self._place}>"
+
+    def reply(self, data: ReplyData, /, *, after: float = 0.0, chunks: int = 1) -> Self:
+        """Answer the request. Several replies are sent one after the other, each time the request comes.
+
+        Args:
+            data: The bytes, or a function that makes them from the request.
+            after: Seconds to wait before.
+            chunks: How many pieces to send it in, a moment apart.
+        """
+        return self._add([data], after, chunks)
+
+    def reply_each(self, *data: ReplyData, after: float = 0.0, chunks: int = 1) -> Self:
+        """Answer the first request with the first of these, the second with the second, and so on.
+
+        The request is expected as often as there are replies. If `times` or `repeatedly` say more, the last one stays.
+
+        Args:
+            *data: Bytes, or functions that make them from the request.
+            after: Seconds to wait before each.
+            chunks: How many pieces to send each in.
+        """
+        if not data:
+            raise ValueError("reply_each() takes at least one reply")
+        if not self._is_counted:
+            self._least = self._most = len(data)
+        return self._add(data, after, chunks)
+
+    def times(self, least: int, most: int | None = None, /) -> Self:
+        """Expect the request this many times in a row, or at least `least` and at most `most` times."""
+        _check_count("times()", least)
+        if most is not None and _check_count("times()", most) < least:
+            raise ValueError(f"times() takes the smaller number first, not {least!r}, {most!r}")
+        return self._count(least, least if most is None else most)
+
+    def repeatedly(self) -> Self:
+        """Expect the request at least once, and then as often as it comes."""
+        return self._count(1, math.inf)
+
+    def optional(self) -> Self:
+        """The request may also come less often, or not at all."""
+        self._optional = True
+        return self
+
+    @property
+    def requests(self) -> tuple[bytes, ...]:
+        """The requests that came so far and met this."""
+        return tuple(self._came)
+
+    # For the dialogue.
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether it has come as often as it may."""
+        return len(self._came) >= self._most
+
+    @property
+    def is_satisfied(self) -> bool:
+        """Whether it has come as often as it must."""
+        return self._optional or len(self._came) >= self._least
+
+    @property
+    def replies(self) -> Sequence[Reply]:
+        """The answers, in order."""
+        return self._replies
+
+    @property
+    def place(self) -> str:
+        """Where the test expects it."""
+        return self._place
+
+    @property
+    def where(self) -> str:
+        """The request, how often it came, and the place in the test that expects it."""
+        return f"{describe(self._request)}{self._progress()} ({self._place})"
+
+    @property
+    def times_seen(self) -> int:
+        """How often it has come."""
+        return len(self._came)
+
+    def words(self, seen: int) -> str:
+        """The request and its place in the test, for the timeline, when it came for the `seen`-th time."""
+        of = "" if self._most == 1 else f", {seen}" if self._most == math.inf else f", {seen} of {self._most:g}"
+        return f"{describe(self._request)}{of} ({self._place})"
+
+    def take(self, request: bytes) -> None:
+        """The request came, as these bytes."""
+        self._came.append(request)
+
+    @property
+    def request(self) -> bytes | re.Pattern[bytes]:
+        """The bytes or expression that must arrive."""
+        return self._request
+
+    def begins(self, data: bytes) -> bool:
+        """Whether `data` begins with the request."""
+        return search_for(self._request, anywhere=False).look(data, len(data)) is not None
+
+    def missing(self, data: bytes) -> bytes | None:
+        """What would complete `data`; None if nothing can, or if it cannot be known."""
+        request = self._request
+        return request[len(data) :] if isinstance(request, bytes) and request.startswith(data) else None
+
+    def hint(self) -> str:
+        """The next step after a request that came out of turn."""
+        if self.is_used_up:
+            came, more = count(len(self._came), "time"), f".times({len(self._came) + 1}) there, or another on(),"
+            return f"it came {came} already, as {self._place} expects; {more} expects it once more"
+        return f"{self._place} expects it at another point; after serial_script.any_order() the order does not matter"
+
+    def expected_lines(self) -> Iterator[str]:
+        """The request for a message: printable, then hex."""
+        yield self.where
+        if isinstance(self._request, bytes):
+            yield from hex_lines(cut(self._request, SHOWN)[0])
+
+    def _add(self, data: Sequence[ReplyData], after: float, chunks: int) -> Self:
+        for one in data:
+            if not (callable(one) or isinstance(one, bytes | bytearray | memoryview)):
+                raise TypeError(f"a reply must be bytes or a function that returns bytes, not {one!r}")
+        if isinstance(chunks, bool) or not isinstance(chunks, int) or chunks < 1:
+            raise ValueError(f"chunks must be a positive integer, not {chunks!r}")
+        alternatives = [one if callable(one) else as_bytes("a reply", one) for one in data]
+        self._replies.append(Reply(alternatives, seconds("after", after), chunks))
+        return self
+
+    def _count(self, least: int, most: float) -> Self:
+        self._least, self._most, self._is_counted = least, most, True
+        return self
+
+    def _progress(self) -> str:
+        came = len(self._came)
+        if self._most == self._least:
+            return f", came {came} of {self._least} times" if self._least > 1 else ""
+        most = "or more" if self._most == math.inf else f"to {self._most:g}"
+        return f", came {count(came, 'time')}, expected {self._least} {most}"
+
+
+class Answer:
+    """An expectation's replies to one request that came."""
+
+    __slots__ = ("_number", "expectation", "request")
+
+    def __init__(self, expectation: SerialExpectation, request: bytes) -> None:
+        self.expectation = expectation
+        self.request = request
+        self._number = len(expectation.requests) - 1
+
+    def described(self) -> str:
+        replies = " and ".join(reply.described(self._number) for reply in self.expectation.replies) or "no reply"
+        return f"{replies}, to {shown(self.request)} ({self.expectation.place})"
+
+    async def perform(self, stage: Stage, /) -> None:
+        where = f"in the reply to {self.expectation.where}"
+        for reply in self.expectation.replies:
+            if reply.after:
+                await stage.sleep(reply.after)
+            await stage.send(made(reply.for_number(self._number), stage.name, where, self.request), reply.chunks)
+
+
+def describe(request: bytes | re.Pattern[bytes]) -> str:
+    """A request for a message."""
+    return shown(request) if isinstance(request, bytes) else f"re.compile({request.pattern!r})"
+
+
+def _check_count(name: str, number: int) -> int:
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise ValueError(f"{name} takes a positive integer, not {number!r}")
+    return number

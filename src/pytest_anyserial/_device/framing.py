@@ -1,0 +1,230 @@
+"""Where a request ends, for a device that does not know beforehand what is asked of it.
+
+A framer is a value. It finds the end with a `Search`, the same that a script uses for the requests it expects.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Final, Literal, Protocol, runtime_checkable
+
+from .search import LONGEST, Span
+
+#: Bytes that a length field may have.
+_LONGEST_FIELD: Final = 8
+
+
+@runtime_checkable
+class Framer(Protocol):
+    """Finds the end of each request: `terminator(...)`, `length(...)`, `fixed(...)`, `silence(...)`."""
+
+    @property
+    def pause(self) -> float | None:
+        """Seconds of silence that end a request; None if its bytes tell."""
+        ...
+
+    def end_of(self, data: bytes, start: int, /) -> int | None:
+        """The size of the request that `data` begins with; None if it is not whole.
+
+        Args:
+            data: All bytes since the end of the last request.
+            start: So many of them are known to hold no end.
+        """
+        ...
+
+    def missing(self, data: bytes, /) -> str:
+        """What would complete `data`, for a message."""
+        ...
+
+
+#: What `serve` takes: a framer, or a function that gives the size of the first request in some bytes, or None.
+AnyFramer = Framer | Callable[[bytes], int | None]
+
+
+class _Terminator:
+    pause = None
+
+    def __init__(self, end: bytes) -> None:
+        self._end = end
+
+    def __repr__(self) -> str:
+        return f"terminator({self._end!r})"
+
+    def end_of(self, data: bytes, start: int, /) -> int | None:
+        found = data.find(self._end, max(0, start - len(self._end) + 1))
+        return None if found < 0 else found + len(self._end)
+
+    def missing(self, data: bytes, /) -> str:
+        begun = next((size for size in range(len(self._end) - 1, 0, -1) if data.endswith(self._end[:size])), 0)
+        return f"the terminator {self._end[begun:]!r}"
+
+
+class _Length:
+    pause = None
+
+    def __init__(self, at: int, size: int, extra: int, order: Literal["big", "little"]) -> None:
+        self._at = at
+        self._field_end = at + size
+        self._extra = extra
+        self._order: Literal["big", "little"] = order
+
+    def __repr__(self) -> str:
+        return f"length({self._at}, {self._field_end - self._at}, extra={self._extra}, order={self._order!r})"
+
+    def _whole(self, data: bytes) -> int | None:
+        if len(data) < self._field_end:
+            return None
+        value = int.from_bytes(data[self._at : self._field_end], self._order)
+        # A frame has at least its field, whatever that says.
+        return max(self._field_end, self._field_end + value + self._extra)
+
+    def end_of(self, data: bytes, start: int, /) -> int | None:
+        del start
+        whole = self._whole(data)
+        return whole if whole is not None and len(data) >= whole else None
+
+    def missing(self, data: bytes, /) -> str:
+        whole = self._whole(data)
+        if whole is None:
+            return f"the length field, which ends at byte {self._field_end}"
+        return f"{whole - len(data)} of the {whole} bytes that its length field asks for"
+
+
+class _Fixed:
+    pause = None
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+
+    def __repr__(self) -> str:
+        return f"fixed({self._size})"
+
+    def end_of(self, data: bytes, start: int, /) -> int | None:
+        del start
+        return self._size if len(data) >= self._size else None
+
+    def missing(self, data: bytes, /) -> str:
+        return f"{self._size - len(data)} of {self._size} bytes"
+
+
+class _Silence:
+    def __init__(self, length: float) -> None:
+        self.pause: float | None = length
+
+    def __repr__(self) -> str:
+        return f"silence({self.pause:g})"
+
+    def end_of(self, data: bytes, start: int, /) -> int | None:
+        del data, start
+        return None
+
+    def missing(self, data: bytes, /) -> str:
+        del data
+        return f"silence for {self.pause:g} s"
+
+
+class _Function:
+    pause = None
+
+    def __init__(self, function: Callable[[bytes], int | None]) -> None:
+        self._function = function
+
+    def __repr__(self) -> str:
+        return f"{getattr(self._function, '__qualname__', self._function)}"
+
+    def end_of(self, data: bytes, start: int, /) -> int | None:
+        del start
+        size = self._function(data)
+        if size is None or size == 0:
+            return None
+        if isinstance(size, bool) or not isinstance(size, int) or not 0 < size <= len(data):
+            raise ValueError(
+                f"the framer {self!r} must return None, or the size of the first request, 1 to {len(data)} here, "
+                f"not {size!r}"
+            )
+        return size
+
+    def missing(self, data: bytes, /) -> str:
+        del data
+        return f"what the framer {self!r} looks for"
+
+
+class FramedSearch:
+    """Looks for the end of one request after the other; a `Search`."""
+
+    is_over = False
+
+    def __init__(self, framer: Framer) -> None:
+        self._framer = framer
+        self._looked = 0
+
+    @property
+    def gave_up(self) -> bool:
+        return self._looked >= LONGEST
+
+    def look(self, data: bytes | bytearray, limit: int, /) -> Span | None:
+        if limit <= self._looked:
+            return None
+        end = self._framer.end_of(bytes(data[:limit]), self._looked)
+        self._looked = limit
+        return None if end is None else (0, end)
+
+    def forget(self, size: int, /) -> None:
+        del size
+        self._looked = 0
+
+
+def terminator(end: bytes, /) -> Framer:
+    r"""A request ends with these bytes, such as `b"\n"`; they belong to it."""
+    if not isinstance(end, bytes) or not end:
+        raise TypeError(f"a terminator is at least one byte, not {end!r}")
+    return _Terminator(end)
+
+
+def length(at: int, size: int, /, *, extra: int = 0, order: Literal["big", "little"] = "big") -> Framer:
+    """A request has a field that says how many bytes come after it.
+
+    Args:
+        at: Where the field begins, counted from 0.
+        size: Bytes of the field.
+        extra: Bytes behind the field that it does not count, such as 2 for a checksum; negative if it counts more,
+            such as `-(at + size)` for a field that counts the whole request.
+        order: Of its bytes.
+    """
+    _number("at", at, 0)
+    if _number("size", size, 1) > _LONGEST_FIELD:
+        raise ValueError(f"a length field has at most {_LONGEST_FIELD} bytes, not {size}")
+    _number("extra", extra, -LONGEST)
+    if order not in ("big", "little"):
+        raise ValueError(f"order is 'big' or 'little', not {order!r}")
+    return _Length(at, size, extra, order)
+
+
+def fixed(size: int, /) -> Framer:
+    """A request has this many bytes."""
+    return _Fixed(_number("size", size, 1))
+
+
+def silence(seconds: float, /) -> Framer:
+    """A request ends when nothing has come for this many seconds, as with Modbus RTU."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
+        raise ValueError(f"silence takes a positive number of seconds, not {seconds!r}")
+    return _Silence(float(seconds))
+
+
+def framer_of(framer: AnyFramer) -> Framer:
+    """A framer as `serve` takes it: a value of this module, or a function."""
+    if isinstance(framer, Framer):
+        return framer
+    if not callable(framer):
+        raise TypeError(
+            f"framer must be made by pytest_anyserial.framing, or be a function of the bytes so far, not {framer!r}"
+        )
+    return _Function(framer)
+
+
+def _number(name: str, value: int, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} must be an integer, at least {least}, not {value!r}")
+    return value

@@ -1,0 +1,77 @@
+"""When the other side has opened its port: anyserial tells of its own ports, Linux of everybody's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Final
+
+import anyio
+
+from anyserial.testing import OpenedPort, watch_ports
+
+from .. import _loops
+
+if TYPE_CHECKING:
+    from .._links.link import SerialLink
+    from .far_end import FarEnd
+
+#: Seconds between two looks at who has a device open.
+_LOOK: Final = 0.02
+#: What a library does right behind its open, such as emptying queues, is done after so many seconds.
+_SETTLED: Final = 0.05
+#: Descriptors that a pair of ptys keeps itself at each end.
+_KEPT: Final = {"pty": 1}
+
+
+async def until_opened(link: SerialLink, far_end: FarEnd, over: Callable[[], bool]) -> None:
+    """Return when end A of `link` is open, or when `over` is true."""
+    path = link.path("port")
+    is_open = link._test.has_open(path)
+    on_loop = _loops.scheduler()
+
+    def note(opened: OpenedPort) -> None:
+        nonlocal is_open
+        if opened.path == path:
+            is_open = True
+            on_loop(far_end.notify)
+
+    with watch_ports(note):
+        device, kept = _device_at(path), _KEPT.get(link.name, 0)
+        if device is None:
+            await far_end.until(lambda: is_open or over())
+            return
+        seen = False
+        while not (is_open or over()):
+            before, seen = seen, _handles(device) > kept
+            if seen and before:
+                return
+            # The child that begins another program has copies of all descriptors for a moment.
+            await anyio.sleep(_SETTLED if seen else _LOOK)
+
+
+def _device_at(path: str) -> str | None:
+    """The device that other programs find at a path; None for one that only this process knows, such as a mock's."""
+    return os.path.realpath(path) if os.path.exists(path) else None
+
+
+def _handles(device: str) -> int:
+    """How many descriptors of this user's processes are of a device; 0 where the system does not tell."""
+    return sum(1 for target in _targets() if target == device)
+
+
+def _targets() -> Iterator[str]:
+    try:
+        processes = [entry.path for entry in os.scandir("/proc") if entry.name.isdigit()]
+    except OSError:
+        return
+    for process in processes:
+        try:
+            descriptors = [entry.path for entry in os.scandir(f"{process}/fd")]
+        except OSError:
+            continue
+        for descriptor in descriptors:
+            try:
+                yield os.readlink(descriptor)
+            except OSError:
+                continue

@@ -1,0 +1,160 @@
+"""How long a far end plays, and on which loop: the test's own, one in a thread, or for the length of a block."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING
+
+import anyio
+from anyio.from_thread import start_blocking_portal
+
+from .blocked import BlockedLoop
+from .device import SerialDevice, SyncSerialDevice
+from .dialogue import Dialogue
+from .far_end import FarEnd, Part
+from .opening import until_opened
+from .script import SerialScript, SyncSerialScript
+from .service import Service
+from .steps import shown
+
+if TYPE_CHECKING:
+    from anyserial import SerialConfig, SerialPort
+
+    from .._links.link import SerialLink
+    from .._test import SerialTest
+
+
+@asynccontextmanager
+async def scripted(link: SerialLink, port: SerialPort) -> AsyncGenerator[SerialScript]:
+    """A script that is played on `port`, end B, for the length of an `async with` block, and judged at its end."""
+    dialogue = dialogue_of(link)
+    async with _on_this_loop(dialogue, link, port) as far_end:
+        yield SerialScript(dialogue, far_end)
+
+
+@asynccontextmanager
+async def served(link: SerialLink, port: SerialPort) -> AsyncGenerator[SerialDevice]:
+    """The same with a device."""
+    service = service_of(link)
+    async with _on_this_loop(service, link, port) as far_end:
+        yield SerialDevice(service, far_end)
+
+
+@contextmanager
+def scripted_in_thread(link: SerialLink, config: SerialConfig) -> Generator[SyncSerialScript]:
+    """A script that is played on end B for a test without a loop."""
+    dialogue = dialogue_of(link)
+    with _in_thread(dialogue, link, config) as far_end:
+        yield SyncSerialScript(dialogue, far_end)
+
+
+@contextmanager
+def served_in_thread(link: SerialLink, config: SerialConfig) -> Generator[SyncSerialDevice]:
+    """The same with a device."""
+    service = service_of(link)
+    with _in_thread(service, link, config) as far_end:
+        yield SyncSerialDevice(service, far_end)
+
+
+@asynccontextmanager
+async def in_block(part: Part, link: SerialLink, port: SerialPort) -> AsyncGenerator[FarEnd]:
+    """Play for the length of an `async with` block of the test, and raise at its end what is wrong."""
+    __tracebackhide__ = True
+    error: BaseException | None = None
+    test = link._test
+    scope = anyio.CancelScope()
+    far_end = test.block = _far_end(part, link, port, scope.cancel)
+    with scope:
+        async with far_end.playing():
+            # A task group would put what the block raises into an exception group.
+            try:
+                yield far_end
+                await far_end.settle()
+            except anyio.get_cancelled_exc_class():
+                raise
+            except BaseException as exc:
+                error = exc
+    if error is not None:
+        raise error
+    far_end.raise_verdict(AssertionError)
+    test.block = None
+
+
+@asynccontextmanager
+async def _on_this_loop(part: Part, link: SerialLink, port: SerialPort) -> AsyncGenerator[FarEnd]:
+    test = link._test
+
+    def end_body() -> None:
+        test.interrupt()
+        # A driver in a worker thread waits for its blocking port, and the body for that thread.
+        test.close_ports(only_blocking=True)
+
+    far_end = test.far_end = _far_end(part, link, port, end_body)
+    async with far_end.playing():
+        with BlockedLoop(port).watching(far_end, virtual=test.clock is not None):
+            yield far_end
+            if test.passed:
+                await far_end.settle()
+    # A failure of the test itself comes first, and alone.
+    if test.passed:
+        far_end.raise_verdict()
+
+
+@contextmanager
+def _in_thread(part: Part, link: SerialLink, config: SerialConfig) -> Generator[FarEnd]:
+    test = link._test
+
+    @asynccontextmanager
+    async def playing() -> AsyncGenerator[FarEnd]:
+        async with link.opened("peer", config) as port:
+            far_end = _far_end(part, link, port, lambda: _end_blocking_body(test, link))
+            async with far_end.playing():
+                yield far_end
+
+    with (
+        start_blocking_portal("asyncio", name=f"anyserial {part.name}") as portal,
+        portal.wrap_async_context_manager(playing()) as far_end,
+    ):
+        far_end.portal = portal
+        test.far_end = far_end
+        yield far_end
+        if test.passed:
+            portal.call(far_end.settle)
+    if test.passed:
+        far_end.raise_verdict()
+
+
+def _end_blocking_body(test: SerialTest, link: SerialLink) -> None:
+    """Let no call wait for an answer that cannot come: close the ports, and hang up on those of other libraries."""
+    test.close_ports()
+    if link._wiring.bench is None:
+        link.unplug()
+
+
+def _far_end(part: Part, link: SerialLink, port: SerialPort, settled: Callable[[], object]) -> FarEnd:
+    return FarEnd(
+        part,
+        port,
+        sent=link._bytes_sent,
+        deserted=link._is_deserted,
+        opened=lambda far_end, over: until_opened(link, far_end, over),
+        settled=settled,
+        mark=link.transcript.mark,
+    )
+
+
+def dialogue_of(link: SerialLink) -> Dialogue:
+    """A script without steps, whose progress is recorded."""
+    mark = link.transcript.mark
+    return Dialogue(
+        strict=link._test.needs.script_strict,
+        on_met=lambda step: mark("met", functools.partial(step.words, step.times_seen)),
+    )
+
+
+def service_of(link: SerialLink) -> Service:
+    """A device without a handler, whose requests are recorded."""
+    mark = link.transcript.mark
+    return Service(on_request=lambda request: mark("met", functools.partial(shown, request)))

@@ -1,0 +1,175 @@
+"""A script in words: what came beside what was expected, and what a test that failed needs to know of it."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+from .._text import count, cut, hex_lines
+from .expectation import SerialExpectation, describe
+from .search import matched_part
+from .steps import SHOWN, shown
+
+#: What ends the requests of most devices, the longest first.
+_TERMINATORS: Final = (b"\r\n", b"\n\r", b"\n", b"\r", b"\0", b";", b"\x03")
+#: Expectations that a report lists.
+_LISTED: Final = 10
+
+
+def mismatch(
+    what: str,
+    came: bytes,
+    size: int,
+    candidates: Sequence[SerialExpectation],
+    instead: str,
+    others: Sequence[SerialExpectation],
+    last: SerialExpectation | None,
+) -> str:
+    """Why a request is wrong.
+
+    Args:
+        what: What is wrong.
+        came: The bytes, as far as they are kept.
+        size: How many came in all.
+        candidates: What was expected.
+        instead: What was, if those are none.
+        others: The other expectations of the script.
+        last: The one that was met last.
+    """
+    part = came[:SHOWN]
+    note = f"... {count(size - len(part), 'more byte')}" if size > len(part) else ""
+    lines = [f"{what}:", *labelled("came", [repr(part), *hex_lines(part), *([note] if note else [])])]
+    for step in candidates:
+        lines += labelled("expected", step.expected_lines())
+        matched = matched_part(step.request, came)
+        if matched is not None:
+            lines.append(f"  matched   {cut(matched, SHOWN)[0]!r} ({count(len(matched), 'byte')})")
+        missing = step.missing(came)
+        if missing:
+            lines.append(f"  missing   {cut(missing, SHOWN)[0]!r} ({count(len(missing), 'byte')})")
+    if not candidates:
+        lines.append(f"  expected  {instead}")
+    hints = itertools.chain(
+        owner_of_rest(came, last),
+        terminator_hint(came, candidates, last),
+        (step.hint() for step in others if step.begins(came)),
+    )
+    lines += [f"  hint      {hint}" for hint in itertools.islice(hints, 1)]
+    return "\n".join(lines)
+
+
+def left_over(steps: Sequence[SerialExpectation]) -> str:
+    """That these requests never came."""
+    lines = [f"{count(len(steps), 'expectation')} left over, no such request came:"]
+    for step in steps:
+        lines += labelled("expected", step.expected_lines())
+    return "\n".join(lines)
+
+
+def state(
+    held: bytes,
+    candidates: Sequence[SerialExpectation],
+    later: Sequence[SerialExpectation],
+    waiting: Sequence[str],
+    last: SerialExpectation | None,
+) -> list[str]:
+    """How far a script has come.
+
+    Args:
+        held: Bytes that are no whole request.
+        candidates: What is expected next.
+        later: What is expected after that.
+        waiting: What is to be sent, or waited for.
+        last: The expectation that was met last.
+    """
+    lines = list(itertools.islice(itertools.chain(_unfinished(held, candidates), owner_of_rest(held, last)), 1))
+    if not lines:
+        left = sum(not step.is_satisfied for step in (*candidates, *later))
+        lines = [f"{count(left, 'expectation')} left over" if left else "everything expected has come"]
+    lines += labelled("last", [f"{shown(last.requests[-1])}, expected by {last.place}"] if last else [])
+    lines += labelled("held", held_lines(held))
+    for step in candidates:
+        missing = completion(step.request, held) if held else None
+        note = f", which {missing!r} would complete" if missing else ""
+        lines += labelled("next", [f"{step.where}{note}"])
+    lines += labelled("later", [step.where for step in later[:_LISTED]])
+    if len(later) > _LISTED:
+        lines.append(f"            ... {count(len(later) - _LISTED, 'more expectation')}")
+    replies = [
+        f"{' and '.join(one.described(len(step.requests)) for one in step.replies)} waits for {step.where}"
+        for step in (*candidates, *later)[:_LISTED]
+        if step.replies
+    ]
+    lines += labelled("replies", replies)
+    lines += labelled("not sent", waiting[:_LISTED])
+    return lines
+
+
+def completion(request: bytes | re.Pattern[bytes], held: bytes) -> bytes | None:
+    """What would complete `held`: the rest of a request, or a terminator that an expression takes."""
+    if isinstance(request, bytes):
+        return request[len(held) :] if request.startswith(held) else None
+    return next((end for end in reversed(_TERMINATORS) if request.fullmatch(held + end)), None)
+
+
+def terminator_hint(
+    came: bytes, candidates: Sequence[SerialExpectation], last: SerialExpectation | None
+) -> Iterator[str]:
+    """One line if the requests are the same and only their ends differ: the commonest mistake."""
+    yield from _unfinished(came, candidates)
+    body, end = _split(came)
+    for step in candidates:
+        if isinstance(step.request, bytes):
+            wanted, wanted_end = _split(step.request)
+            if body and body == wanted and end != wanted_end:
+                yield f"the request is right, its end is not: {_end(end)} came, {step.place} expects {_end(wanted_end)}"
+    if last is not None and came in _TERMINATORS:
+        yield f"{came!r} is the end of {shown(last.requests[-1])}: add it to the request that {last.place} expects"
+
+
+def owner_of_rest(rest: bytes, last: SerialExpectation | None) -> Iterator[str]:
+    """One line if an expression matched before its request was whole, so that `rest` belongs to it."""
+    if not rest or last is None or isinstance(last.request, bytes):
+        return
+    taken = last.requests[-1]
+    stretch = rest[:SHOWN]
+    for size in range(len(stretch), 0, -1):
+        if last.request.fullmatch(taken + stretch[:size]) is not None:
+            yield (
+                f"{shown(stretch[:size])} belongs to the match of {describe(last.request)} ({last.place}), which took "
+                f"{shown(taken)}: an expression matches as early as it can. Let it include the end of the request"
+            )
+            return
+
+
+def held_lines(held: bytes) -> list[str]:
+    """Bytes that are no whole request: printable, then hex."""
+    return [f"{shown(held)} ({count(len(held), 'byte')})", *hex_lines(held[:SHOWN])] if held else []
+
+
+def labelled(label: str, lines: Iterable[str]) -> Iterator[str]:
+    """Lines behind a word that stands before the first of them."""
+    label = f"  {label:<10}"
+    for line in lines:
+        yield f"{label}{line}"
+        label = " " * len(label)
+
+
+def _unfinished(held: bytes, candidates: Sequence[SerialExpectation]) -> Iterator[str]:
+    """One line if a request came whole but for its terminator."""
+    for step in candidates if held else ():
+        missing = completion(step.request, held)
+        if missing in _TERMINATORS:
+            yield f"{shown(held)} came without its terminator {missing!r}, which {step.place} expects"
+
+
+def _split(request: bytes) -> tuple[bytes, bytes]:
+    """A request and its terminator."""
+    end = next((end for end in _TERMINATORS if request.endswith(end)), b"")
+    return request[: len(request) - len(end)], end
+
+
+def _end(end: bytes) -> str:
+    return repr(end) if end else "no terminator"

@@ -1,0 +1,63 @@
+"""Tracebacks of tests with a script or device: frames of the test, its driver and its device, not of the plumbing."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Final
+
+import pytest
+
+#: What stands between a test, its driver and its device.
+_PLUMBING: Final = frozenset({"anyio", "contextlib", "pytest_anyserial"})
+#: What runs a test: left out above the first frame that is none of it.
+_RUNNERS: Final = _PLUMBING | {"_pytest", "asyncio", "outcome", "pluggy", "pytest", "trio", "uvloop"}
+
+
+def hide_plumbing(call: pytest.CallInfo[object]) -> None:
+    """Leave out of what a call has raised, and of its causes, what is no help to the author of the test."""
+    if call.excinfo is None or getattr(call.excinfo.value, "pytrace", True) is False:
+        return
+    for exc in _chain(call.excinfo.value):
+        # Of a wait that was cancelled, the line of the driver matters: how ports and loops wait does not.
+        left_out = _RUNNERS | {"anyserial"} if isinstance(exc, _cancellations()) else _PLUMBING
+        exc.__traceback__ = _without(left_out, exc.__traceback__)
+    value: BaseException = call.excinfo.value
+    call.excinfo = pytest.ExceptionInfo[BaseException].from_exception(value)
+
+
+def _chain(exc: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while exc is not None and id(exc) not in seen:
+        seen.add(id(exc))
+        yield exc
+        exc = exc.__cause__ or exc.__context__
+
+
+def _without(left_out: frozenset[str], traceback: TracebackType | None) -> TracebackType | None:
+    entries: list[TracebackType] = []
+    entry = traceback
+    while entry is not None:
+        entries.append(entry)
+        entry = entry.tb_next
+    first = next((index for index, entry in enumerate(entries) if _top(entry) not in _RUNNERS), None)
+    if first is None:
+        # pytest shows one frame at least.
+        return entries[-1] if entries else None
+    kept: TracebackType | None = None
+    for entry in reversed(entries[first:]):
+        if _top(entry) not in left_out:
+            kept = TracebackType(kept, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
+    return kept
+
+
+def _top(entry: TracebackType) -> str:
+    name: str = entry.tb_frame.f_globals.get("__name__", "")
+    return name.partition(".")[0]
+
+
+def _cancellations() -> tuple[type[BaseException], ...]:
+    trio = sys.modules.get("trio")
+    return (asyncio.CancelledError,) if trio is None else (asyncio.CancelledError, trio.Cancelled)
