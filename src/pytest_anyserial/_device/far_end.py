@@ -33,7 +33,7 @@ _GONE: Final = (SerialDisconnectedError, SerialClosedError)
 
 
 class _GoneError(Exception):
-    """Nobody can receive what the far end says any more."""
+    """End A is closed, or the plug is pulled: what the far end says is lost."""
 
 
 class Part(Protocol):
