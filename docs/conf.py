@@ -27,6 +27,9 @@ html_theme = "furo"
 html_title = f"anyserial {release}"
 html_copy_source = False
 
+# Options and bytes stay as they are written: `--serial-hw` has two hyphens, and quotes are those of Python.
+smartquotes = False
+
 # Headings have the anchors that code hosts give them.
 myst_heading_anchors = 4
 

@@ -22,6 +22,13 @@ from anyserial.testing import MockBackend
 
 _FIXTURE = re.compile(r"^(serial_\w+|sync_serial_\w+)(?: \[(\w+) scope\])? -- .*\n((?: {4}.*\n|\n)+)", re.MULTILINE)
 
+_CALLS = r"(?:\.\w+|\((?:[^()\"]|\"[^\"]*\")*\))"
+#: What is code in the texts of fixtures, which pytest prints as they are.
+_CODE = re.compile(
+    rf"(?<![\w`.])(?:--[a-z][\w-]*|(?:async with )?@?\.?[A-Za-z]\w*{_CALLS}+(?: as \([^)]*\))?"
+    r"|@\w+|\.[a-z]\w*|[a-z]\w*_\w+)"
+)
+
 
 class _Parser:
     """Takes options and settings as `pytest.Parser` does, and keeps them."""
@@ -53,11 +60,14 @@ def _asked(option: str) -> str:
         return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout  # noqa: S603
 
 
+def _marked(text: str) -> str:
+    """The text of a fixture as Markdown."""
+    return _CODE.sub(r"`\g<0>`", textwrap.dedent(text).strip())
+
+
 def _fixtures() -> str:
     found = sorted(_FIXTURE.findall(_asked("--fixtures")))
-    return "\n\n".join(
-        f"### {name}\n\n*{scope or 'function'} scope.* {textwrap.dedent(text).strip()}" for name, scope, text in found
-    )
+    return "\n\n".join(f"### {name}\n\n*{scope or 'function'} scope.* {_marked(text)}" for name, scope, text in found)
 
 
 def _marker() -> str:
