@@ -1,18 +1,22 @@
-"""Servers of remote ports for the tests: ser2net on a pty, and one in a thread that does what a test wants it to do."""
+"""Servers of remote ports for the tests: ser2net, pyserial's, and one in a thread that does what a test wants."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import select
 import shutil
 import socket
+import ssl
 import subprocess
+import sys
 import threading
 import time
 import tty
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol, Self
 
 import pytest
 
@@ -23,52 +27,219 @@ from anyserial.testing import pty_pair
 SER2NET: Final = shutil.which("ser2net") or shutil.which("ser2net", path="/usr/sbin")
 
 needs_ser2net = pytest.mark.skipif(SER2NET is None, reason="ser2net is not installed: apt-get install ser2net")
+needs_pyserial = pytest.mark.skipif(find_spec("serial") is None, reason="pyserial is not installed")
+
+#: The servers that the same tests run against: ser2net as `docs/remote-ports.md` configures it, as it is without
+#: options, behind TLS, and pyserial's.
+KINDS: Final = [
+    pytest.param("fast", marks=needs_ser2net, id="ser2net"),
+    pytest.param("default", marks=needs_ser2net, id="ser2net-default"),
+    pytest.param("tls", marks=needs_ser2net, id="ser2net-tls"),
+    pytest.param("pyserial", marks=needs_pyserial, id="pyserial"),
+]
+
+
+class Server(Protocol):
+    """A server in a process of its own.
+
+    Attributes:
+        url: The address of its RFC 2217 port.
+        tls: What a client needs to trust it.
+        device: The descriptor of the far end of its port, which plays the device; not blocking.
+    """
+
+    url: str
+    tls: ssl.SSLContext | None
+    device: int
+    process: subprocess.Popen[bytes]
+
+    def unplug(self) -> None:
+        """Pull the device out of the server."""
 
 
 class Ser2net:
     """A running ser2net.
 
     Attributes:
-        url: The address of its RFC 2217 port.
         raw_url: The same device, bytes alone.
-        device: The descriptor of the far end of its pty, which plays the device; not blocking.
     """
 
-    def __init__(self, folder: Path, *, fast: bool) -> None:
+    def __init__(self, folder: Path, *, kind: str = "fast") -> None:
         self._stack = contextlib.ExitStack()
-        pair = self._stack.enter_context(pty_pair())
+        self._pair = self._stack.enter_context(pty_pair())
         ports = [free_port(), free_port()]
+        scheme, options, self.tls = "tcp", "(nodelay)", None
+        if kind == "default":
+            options = ""
+        elif kind == "tls":
+            certificate(folder)
+            scheme = f"ssl(key={folder}/key.pem,cert={folder}/cert.pem),tcp"
+            self.tls = ssl.create_default_context(cafile=str(folder / "cert.pem"))
         self.url, self.raw_url = f"rfc2217://127.0.0.1:{ports[0]}", f"socket://127.0.0.1:{ports[1]}"
-        wait = "    chardelay: false\n" if fast else ""
-        accepters = (
-            f"telnet(rfc2217),tcp{'(nodelay)' if fast else ''},127.0.0.1,{ports[0]}",
-            f"tcp,127.0.0.1,{ports[1]}",
-        )
-        text = "%YAML 1.1\n---\n" + "".join(
-            f"connection: &c{number}\n  accepter: {accepter}\n  connector: serialdev,{pair.path_a},115200n81,local\n"
-            f"  options:\n    kickolduser: false\n{wait}"
-            for number, accepter in enumerate(accepters)
-        )
-        config = folder / f"ser2net-{ports[0]}.yaml"
-        config.write_text(text, encoding="ascii")
-        self.device = os.open(pair.path_b, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+        self.device = os.open(self._pair.path_b, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
         self._stack.callback(os.close, self.device)
         tty.setraw(self.device)
-        assert SER2NET is not None
-        self.process = subprocess.Popen(
-            [SER2NET, "-n", "-c", config, "-P", folder / f"ser2net-{ports[0]}.pid"],
-            stderr=subprocess.DEVNULL,
-        )
-        self._stack.callback(self._stop)
-        for port in ports:
-            wait_for_listener(port)
+        connections = [
+            (f"telnet(rfc2217),{scheme}{options},127.0.0.1,{ports[0]}", self._pair.path_a),
+            (f"tcp,127.0.0.1,{ports[1]}", self._pair.path_a),
+        ]
+        self.process = self._stack.enter_context(ser2net(folder, connections, is_fast=kind != "default"))
 
-    def _stop(self) -> None:
-        self.process.kill()
-        self.process.wait()
+    def unplug(self) -> None:
+        self._pair.unplug()
 
     def close(self) -> None:
         self._stack.close()
+
+
+class PySerialServer:
+    """A process with pyserial's RFC 2217 server over a UART that is a socket pair."""
+
+    tls = None
+
+    def __init__(self) -> None:
+        far, near = socket.socketpair()
+        far.setblocking(False)
+        with near, socket.create_server(("127.0.0.1", 0)) as listener:
+            self.url = f"rfc2217://127.0.0.1:{listener.getsockname()[1]}"
+            self.process = pyserial_server(listener, near)
+        self.device = far.fileno()
+        self._far = far
+
+    def unplug(self) -> None:
+        self._far.close()
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self._far.close()
+
+
+@contextlib.contextmanager
+def running(kind: str, folder: Path) -> Generator[Ser2net | PySerialServer]:
+    """A server of one of `KINDS`."""
+    server = PySerialServer() if kind == "pyserial" else Ser2net(folder, kind=kind)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+@contextlib.contextmanager
+def ser2net(
+    folder: Path, connections: Iterable[tuple[str, str]], *, is_fast: bool = True
+) -> Generator[subprocess.Popen[bytes]]:
+    """A ser2net that shares each device at an accepter, `(accepter, device)`, which ends in a TCP port."""
+    wait = "    chardelay: false\n" if is_fast else ""
+    accepters = dict(connections)
+    config = folder / "ser2net.yaml"
+    config.write_text(
+        "%YAML 1.1\n---\n"
+        + "".join(
+            f"connection: &c{number}\n  accepter: {accepter}\n  connector: serialdev,{device},115200n81,local\n"
+            f"  options:\n    kickolduser: false\n{wait}"
+            for number, (accepter, device) in enumerate(accepters.items())
+        ),
+        encoding="ascii",
+    )
+    assert SER2NET is not None
+    process = subprocess.Popen([SER2NET, "-n", "-c", config, "-P", folder / "ser2net.pid"], stderr=subprocess.DEVNULL)
+    try:
+        for accepter in accepters:
+            wait_for_listener(int(accepter.rpartition(",")[2]))
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextlib.contextmanager
+def ser2net_cable(folder: Path) -> Generator[tuple[str, str]]:
+    """The addresses of two ports of one ser2net that are wired to each other."""
+    ports = [free_port(), free_port()]
+    with pty_pair() as pair:
+        connections = [
+            (f"telnet(rfc2217),tcp(nodelay),127.0.0.1,{port}", path)
+            for port, path in zip(ports, (pair.path_a, pair.path_b), strict=True)
+        ]
+        with ser2net(folder, connections):
+            yield f"rfc2217://127.0.0.1:{ports[0]}", f"rfc2217://127.0.0.1:{ports[1]}"
+
+
+@contextlib.contextmanager
+def pyserial_cable() -> Generator[tuple[str, str]]:
+    """The addresses of two ports of pyserial's server that are wired to each other, RTS and DTR included."""
+    with contextlib.ExitStack() as stack:
+        listeners = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2)]
+        ends = [stack.enter_context(end) for end in socket.socketpair()]
+        process = pyserial_server(listeners[0], ends[0], listeners[1], ends[1])
+        try:
+            a, b = (f"rfc2217://127.0.0.1:{listener.getsockname()[1]}" for listener in listeners)
+            yield a, b
+        finally:
+            process.kill()
+            process.wait()
+
+
+def pyserial_server(*sockets: socket.socket) -> subprocess.Popen[bytes]:
+    """`pyserial_server.py` with these listeners and UARTs."""
+    numbers = [one.fileno() for one in sockets]
+    script = Path(__file__).with_name("pyserial_server.py")
+    return subprocess.Popen([sys.executable, script, *map(str, numbers)], pass_fds=numbers)
+
+
+def certificate(folder: Path) -> None:
+    """Make a certificate of 127.0.0.1, `cert.pem`, signed by itself, with its key, `key.pem`."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("no openssl to make a certificate with")
+    # An elliptic curve, because a key for RSA may take a second.
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", str(folder / "key.pem")]
+    names = ["-days", "2", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run(
+        [openssl, "req", "-x509", *key, *names, "-out", str(folder / "cert.pem")],
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+
+
+class Device:
+    """The far end of a server's port, on a thread for the length of a `with` block: sends `data`, and receives."""
+
+    def __init__(self, fd: int, data: bytes = b"") -> None:
+        # Its own copy: after a test that failed, another file may have the number.
+        self._fd = os.dup(fd)
+        self._data = memoryview(data)
+        self._is_over = False
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.received = bytearray()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._is_over = True
+        self._thread.join()
+        os.close(self._fd)
+
+    def wait(self, size: int) -> bytes:
+        """What has come, when everything was sent and `size` bytes have come or do not come."""
+        end = time.monotonic() + 15
+        while (self._data or len(self.received) < size) and time.monotonic() < end:
+            time.sleep(0.001)
+        return bytes(self.received)
+
+    def _run(self) -> None:
+        poll = select.poll()
+        while not self._is_over:
+            poll.register(self._fd, (select.POLLOUT if self._data else 0) | select.POLLIN)
+            for _, events in poll.poll(10):
+                if events & select.POLLIN:
+                    self.received += os.read(self._fd, 65_536)
+                if events & select.POLLOUT and self._data:
+                    self._data = self._data[os.write(self._fd, self._data[:4096]) :]
 
 
 def free_port() -> int:

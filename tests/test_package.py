@@ -54,6 +54,7 @@ TOP_LEVEL = [
     "find_serial_port",
     "list_serial_ports",
     "open_serial_port",
+    "register_scheme",
 ]
 
 MODULES = {
@@ -61,7 +62,7 @@ MODULES = {
     "exceptions": [name for name in TOP_LEVEL if name.endswith("Error")] + ["errno_to_exception"],
     "capabilities": ["Capability", "SerialCapabilities", "SerialStreamAttribute", "UnsupportedPolicy"],
     "discovery": ["DiscoveryBackend", "PortInfo", "canonical_port_name", "find_serial_port", "list_serial_ports"],
-    "stream": ["SerialConnectable", "SerialPort", "open_serial_port"],
+    "stream": ["SerialConnectable", "SerialPort", "open_serial_port", "register_scheme"],
     "sync": ["SerialConnectable", "SerialPort", "configure_portal", "open_serial_port", "portal_provider"],
     "testing": [
         "FaultAction",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
-import shutil
 import ssl
 import subprocess
 import sys
@@ -16,6 +16,7 @@ import pytest
 
 import anyserial.sync
 from anyserial import (
+    Capability,
     ConfigurationError,
     PortNotFoundError,
     SerialClosedError,
@@ -26,8 +27,10 @@ from anyserial import (
     UnsupportedFeatureError,
     open_serial_port,
 )
+from anyserial._backends.remote import rfc2217
 
 from .servers import FakeServer, serving
+from .servers import certificate as make_certificate
 
 
 class Secure(FakeServer):
@@ -52,19 +55,9 @@ class Raw(FakeServer):
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of 127.0.0.1, signed by itself, with its key."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("no openssl to make a certificate with")
+    """The folder of a certificate."""
     folder = tmp_path_factory.mktemp("tls")
-    options = ["-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
-    names = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(folder / "key.pem")]
-    subprocess.run(
-        [openssl, "req", *options, *names, "-out", str(folder / "cert.pem")],
-        capture_output=True,
-        timeout=60,
-        check=True,
-    )
+    make_certificate(folder)
     return folder
 
 
@@ -97,6 +90,32 @@ async def test_everything_passes_through_tls(certificate: Path) -> None:
                 while got < sent:
                     got += len(await port.receive())
             assert got == sent
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("is_encrypted", [False, True])
+async def test_what_a_send_has_taken_needs_no_other_call(certificate: Path, is_encrypted: bool) -> None:
+    """R-03: also half of a 0xFF, and a record that OpenSSL has made, leave without help."""
+
+    class Slow(Secure):
+        def took(self, data: bytes) -> None:
+            time.sleep(0.001)
+
+        def serve(self) -> None:
+            super().serve() if is_encrypted else FakeServer.serve(self)
+
+    Secure.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    Secure.context.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
+    trusting = ssl.create_default_context(cafile=str(certificate / "cert.pem"))
+    sent = 0
+    with serving(Slow) as server:
+        async with await open_serial_port(server.url, tls=trusting if is_encrypted else None) as port:
+            for size in range(3000, 3008):
+                await port.send(bytes(300_000) + b"\xff" * size)
+                sent += 300_000 + size
+                with anyio.fail_after(5):
+                    while len(server.received) < sent:
+                        await anyio.sleep(0.001)
 
 
 @pytest.mark.anyio
@@ -169,6 +188,46 @@ async def test_queues_and_drain() -> None:
             await port.reset_output_buffer()
             await port.send(b"after")
             assert await port.receive() == b"after"
+
+
+UNKNOWN = {
+    "custom_baudrate",
+    "mark_space_parity",
+    "one_point_five_stop_bits",
+    "xon_xoff",
+    "rts_cts",
+    "break_signal",
+    "output_waiting",
+}
+UNSUPPORTED = {"dtr_dsr", "rs485", "low_latency", "exclusive_access", "port_discovery"}
+SUPPORTED = {"input_waiting"}
+
+
+class WithoutLines(FakeServer):
+    """One that never tells its modem lines."""
+
+    def notify(self, command: int, value: bytes) -> None:
+        if command != rfc2217.NOTIFY_MODEMSTATE:
+            super().notify(command, value)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("server", "scheme", "expected"),
+    [
+        (FakeServer, "rfc2217", (SUPPORTED | {"modem_lines"}, UNKNOWN, UNSUPPORTED)),
+        (WithoutLines, "rfc2217", (SUPPORTED, UNKNOWN | {"modem_lines"}, UNSUPPORTED)),
+        (Raw, "socket", (SUPPORTED, {"output_waiting"}, UNSUPPORTED | {"modem_lines"} | UNKNOWN - {"output_waiting"})),
+    ],
+)
+async def test_only_what_a_server_has_shown_is_supported(server, scheme, expected) -> None:
+    """R-10: modem lines once it has told them; what only the operation itself tells is unknown."""
+    with serving(server) as running:
+        async with await open_serial_port(running.url.replace("rfc2217", scheme)) as port:
+            found = dataclasses.asdict(port.capabilities)
+    assert (found.pop("platform"), found.pop("backend")) == ("remote", scheme)
+    kinds = Capability.SUPPORTED, Capability.UNKNOWN, Capability.UNSUPPORTED
+    assert tuple({name for name in found if found[name] is kind} for kind in kinds) == expected
 
 
 @pytest.mark.anyio

@@ -24,7 +24,7 @@ from .exceptions import (
     UnsupportedPlatformError,
     UnsupportedSettingError,
 )
-from .stream import SerialConnectable, SerialPort, open_serial_port
+from .stream import SerialConnectable, SerialPort, open_serial_port, register_scheme
 
 __all__ = [
     "ByteSize",
@@ -64,6 +64,7 @@ __all__ = [
     "find_serial_port",
     "list_serial_ports",
     "open_serial_port",
+    "register_scheme",
 ]
 
 #: What this package is installed by. Another project publishes a package `anyserial` of its own.

@@ -29,6 +29,7 @@ from ._platform import os_errors
 from ._port.control import Control
 from ._port.core import PortCore
 from ._port.opening import note_made, note_opened, open_device, path_text
+from ._port.schemes import register_scheme
 from ._types import ControlLines, LineErrors, ModemLines, PortInfo, SerialStats
 from .capabilities import SerialCapabilities, SerialStreamAttribute
 from .config import SerialConfig
@@ -36,7 +37,7 @@ from .config import SerialConfig
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["SerialConnectable", "SerialPort", "open_serial_port"]
+__all__ = ["SerialConnectable", "SerialPort", "open_serial_port", "register_scheme"]
 
 
 _log_open = logging.getLogger("anyserial.open")
@@ -346,11 +347,11 @@ class SerialPort(ByteStream):
 
     async def reset_input_buffer(self) -> None:
         """Drop unread input."""
-        await self._control.at_once("reset_input_buffer", self._backend.discard_input)
+        await self._control.discard("reset_input_buffer", self._backend.discard_input)
 
     async def reset_output_buffer(self) -> None:
         """Drop unsent output."""
-        await self._control.at_once("reset_output_buffer", self._backend.discard_output)
+        await self._control.discard("reset_output_buffer", self._backend.discard_output)
 
     async def send_break(self, duration: float = 0.25) -> None:
         """Hold the line in the break condition for `duration` seconds; it ends in every case.

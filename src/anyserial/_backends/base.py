@@ -13,6 +13,7 @@ also because it was cancelled, has changed nothing. The port makes one at a time
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Final, Protocol, runtime_checkable
 
 from .._types import ControlLines, LineErrors, ModemLines, PortInfo
@@ -162,12 +163,12 @@ class Backend(Protocol):
         """Bytes accepted and not yet sent."""
         ...
 
-    def discard_input(self) -> None:
-        """Drop unread input."""
+    def discard_input(self) -> Awaitable[None] | None:
+        """Drop unread input, at once or when the result has been awaited; nothing that comes later."""
         ...
 
-    def discard_output(self) -> None:
-        """Drop unsent output."""
+    def discard_output(self) -> Awaitable[None] | None:
+        """Drop unsent output, at once or when the result has been awaited."""
         ...
 
     def set_break(self, on: bool, /) -> None:

@@ -21,7 +21,7 @@ _LONGEST_POLL: Final = 3600.0
 # Windows has no poll, and no descriptors either.
 _poll: Final[Callable[[], Any] | None] = getattr(select, "poll", None)
 POLLIN: Final[int] = getattr(select, "POLLIN", 0x1)
-_POLLOUT: Final[int] = getattr(select, "POLLOUT", 0x4)
+POLLOUT: Final[int] = getattr(select, "POLLOUT", 0x4)
 
 
 class DescriptorOnThread:
@@ -47,7 +47,7 @@ class DescriptorOnThread:
         wake_read, wake_write = os.pipe()
         self._wake_read, self._wake_write = [wake_read], [wake_write]
         self._poll_input = poll_of(fd, POLLIN, wake_read)
-        self._poll_output = poll_of(fd, _POLLOUT, wake_read)
+        self._poll_output = poll_of(fd, POLLOUT, wake_read)
         forgotten_in_child(self)
 
     @classmethod

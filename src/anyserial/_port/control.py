@@ -41,6 +41,16 @@ class Control:
             operation()
         self._meter.note(name, **arguments)
 
+    async def discard(self, name: str, operation: Callable[[], Awaitable[None] | None]) -> None:
+        """One that waits only for a device that is elsewhere."""
+
+        async def drop() -> None:
+            pending = operation()
+            if pending is not None:
+                await pending
+
+        await self.waiting(name, drop)
+
     def ask(self, name: str, operation: Callable[[], int]) -> int:
         """One that does neither."""
         with self._meter.failures_of(name), self._core.asking:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import errno
 import os
-import re
 import sys
 import traceback
 import weakref
@@ -15,7 +14,6 @@ from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Final, Protocol
 
 from .._backends.base import Backend
-from .._backends.features import warn_caller
 from .._backends.meter import PortListener
 from .._backends.readiness import checkpoint
 from .._platform import open_backend
@@ -24,12 +22,11 @@ from ..capabilities import SerialCapabilities
 from ..config import SerialConfig
 from ..exceptions import ConfigurationError, PortNotFoundError, errno_to_exception
 from .calls import PortState
+from .schemes import is_address, open_address
 
 if TYPE_CHECKING:
     import ssl
 
-#: What an address begins with; no device has such a name.
-_ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 #: Frames that are kept of who opened a port.
 _FRAMES: Final = 16
 
@@ -146,16 +143,17 @@ def published(path: str, opener: Callable[[SerialConfig], Backend]) -> Generator
 
 
 async def open_device(path: str, config: SerialConfig, tls: ssl.SSLContext | None = None) -> Backend:
-    """Open the device at `path`, or the remote port at that address, and apply `config`."""
+    """Open the device at `path`, or behind that address, and apply `config`."""
     opener = _published.get(path)
-    if opener is None and _ADDRESS.match(path):
-        # It needs sockets and TLS, which take long to import.
-        from .._backends.remote.rfc2217_port import open_remote
-
+    if opener is None and is_address(path):
         try:
-            return await open_remote(path, config, warn_caller, tls)
+            opened = await open_address(path, config, tls)
         except OSError as exc:
             raise errno_to_exception(exc, context="open", path=path) from exc
+        if not isinstance(opened, str):
+            return opened
+        path = opened
+        opener = _published.get(path)
     if tls is not None:
         raise ConfigurationError(f"tls is for remote ports (rfc2217://host:port), and {path} is none")
     if opener is None:

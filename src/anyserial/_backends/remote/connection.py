@@ -117,11 +117,6 @@ class Connection:
         """
         await anyio.wait_writable(self._sock)
 
-    def interrupt(self) -> None:
-        """Let the tasks that wait for the socket look again: their waits raise `anyio.ClosedResourceError`."""
-        if self.is_open:
-            notify_closing(self._sock.fileno())
-
     def fileno(self) -> int:
         """The descriptor, for waits on the calling thread; -1 once closed."""
         return self._sock.fileno()
@@ -150,35 +145,34 @@ class Turns:
 
     Args:
         wait: Waits for the socket.
-        interrupt: Ends such a wait early.
     """
 
-    def __init__(self, wait: Callable[[], Awaitable[None]], interrupt: Callable[[], None]) -> None:
+    def __init__(self, wait: Callable[[], Awaitable[None]]) -> None:
         self._wait = wait
-        self._interrupt = interrupt
-        self._is_led = False
+        self._leading: anyio.CancelScope | None = None
         self._changed: anyio.Event | None = None
 
     async def wait(self) -> None:
         """Return when the socket may be ready, or another task has used it."""
-        if self._is_led:
+        if self._leading is not None:
             if self._changed is None:
                 self._changed = anyio.Event()
             await self._changed.wait()
             return
-        self._is_led = True
-        try:
-            with contextlib.suppress(anyio.ClosedResourceError):
-                await self._wait()
-        finally:
-            self._is_led = False
-            self._wake_followers()
+        # By its scope, because AnyIO's `notify_closing` needs a task, and `wake` may run in a callback of the loop.
+        with anyio.CancelScope() as self._leading:
+            try:
+                with contextlib.suppress(anyio.ClosedResourceError):
+                    await self._wait()
+            finally:
+                self._leading = None
+                self._wake_followers()
 
     def wake(self) -> None:
         """Let all of them look again, because another task has taken what they may wait for."""
         self._wake_followers()
-        if self._is_led:
-            self._interrupt()
+        if self._leading is not None:
+            self._leading.cancel()
 
     def _wake_followers(self) -> None:
         changed, self._changed = self._changed, None

@@ -12,9 +12,10 @@ import select
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
+import anyio
 from anyio import lowlevel
 
 from ..._fork import forgotten_in_child
@@ -24,7 +25,7 @@ from ...config import SerialConfig
 from ...exceptions import UnsupportedFeatureError
 from ..base import RELEASED, HasDescriptor, Release, WaitsOnThread
 from ..meter import Meter
-from ..on_thread import POLLIN, DescriptorOnThread, is_over, poll_of
+from ..on_thread import POLLIN, POLLOUT, DescriptorOnThread, is_over, poll_of
 from ..readiness import running_loop
 from .connection import LARGEST_PIECE, Connection, Turns
 
@@ -46,13 +47,13 @@ class SocketBackend:
         self.capabilities = capabilities_of("socket")
         self._connection = connection
         self._timeout = timeout
-        self._input = Turns(connection.wait_readable, connection.interrupt)
-        self._output = Turns(connection.wait_writable, connection.interrupt)
+        self._input = Turns(connection.wait_readable)
+        self._output = Turns(connection.wait_writable)
         #: Ends a wait of a blocking port early.
         self._nudging: socket.socket | None = None
-        # The thread of the event loop, and how another one has the tasks there look again.
+        # The thread of the event loop, and how another one makes a call there.
         self._home = threading.get_ident()
-        self._wake_home = _waker(self._input)
+        self._soon = _soon()
         self._is_over = False
         # A blocking port moves bytes on its own thread while the event loop makes a control call.
         self._lock = threading.Lock()
@@ -72,7 +73,7 @@ class SocketBackend:
         """Move 1..`len(view)` bytes, waiting for the first; 0 at the end of the connection."""
         await lowlevel.checkpoint()
         while (count := self.try_read(view)) is None:
-            await self._wait(self._input)
+            await self._wait_for_input()
         return count
 
     read_queued = read_some
@@ -82,6 +83,10 @@ class SocketBackend:
         await lowlevel.checkpoint()
         while (count := self.try_write(view)) is None:
             await self._wait(self._input if self.is_held() else self._output)
+        if count == len(view):
+            # No other write may follow that sends what this one has begun.
+            while self.has_begun() and not self.flush():
+                await self._wait(self._output)
         return count
 
     def try_read(self, view: memoryview) -> int | None:
@@ -89,6 +94,9 @@ class SocketBackend:
         with self._lock:
             self._require_open()
             self.meter.read_calls += 1
+            if self._connection.out:
+                with contextlib.suppress(OSError):
+                    self._connection.flush()
             if not self._data:
                 self._pump()
             data = self._data
@@ -126,7 +134,7 @@ class SocketBackend:
         """Return when a read is worth trying."""
         await lowlevel.checkpoint()
         while not self.has_input():
-            await self._wait(self._input)
+            await self._wait_for_input()
 
     def hold(self, data: memoryview, /) -> None:
         """Take back bytes that a read returned and that did not reach their caller."""
@@ -166,16 +174,40 @@ class SocketBackend:
                 self._is_over = True
         if is_changed:
             # The socket is empty now, and a call that waits for it would wait on.
-            if threading.get_ident() == self._home:
-                self._input.wake()
-            else:
-                self._wake_home()
+            self._wake(self._input)
             if self._nudging is not None:
                 with contextlib.suppress(OSError):
                     self._nudging.send(b"\0")
 
+    def _wake(self, turns: Turns) -> None:
+        """Have the tasks that take these turns look again; from any thread."""
+        if threading.get_ident() == self._home:
+            turns.wake()
+        else:
+            self._soon(turns.wake)
+
+    def has_begun(self) -> bool:
+        """Whether part of what was accepted has not left: half of a 0xFF, a record of TLS, a command."""
+        return bool(self._connection.out)
+
     async def _wait(self, turns: Turns) -> None:
         await turns.wait()
+        self._require_open()
+
+    async def _wait_for_input(self) -> None:
+        # A send that was cancelled may have left something behind, which every call helps on its way.
+        await (self._wait_both() if self.has_begun() else self._wait(self._input))
+
+    async def _wait_both(self) -> None:
+        """For room or input: a server that sends may not read until it is read."""
+
+        async def first(wait: Callable[[], Awaitable[None]]) -> None:
+            await wait()
+            group.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(first, self._input.wait)
+            group.start_soon(first, self._output.wait)
         self._require_open()
 
     def _require_open(self) -> None:
@@ -207,23 +239,26 @@ class SocketBackend:
         self._require_open()
         return len(self._connection.out)
 
-    def discard_input(self) -> None:
+    def discard_input(self) -> Awaitable[None] | None:
         """Drop what has arrived."""
         with self._lock:
             self._require_open()
             self._pump()
             self._data.clear()
+        return None
 
-    def discard_output(self) -> None:
+    def discard_output(self) -> Awaitable[None] | None:
         """Nothing that was handed over can be taken back."""
         self._require_open()
+        return None
 
     async def drain_hardware(self) -> None:
         """Wait until everything has left this host."""
-        while not self._flush():
+        while not self.flush():
             await self._wait(self._output)
 
-    def _flush(self) -> bool:
+    def flush(self) -> bool:
+        """Send what has to leave before anything else; false if there is no room for all of it."""
         with self._lock:
             self._require_open()
             try:
@@ -264,8 +299,8 @@ class SocketBackend:
         """Wake every waiter and end the connection."""
         with self._lock:
             self._connection.close(discard=discard)
-        self._input.wake()
-        self._output.wake()
+        self._wake(self._input)
+        self._wake(self._output)
         return RELEASED
 
     def fileno(self) -> int:
@@ -286,7 +321,9 @@ class _OnThread(DescriptorOnThread):
         self._nudging = nudging
         nudged.setblocking(False)
         nudging.setblocking(False)
-        self._poll_input = poll_of(backend.fileno(), POLLIN, self._wake_read[0], self._nudged.fileno())
+        wakes = self._wake_read[0], self._nudged.fileno()
+        self._poll_input = poll_of(backend.fileno(), POLLIN, *wakes)
+        self._poll_both = poll_of(backend.fileno(), POLLIN | POLLOUT, *wakes)
 
     def read(self, view: memoryview, deadline: float | None, /) -> int | None:
         return self.read_queued(view, deadline)
@@ -295,8 +332,10 @@ class _OnThread(DescriptorOnThread):
         while True:
             self._look()
             count = self._backend.try_read(view)
-            if count is not None or is_over(deadline) or not self._wait(self._poll_input, deadline):
+            if count is not None or is_over(deadline):
                 return count
+            if not self._wait(self._poll_both if self._backend.has_begun() else self._poll_input, deadline):
+                return None
 
     def wait_input(self, deadline: float | None, /) -> bool:
         self._look()
@@ -307,6 +346,10 @@ class _OnThread(DescriptorOnThread):
         while (count := backend.try_write(view)) is None:
             if not self._wait(self._poll_input if backend.is_held() else self._poll_output, deadline):
                 return None
+        if count == len(view):
+            # No other write may follow that sends what this one has begun.
+            while backend.has_begun() and not backend.flush() and self._wait(self._poll_output, deadline):
+                pass
         return count
 
     def release(self) -> None:
@@ -320,21 +363,21 @@ class _OnThread(DescriptorOnThread):
             self._nudged.recv(4096)
 
 
-def _waker(turns: Turns) -> Callable[[], None]:
-    """A function for any other thread that has the tasks of this thread's event loop look again."""
+def _soon() -> Callable[[Callable[[], None]], None]:
+    """A function for any other thread that has the event loop of this one make a call."""
     loop = running_loop()
-    soon: Callable[[Callable[[], None]], object]
+    schedule: Callable[[Callable[[], None]], object]
     if loop is None:
-        soon = sys.modules["trio"].lowlevel.current_trio_token().run_sync_soon
+        schedule = sys.modules["trio"].lowlevel.current_trio_token().run_sync_soon
     else:
-        soon = loop.call_soon_threadsafe
+        schedule = loop.call_soon_threadsafe
 
-    def wake() -> None:
+    def soon(call: Callable[[], None]) -> None:
         # The loop may have ended.
         with contextlib.suppress(RuntimeError):
-            soon(turns.wake)
+            schedule(call)
 
-    return wake
+    return soon
 
 
 def lacking(what: str) -> UnsupportedFeatureError:

@@ -114,6 +114,11 @@ class Exchange:
         self._heard_a_rate = False
 
     @property
+    def drops_input(self) -> bool:
+        """Whether bytes that come before it is over are dropped."""
+        return any(request.command == PURGE_DATA and request.value[0] & PURGE_INPUT for request in self.requests)
+
+    @property
     def is_over(self) -> bool:
         """Whether everything that will be answered has been."""
         return self._rates == 0
@@ -226,4 +231,7 @@ class Client:
             if self._exchange is not None:
                 self._exchange.take(command, value)
                 if self._exchange.is_over:
+                    if self._exchange.drops_input:
+                        # What stands in front of this answer was sent before the purge; what comes behind is new.
+                        self.telnet.data.clear()
                     self._exchange = None

@@ -69,7 +69,7 @@ class Rfc2217Backend(SocketBackend):
         client = self._client
         with anyio.move_on_after(self._timeout):
             while not client.is_decided and not self._is_over:
-                if not self._flush():
+                if not self.flush():
                     await self._wait(self._output)
                     continue
                 with self._lock:
@@ -89,8 +89,7 @@ class Rfc2217Backend(SocketBackend):
         if config.dtr_on_open is not None or config.rts_on_open is not None:
             await self.set_lines(rts=config.rts_on_open, dtr=config.dtr_on_open)
         if config.flush_on_open:
-            await self._ask(Request(rfc2217.PURGE_DATA, bytes((rfc2217.PURGE_INPUT | rfc2217.PURGE_OUTPUT,))))
-            self._data.clear()
+            await self._purge(rfc2217.PURGE_INPUT | rfc2217.PURGE_OUTPUT)
 
     def _require_agreement(self) -> None:
         client, path = self._client, self.path
@@ -176,7 +175,7 @@ class Rfc2217Backend(SocketBackend):
 
     async def _until_over(self, exchange: Exchange) -> None:
         while not exchange.is_over:
-            is_flushed = self._flush()
+            is_flushed = self.flush()
             with self._lock:
                 self._pump()
             if exchange.is_over:
@@ -186,18 +185,6 @@ class Rfc2217Backend(SocketBackend):
             if self._is_over:
                 raise self._broken()
             await (self._wait(self._input) if is_flushed else self._wait_both())
-
-    async def _wait_both(self) -> None:
-        """For room or input: a server that sends may not read until it is read."""
-
-        async def first(wait: Callable[[], Awaitable[None]]) -> None:
-            await wait()
-            group.cancel_scope.cancel()
-
-        async with anyio.create_task_group() as group:
-            group.start_soon(first, self._input.wait)
-            group.start_soon(first, self._output.wait)
-        self._require_open()
 
     async def configure(self, config: SerialConfig, /) -> None:
         """Apply all settings or none; what an earlier config had set is set again if one is refused."""
@@ -263,10 +250,11 @@ class Rfc2217Backend(SocketBackend):
         if self._rts is None or self._dtr is None:
             exchange = await self._ask(control(rfc2217.RTS_QUERY), control(rfc2217.DTR_QUERY))
             rts, dtr = exchange.answers
-            if not rts or not dtr:
+            if self._rts is None and self._dtr is None and not (rts and dtr):
                 raise lacking("control lines")
-            self._rts = rts[0] == rfc2217.RTS_ON if self._rts is None else self._rts
-            self._dtr = dtr[0] == rfc2217.DTR_ON if self._dtr is None else self._dtr
+            # Drivers raise both lines when a port is opened, and pyserial's server tells of neither.
+            self._rts = (not rts or rts[0] == rfc2217.RTS_ON) if self._rts is None else self._rts
+            self._dtr = (not dtr or dtr[0] == rfc2217.DTR_ON) if self._dtr is None else self._dtr
         return ControlLines(rts=self._rts, dtr=self._dtr)
 
     async def modem_lines(self) -> ModemLines:
@@ -305,20 +293,18 @@ class Rfc2217Backend(SocketBackend):
             self._client.send(control(rfc2217.BREAK_ON if on else rfc2217.BREAK_OFF))
             self._connection.flush()
 
-    def discard_input(self) -> None:
-        """Drop what has arrived, and have the server drop what has not."""
+    def discard_input(self) -> Awaitable[None]:
+        """Drop what has arrived, and what the server has until it says so; nothing that comes later."""
         super().discard_input()
-        self._purge(rfc2217.PURGE_INPUT)
+        return self._purge(rfc2217.PURGE_INPUT)
 
-    def discard_output(self) -> None:
+    def discard_output(self) -> Awaitable[None]:
         """Have the server drop what it has not sent."""
         super().discard_output()
-        self._purge(rfc2217.PURGE_OUTPUT)
+        return self._purge(rfc2217.PURGE_OUTPUT)
 
-    def _purge(self, what: int) -> None:
-        with self._lock:
-            self._client.send(Request(rfc2217.PURGE_DATA, bytes((what,))))
-            self._connection.flush()
+    async def _purge(self, what: int) -> None:
+        await self._ask(Request(rfc2217.PURGE_DATA, bytes((what,))))
 
     async def drain_hardware(self) -> None:
         """Wait until the server has taken everything, and for the time that its last bytes need; an estimate."""

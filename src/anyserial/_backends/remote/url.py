@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
-import re
 from typing import Final
 from urllib.parse import parse_qsl, urlsplit
 
@@ -14,10 +12,8 @@ from ...exceptions import ConfigurationError
 #: Seconds for the connection, and for each answer.
 DEFAULT_TIMEOUT: Final = 3.0
 
-_SCHEMES: Final = ("rfc2217", "socket")
 # Options of pyserial's URLs that mean nothing here: answers to control are told from silence, and lines are reported.
 _WITHOUT_EFFECT: Final = frozenset({"ign_set_control", "poll_modem", "logging"})
-_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -37,24 +33,14 @@ class RemoteAddress:
     timeout: float = DEFAULT_TIMEOUT
 
 
-def is_url(path: str) -> bool:
-    """Whether a path is the address of a remote port. No device has such a name."""
-    return _URL.match(path) is not None
-
-
 def parse(url: str) -> RemoteAddress:
     """Take an address apart.
 
     Raises:
-        ConfigurationError: Its scheme is unknown, or a part is missing or wrong.
+        ConfigurationError: A part is missing or wrong.
     """
     scheme, _, _ = url.partition("://")
     scheme = scheme.lower()
-    if scheme not in _SCHEMES:
-        close = difflib.get_close_matches(scheme, _SCHEMES, n=1)
-        hint = f": did you mean {close[0]}://?" if close else "."
-        known = ", ".join(f"{name}://" for name in _SCHEMES)
-        raise ConfigurationError(f"unknown scheme {scheme}:// in {url!r}{hint} Known: {known}")
     try:
         parts = urlsplit(url)
         port = parts.port
