@@ -236,7 +236,7 @@ def test_a_capture_lies_beside_the_page(project: Project) -> None:
     capture = (page.parent / "wire.pcapng").read_bytes()
     assert capture.startswith(b"\x0a\x0d\x0d\x0a")
     assert (capture.count(b"ID?\n"), capture.count(b"ACME\n")) == (2, 2)
-    assert dict(run.by_test()["test_bad[mock-trio]"][-1].user_properties)["serial_capture"].endswith("/wire.pcapng")
+    assert dict(run.by_test()["test_bad[mock-trio]"][-1].user_properties)["serial_capture"].endswith("wire.pcapng")
 
 
 def test_no_capture_without_the_option(project: Project) -> None:

@@ -67,7 +67,7 @@ class _Run:
         item: pytest.Item | None = config.stash.get(RUNNING, None)
         if item is not None and LINK in item.stash:
             terminalreporter.section(f"serial ports of {plain(item.nodeid)}, which was interrupted")
-            for title, text in item.stash[_EVIDENCE].of(item.stash[LINK]):
+            for title, text in item.stash[_EVIDENCE].of(item.stash[LINK], "the test was interrupted"):
                 terminalreporter.write_sep("-", title)
                 terminalreporter.line(text)
 
@@ -124,8 +124,10 @@ class Evidence:
             # A worker of pytest-xdist sends its reports, and a value that cannot be sent ends the whole run.
             report.user_properties = [(as_text(name), as_json(value)) for name, value in report.user_properties]
 
-    def of(self, link: SerialLink) -> list[tuple[str, str]]:
-        """Titles and texts of what has happened on a link; files are written too."""
+    def of(self, link: SerialLink, reason: str = "") -> list[tuple[str, str]]:
+        """Titles and texts of what has happened on a link; files are written too, and may name one more reason."""
+        if reason:
+            self._reasons.append(reason)
         # Most tests pass.
         from .._transcript import timeline
 

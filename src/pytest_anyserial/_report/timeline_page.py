@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -26,6 +27,8 @@ _FOLDER: Final = Path(__file__).with_name("page")
 #: In the order in which they use each other.
 _SCRIPTS: Final = ("model.js", "search.js", "canvas.js", "rows.js", "main.js")
 _BUILT_IN: Final[dict[str, SerialView]] = {"Modbus RTU": modbus_rtu, "Lines of text": text_lines}
+#: Messages that a view may find on a port; a port keeps no more events than a fifth of that.
+_MESSAGES: Final = 50_000
 #: Characters of a text; the files have all of it.
 _CHARACTERS: Final = 4000
 
@@ -156,7 +159,11 @@ def _frames(
     broken: list[str] = []
     for name, view in views.items():
         try:
-            frames = [(frame, number) for number, of_port in enumerate(cut) for frame in view(of_port)]
+            frames = [
+                (frame, number)
+                for number, of_port in enumerate(cut)
+                for frame in itertools.islice(view(of_port), _MESSAGES)
+            ]
             frames.sort(key=lambda pair: pair[0].time)
             columns = {
                 "gap": _gaps(frame.time for frame, _ in frames),

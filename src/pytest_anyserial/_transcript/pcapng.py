@@ -15,13 +15,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from .gap import SHORTEST, gap_of
+
 #: What the capture of one test is called.
 NAME: Final = "wire.pcapng"
-
-#: Seconds of silence that end a packet, and at slow rates so many characters, as in Modbus RTU.
-_GAP: Final = 0.002
-_CHARACTERS: Final = 3.5
-_BITS: Final = 11
 
 _NANOSECONDS: Final = 1_000_000_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -115,7 +112,7 @@ def _interface(head: dict[str, Any]) -> bytes:
 
 def _packets(number: int, head: dict[str, Any], events: Iterable[dict[str, Any]]) -> Iterator[_Packet]:
     began = (datetime.fromisoformat(head["began"]).astimezone(UTC) - _EPOCH) // timedelta(microseconds=1) * 1000
-    lines, gap = 0, _GAP
+    lines, gap = 0, SHORTEST
     last: _Packet | None = None
     for event in events:
         at = began + round(event["time"] * _NANOSECONDS)
@@ -135,9 +132,8 @@ def _packets(number: int, head: dict[str, Any], events: Iterable[dict[str, Any]]
             last = None
         for line, level in re.findall(r"\b(RTS|DTR) (on|off)\b", detail):
             lines = lines | _LINES[line] if level == "on" else lines & ~_LINES[line]
-        rate = re.match(r"(\d+) \d", detail) if kind in ("opened", "configured") else None
-        if rate is not None:
-            gap = max(_GAP, _CHARACTERS * _BITS / int(rate[1]))
+        if kind in ("opened", "configured"):
+            gap = gap_of(detail)
         yield _Packet(at, number, kind, lines, bytearray(), at, f"{kind}: {detail}" if detail else kind)
     if last is not None:
         yield last

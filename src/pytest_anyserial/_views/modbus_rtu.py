@@ -80,7 +80,7 @@ def _is_whole(burst: SerialBurst) -> bool:
     return all(map(_is_right, _frames(burst.data)))
 
 
-def checksum(frame: bytes) -> bytes:
+def checksum(frame: bytes | memoryview) -> bytes:
     """The CRC of these bytes, in the order in which it goes over the wire."""
     crc = 0xFFFF
     table = _table()
@@ -100,7 +100,7 @@ def _table() -> list[int]:
     return table
 
 
-def _is_right(data: bytes) -> bool:
+def _is_right(data: bytes | memoryview) -> bool:
     return _SHORTEST <= len(data) <= _LONGEST and checksum(data[:-2]) == data[-2:]
 
 
@@ -115,13 +115,14 @@ def _is_request(data: bytes) -> bool:
 
 def _frames(data: bytes) -> Iterator[bytes]:
     """A burst cut into frames; what no checksum agrees with is the last."""
-    while data:
-        size = next((size for size in _sizes(data) if size <= len(data) and _is_right(data[:size])), len(data))
-        yield data[:size]
-        data = data[size:]
+    rest = memoryview(data)
+    while rest:
+        size = next((size for size in _sizes(rest) if size <= len(rest) and _is_right(rest[:size])), len(rest))
+        yield bytes(rest[:size])
+        rest = rest[size:]
 
 
-def _sizes(data: bytes) -> Iterator[int]:
+def _sizes(data: memoryview) -> Iterator[int]:
     """The sizes that a frame with this beginning may have."""
     function = data[1] if len(data) > 1 else 0
     if function & _REFUSED:

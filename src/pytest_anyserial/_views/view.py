@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from .._transcript.gap import SHORTEST, gap_of
 
 if TYPE_CHECKING:
     from .._transcript.transcript import TranscriptEvent
-
-#: Seconds of silence that end a burst, and at slow rates so many characters, as in Modbus RTU.
-_GAP: Final = 0.002
-_CHARACTERS: Final = 3.5
-_BITS: Final = 11
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,19 +61,13 @@ class SerialView(Protocol):
         ...
 
 
-def gap_after(config: str) -> float:
-    """Seconds of silence that end a burst, on a line with this config: `9600 8N1`."""
-    rate = re.match(r"(\d+) \d", config)
-    return _GAP if rate is None else max(_GAP, _CHARACTERS * _BITS / int(rate[1]))
-
-
 def bursts(events: Iterable[TranscriptEvent]) -> Iterator[SerialBurst]:
     """The bytes of one port, cut where it was silent and where the direction changed."""
-    gap = _GAP
+    gap = SHORTEST
     open_: list[TranscriptEvent] = []
     for event in events:
         if event.kind in ("opened", "configured"):
-            gap = gap_after(event.detail)
+            gap = gap_of(event.detail)
         if event.kind not in ("sent", "received"):
             continue
         if open_ and (event.kind != open_[0].kind or event.time - open_[-1].time >= gap):
