@@ -11,6 +11,7 @@ from ._backends.mock.fault_events import FaultAction, FaultEvent, FiredFault
 from ._backends.mock.fault_plan import FaultPlan
 from ._discovery.published import published_ports
 from ._platform import PtyPair, pty_pair
+from ._port.mock_bus import MockBus, mock_bus
 from ._port.mock_pair import MockPair, mock_pair
 from ._port.opening import OpenedPort, opened_ports, watch_ports
 from .config import SerialConfig
@@ -26,12 +27,14 @@ __all__ = [
     "FaultPlan",
     "FiredFault",
     "MockBackend",
+    "MockBus",
     "MockPair",
     "OpenedPort",
     "PortListener",
     "PtyPair",
     "check_port_pair",
     "faults_of",
+    "mock_bus",
     "mock_pair",
     "opened_ports",
     "pty_pair",

@@ -262,6 +262,25 @@ class End:
         with self._lock:
             self.errors = dataclasses.replace(self.errors, **{kind: (getattr(self.errors, kind) + count) % 2**32})
 
+    # On a bus
+
+    def left_until(self) -> tuple[float, float]:
+        """The time by which everything that has left had left, and the seconds that a byte took."""
+        return self._wire.start, self._wire.frame
+
+    def sends_since(self) -> float | None:
+        """When the byte that is on its way out has started; None if there is none."""
+        return self._wire.start if self._wire and self._wire.start <= self._clock.now() else None
+
+    def hear(self, data: bytes, *, garbled: bool) -> None:
+        """Take what is on the line; an end that is not open hears nothing."""
+        with self._lock:
+            if self._signal is not None and not self.plan.disconnected:
+                self._arrive(data, lossy=True)
+                if garbled:
+                    self.count_error("framing", len(data))
+                self._show()
+
     def input_waiting(self) -> int:
         """Bytes that can be read now."""
         with self._lock:

@@ -36,6 +36,16 @@ class Wire:
         """Whether bytes stay a while."""
         return bool(self._frame or self._queue or self._rests)
 
+    @property
+    def start(self) -> float:
+        """When the next byte starts, or did: all before it have left by then."""
+        return self._start
+
+    @property
+    def frame(self) -> float:
+        """Seconds that a byte takes."""
+        return self._frame
+
     def rest(self, seconds: float) -> None:
         """Hold back what is put from now on, until `seconds` after its turn has come."""
         self._rests.append((self._sent + len(self._queue), seconds))

@@ -1,0 +1,144 @@
+"""A bus in memory: what one end sends reaches all others, and what two send at the same time is garbled.
+
+Each end is joined to the bus by a cable of its own, whose far end hands on what has left.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from typing import Final, NamedTuple
+
+from .cable import End
+from .clock import Clock, ThreadClock
+
+#: What happens to a byte while two ends drive the line: no bit is as it was sent.
+_GARBLED: Final = 0xFF
+#: Bursts that are remembered of each end, because a longer one of another end may have run beside them.
+_MEMORY: Final = 64
+#: Seconds. Neighbouring bytes touch, and computed times are rounded.
+_TOUCH: Final = 1e-9
+
+
+class _Burst(NamedTuple):
+    """An end drove the line without a pause, in seconds of the clock."""
+
+    start: float
+    end: float
+
+    def overlaps(self, start: float, end: float) -> bool:
+        return self.start < end - _TOUCH and start + _TOUCH < self.end
+
+
+class _Byte(NamedTuple):
+    start: float
+    end: float
+    number: int
+    value: int
+
+
+class Bus:
+    """Ends that share one line.
+
+    Attributes:
+        ends: What ports open.
+        taps: Where the cables of these ends meet.
+        echo: Whether an end hears what it sends, and others send meanwhile.
+    """
+
+    def __init__(self, count: int, *, echo: bool, paced: bool, clock: Clock | None) -> None:
+        self.echo = echo
+        self.ends: list[End] = []
+        self.taps: list[End] = []
+        self._bursts: list[list[_Burst]] = [[] for _ in range(count)]
+        self._pending: list[_Byte] = []
+        self._is_collecting = False
+        lock = threading.RLock()
+        for number in range(count):
+            # Each end that is paced has a thread; monotonic time is the same in all of them.
+            time = ThreadClock() if clock is None else clock
+            end, tap = End(lock, time, paced=paced), _Tap(lock, time, self, number)
+            end.peer, tap.peer = tap, end
+            end.adopt(end.plan)
+            tap.adopt(tap.plan)
+            tap.rest()
+            end.rest()
+            self.ends.append(end)
+            self.taps.append(tap)
+
+    def hand_on(self, number: int, data: bytes) -> None:
+        """Let the others hear what has just left an end."""
+        until, frame = self.ends[number].left_until()
+        start = until - len(data) * frame
+        self._note(number, start, until)
+        for index, value in enumerate(data):
+            self._pending.append(_Byte(start + index * frame, start + (index + 1) * frame, number, value))
+        if self._is_collecting:
+            return
+        # A clock may be late for one end and in time for another: first all that has left by now.
+        self._is_collecting = True
+        try:
+            for other in self.ends:
+                other.look_again()
+        finally:
+            self._is_collecting = False
+        pending, self._pending = sorted(self._pending, key=lambda byte: byte.start), []
+        for byte in pending:
+            self._put_on_line(byte)
+
+    def _note(self, number: int, start: float, end: float) -> None:
+        bursts = self._bursts[number]
+        if bursts and start <= bursts[-1].end + _TOUCH:
+            bursts[-1] = _Burst(bursts[-1].start, end)
+        else:
+            bursts.append(_Burst(start, end))
+        del bursts[:-_MEMORY]
+
+    def _driving(self, number: int) -> list[_Burst]:
+        """When an end drives, or drove, the line; what is under way has no end yet."""
+        bursts = self._bursts[number]
+        since = self.ends[number].sends_since()
+        if since is None:
+            return bursts
+        if bursts and since <= bursts[-1].end + _TOUCH:
+            return [*bursts[:-1], _Burst(bursts[-1].start, math.inf)]
+        return [*bursts, _Burst(since, math.inf)]
+
+    def _put_on_line(self, byte: _Byte) -> None:
+        others = [number for number in range(len(self.ends)) if number != byte.number]
+        rivals = [
+            (burst.start, number)
+            for number in others
+            for burst in self._driving(number)
+            if burst.overlaps(byte.start, byte.end)
+        ]
+        mine = next(burst.start for burst in reversed(self._bursts[byte.number]) if burst.start <= byte.start + _TOUCH)
+        if any(rival < (mine, byte.number) for rival in rivals):
+            # Of several that drive the line, there is one garbled byte, not one from each.
+            return
+        value = bytes([byte.value ^ _GARBLED if rivals else byte.value])
+        for number, end in enumerate(self.ends):
+            # A transceiver without echo does not listen while it drives the line.
+            deaf = not self.echo and any(burst.overlaps(byte.start, byte.end) for burst in self._driving(number))
+            if not deaf and (self.echo or number != byte.number):
+                end.hear(value, garbled=bool(rivals))
+
+
+class _Tap(End):
+    """The far end of a cable, where the line begins."""
+
+    def __init__(self, lock: threading.RLock, clock: Clock, bus: Bus, number: int) -> None:
+        super().__init__(lock, clock, paced=False)
+        self._bus = bus
+        self._number = number
+
+    def _arrive(self, data: bytes, *, lossy: bool) -> None:
+        del lossy
+        if data:
+            self._bus.hand_on(self._number, data)
+
+    def count_error(self, kind: str, count: int = 1) -> None:
+        """A break of one end is seen by all others."""
+        for number, end in enumerate(self._bus.ends):
+            if number != self._number:
+                end.count_error(kind, count)
