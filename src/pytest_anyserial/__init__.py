@@ -22,6 +22,7 @@ from ._fixtures import (
 )
 from ._fixtures import (
     serial_bench,
+    serial_bus,
     serial_clock,
     serial_config,
     serial_device,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from ._device.factory import SerialFactory
     from ._device.script import SerialScript, SyncSerialScript
     from ._device.steps import SerialRepeat
+    from ._links.bus import SerialBus, SerialBusPorts
     from ._links.faults import SerialFault, SerialFaults
     from ._links.link import SerialLink, SerialPair
     from ._links.ports import SerialPorts
@@ -63,6 +65,8 @@ __all__ = [
     "BenchPort",
     "SerialBench",
     "SerialBurst",
+    "SerialBus",
+    "SerialBusPorts",
     "SerialClock",
     "SerialDevice",
     "SerialExpectation",
@@ -82,6 +86,7 @@ __all__ = [
     "SyncSerialScript",
     "TranscriptEvent",
     "serial_bench",
+    "serial_bus",
     "serial_clock",
     "serial_config",
     "serial_device",
@@ -105,6 +110,8 @@ _TYPES = {
     "BenchPort": "_bench.file",
     "SerialBench": "_bench.file",
     "SerialBurst": "_views.view",
+    "SerialBus": "_links.bus",
+    "SerialBusPorts": "_links.bus",
     "SerialClock": "_time.clock",
     "SerialDevice": "_device.device",
     "SerialExpectation": "_device.expectation",

@@ -36,3 +36,5 @@ class Needs:
     by_request: bool = False
     #: Whether the test uses end B; its fixtures say so, not the marker.
     peer: bool = False
+    #: Whether it uses a bus; so do they.
+    bus: bool = False

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ._device.device import SerialDevice
     from ._device.factory import SerialFactory
     from ._device.script import SerialScript
+    from ._links.bus import SerialBus
     from ._links.faults import SerialFaults
     from ._links.link import SerialLink, SerialPair
     from ._links.ports import SerialPorts
@@ -207,6 +208,20 @@ def serial_faults(serial_link: SerialLink) -> Iterator[SerialFaults]:
 
     with planned(serial_link) as faults:
         yield faults
+
+
+@pytest.fixture
+def serial_bus(serial_link: SerialLink, anyio_backend: Any, serial_config: SerialConfig) -> SerialBus:
+    """Several ports on one line, for drivers of RS-485 and other multi-drop devices.
+
+    async with serial_bus(3) as (controller, first, second): what one sends, all others receive. Two that send at the
+    same time garble each other's bytes. On a bench it is a link of kind rs485.
+    """
+    from ._links.bus import SerialBus
+
+    # The loop that the ports are opened on, when the test asks for them.
+    del anyio_backend
+    return SerialBus(serial_link, serial_config)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 #: The module that defines the fixtures.
 MODULE = f"{__package__}._fixtures"
 #: Fixtures that live on the test's event loop.
-ASYNC = frozenset({"serial_port", "serial_peer", "serial_pair", "serial_clock", "serial_factory"})
+ASYNC = frozenset({"serial_port", "serial_peer", "serial_pair", "serial_clock", "serial_factory", "serial_bus"})
 #: Fixtures that play the device: on the test's event loop, or in a thread for a test that has none.
 FAR_ENDS = frozenset({"serial_script", "serial_device"})
 #: Fixtures that give device paths.

@@ -63,6 +63,8 @@ def generate(metafunc: pytest.Metafunc) -> None:
         return
     if fixtures & PEERS:
         needs = dataclasses.replace(needs, peer=True)
+    if "serial_bus" in fixtures:
+        needs = dataclasses.replace(needs, bus=True)
     check_parameters(node)
     if is_async(node):
         # These are asked for when the test runs; plugins that look at its fixtures see them here.

@@ -97,6 +97,8 @@ def complaint(wiring: Wiring, needs: Needs) -> Complaint | None:
         return Complaint(f"link {needs.link}", f"needs link {needs.link}: {here} is wired as {wiring.kind}{declared}")
     if needs.peer and not wiring.has_peer:
         return Complaint("a far end", f"needs a far end: {here} has only end A, its kind is {wiring.kind}{declared}")
+    if needs.bus and wiring.kind != "rs485" and wiring.name != "mock":
+        return Complaint("a bus", f"needs a bus: {here} is wired as {wiring.kind}, not rs485{declared}")
     for wire in needs.wires:
         if wire not in wiring.wires:
             return Complaint(f"wire {wire}", f"needs wire {wire}: {here} has {', '.join(wiring.wires)}{declared}")

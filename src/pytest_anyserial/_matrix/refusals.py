@@ -80,7 +80,10 @@ def consider_late_marks(item: pytest.Function) -> None:
     """
     decision = generate.decision_for(item)
     needs = checked_needs(item)
-    if decision is None or (needs := dataclasses.replace(needs, peer=decision.needs.peer)) == decision.needs:
+    if (
+        decision is None
+        or (needs := dataclasses.replace(needs, peer=decision.needs.peer, bus=decision.needs.bus)) == decision.needs
+    ):
         return
     here: Any = item.callspec.params["serial_link"]
     selected = generate.selected(item.config)
@@ -151,7 +154,7 @@ def explain(exc: BaseException | None) -> None:
 
 def refuse_later_marks(item: pytest.Item, needs: Needs) -> Needs:
     """What the marks ask for when the test is over; fail if a fixture or the body has added one that did not count."""
-    now = dataclasses.replace(checked_needs(item), peer=needs.peer)
+    now = dataclasses.replace(checked_needs(item), peer=needs.peer, bus=needs.bus)
     if dataclasses.replace(now, allow_leaks=needs.allow_leaks) != needs:
         pytest.fail(
             "a mark 'anyserial' came too late: a fixture or the test itself added it when the link was in use. Put it "
@@ -222,7 +225,7 @@ def _problems(item: pytest.Function, fixtures: frozenset[str], mark_of_another: 
             f"serial_clock cannot work with {_listed(blocking)}: its time passes while the event loop waits, and a "
             "blocking port keeps the loop from waiting. Use one of them."
         )
-    on_the_loop = fixtures & {"serial_clock", "serial_factory"}
+    on_the_loop = fixtures & {"serial_clock", "serial_factory", "serial_bus"}
     if on_the_loop and not generate.is_async(item):
         yield (
             f"{_listed(on_the_loop)} {_verb('need', on_the_loop)} an `async def` test, because "
