@@ -13,6 +13,8 @@ import anyio
 import pytest
 
 from anyserial import (
+    LineErrors,
+    ModemLines,
     PortBusyError,
     PortNotFoundError,
     SerialConfig,
@@ -245,3 +247,53 @@ async def test_a_port_that_was_dropped_was_left_open(anyio_backend: object, pair
         with anyio.fail_after(10):
             while any("anyserial" in thread.name for thread in threading.enumerate()):
                 await anyio.sleep(0.001)
+
+
+def test_a_device_is_played_without_a_port(pair: MockPair) -> None:
+    """P-85, R-31: end B hears and answers from any thread, without an event loop, and never waits."""
+    with sync.open_serial_port(pair.path_a) as port:
+        assert pair.receive_b() == b""
+        port.send(bytes(100_000))
+        assert pair.receive_b() == bytes(100_000)
+        assert pair.send_b(b"") == 0
+        assert pair.send_b(memoryview(b"hello")) == 5
+        assert port.receive(timeout=5) == b"hello"
+        heard: list[bytes] = []
+        thread = threading.Thread(target=lambda: heard.append(port.receive(timeout=5)))
+        thread.start()
+        pair.send_b(b"late")
+        thread.join(5)
+        assert heard == [b"late"]
+
+
+def test_the_cable_takes_as_much_as_waits_for_a_reader(pair: MockPair) -> None:
+    """R-31: what there was no room for is the sender's to send again."""
+    with sync.open_serial_port(pair.path_a) as port:
+        taken = pair.send_b(bytes(1_000_000))
+        assert taken == port.input_waiting() == 262_144
+        assert pair.send_b(b"x") == 0
+        port.receive(1000)
+        assert pair.send_b(bytes(2000)) == 1000
+
+
+def test_an_end_with_a_port_plays_for_itself(pair: MockPair) -> None:
+    """R-31: two at one end would take each other's bytes."""
+    with sync.open_serial_port(pair.path_b):
+        for act in (lambda: pair.send_b(b"x"), pair.receive_b):
+            with pytest.raises(OSError, match="busy"):
+                act()
+    assert pair.send_b(b"x") == 1
+
+
+async def test_modem_lines_and_errors_are_set_from_outside(anyio_backend: object, pair: MockPair) -> None:
+    """R-30: all four lines, independent of what end B drives, until that is undone; errors until the next open."""
+    async with await SerialPort.open(pair.path_a) as port:
+        lines = ModemLines(cts=True, dsr=False, ri=True, cd=True)
+        pair.modem_lines_a = lines
+        assert pair.modem_lines_a == await port.modem_lines() == lines
+        pair.modem_lines_a = None
+        assert not (await port.modem_lines()).ri
+        pair.line_errors_a = LineErrors(parity=3)
+        assert pair.line_errors_a == await port.line_errors() == LineErrors(parity=3)
+    async with await SerialPort.open(pair.path_a) as port:
+        assert await port.line_errors() == LineErrors()

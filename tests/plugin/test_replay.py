@@ -111,6 +111,32 @@ def test_bytes_that_were_counted_had_come(project: Project) -> None:
     assert set(run.outcomes().values()) == {"passed"}
 
 
+def test_a_driver_that_polls_the_queue_is_replayed(project: Project) -> None:
+    """R-30, R-33: how often it asked does not matter, how long nothing came does, and a count is there when it asks."""
+    test = """
+        async def test_it(serial_port):
+            began = anyio.current_time()
+            await serial_port.send(b"late\\n")
+            while serial_port.input_waiting() < 7:
+                await anyio.sleep(0.005)
+            waited = anyio.current_time() - began
+            await serial_port.send(b"ID?\\n")
+            heard = b""
+            while not heard.endswith(b"<ID?>\\n"):
+                heard += await serial_port.receive()
+            assert heard == b"<late>\\n<ID?>\\n"
+            assert waited > 0.25
+    """
+    assert set(record(project, test).outcomes().values()) == {"passed"}
+    counts = [event["count"] for event in lines(files(project)[0]) if event.get("kind") == "input waiting"]
+    assert counts == [0, 0, 7]
+    assert set(replay(project).outcomes().values()) == {"passed"}
+    once = test.replace("while serial_port", "await anyio.sleep(0.35)\n            if serial_port").replace(
+        "await anyio.sleep(0.005)", "pytest.fail('late')"
+    )
+    assert set(replay(project, once).outcomes().values()) == {"passed"}
+
+
 def test_dropped_input_separates_what_comes_before_and_after(project: Project) -> None:
     """R-31: what the device said after a reset of the buffer is not dropped with it, also at once."""
     test = """

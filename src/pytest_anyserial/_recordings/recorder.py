@@ -6,6 +6,7 @@ While bytes move, an event costs a copy of its bytes into a spool. JSON is made 
 from __future__ import annotations
 
 import dataclasses
+import json
 import struct
 import tempfile
 import threading
@@ -24,7 +25,7 @@ from .events import FORMAT, LARGEST, config_fields, line_of
 
 #: Adjacent bytes of one direction are one event if less time than this is between them, in seconds.
 _GAP: Final = 0.002
-#: Bytes of the spool that are kept in memory.
+#: Bytes of events that are kept in memory.
 _IN_MEMORY: Final = 2**20
 _HEAD: Final = struct.Struct("<BdI")
 _SENT, _RECEIVED, _OTHER = range(3)
@@ -49,8 +50,11 @@ class Recorder(PortListener):
         self._start = now()
         self._date = datetime.now(UTC)
         self._lock = threading.RLock()
-        spool = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115  closed by `drop`
-        self._spool = cast("IO[bytes]", spool)
+        # The last events, which move to a file when they are many.
+        self._recent: list[tuple[int, float, bytes]] = []
+        self._size = 0
+        self._spool: IO[bytes] | None = None
+        self._is_over = False
         self._problem: OSError | None = None
         self._config: SerialConfig | None = None
         self._info: PortInfo | None = None
@@ -147,39 +151,55 @@ class Recorder(PortListener):
 
     def drop(self) -> None:
         """Forget all of it."""
-        self._spool.close()
+        with self._lock:
+            self._is_over = True
+            self._recent.clear()
+            if self._spool is not None:
+                self._spool.close()
 
     def _note(self, event: Mapping[str, Any], at: float | None = None) -> None:
-        self._put(_OTHER, memoryview(line_of(event).encode("ascii")), at)
+        self._put(_OTHER, line_of(event).encode("ascii"), at)
 
-    def _put(self, code: int, payload: memoryview, at: float | None = None) -> None:
+    def _put(self, code: int, payload: bytes | memoryview, at: float | None = None) -> None:
         with self._lock:
-            if self._repeated:
+            if self._answers:
                 self._repeated = {}
-            if code != _OTHER:
-                # The same count is another one after that.
-                self._answers.pop("input_waiting", None)
-            if self._problem is not None or self._spool.closed:
+                if code != _OTHER:
+                    # The same count is another one after that.
+                    self._answers.pop("input_waiting", None)
+            if self._is_over:
                 return
-            try:
-                self._spool.write(_HEAD.pack(code, self._now() if at is None else at, len(payload)))
-                self._spool.write(payload)
-            except OSError as exc:
-                # A disk that is full; a listener must not raise.
-                self._problem = exc
+            self._recent.append((code, self._now() if at is None else at, bytes(payload)))
+            self._size += len(payload) + _HEAD.size
+            if self._size > _IN_MEMORY:
+                self._move_to_spool()
+
+    def _move_to_spool(self) -> None:
+        parts = (part for code, at, data in self._recent for part in (_HEAD.pack(code, at, len(data)), data))
+        try:
+            if self._spool is None:
+                self._spool = tempfile.TemporaryFile()  # noqa: SIM115  closed by `drop`
+            self._spool.write(b"".join(parts))
+        except OSError as exc:
+            # A disk that is full; a listener must not raise.
+            self._problem, self._is_over = exc, True
+        self._recent.clear()
+        self._size = 0
+
+    def _spooled(self) -> Iterator[tuple[int, float, bytes]]:
+        if self._spool is not None:
+            self._spool.seek(0)
+            while head := self._spool.read(_HEAD.size):
+                code, at, size = _HEAD.unpack(head)
+                yield code, at, self._spool.read(size)
+        yield from self._recent
 
     def _events(self) -> Iterator[dict[str, Any]]:
-        # Written to be read here, and nowhere else.
-        import json
-
-        self._spool.seek(0)
-        while head := self._spool.read(_HEAD.size):
-            code, at, size = _HEAD.unpack(head)
-            payload = self._spool.read(size)
+        for code, at, payload in self._spooled():
             if code == _OTHER:
                 yield {"time": at, **json.loads(payload)}
                 continue
-            for start in range(0, size, LARGEST):
+            for start in range(0, len(payload), LARGEST):
                 yield {"time": at, "kind": _KINDS[code], "data": payload[start : start + LARGEST]}
 
 
