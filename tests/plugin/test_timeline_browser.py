@@ -167,8 +167,6 @@ def test_keys_go_through_events_and_problems(page: Page, tmp_path: Path) -> None
     assert "Damaged on its way: 19 was sent as 09." in page.text("#detail")
     assert "Modbus RTU: wrong checksum" in page.text("#detail")
     page.press("f")
-    assert "break" in selected(page)
-    page.press("f")
     assert "script not met" in selected(page)
     page.press("f")
     assert "fault" in selected(page)

@@ -26,7 +26,7 @@ NAME: Final = "timeline.html"
 _FOLDER: Final = Path(__file__).with_name("page")
 #: In the order in which they use each other.
 _SCRIPTS: Final = ("model.js", "search.js", "canvas.js", "rows.js", "main.js")
-_BUILT_IN: Final[dict[str, SerialView]] = {"Modbus RTU": modbus_rtu, "Lines of text": text_lines}
+_BUILT_IN: Final[dict[str, SerialView]] = {"Modbus RTU": modbus_rtu, "Text lines": text_lines}
 #: Messages that a view may find on a port; a port keeps no more events than a fifth of that.
 _MESSAGES: Final = 50_000
 #: Characters of a text; the files have all of it.

@@ -301,10 +301,10 @@ class Lanes {
   drawStates(lane) {
     this.visible(lane, (event, x, room, all) => {
       const isBad = all.some((one) => one.isProblem);
-      const colour = isBad ? this.palette.bad : event.kind === "met" ? this.palette.good : this.palette.quiet;
       const detail = event.detail.split("\n")[0];
       // A break is to scale.
       const seconds = event.kind === "break" ? parseFloat(detail) || 0 : 0;
+      const colour = isBad ? this.palette.bad : event.kind === "met" ? this.palette.good : this.palette[seconds ? "ink" : "quiet"];
       const long = Math.min((seconds * 1e6 * this.width) / this.range.span, this.width);
       this.note(lane, x, room, detail ? `${event.kind} ${detail}` : event.kind, colour, isBad, long);
       if (all.some((one) => this.state.search.has(one))) this.flag(x, lane.y);
@@ -324,9 +324,9 @@ class Lanes {
     const y = lane.y + 3;
     const height = lane.height - 6;
     const label = room < 18 ? "" : fitted(text, room - 8);
-    if (isBad && (label || long > 2)) {
-      context.fillStyle = palette["bad-soft"];
-      context.fillRect(x, y, Math.max(long, label ? label.length * LETTER + 9 : 0), height);
+    if ((isBad && label) || long > 2) {
+      context.fillStyle = palette[isBad ? "bad-soft" : "choice"];
+      context.fillRect(x, y, Math.max(long, isBad && label ? label.length * LETTER + 9 : 0), height);
     }
     context.fillStyle = colour;
     context.fillRect(x, y, 2.5, height);

@@ -268,7 +268,8 @@ showAbout();
 rows.measure();
 showDetail(part("detail"), model, state);
 showView(model.views.length ? 0 : -1);
-if (model.views.length && model.views[0].name === "Lines of text") showBytes(false);
+if (model.views.length && model.views[0].name === "Text lines") showBytes(false);
 listen();
 // Who opens this page wants to know what went wrong.
-if (model.problems.length) jump(model.problems, 1);
+const first = model.problems.find((event) => event.kind === "mismatch") || model.problems[0];
+if (first !== undefined) select(first);

@@ -5,7 +5,7 @@ const NOTHING = [];
 const NONE = new Set();
 const LONG_SILENCE = 100000;
 const MOST_DIFFERENCES = 10000;
-const PROBLEMS = new Set(["fault", "failed", "break", "mismatch", "not met"]);
+const PROBLEMS = new Set(["fault", "failed", "mismatch", "not met"]);
 
 function bytesOf(base64) {
   const text = atob(base64);
@@ -70,7 +70,7 @@ class Model {
     this.views = data.views.map((view) => this.viewOf(view, data.texts));
     const first = this.events.length ? this.events[0].time : 0;
     const last = this.events.length ? this.events.at(-1).time : 0;
-    this.begin = Math.min(0, first);
+    this.begin = first;
     this.end = Math.max(last, this.begin + 100);
     this.links = this.linked();
     for (const link of this.links) {

@@ -89,7 +89,7 @@ class Rows {
     row.append(element("span", "time", moment(event.time)), gap, element("span", "what", whatOf(event)));
     if (isTransfer) {
       row.append(element("span", "hex", hexOf(bytes, HEX_SHOWN)), element("span", "text", textOf(bytes, 3 * HEX_SHOWN)));
-    } else row.append(element("span", "hex", event.detail.replace(/\n/g, "  ")));
+    } else row.append(element("span", "hex", event.detail.replace(/\s+/g, " ")));
     return row;
   }
 
@@ -148,7 +148,7 @@ function showDetail(holder, model, state) {
   const times = `at ${moment(event.time)} s`;
   const since = event.gap ? `${duration(event.gap)} after` : "at the same time as";
   holder.append(element("p", "quiet", event.number ? `${times}, ${since} the event before` : times));
-  if (event.detail) holder.append(element("p", event.isProblem ? "bad" : "", event.detail));
+  if (event.detail) holder.append(element("p", event.isProblem ? "said bad" : "said", event.detail));
   for (const [name, frame] of event.frames) {
     holder.append(element("p", frame.isProblem ? "bad" : "", `${name}: ${frame.text}`));
   }
