@@ -78,8 +78,14 @@ def _marker() -> str:
     return "\n".join([f"`{signature}`", "", intro, "", "| keyword | |", "|---|---|", *rows, "", outro.strip()])
 
 
+#: Classes whose methods are in part those of a common base.
+_FAR_ENDS: Final = ("SerialDevice", "SerialScript", "SyncSerialDevice", "SyncSerialScript")
 #: Classes that have more for the plugin itself than for tests.
-_SHOWN: Final = {"SerialExpectation": "members: reply, times, optional", "SerialPair": "no-members:"}
+_SHOWN: Final = {
+    "SerialExpectation": "members: reply, reply_each, times, repeatedly, optional, requests",
+    "SerialPair": "no-members:",
+    **dict.fromkeys(_FAR_ENDS, "members:\n   :inherited-members:"),
+}
 
 
 def _types() -> str:

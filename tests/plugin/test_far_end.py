@@ -411,6 +411,39 @@ async def test_it({arguments}):
         assert any("anyio.run_process" in line for line in lines)
 
 
+@pytest.mark.parametrize("call", ["sync_port(serial_path)", "pyserial_port(serial_path)"])
+def test_a_loop_that_is_blocked_for_ever_is_released(project: Project, call: str) -> None:
+    """P-104, P-84: a blocking driver without a timeout ends with its report, and does not hang the run."""
+    run = project.run(
+        "--serial-links=pty",
+        *ONE,
+        test=f"""{HEAD}
+import serial
+
+def sync_port(path):
+    with sync.open_serial_port(path) as port:
+        port.send(b"A")
+        port.receive()
+
+def pyserial_port(path):
+    with serial.Serial(path) as port:
+        port.write(b"A")
+        port.read()
+
+@pytest.mark.anyserial(requires=["path"])
+async def test_it(serial_path, serial_script):
+    serial_script.on(b"A").reply(b"B")
+    {call}
+""",
+    )
+    assert run.outcomes() == {"test_it[pty-asyncio]": "failed"}
+    report = run.by_test()["test_it[pty-asyncio]"][1]
+    assert report.duration < 15
+    lines = dict(report.sections)["serial_script"].splitlines()
+    assert lines[0].startswith("the test blocked its event loop for 10."), lines
+    assert "            its ports were closed after that, because the call has no timeout" in lines
+
+
 def test_slow_work_without_a_request_is_no_remark(project: Project) -> None:
     """P-104: a loop that is busy while nothing waits is not mentioned."""
     found = section(

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _STUCK: Final = 0.5
 #: Seconds between two questions.
 _INTERVAL: Final = 0.1
+#: A call that blocks so long has no timeout, or a long one: its port is closed, so that the test ends with this report.
+_PATIENCE: Final = 10.0
 #: Frames that the report names.
 _SHOWN: Final = 3
 _LIBRARIES: Final = (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
@@ -36,10 +38,14 @@ _OURS: Final = frozenset({"anyio", "anyserial", "pytest_anyserial"})
 
 
 class BlockedLoop:
-    """Watches the loop of the calling task, whose far end reads from `port`."""
+    """Watches the loop of the calling task, whose far end reads from `port`.
 
-    def __init__(self, port: SerialPort) -> None:
+    `release` ends calls that have no timeout.
+    """
+
+    def __init__(self, port: SerialPort, release: Callable[[], object]) -> None:
         self._port = port
+        self._release = release
         self._stuck: _Stuck | None = None
         self._is_over = threading.Event()
 
@@ -75,7 +81,9 @@ class BlockedLoop:
             if places:
                 self._stuck = _Stuck(places, turn)
             while not (turn.taken.wait(_INTERVAL) or self._is_over.is_set()):
-                pass
+                if turn.seconds > _PATIENCE and self._stuck is not None and not self._stuck.is_released:
+                    self._stuck.is_released = True
+                    self._release()
 
     def _has_unread(self) -> bool:
         try:
@@ -107,6 +115,7 @@ class _Stuck:
     """Where the loop was when no turn came."""
 
     def __init__(self, places: list[str], turn: _Turn) -> None:
+        self.is_released = False
         self._places = places
         self._turn = turn
 
@@ -117,6 +126,7 @@ class _Stuck:
             f"the test blocked its event loop for {self._turn.seconds:.1f} s while a request waited:",
             f"  blocked   {blocked}",
             *(f"            called by {caller}" for caller in callers),
+            *(["            its ports were closed after that, because the call has no timeout"] * self.is_released),
             "  instead   call it in a thread, `await anyio.to_thread.run_sync(...)`, or make the test a plain `def`,",
             "            where the far end runs in its own thread; run a program with `await anyio.run_process(...)`",
         ]

@@ -91,9 +91,15 @@ async def _on_this_loop(part: Part, link: SerialLink, port: SerialPort) -> Async
         # A driver in a worker thread waits for its blocking port, and the body for that thread.
         test.close_ports(only_blocking=True)
 
+    def release() -> None:
+        test.close_ports(only_blocking=True)
+        if link._wiring.bench is None and not link._ports:
+            # Another library has it open, or another program: they notice that a pty hangs up.
+            link.unplug()
+
     far_end = test.far_end = _far_end(part, link, port, end_body)
     async with far_end.playing():
-        with BlockedLoop(port).watching(far_end, virtual=test.clock is not None):
+        with BlockedLoop(port, release).watching(far_end, virtual=test.clock is not None):
             yield far_end
             if test.passed:
                 await far_end.settle()
