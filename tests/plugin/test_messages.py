@@ -201,7 +201,9 @@ CASES = {
     "two fixtures for one end": Case("async def test_it(serial_port, sync_serial_port): pass"),
     "script mismatch": Case(SCRIPTED.format(body='await serial_port.send(b"MEAS:CURR?\\n")')),
     "script left over": Case(SCRIPTED.format(body="pass")),
-    "script without a loop": Case("def test_it(serial_script): pass"),
+    "clock without a loop": Case("def test_it(serial_clock): pass"),
+    "script and device": Case("async def test_it(serial_script, serial_device): pass"),
+    "port never opened": Case("async def test_it(serial_script):\n    serial_script.on_open()"),
     "fault not fired": Case("async def test_it(serial_port, serial_faults): serial_faults.at_byte(512).unplug()"),
     "nothing left to happen in virtual time": Case(
         """
