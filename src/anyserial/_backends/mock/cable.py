@@ -21,7 +21,7 @@ from ...exceptions import ConfigurationError
 from .clock import Clock, ThreadClock, Timer
 from .fault_events import COUNTED, SHORTENING, Direction, FaultAction, FaultEvent
 from .fault_plan import FaultPlan, os_error
-from .fault_schedule import Course
+from .fault_schedule import Progress
 from .signal import Signal
 from .wire import QUEUE_SIZE, Wire
 
@@ -66,7 +66,7 @@ class End:
         self._signal: Signal | None = Signal()
         self._wire = Wire()
         self._inbox = bytearray()
-        self._courses = _courses()
+        self._directions = _new_directions()
         # Until then what has arrived cannot be read.
         self._held_until: float | None = None
         # Set by close: until then output may still leave.
@@ -131,7 +131,7 @@ class End:
         with self._lock:
             self.errors = LineErrors()
             self._held_until = None
-            self._courses = _courses()
+            self._directions = _new_directions()
             self._signal = Signal()
             now = self._clock.now()
             self.plan.schedule.reopened(now - self._opened)
@@ -183,36 +183,36 @@ class End:
     def read(self, view: memoryview) -> int:
         """As the kernel's read: 0 is an end of file, `BlockingIOError` is nothing to read."""
         with self._lock:
-            course = self._courses["read"]
-            course.op += 1
+            progress = self._directions["read"]
+            progress.op += 1
             try:
-                return self._read(course, view)
+                return self._read(progress, view)
             finally:
                 self._settle()
 
     def write(self, view: memoryview) -> int:
         """As the kernel's write; `BlockingIOError` is no room."""
         with self._lock:
-            course = self._courses["write"]
-            course.op += 1
+            progress = self._directions["write"]
+            progress.op += 1
             try:
-                return self._write(course, view)
+                return self._write(progress, view)
             finally:
                 self._settle()
 
-    def _read(self, course: Course, view: memoryview) -> int:
+    def _read(self, progress: Progress, view: memoryview) -> int:
         plan = self.plan
-        limit = self._strike(course, lambda: not plan.disconnected and self._held_until is None and bool(self._inbox))
+        limit = self._strike(progress, lambda: not plan.disconnected and self._held_until is None and bool(self._inbox))
         if limit == 0 or plan._before_read(self.count_error):
             return 0
         limit = min(limit, len(view))
-        ready = course.ready
+        ready = progress.ready
         if not ready:
             if not self._inbox and self.peer._gone:
                 return 0
             if self._held_until is None:
-                count = plan.schedule.even_stretch(course, min(limit, len(self._inbox)))
-                ready += plan.schedule.alter(course, bytes(self._inbox[:count]))
+                count = plan.schedule.even_stretch(progress, min(limit, len(self._inbox)))
+                ready += plan.schedule.alter(progress, bytes(self._inbox[:count]))
                 del self._inbox[:count]
         count = min(limit, len(ready))
         if count == 0:
@@ -221,18 +221,18 @@ class End:
         del ready[:count]
         return count
 
-    def _write(self, course: Course, view: memoryview) -> int:
+    def _write(self, progress: Progress, view: memoryview) -> int:
         schedule = self.plan.schedule
-        limit = min(self._strike(course, self._takes_bytes), self.plan._before_write(len(view)))
+        limit = min(self._strike(progress, self._takes_bytes), self.plan._before_write(len(view)))
         if self.peer._is_closed():
             raise os_error(errno.EPIPE)
         limit = min(limit, self._room())
         if limit <= 0:
             raise os_error(errno.EAGAIN)
-        data = bytes(view[: schedule.even_stretch(course, limit)])
+        data = bytes(view[: schedule.even_stretch(progress, limit)])
         data = data[: schedule.until_match(data)]
         schedule.note_sent(data)
-        self._wire.put(schedule.alter(course, data), self._clock.now())
+        self._wire.put(schedule.alter(progress, data), self._clock.now())
         return len(data)
 
     # Control calls
@@ -240,10 +240,10 @@ class End:
     def answer(self, direction: Direction, code: int | None) -> None:
         """Fail a control call if the device is gone or a fault is due; every control call goes through here."""
         with self._lock:
-            course = self._courses[direction]
-            course.op += 1
+            progress = self._directions[direction]
+            progress.op += 1
             try:
-                self._strike(course, lambda: False)
+                self._strike(progress, lambda: False)
                 if self.plan.disconnected and direction != "open":
                     raise os_error(errno.EIO)
                 if code:
@@ -285,7 +285,7 @@ class End:
         """Bytes that can be read now."""
         with self._lock:
             self.peer._settle()
-            ready = len(self._courses["read"].ready)
+            ready = len(self._directions["read"].ready)
             return ready if self._held_until is not None else ready + len(self._inbox)
 
     def output_waiting(self) -> int:
@@ -297,7 +297,7 @@ class End:
     def discard_input(self) -> None:
         """Drop what has arrived."""
         with self._lock:
-            self._courses["read"].ready.clear()
+            self._directions["read"].ready.clear()
             self._inbox.clear()
             self._settle()
 
@@ -333,11 +333,11 @@ class End:
             self._signal.close()
             self._signal = None
 
-    def _strike(self, course: Course, byte_is_there: Callable[[], bool]) -> int:
+    def _strike(self, progress: Progress, byte_is_there: Callable[[], bool]) -> int:
         """Carry out what is planned for this attempt; returns how many bytes it may move, 0 at an end of file."""
         limit = sys.maxsize
         since_open = self._since_open(self._clock.now())
-        for event in self.plan.schedule.strike(course, since_open, byte_is_there):
+        for event in self.plan.schedule.strike(progress, since_open, byte_is_there):
             if event.action is FaultAction.EOF:
                 return 0
             if event.action in SHORTENING:
@@ -404,7 +404,7 @@ class End:
     def _strike_device(self, now: float) -> None:
         schedule = self.plan.schedule
         schedule.ripen(lambda after: self._opened + after <= now, at_rest=self._signal is None)
-        for event in schedule.strike_device(self._courses, self._since_open(now)):
+        for event in schedule.strike_device(self._directions, self._since_open(now)):
             self._carry_out(event)
         if self.plan.disconnected:
             self._wire.clear()
@@ -431,18 +431,18 @@ class End:
         signal = self._signal
         if signal is None:
             return
-        plan, schedule, courses = self.plan, self.plan.schedule, self._courses
+        plan, schedule, directions = self.plan, self.plan.schedule, self._directions
         arrived = bool(self._inbox) or self.peer._gone
         enough = 1 if signal.writable else _WORTH_WAKING
         signal.show(
-            readable=bool(courses["read"].ready)
+            readable=bool(directions["read"].ready)
             or (arrived and self._held_until is None)
             or plan._ends_reads()
-            or schedule.expects(courses["read"]),
+            or schedule.expects(directions["read"]),
             writable=plan.disconnected
             or self.peer._is_closed()
             or (plan.short_write_max != 0 and self._room() >= enough)
-            or schedule.expects(courses["write"]),
+            or schedule.expects(directions["write"]),
         )
 
     def _next_time(self) -> float | None:
@@ -464,6 +464,6 @@ class End:
             del self.peer, peer.peer
 
 
-def _courses() -> dict[Direction, Course]:
+def _new_directions() -> dict[Direction, Progress]:
     directions: tuple[Direction, ...] = ("read", "write", "open", "configure", "ioctl")
-    return {direction: Course(direction) for direction in directions}
+    return {direction: Progress(direction) for direction in directions}

@@ -118,7 +118,7 @@ class FaultPlan:
     def on_fired(self) -> Callable[[FiredFault], object] | None:
         """A function that is called with each event as it happens, in whichever thread that is. It must not block.
 
-        What it raises goes to `threading.excepthook`, and the fault takes its course.
+        What it raises goes to `threading.excepthook`, and the fault happens all the same.
         """
         return self._schedule.listener
 

@@ -18,8 +18,8 @@ _ON_BYTES: Final = ALTERING | SHORTENING | {FaultAction.DELAY}
 _ON_DEVICE: Final = COUNTED.keys() | {FaultAction.DISCONNECT, FaultAction.REPLUG}
 
 
-class Course:
-    """How far one direction of a port has come."""
+class Progress:
+    """The progress of one direction of a port: the attempts and bytes so far."""
 
     __slots__ = ("byte", "direction", "op", "ready")
 
@@ -67,15 +67,15 @@ class _Entry:
         event = self.event
         return event.action not in _ON_DEVICE or (self.at is None and event.when_sent is None)
 
-    def is_reached(self, course: Course) -> bool:
+    def is_reached(self, progress: Progress) -> bool:
         event = self.event
         if self.postponed:
             return self.due
         if event.at_byte is not None:
             # Nothing happens to a byte before those in front of it were handed over.
-            return course.byte >= event.at_byte and not course.ready
+            return progress.byte >= event.at_byte and not progress.ready
         if event.on_op is not None:
-            return course.op >= event.on_op
+            return progress.op >= event.on_op
         return self.due
 
     def postpone(self, now: float) -> bool:
@@ -200,9 +200,9 @@ class Schedule(Sequence[FaultEvent]):
 
     # What
 
-    def strike(self, course: Course, now: float, byte_is_there: Callable[[], bool]) -> Iterator[FaultEvent]:
-        """The events that affect the attempt that `course` has just counted; the caller stops at one that ends it."""
-        for entry in self._reached(course):
+    def strike(self, progress: Progress, now: float, byte_is_there: Callable[[], bool]) -> Iterator[FaultEvent]:
+        """The events that affect the attempt that `progress` has just counted; the caller stops at one that ends it."""
+        for entry in self._reached(progress):
             altering = entry.event.action in ALTERING
             if (altering and entry.struck) or (entry.needs_byte and not byte_is_there()):
                 continue
@@ -210,42 +210,42 @@ class Schedule(Sequence[FaultEvent]):
                 continue
             if not altering:
                 entry.left -= 1
-            self._record(entry, course, now)
+            self._record(entry, progress, now)
             yield entry.event
 
-    def strike_device(self, courses: Mapping[Direction, Course], now: float) -> Iterator[FaultEvent]:
+    def strike_device(self, directions: Mapping[Direction, Progress], now: float) -> Iterator[FaultEvent]:
         """The due events that need no attempt."""
         for entry in self._entries:
             if not entry.due or entry.struck or entry.needs_attempt or self._waits_for_another(entry):
                 continue
             if not entry.postpone(now):
                 entry.left = 0
-                self._record(entry, courses[entry.event.direction], now)
+                self._record(entry, directions[entry.event.direction], now)
                 yield entry.event
 
-    def expects(self, course: Course) -> bool:
+    def expects(self, progress: Progress) -> bool:
         """Whether the next attempt will be affected even if there is no byte."""
-        return any(not entry.needs_byte and not self._waits_for_another(entry) for entry in self._reached(course))
+        return any(not entry.needs_byte and not self._waits_for_another(entry) for entry in self._reached(progress))
 
-    def even_stretch(self, course: Course, limit: int) -> int:
-        """How many of the next `limit` bytes have the same fate."""
+    def even_stretch(self, progress: Progress, limit: int) -> int:
+        """Return how many of the next `limit` bytes share the same pending faults."""
         for entry in self._entries:
             event = entry.event
-            if event.direction != course.direction or not entry.left:
+            if event.direction != progress.direction or not entry.left:
                 continue
             if entry.struck:
                 limit = min(limit, entry.left) if event.action in ALTERING else limit
-            elif event.at_byte is not None and event.at_byte > course.byte:
-                limit = min(limit, event.at_byte - course.byte)
+            elif event.at_byte is not None and event.at_byte > progress.byte:
+                limit = min(limit, event.at_byte - progress.byte)
         return limit
 
-    def alter(self, course: Course, data: bytes) -> bytes:
-        """Apply byte faults to `data`, the next bytes of `course`, all of which share the same pending faults."""
-        course.byte += len(data)
+    def alter(self, progress: Progress, data: bytes) -> bytes:
+        """Apply byte faults to `data`, the next bytes of `progress`, all of which share the same pending faults."""
+        progress.byte += len(data)
         size = len(data)
         for entry in self._entries:
             event = entry.event
-            if event.direction != course.direction or not (entry.struck and entry.left and event.action in ALTERING):
+            if event.direction != progress.direction or not (entry.struck and entry.left and event.action in ALTERING):
                 continue
             entry.left -= size
             match event.action:
@@ -257,21 +257,21 @@ class Schedule(Sequence[FaultEvent]):
                     data = bytes(byte ^ event.mask for byte in data)
         return data
 
-    def _reached(self, course: Course) -> Iterator[_Entry]:
+    def _reached(self, progress: Progress) -> Iterator[_Entry]:
         return (
             entry
             for entry in self._entries
-            if entry.left and entry.event.direction == course.direction and entry.is_reached(course)
+            if entry.left and entry.event.direction == progress.direction and entry.is_reached(progress)
         )
 
     def _waits_for_another(self, entry: _Entry) -> bool:
         """Whether one of the same moment stands before it in the list and has not struck."""
         return any(not other.struck and other.moment == entry.moment for other in self._entries[: entry.index])
 
-    def _record(self, entry: _Entry, course: Course, now: float) -> None:
+    def _record(self, entry: _Entry, progress: Progress, now: float) -> None:
         if not entry.struck:
             entry.struck = True
-            fault = FiredFault(event=entry.event, index=entry.index, op=course.op, byte=course.byte, time=now)
+            fault = FiredFault(event=entry.event, index=entry.index, op=progress.op, byte=progress.byte, time=now)
             self.fired.append(fault)
             if self.listener is not None:
                 # The device does not wait for those who watch it: the fault is carried out in any case.
