@@ -202,7 +202,7 @@ class End:
 
     def _read(self, progress: Progress, view: memoryview) -> int:
         plan = self.plan
-        limit = self._strike(progress, lambda: not plan.disconnected and self._held_until is None and bool(self._inbox))
+        limit = self._fire(progress, lambda: not plan.disconnected and self._held_until is None and bool(self._inbox))
         if limit == 0 or plan._before_read(self.count_error):
             return 0
         limit = min(limit, len(view))
@@ -223,7 +223,7 @@ class End:
 
     def _write(self, progress: Progress, view: memoryview) -> int:
         schedule = self.plan.schedule
-        limit = min(self._strike(progress, self._takes_bytes), self.plan._before_write(len(view)))
+        limit = min(self._fire(progress, self._takes_bytes), self.plan._before_write(len(view)))
         if self.peer._is_closed():
             raise os_error(errno.EPIPE)
         limit = min(limit, self._room())
@@ -243,7 +243,7 @@ class End:
             progress = self._directions[direction]
             progress.op += 1
             try:
-                self._strike(progress, lambda: False)
+                self._fire(progress, lambda: False)
                 if self.plan.disconnected and direction != "open":
                     raise os_error(errno.EIO)
                 if code:
@@ -333,11 +333,11 @@ class End:
             self._signal.close()
             self._signal = None
 
-    def _strike(self, progress: Progress, byte_is_there: Callable[[], bool]) -> int:
+    def _fire(self, progress: Progress, byte_is_there: Callable[[], bool]) -> int:
         """Carry out what is planned for this attempt; returns how many bytes it may move, 0 at an end of file."""
         limit = sys.maxsize
         since_open = self._since_open(self._clock.now())
-        for event in self.plan.schedule.strike(progress, since_open, byte_is_there):
+        for event in self.plan.schedule.fire(progress, since_open, byte_is_there):
             if event.action is FaultAction.EOF:
                 return 0
             if event.action in SHORTENING:
@@ -393,7 +393,7 @@ class End:
         # What has left by now is out of reach of a fault that comes now.
         self._move(now)
         if not self._is_closed():
-            self._strike_device(now)
+            self._fire_device(now)
         self._show()
         self.peer._show()
         if self._is_closed() and not self._wire:
@@ -401,10 +401,10 @@ class End:
         else:
             self._timer.set(self._next_time(), keep=self._is_closed())
 
-    def _strike_device(self, now: float) -> None:
+    def _fire_device(self, now: float) -> None:
         schedule = self.plan.schedule
         schedule.ripen(lambda after: self._opened + after <= now, at_rest=self._signal is None)
-        for event in schedule.strike_device(self._directions, self._since_open(now)):
+        for event in schedule.fire_device(self._directions, self._since_open(now)):
             self._carry_out(event)
         if self.plan.disconnected:
             self._wire.clear()

@@ -1,7 +1,7 @@
 """Which planned fault happens at which attempt, byte and time. It decides and records; the mock carries out.
 
-An event is *reached* once its moment has come, and *struck* once it took effect. Events of one moment strike in the
-order of the list. An event that alters bytes strikes with its byte and waits until there is one.
+An event is *reached* once its trigger has occurred, and *fired* once it took effect. Events with the same trigger fire
+in the order of the list. An event that alters bytes fires with its byte, and waits until there is one.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Progress:
 class _Entry:
     """An event and what has become of it."""
 
-    __slots__ = ("at", "due", "event", "index", "left", "postponed", "struck", "tail")
+    __slots__ = ("at", "due", "event", "fired", "index", "left", "postponed", "tail")
 
     def __init__(self, event: FaultEvent, index: int) -> None:
         self.event = event
@@ -44,7 +44,7 @@ class _Entry:
         self.at = event.after
         # Set when the time or the pattern of the event has come.
         self.due = False
-        self.struck = False
+        self.fired = False
         self.postponed = False
         # Attempts or bytes that it still affects.
         self.left = event.count if event.action in REPEATED | ALTERING else 1
@@ -150,8 +150,8 @@ class Schedule(Sequence[FaultEvent]):
         return entries
 
     def pending(self) -> list[FaultEvent]:
-        """The events that have not struck."""
-        return [entry.event for entry in self._entries if not entry.struck]
+        """The events that have not fired."""
+        return [entry.event for entry in self._entries if not entry.fired]
 
     # When
 
@@ -200,11 +200,11 @@ class Schedule(Sequence[FaultEvent]):
 
     # What
 
-    def strike(self, progress: Progress, now: float, byte_is_there: Callable[[], bool]) -> Iterator[FaultEvent]:
+    def fire(self, progress: Progress, now: float, byte_is_there: Callable[[], bool]) -> Iterator[FaultEvent]:
         """The events that affect the attempt that `progress` has just counted; the caller stops at one that ends it."""
         for entry in self._reached(progress):
             altering = entry.event.action in ALTERING
-            if (altering and entry.struck) or (entry.needs_byte and not byte_is_there()):
+            if (altering and entry.fired) or (entry.needs_byte and not byte_is_there()):
                 continue
             if self._waits_for_another(entry) or entry.postpone(now):
                 continue
@@ -213,10 +213,10 @@ class Schedule(Sequence[FaultEvent]):
             self._record(entry, progress, now)
             yield entry.event
 
-    def strike_device(self, directions: Mapping[Direction, Progress], now: float) -> Iterator[FaultEvent]:
+    def fire_device(self, directions: Mapping[Direction, Progress], now: float) -> Iterator[FaultEvent]:
         """The due events that need no attempt."""
         for entry in self._entries:
-            if not entry.due or entry.struck or entry.needs_attempt or self._waits_for_another(entry):
+            if not entry.due or entry.fired or entry.needs_attempt or self._waits_for_another(entry):
                 continue
             if not entry.postpone(now):
                 entry.left = 0
@@ -233,7 +233,7 @@ class Schedule(Sequence[FaultEvent]):
             event = entry.event
             if event.direction != progress.direction or not entry.left:
                 continue
-            if entry.struck:
+            if entry.fired:
                 limit = min(limit, entry.left) if event.action in ALTERING else limit
             elif event.at_byte is not None and event.at_byte > progress.byte:
                 limit = min(limit, event.at_byte - progress.byte)
@@ -245,7 +245,7 @@ class Schedule(Sequence[FaultEvent]):
         size = len(data)
         for entry in self._entries:
             event = entry.event
-            if event.direction != progress.direction or not (entry.struck and entry.left and event.action in ALTERING):
+            if event.direction != progress.direction or not (entry.fired and entry.left and event.action in ALTERING):
                 continue
             entry.left -= size
             match event.action:
@@ -265,12 +265,12 @@ class Schedule(Sequence[FaultEvent]):
         )
 
     def _waits_for_another(self, entry: _Entry) -> bool:
-        """Whether one of the same moment stands before it in the list and has not struck."""
-        return any(not other.struck and other.moment == entry.moment for other in self._entries[: entry.index])
+        """Whether one of the same moment stands before it in the list and has not fired."""
+        return any(not other.fired and other.moment == entry.moment for other in self._entries[: entry.index])
 
     def _record(self, entry: _Entry, progress: Progress, now: float) -> None:
-        if not entry.struck:
-            entry.struck = True
+        if not entry.fired:
+            entry.fired = True
             fault = FiredFault(event=entry.event, index=entry.index, op=progress.op, byte=progress.byte, time=now)
             self.fired.append(fault)
             if self.listener is not None:
