@@ -403,7 +403,7 @@ class End:
 
     def _fire_device(self, now: float) -> None:
         schedule = self.plan.schedule
-        schedule.ripen(lambda after: self._opened + after <= now, at_rest=self._signal is None)
+        schedule.mark_due(lambda after: self._opened + after <= now, at_rest=self._signal is None)
         for event in schedule.fire_device(self._directions, self._since_open(now)):
             self._carry_out(event)
         if self.plan.disconnected:

@@ -160,7 +160,7 @@ class Schedule(Sequence[FaultEvent]):
         times = [at for entry, at in self._timed(at_rest) if not entry.due]
         return min(times, default=None)
 
-    def ripen(self, is_past: Callable[[float], bool], *, at_rest: bool = False) -> None:
+    def mark_due(self, is_past: Callable[[float], bool], *, at_rest: bool = False) -> None:
         """Make the events due whose seconds after open are past."""
         for entry, at in self._timed(at_rest):
             if is_past(at):
