@@ -176,7 +176,7 @@ class SerialLink:
 
 def _transcript(test: SerialTest) -> SerialTranscript:
     """An empty one, by the clock of the test."""
-    return SerialTranscript(test.folder, *([] if test.clock is None else [test.clock.appointments.now]))
+    return SerialTranscript(test.folder, *([] if test.clock is None else [test.clock.timers.now]))
 
 
 @contextmanager

@@ -66,7 +66,7 @@ class MockWiring:
 
     @contextmanager
     def connected(self, test: SerialTest, number: int) -> Generator[MockPair]:
-        clock = None if test.clock is None else test.clock.appointments
+        clock = None if test.clock is None else test.clock.timers
         with ExitStack() as stack:
             # Paths are of the whole process: other pairs of the test, or a pytest that runs this test, may have some.
             for other in range(number, number + _MOST_PAIRS):

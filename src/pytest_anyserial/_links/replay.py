@@ -75,7 +75,7 @@ class ReplayWiring:
             player = item.stash[PLAYER] = Player(
                 recording,
                 pair,
-                RealClock() if test.clock is None else test.clock.appointments,
+                RealClock() if test.clock is None else test.clock.timers,
                 paced=pace != "none",
                 by_request=test.needs.by_request,
                 again=settings.command(item, folder, str(recording.head.get("link"))),

@@ -35,7 +35,7 @@ class SerialClock:
     """The virtual time of a test. Sleeps, timeouts and the mock link all go by it."""
 
     def __init__(self, source: Source) -> None:
-        self.appointments = Appointments(source.current_time)
+        self.timers = Timers(source.current_time)
         self._source = source
         self._start = source.current_time()
 
@@ -74,7 +74,7 @@ def source_of(backend: Any) -> Source | None:
     return source if hasattr(source, "current_time") else None
 
 
-class Appointments:
+class Timers:
     """A clock for mock pairs, whose calls a task of the test's own loop makes."""
 
     def __init__(self, now: Callable[[], float]) -> None:
@@ -90,7 +90,7 @@ class Appointments:
         self._wake()
         return call
 
-    async def keep(self) -> None:
+    async def run(self) -> None:
         """Make the calls, and return when nothing else is left that could happen."""
         on_loop = _loops.scheduler()
         end = self.now() + _FOR_EVER
@@ -155,12 +155,12 @@ async def running(clock: SerialClock | None, body: Body) -> AsyncGenerator[Seria
         )
     errors: list[BaseException] = []
 
-    async def keep() -> None:
+    async def run_timers() -> None:
         # As with the scripted far end, a task raises nothing: that would take down AnyIO's runner.
         goes_on = True
         while goes_on:
             try:
-                await clock.appointments.keep()
+                await clock.timers.run()
                 errors.append(pytest.fail.Exception(_standstill(body.coroutine), pytrace=False))
             except Exception as exc:
                 errors.append(exc)
@@ -170,7 +170,7 @@ async def running(clock: SerialClock | None, body: Body) -> AsyncGenerator[Seria
 
     # Fixtures and test run in one task, so the scopes nest.
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(keep)
+        tasks.start_soon(run_timers)
         with _threads_refused():
             yield clock
         tasks.cancel_scope.cancel()

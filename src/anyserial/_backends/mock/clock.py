@@ -59,7 +59,7 @@ class ThreadClock:
         if self._thread is None:
             # The thread knows the orders, not the clock: it keeps nothing of a mock alive.
             self._thread = threading.Thread(
-                target=_keep_appointments, args=(self._orders,), name="anyserial mock clock", daemon=True
+                target=_run_timers, args=(self._orders,), name="anyserial mock clock", daemon=True
             )
             self._thread.start()
         return call
@@ -88,7 +88,7 @@ class _Call:
         self.callback = None
 
 
-def _keep_appointments(orders: queue.SimpleQueue[_Call | None]) -> None:
+def _run_timers(orders: queue.SimpleQueue[_Call | None]) -> None:
     calls: list[_Call] = []
     while True:
         while calls and calls[0].when <= time.monotonic():
