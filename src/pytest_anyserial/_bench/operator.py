@@ -1,4 +1,4 @@
-"""The person at the bench, who pulls and plugs the adapters whose ports name no supply (`--serial-ask`)."""
+"""The operator at the bench, who unplugs and replugs adapters whose ports have no `power` entry (`--serial-ask`)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .file import BenchPort
 from .resolve import BenchMatchError
 from .supply import State, awaited, is_so, located
 
-#: Seconds for a person to read, to find the adapter and to reach it.
+#: Seconds for the operator to read the prompt, find the adapter and reach it.
 _WITHIN: Final = 60.0
 
 
-class Attendant:
-    """A person who reads what is said, and does it within so many seconds."""
+class Operator:
+    """The operator: `say` shows a prompt, and its device must follow within `within` seconds."""
 
     def __init__(self, say: Callable[[str], None], *, within: float = _WITHIN) -> None:
         self._say = say
@@ -27,10 +27,10 @@ class Attendant:
         self._devices: dict[str, str] = {}
 
     def unplug(self, port: BenchPort) -> None:
-        """Ask for the device of a port to be pulled, and wait until it is gone; one that is gone is not asked for.
+        """Prompt for the device of a port to be unplugged, and wait until it is gone. If it is gone, do nothing.
 
         Raises:
-            PresenceError: It is still there.
+            PresenceError: The device is still there.
         """
         try:
             device = self._devices[port.name] = _described(port)
@@ -40,10 +40,10 @@ class Attendant:
         self._wait(port, "off", "unplug it")
 
     def replug(self, port: BenchPort) -> None:
-        """Ask for it to be plugged in, and wait until it can be opened; one that can be is not asked for.
+        """Prompt for it to be plugged in, and wait until it can be opened. If it can be opened already, do nothing.
 
         Raises:
-            PresenceError: It cannot be opened.
+            PresenceError: The device cannot be opened.
         """
         if is_so(port, "on"):
             return
@@ -52,18 +52,18 @@ class Attendant:
         self._wait(port, "on", "plug it in")
 
     def _wait(self, port: BenchPort, to: State, what: str) -> None:
-        awaited(port, to, within=self._within, after=f"the person at the terminal was asked to {what}")
+        awaited(port, to, within=self._within, after=f"the prompt to {what}")
 
 
-def called(config: pytest.Config) -> Attendant:
+def called(config: pytest.Config) -> Operator:
     """The operator for `--serial-ask`, prompted at the terminal of this run.
 
     Raises:
-        pytest.UsageError: There is no terminal to ask at.
+        pytest.UsageError: There is no terminal to prompt at.
     """
     if config.getoption("dist", "no") != "no":
         raise pytest.UsageError(
-            "--serial-ask: the workers of pytest-xdist have no terminal to ask the person at the bench; "
+            "--serial-ask: the workers of pytest-xdist have no terminal to prompt the operator at; "
             "add -n0, or leave --serial-ask out"
         )
     plugins = config.pluginmanager
@@ -77,11 +77,11 @@ def called(config: pytest.Config) -> Attendant:
         capture: Any = plugins.get_plugin("capturemanager")
         terminal: Any = plugins.get_plugin("terminalreporter")
         with capture.global_and_fixture_disabled():
-            # The dots of a quiet run stand there without an end of line.
+            # A quiet run has printed dots without an end of line.
             terminal.write_line(f"\n{text}", bold=True)
             terminal.flush()
 
-    return Attendant(say)
+    return Operator(say)
 
 
 def _described(port: BenchPort) -> str:

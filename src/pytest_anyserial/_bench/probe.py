@@ -28,7 +28,7 @@ from .._text import plain_lines
 from .driver_name import driver_name
 from .file import BenchPort, SerialBench
 from .lease import LeaseError, leased
-from .operator import Attendant
+from .operator import Operator
 from .resolve import BenchMatchError, adapter_key, device_key, devices, resolve
 from .supply import PresenceError, brought, located, supply_key
 
@@ -95,14 +95,14 @@ class Places:
     Attributes:
         bench: What the file says.
         file: The file, as people know it.
-        attendant: The operator who pulls and plugs what has no supply; None if there is none.
+        operator: The operator who pulls and plugs what has no supply; None if there is none.
         asks: Whether devices may be opened to learn what they have.
     """
 
     def __init__(self, bench: SerialBench, file: str, *, asks: bool, known: Mapping[str, Probed]) -> None:
         self.bench = bench
         self.file = file
-        self.attendant: Attendant | None = None
+        self.operator: Operator | None = None
         self.asks = asks
         self._known = dict(known)
         self._places = {name: port.place for name, port in known.items() if port.place is not None}

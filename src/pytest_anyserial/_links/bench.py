@@ -64,7 +64,7 @@ def attach(config: pytest.Config, path: Path) -> None:
         config.option.serial_hw = str(bench.path)
         if asks and hardware_links(config):
             if config.getoption("serial_ask"):
-                hardware.places.attendant = called(config)
+                hardware.places.operator = called(config)
             prepared(bench.lease_dir)
             _require_distinct(hardware)
     except BenchFileError as exc:

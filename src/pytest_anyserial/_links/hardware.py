@@ -170,7 +170,7 @@ class HardwareWiring:
         if name in _ALWAYS or not self.places.asks:
             return Fact(value=_S)
         if name == "unplug":
-            if port.power or self.places.attendant is not None:
+            if port.power or self.places.operator is not None:
                 return Fact(value=_S)
             why = f"ports.{port.name} names no power in {self.places.file}; with --serial-ask a person may do it"
             return Fact(value=_N, where=self._where(end, port), why=why)
@@ -201,7 +201,7 @@ class HardwareCable:
         self._test = test
         self._paths: dict[int, str] = {}
         # What can be switched asks nobody.
-        self._attendant = None if wiring.port(0).power else wiring.places.attendant
+        self._operator = None if wiring.port(0).power else wiring.places.operator
 
     @property
     def path_a(self) -> str:
@@ -235,11 +235,11 @@ class HardwareCable:
             )
         self.is_unplugged = True
         self._paths.clear()
-        port, attendant = self._wiring.port(0), self._attendant
-        if attendant is None:
+        port, operator = self._wiring.port(0), self._operator
+        if operator is None:
             switch(self._bench, port, "off")
         else:
-            attendant.unplug(port)
+            operator.unplug(port)
 
     def replug(self) -> None:
         """Switch the supply on, or ask the operator, and wait until the device can be opened.
@@ -247,11 +247,11 @@ class HardwareCable:
         Raises:
             PresenceError: The command failed, or the device did not come back.
         """
-        port, attendant = self._wiring.port(0), self._attendant
-        if attendant is None:
+        port, operator = self._wiring.port(0), self._operator
+        if operator is None:
             switch(self._bench, port, "on")
         else:
-            attendant.replug(port)
+            operator.replug(port)
         self._paths.clear()
         self.is_unplugged = False
 

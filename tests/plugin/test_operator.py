@@ -1,4 +1,4 @@
-"""A person at the bench: asked at the terminal to pull and plug what no supply switches, and given a minute for it."""
+"""`--serial-ask`: the operator is prompted at the terminal to unplug and replug adapters that no supply switches."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Self
 import pytest
 
 from pytest_anyserial._bench.file import load
-from pytest_anyserial._bench.operator import Attendant
+from pytest_anyserial._bench.operator import Operator
 from pytest_anyserial._bench.supply import PresenceError
 
 from .benches import POWER, Bench, supply
@@ -41,7 +41,7 @@ AGAIN = """serial_link.replug()
 
 
 class Terminal:
-    """A run of pytest in a terminal that the test looks at."""
+    """A run of pytest in a terminal whose output the test reads."""
 
     def __init__(self, folder: Path, *args: str) -> None:
         options = [option for name in BASE for option in ("-p", name)]
@@ -61,7 +61,7 @@ class Terminal:
         os.close(self._screen)
 
     def shows(self, text: str) -> bool:
-        """Whether `text` comes up."""
+        """Whether `text` appears within a minute."""
         end = time.monotonic() + 60
         while text not in self.text and time.monotonic() < end:
             if not select.select([self._screen], [], [], 1)[0]:
@@ -69,14 +69,14 @@ class Terminal:
             try:
                 self.text += os.read(self._screen, 4096).decode()
             except OSError:
-                # Linux says so when the last one who had the other side open has gone.
+                # Linux raises EIO once the last process has closed the other side.
                 break
         return text in self.text
 
 
 @pytest.mark.parametrize("end", [AGAIN, "pass"])
-def test_a_person_pulls_and_plugs(project: Project, bench: Bench, end: str) -> None:
-    """H-30, P-24: what to pull, said at the terminal whatever is captured; back at the latest when the test is over."""
+def test_a_prompt_names_the_device_to_unplug(project: Project, bench: Bench, end: str) -> None:
+    """H-30, P-24: prompts reach the terminal despite capturing; without a replug, the second comes after the test."""
     project.file("test_it.py", UNPLUG.format(end=end))
     with Terminal(project.path, *ASK) as terminal:
         node = os.path.realpath(bench.pair.path_a)
@@ -87,8 +87,8 @@ def test_a_person_pulls_and_plugs(project: Project, bench: Bench, end: str) -> N
         assert terminal.shows("1 passed"), terminal.text
 
 
-def test_a_supply_comes_before_the_person(project: Project, bench: Bench) -> None:
-    """H-30: nobody is asked for what a command does."""
+def test_a_supply_is_used_before_the_operator(project: Project, bench: Bench) -> None:
+    """H-30: a device that a command can switch gives no prompt."""
     bench.write(a='power = "hub"', b='power = "hub"', more=POWER)
     project.file("test_it.py", UNPLUG.format(end=AGAIN))
     with supply(bench) as switched, Terminal(project.path, *ASK) as terminal:
@@ -97,33 +97,33 @@ def test_a_supply_comes_before_the_person(project: Project, bench: Bench) -> Non
     assert "now ..." not in terminal.text
 
 
-def test_a_person_who_does_not_is_not_waited_for_for_ever(bench: Bench) -> None:
-    """P-84: the message says what was asked, and what is plugged in where the device is missing."""
+def test_waiting_for_the_operator_times_out(bench: Bench) -> None:
+    """P-84: the message names the prompt, and what is plugged in if the device is missing."""
     said: list[str] = []
     port = load(bench.folder / "hil.toml").ports["a"]
-    attendant = Attendant(said.append, within=0.1)
-    asked = "0.1 s after the person at the terminal was asked to"
+    operator = Operator(said.append, within=0.1)
+    asked = "0.1 s after the prompt to"
     with pytest.raises(PresenceError, match=rf"^ports.a is still there {asked} unplug it$"):
-        attendant.unplug(port)
+        operator.unplug(port)
     bench.pair.unplug()
     with pytest.raises(PresenceError, match=rf"^ports.a cannot be opened {asked} plug it in: ports.a.match: "):
-        attendant.replug(port)
+        operator.replug(port)
     assert len(said) == 2
 
 
-def test_nobody_is_asked_for_what_is_so_already(bench: Bench) -> None:
-    """H-30: a device that is gone is not pulled again, nor one that is there plugged in."""
+def test_a_device_already_in_place_gives_no_prompt(bench: Bench) -> None:
+    """H-30: there is no prompt to unplug a device that is gone, nor to plug in one that is there."""
     said: list[str] = []
     port = load(bench.folder / "hil.toml").ports["a"]
-    attendant = Attendant(said.append, within=0)
-    attendant.replug(port)
+    operator = Operator(said.append, within=0)
+    operator.replug(port)
     bench.pair.unplug()
-    attendant.unplug(port)
+    operator.unplug(port)
     assert said == []
 
 
-def test_without_a_terminal_nobody_can_be_asked(project: Project, bench: Bench) -> None:
-    """P-10, H-30: a usage error before any test runs; not where no hardware is opened."""
+def test_asking_without_a_terminal_is_a_usage_error(project: Project, bench: Bench) -> None:
+    """P-10, H-30: the error comes before any test runs; a run that opens no hardware has none."""
     run = project.run(*ASK, test=UNPLUG.format(end=AGAIN))
     assert run.result.ret == pytest.ExitCode.USAGE_ERROR
     assert "ERROR: --serial-ask: the output of this run is no terminal, so an operator would not see" in run.text
@@ -132,9 +132,9 @@ def test_without_a_terminal_nobody_can_be_asked(project: Project, bench: Bench) 
     assert run.outcomes() == {"test_it[mock-asyncio]": "passed"}
 
 
-def test_the_workers_of_xdist_cannot_ask(project: Project, bench: Bench) -> None:
-    """P-10, H-30: a usage error with the way out."""
+def test_asking_under_xdist_is_a_usage_error(project: Project, bench: Bench) -> None:
+    """P-10, H-30: the error names the options to change."""
     run = project.run(*ASK, "-n2", test=UNPLUG.format(end=AGAIN), plugins=["xdist"])
     assert run.result.ret == pytest.ExitCode.USAGE_ERROR
-    assert "ERROR: --serial-ask: the workers of pytest-xdist have no terminal to ask the person at" in run.text
+    assert "ERROR: --serial-ask: the workers of pytest-xdist have no terminal to prompt the operator at" in run.text
     assert "add -n0, or leave --serial-ask out" in run.text
