@@ -17,6 +17,7 @@
 #   make oldest          the tests with the oldest dependencies that pyproject.toml allows
 #   make plugins         the plugin beside other pytest plugins, as a project installs them
 #   make windows         the tests that run on Windows, under Wine, on a pair of COM ports (Debian; installs Wine, as root)
+#   make remote          remote ports on real servers, and labgrid (Debian; installs ser2net, as root)
 #   make kit             the suites that qualify adapters, as far as they run without any
 #   make drivers         a part of `make hil`, in two minutes
 #   make docs            the pages as a site in build/docs; a warning is an error, and nothing comes from the network
@@ -58,7 +59,7 @@ PYTEST := -m pytest --timeout 120
 # pyright runs on the pinned node, not on what the machine may have.
 export PYRIGHT_PYTHON_GLOBAL_NODE := 0
 
-.PHONY: help demo test check lint types coverage pythons free-threaded oldest dist sdist docs pictures tutorial plugins kit hil hil-1 hil-2 rs485 drivers windows bench format clean
+.PHONY: help demo test check lint types coverage pythons free-threaded oldest dist sdist docs pictures tutorial plugins kit remote hil hil-1 hil-2 rs485 drivers windows bench format clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
@@ -69,7 +70,7 @@ demo: .venv/stamp
 test: .venvs/dev/stamp
 	$(DEV)/python $(PYTEST) -n 2
 
-check: lint types coverage pythons free-threaded oldest plugins kit drivers windows docs tutorial demo sdist
+check: lint types coverage pythons free-threaded oldest plugins kit remote drivers windows docs tutorial demo sdist
 
 lint: .venvs/dev/tools.stamp
 	$(DEV)/ruff check .
@@ -114,6 +115,12 @@ free-threaded-%: .venvs/%/stamp
 
 kit: .venvs/dev/stamp
 	$(DEV)/python $(PYTEST) hil --serial-links=mock,pty
+
+# Where this variable is set, a server that is missing fails the tests that need it, and they move more bytes.
+remote: .venvs/dev/stamp .venvs/labgrid/stamp
+	.ci/ser2net
+	ANYSERIAL_REMOTE=1 $(DEV)/python $(PYTEST) -n 2 $(wildcard tests/test_remote_*.py tests/plugin/test_remote_*.py \
+	    tests/plugin/test_labgrid_*.py)
 
 VIRTUAL = $(DEV)/python hil/virtual/bench.py --output build/$@
 UNDER   = -- $(DEV)/python $(PYTEST) -p no:randomly --serial-hw=/run/virtual-bench/$(1).toml \

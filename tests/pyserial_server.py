@@ -127,6 +127,7 @@ def main() -> None:
     ]
     for thread in threads:
         thread.start()
+    print("ready", flush=True)
 
 
 if __name__ == "__main__":

@@ -26,8 +26,18 @@ from anyserial.testing import pty_pair
 
 SER2NET: Final = shutil.which("ser2net") or shutil.which("ser2net", path="/usr/sbin")
 
-needs_ser2net = pytest.mark.skipif(SER2NET is None, reason="ser2net is not installed: apt-get install ser2net")
-needs_pyserial = pytest.mark.skipif(find_spec("serial") is None, reason="pyserial is not installed")
+#: Whether this is `make remote`: nothing is skipped then, and more bytes are moved.
+IS_ASKED_FOR: Final = "ANYSERIAL_REMOTE" in os.environ
+#: Bytes for one direction of a port.
+PLENTY: Final = 1 << 20 if IS_ASKED_FOR else 1 << 16
+
+
+def _needs(what: str, is_here: bool) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(not is_here and not IS_ASKED_FOR, reason=what)
+
+
+needs_ser2net = _needs("ser2net is not installed: apt-get install ser2net, or make remote", SER2NET is not None)
+needs_pyserial = _needs("pyserial is not installed: pip install pyserial", find_spec("serial") is not None)
 
 #: The servers that the same tests run against: ser2net as `docs/remote-ports.md` configures it, as it is without
 #: options, behind TLS, and pyserial's.
@@ -142,7 +152,7 @@ def ser2net(
         ),
         encoding="ascii",
     )
-    assert SER2NET is not None
+    assert SER2NET is not None, "ser2net is not installed: apt-get install ser2net"
     process = subprocess.Popen([SER2NET, "-n", "-c", config, "-P", folder / "ser2net.pid"], stderr=subprocess.DEVNULL)
     try:
         for accepter in accepters:
@@ -185,7 +195,12 @@ def pyserial_server(*sockets: socket.socket) -> subprocess.Popen[bytes]:
     """`pyserial_server.py` with these listeners and UARTs."""
     numbers = [one.fileno() for one in sockets]
     script = Path(__file__).with_name("pyserial_server.py")
-    return subprocess.Popen([sys.executable, script, *map(str, numbers)], pass_fds=numbers)
+    process = subprocess.Popen([sys.executable, script, *map(str, numbers)], pass_fds=numbers, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    # A busy machine may take longer to start it than a client waits.
+    with process.stdout:
+        assert process.stdout.readline() == b"ready\n"
+    return process
 
 
 def certificate(folder: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from anyserial import PortBusyError, SerialConfig, SerialDisconnectedError, SerialError, UnsupportedSettingError
 from anyserial.sync import SerialPort, open_serial_port
 
-from .servers import KINDS, Device, Server, needs_ser2net, running
+from .servers import KINDS, PLENTY, Device, Server, needs_ser2net, running
 from .sync_support import Background, receiving, take
 
 pytestmark = pytest.mark.posix("servers for Linux")
@@ -34,21 +34,21 @@ def opened(server: Server, query: str = "") -> SerialPort:
 
 
 @pytest.mark.parametrize("kind", ["every value", "random", "0xFF"])
-def test_a_mebibyte_passes_both_ways_while_settings_change(server: Server, kind: str) -> None:
+def test_bytes_pass_both_ways_while_settings_change(server: Server, kind: str) -> None:
     """R-01, R-04, R-06: on three threads, one of which calls `configure` 20 times."""
     data = {
-        "every value": bytes(range(256)) * (MIB // 256),
-        "random": random.Random(1).randbytes(MIB),
-        "0xFF": b"\xff" * MIB,
+        "every value": bytes(range(256)) * (PLENTY // 256),
+        "random": random.Random(1).randbytes(PLENTY),
+        "0xFF": b"\xff" * PLENTY,
     }[kind]
     with opened(server) as port, Device(server.device, data) as device:
-        reading = Background(lambda: take(port, MIB))
+        reading = Background(lambda: take(port, PLENTY))
         sending = Background(lambda: port.send(data, timeout=20))
         for number in range(20):
             port.configure(SerialConfig(baudrate=(9600, 115_200)[number % 2]), timeout=10)
         assert reading.result() == data
         sending.result()
-        assert device.wait(MIB) == data
+        assert device.wait(PLENTY) == data
 
 
 def test_a_receive_that_times_out_loses_nothing(server: Server) -> None:

@@ -26,7 +26,7 @@ from anyserial import (
     open_serial_port,
 )
 
-from .servers import KINDS, Device, Ser2net, Server, needs_ser2net, running
+from .servers import KINDS, PLENTY, Device, Ser2net, Server, needs_ser2net, running
 from .support import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.posix("servers for Linux")]
@@ -60,18 +60,18 @@ async def received(port: SerialPort, size: int) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["every value", "random", "0xFF"])
-async def test_a_mebibyte_passes_both_ways_while_settings_change(server, kind):
+async def test_bytes_pass_both_ways_while_settings_change(server, kind):
     """R-01, R-04, R-06: full duplex, with 20 calls of `configure` that the bytes neither wait for nor notice."""
     data = {
-        "every value": bytes(range(256)) * (MIB // 256),
-        "random": random.Random(1).randbytes(MIB),
-        "0xFF": b"\xff" * MIB,
+        "every value": bytes(range(256)) * (PLENTY // 256),
+        "random": random.Random(1).randbytes(PLENTY),
+        "0xFF": b"\xff" * PLENTY,
     }[kind]
     async with await opened(server) as port:
         got = []
 
         async def receive() -> None:
-            got.append(await received(port, MIB))
+            got.append(await received(port, PLENTY))
 
         with Device(server.device, data) as device:
             async with anyio.create_task_group() as group:
@@ -80,7 +80,7 @@ async def test_a_mebibyte_passes_both_ways_while_settings_change(server, kind):
                 for number in range(20):
                     await port.configure(port.config.with_changes(baudrate=(9600, 115_200)[number % 2]))
             assert got[0] == data
-            assert await anyio.to_thread.run_sync(device.wait, MIB) == data
+            assert await anyio.to_thread.run_sync(device.wait, PLENTY) == data
 
 
 async def test_a_cancelled_receive_loses_nothing(server):

@@ -129,6 +129,21 @@ def _bulk(direction: str, title: str, far: str, *bars: Bar) -> Case:
     )
 
 
+def _open(name: str, title: str, limit: float) -> Case:
+    return Case(
+        name=f"{name}-open",
+        title=f"Opening a port of {title}",
+        measure="open",
+        metrics=ROUND_TRIP,
+        far=name,
+        settings={"count": 20},
+        quick={"count": 3},
+        rounds=5,
+        only=(OURS, "serialx"),
+        bars=(Bar(metric="p50", limit=limit),),
+    )
+
+
 def _asleep_and_awake(case: Case) -> tuple[Case, Case]:
     """As the machine is, and where no time passes until a processor has woken up."""
     title = f"{case.title}, no processor asleep"
@@ -210,6 +225,20 @@ CASES: Final = [
         settings={"count": 30},
         quick={"count": 5},
     ),
+    Case(
+        name="remote-round-trip",
+        title="Round trip of 1 byte through ser2net",
+        measure="round_trip",
+        metrics=ROUND_TRIP,
+        far="remote",
+        settings={"size": 1, "count": 800},
+        quick={"count": 100},
+        only=("raw", OURS, "pyserial", "serialx"),
+        loops=ANYWHERE,
+        bars=(Bar(metric="p50", versus="raw", limit=1.3, loops=ANYWHERE),),
+    ),
+    _open("remote", "ser2net with nodelay and without chardelay", 15_000),
+    _open("remote-default", "ser2net as it is without options", 50_000),
     Case(
         name="idle",
         title="Sixteen ports with nothing to do",

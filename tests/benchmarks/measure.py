@@ -133,6 +133,19 @@ async def bench_open_close(library: AsyncLibrary, paths: Paths, count: int) -> F
     return quantiles(times) | {"cpu": watch.cpu / count * 1e6}
 
 
+async def bench_open(library: AsyncLibrary, paths: Paths, count: int) -> Figures:
+    """R-12: open a port of a server, which needs a moment after each close."""
+    times = []
+    with Stopwatch() as watch:
+        for _ in range(count):
+            start = time.perf_counter()
+            port = await library.open_port(paths[0])
+            times.append(time.perf_counter() - start)
+            await port.aclose()
+            await anyio.sleep(0.05)
+    return quantiles(times) | {"cpu": watch.cpu / count * 1e6}
+
+
 async def bench_idle(library: AsyncLibrary, paths: Paths, seconds: float) -> Figures:
     """Ports with a parked reader each: how often the process wakes up, beyond what it does with no port."""
 

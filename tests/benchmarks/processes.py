@@ -22,6 +22,8 @@ from .machine import processors
 _FAR: Final = Path(__file__).with_name("far.py")
 _HOME: Final = Path(__file__).parents[1]
 _PATIENCE: Final = 60.0
+#: The far end behind a server.
+_ECHO: Final = Case(name="", title="", measure="", metrics={})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,8 +96,26 @@ class Worker:
 
 
 @contextlib.contextmanager
+def _shared(*, is_fast: bool) -> Iterator[str]:
+    """The address of a pseudo terminal that echoes, behind ser2net."""
+    # From the tests: it needs pytest, which most cases do not.
+    from servers import free_port, ser2net
+
+    with tempfile.TemporaryDirectory() as folder, far_end(_ECHO) as (path,):
+        port = free_port()
+        accepter = f"telnet(rfc2217),tcp{'(nodelay)' if is_fast else ''},127.0.0.1,{port}"
+        with ser2net(Path(folder), [(accepter, path)], is_fast=is_fast) as process:
+            os.sched_setaffinity(process.pid, processors()[-1:])
+            yield f"rfc2217://127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
 def far_end(case: Case) -> Iterator[list[str]]:
     """Raw pseudo terminals with a process on their controllers; gives their paths."""
+    if case.far in ("remote", "remote-default"):
+        with _shared(is_fast=case.far == "remote") as url:
+            yield [url]
+        return
     pairs = [os.openpty() for _ in range(case.ports)]
     controllers = [controller for controller, _ in pairs]
     for _, terminal in pairs:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
@@ -27,6 +29,11 @@ def run(case: Case, *, rounds: int | None, quick: bool, only: Sequence[str]) -> 
         for contestant in CONTESTANTS
         if case.asks(contestant.library, contestant.loop) and contestant.name.startswith(tuple(only) or "")
     ]
+    if case.far.startswith("remote") and not any(
+        shutil.which("ser2net", path=path) for path in (os.environ.get("PATH"), "/usr/sbin")
+    ):
+        print(f"\n{case.title}  [{case.name}]\n  left out: ser2net is not installed (apt-get install ser2net)")
+        return
     rounds = rounds or (1 if quick else case.rounds)
     if case.how == "traced":
         yield from (syscalls.trace(case, name, settings) for name in names)

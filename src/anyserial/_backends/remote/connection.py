@@ -67,6 +67,11 @@ class Connection:
                 self._sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
         return data
 
+    def may_have_more(self, chunk: bytes) -> bool:
+        """Whether `receive` is worth another try at once after it has given `chunk`."""
+        # Of TLS a record may be left that has been read from the socket, for which no wait would end.
+        return len(chunk) == _CHUNK or self._is_encrypted
+
     def flush(self) -> bool:
         """Send what is in `out`; false if there is no room for all of it.
 

@@ -55,6 +55,8 @@ class SocketBackend:
         self._home = threading.get_ident()
         self._soon = _soon()
         self._is_over = False
+        #: Calls on the thread of the event loop that wait while a blocking port moves bytes on another one.
+        self._asking = 0
         # A blocking port moves bytes on its own thread while the event loop makes a control call.
         self._lock = threading.Lock()
         self._data = bytearray()
@@ -98,7 +100,7 @@ class SocketBackend:
                 with contextlib.suppress(OSError):
                     self._connection.flush()
             if not self._data:
-                self._pump()
+                self._pump(for_reader=True)
             data = self._data
             if not data:
                 self.meter.read_eagain += not self._is_over
@@ -160,8 +162,8 @@ class SocketBackend:
         """The same, with a look at what the server has said since; the lock is held."""
         return False
 
-    def _pump(self) -> None:
-        """Take all that has come; the lock is held."""
+    def _pump(self, *, for_reader: bool = False) -> None:
+        """Take all that has come; the lock is held. The reader itself need not be told of it."""
         is_changed = False
         while not self._is_over:
             chunk = self._connection.receive()
@@ -172,10 +174,12 @@ class SocketBackend:
                 self._take(chunk)
             else:
                 self._is_over = True
+            if not self._connection.may_have_more(chunk):
+                break
         if is_changed:
             # The socket is empty now, and a call that waits for it would wait on.
             self._wake(self._input)
-            if self._nudging is not None:
+            if self._nudging is not None and not for_reader:
                 with contextlib.suppress(OSError):
                     self._nudging.send(b"\0")
 
@@ -183,7 +187,8 @@ class SocketBackend:
         """Have the tasks that take these turns look again; from any thread."""
         if threading.get_ident() == self._home:
             turns.wake()
-        else:
+        elif self._asking:
+            # To be set before a look that finds nothing, or the wait after that look would miss this.
             self._soon(turns.wake)
 
     def has_begun(self) -> bool:
@@ -254,8 +259,12 @@ class SocketBackend:
 
     async def drain_hardware(self) -> None:
         """Wait until everything has left this host."""
-        while not self.flush():
-            await self._wait(self._output)
+        self._asking += 1
+        try:
+            while not self.flush():
+                await self._wait(self._output)
+        finally:
+            self._asking -= 1
 
     def flush(self) -> bool:
         """Send what has to leave before anything else; false if there is no room for all of it."""
@@ -330,12 +339,12 @@ class _OnThread(DescriptorOnThread):
 
     def read_queued(self, view: memoryview, deadline: float | None, /) -> int | None:
         while True:
-            self._look()
             count = self._backend.try_read(view)
             if count is not None or is_over(deadline):
                 return count
             if not self._wait(self._poll_both if self._backend.has_begun() else self._poll_input, deadline):
                 return None
+            self._look()
 
     def wait_input(self, deadline: float | None, /) -> bool:
         self._look()

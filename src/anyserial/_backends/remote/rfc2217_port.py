@@ -144,10 +144,12 @@ class Rfc2217Backend(SocketBackend):
         with self._lock:
             self._require_open()
             exchange = self._client.begin(*requests)
+            self._asking += 1
         try:
             await self._finish(exchange)
         finally:
             with self._lock:
+                self._asking -= 1
                 if not exchange.is_over:
                     self._client.give_up()
         if not exchange.is_over:
