@@ -10,7 +10,7 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
@@ -34,7 +34,7 @@ from ._bench.resolve import device_key
 from ._bench.schema import json_schema
 from ._doctor.examine import Subject, examine
 from ._doctor.finding import problem
-from ._text import plain, plain_lines
+from ._text import count, plain, plain_lines
 from ._transcript import pcapng
 
 _DEFAULT_FILE: Final = "hil.toml"
@@ -88,6 +88,10 @@ def _carried_out(options: argparse.Namespace, ask: Callable[[str], bool], look: 
                 return anyio.run(_suggest, options, ask, look)
             case "doctor":
                 return anyio.run(_doctor, options, look)
+            case "check":
+                return _check(options)
+            case "links":
+                return _links(options)
             case "who":
                 return anyio.run(_who, options, look)
             case "pcapng":
@@ -120,6 +124,12 @@ def _parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="examine every port and wire of a bench")
     doctor.add_argument("file", nargs="?", type=Path, default=Path(_DEFAULT_FILE), help="default: %(default)s")
     doctor.add_argument("--json", action="store_true", help="print JSON instead of tables")
+
+    check = commands.add_parser("check", help="check what a bench file says, without looking at any device")
+    check.add_argument("file", nargs="?", type=Path, default=Path(_DEFAULT_FILE), help="default: %(default)s")
+
+    links = commands.add_parser("links", help="list what mock, pty, replay, remote ports and benches can show")
+    links.add_argument("--json", action="store_true", help="print JSON instead of tables")
 
     who = commands.add_parser("who", help="list the leases of this host and their holders")
     who.add_argument("file", nargs="?", type=Path, help="a bench file, for its lease_dir")
@@ -201,6 +211,34 @@ async def _doctor(options: argparse.Namespace, look: _Look) -> int:
     else:
         _say("All is well." if well else "Problems found; see above.")
     return _WELL if well else _NOT_WELL
+
+
+def _check(options: argparse.Namespace) -> int:
+    try:
+        bench = load(options.file)
+    except BenchFileError as exc:
+        for text in exc.problems:
+            _say(text, sys.stderr)
+        return _NOT_WELL
+    ports, links = _numbered(bench.ports, "port"), _numbered(bench.links, "link")
+    _say(f"{options.file}: nothing is wrong with it. It has {ports} and {links}.")
+    return _WELL
+
+
+def _numbered(named: Mapping[str, object], what: str) -> str:
+    return f"{count(len(named), what)} ({', '.join(named)})" if named else f"no {what}"
+
+
+def _links(options: argparse.Namespace) -> int:
+    # Others need no such table.
+    from ._doctor.stand_ins import SHOWN, STAND_INS
+
+    if options.json:
+        shown = {what: dict(zip(STAND_INS, cells, strict=True)) for what, cells in SHOWN.items()}
+        _say(json.dumps(shown, indent=2))
+    else:
+        _tables().show_stand_ins(STAND_INS, SHOWN)
+    return _WELL
 
 
 async def _plugged_in(look: _Look) -> Sequence[PortInfo]:

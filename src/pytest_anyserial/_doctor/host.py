@@ -12,7 +12,8 @@ import pwd
 import re
 import stat
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -74,8 +75,9 @@ def check_permission(
 
 
 def check_holders(path: str, *, root: Path = _ROOT) -> Finding | None:
-    """Whether another process has the device open, and which."""
+    """Whether another process has the device open, and which; of a pseudo-terminal also who has its other side."""
     holders: list[tuple[int, str]] = []
+    other_side: list[str] = []
     hidden = False
     node = os.path.realpath(path)
     for process in _processes(root):
@@ -83,22 +85,43 @@ def check_holders(path: str, *, root: Path = _ROOT) -> Finding | None:
         if pid == os.getpid():
             continue
         try:
-            links = {_link(entry) for entry in (process / "fd").iterdir()}
+            links = {entry.name: _link(entry) for entry in (process / "fd").iterdir()}
         except PermissionError:
             hidden = True
             continue
         except OSError:
             # It has ended meanwhile.
             continue
-        if node in links:
-            holders.append((pid, f"{_command(process) or 'a process'} (pid {pid}, user {_owner(process)})"))
+        who = f"{_command(process) or 'a process'} (pid {pid}, user {_owner(process)})"
+        if _has_master_of(node, process, links):
+            # Such programs keep the side that others open open too, so that its settings stay.
+            other_side.append(who)
+        elif node in links.values():
+            holders.append((pid, who))
     if holders:
         names = " and ".join(name for _, name in holders)
         kill = "kill " + " ".join(str(pid) for pid, _ in holders)
         return problem("in use", f"open in {names}", f"close it there, or: {kill}")
     if not (root / "proc/self").exists():
         return None
+    if other_side:
+        return ok("in use", f"a pseudo-terminal; its other side is in {' and '.join(other_side)}")
     return ok("in use", f"not open elsewhere{', as far as can be seen without root' if hidden else ''}")
+
+
+def _has_master_of(node: str, process: Path, links: Mapping[str, str | None]) -> bool:
+    """Whether a process has the master side of a pseudo-terminal open."""
+    index = re.fullmatch(r"/dev/pts/(\d+)", node)
+    if index is None:
+        return False
+    for number, target in links.items():
+        if target in ("/dev/ptmx", "/dev/pts/ptmx"):
+            # The kernel names the terminal that a master belongs to: `tty-index: 4`.
+            with suppress(OSError):
+                facts = (process / "fdinfo" / number).read_text("utf-8", errors="replace")
+                if re.search(rf"^tty-index:\s*{index[1]}$", facts, re.MULTILINE):
+                    return True
+    return False
 
 
 def check_grabbers(device: PortInfo, *, root: Path = _ROOT, number: int | None = None) -> Finding | None:

@@ -48,6 +48,18 @@ def show_leases(leases: Sequence[Lease], paths: Mapping[str, str]) -> None:
                 console.print(Text(f"{lease.device}: {lease.remark}"), soft_wrap=True)
 
 
+def show_stand_ins(names: Sequence[str], shown: Mapping[str, Sequence[str]]) -> None:
+    """Print what each stand-in for a device can show."""
+    table = Table()
+    table.add_column("a test about", min_width=26)
+    for name in names:
+        table.add_column(name, overflow="fold")
+    for what, cells in shown.items():
+        table.add_row(what, *cells)
+    with _printing() as console:
+        console.print(table)
+
+
 def _state(lease: Lease) -> Text:
     if lease.is_held is None:
         return Text("unknown", "bold red")
