@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, TypeAlias
 if sys.version_info >= (3, 12):
     from collections.abc import Buffer
 elif TYPE_CHECKING:
-    # Type checkers carry its stubs with them.
+    # Type checkers bundle the stubs of typing_extensions.
     from typing_extensions import Buffer
 else:
     try:
-        # AnyIO depends on it, and does with 4.5, which has no Buffer yet.
+        # AnyIO depends on typing_extensions, but accepts version 4.5, which has no Buffer yet.
         from typing_extensions import Buffer
     except ImportError:
 
         class Buffer(abc.ABC):  # noqa: B024 - a register of types, as in collections.abc
-            """What has the buffer protocol, as far as Python code can know it before 3.12."""
+            """Types with the buffer protocol, as far as Python code can recognise them before 3.12."""
 
         for _kind in (bytes, bytearray, memoryview):
             Buffer.register(_kind)
@@ -27,17 +27,17 @@ BytesLike: TypeAlias = Buffer
 
 
 def require_positive(name: str, value: int) -> None:
-    """Refuse a limit that asks for nothing.
+    """Refuse a limit that is not positive.
 
     Raises:
-        ValueError: It is zero or negative.
+        ValueError: `value` is zero or negative.
     """
     if value <= 0:
         raise ValueError(f"{name} must be positive, not {value}")
 
 
 def readable_bytes(data: BytesLike) -> memoryview:
-    """The raw bytes of `data`; copied only where they do not lie in one piece."""
+    """Return the raw bytes of `data`; they are copied only if they are not contiguous."""
     view = memoryview(data)
     if view.c_contiguous:
         # A view with an empty dimension cannot be cast.
@@ -46,11 +46,11 @@ def readable_bytes(data: BytesLike) -> memoryview:
 
 
 def writable_bytes(buffer: bytearray | memoryview) -> memoryview:
-    """The caller's buffer, to be filled from its start.
+    """Return a view of the caller's buffer, to be filled from its start.
 
     Raises:
-        TypeError: It is read-only, or does not lie in one piece.
-        ValueError: It is empty.
+        TypeError: `buffer` is read-only or not contiguous.
+        ValueError: `buffer` is empty.
     """
     view = memoryview(buffer)
     if view.readonly:

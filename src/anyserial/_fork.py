@@ -1,8 +1,9 @@
 """What a forked child must forget: one registry of everything that belongs to the process that made it.
 
-A child has copies of the parent's descriptors, but shares what is behind them: the open device with its lock and its
-queues, an epoll set, a pseudo-terminal's controller. Its threads are gone, and locks that they held stay locked. So in
-the child each object lets go of its copy with a bare `close(2)`, takes fresh locks, and is closed for its users.
+A child has copies of the parent's descriptors, but shares the objects behind them: the open device with its lock and
+its queues, an epoll set, a pseudo-terminal's controller. The parent's other threads do not exist in the child, and
+locks that they held stay locked. Therefore each object closes its copy with a bare `close(2)`, takes fresh locks, and
+is closed for its users.
 Nothing is flushed, unlocked, restored, woken or waited for.
 """
 
@@ -15,10 +16,10 @@ from typing import Final, Protocol, TypeVar
 
 
 class Inherited(Protocol):
-    """Something that a child gets a copy of and must not use."""
+    """An object that a child gets a copy of and must not use."""
 
     def _forget(self) -> None:
-        """In the child: let go of the copy. Called while no other thread runs; waits for nothing."""
+        """In the child: release the copy. Called while no other thread runs; waits for nothing."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""What this operating system has: backend, port enumerator, pseudo-terminals. The only reader of `sys.platform`."""
+"""The parts for this operating system: backend, discovery, pseudo-terminals. The only reader of `sys.platform`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class PtyPair(Protocol):
         ...
 
     def unplug(self) -> None:
-        """Make both ends vanish as a pulled adapter does: open handles hang up, the paths are gone."""
+        """Make both ends vanish like an unplugged adapter: open handles hang up, the paths are gone."""
         ...
 
     def replug(self) -> None:
@@ -54,15 +54,15 @@ def _no_ptys() -> UnsupportedPlatformError:
     )
 
 
-#: The system that this process runs on, in the words of `sys.platform`.
+#: The system that this process runs on, as `sys.platform` names it.
 system: Final[str] = sys.platform
 
-#: Seconds that a wait for a lock goes on after Ctrl-C on Windows, where CPython does not end it.
+#: Seconds between two checks for Ctrl-C on Windows, where CPython does not interrupt a wait for a lock.
 _SLICE: Final = 0.05
 
 
 def interruptibly(wait: Callable[[float | None], bool], timeout: float | None) -> bool:
-    """Wait by `wait(timeout)`, which gives false when the time is up, so that a signal handler soon gets its turn."""
+    """Call `wait(timeout)`, which returns false when the time is up, in such a way that signal handlers run soon."""
     if system != "win32":
         return wait(timeout)
     deadline = math.inf if timeout is None else time.monotonic() + timeout
@@ -72,7 +72,7 @@ def interruptibly(wait: Callable[[float | None], bool], timeout: float | None) -
     return wait(max(0.0, left))
 
 
-#: What a system call can raise; `termios.error` is no `OSError`.
+#: The exceptions that a system call can raise; `termios.error` is not an `OSError`.
 os_errors: tuple[type[Exception], ...]
 
 if sys.platform == "win32":

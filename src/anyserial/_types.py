@@ -1,4 +1,4 @@
-"""What a port or an enumerator reports: frozen values without behaviour."""
+"""The values that a port or discovery reports: frozen dataclasses without behaviour."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class LineErrors:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class SerialStats:
-    """Totals since the port was made: bytes, and attempts at the system call, with how many found nothing to do."""
+    """Totals since the port was made: bytes, system calls, and how many of those would have blocked (EAGAIN)."""
 
     bytes_received: int = 0
     bytes_sent: int = 0
@@ -48,7 +48,7 @@ class SerialStats:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class CommEvent:
-    """Which modem-line changes or line events ended a wait."""
+    """The modem-line changes or line events that ended a wait."""
 
     cts_changed: bool = False
     dsr_changed: bool = False
@@ -60,9 +60,9 @@ class CommEvent:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class PortInfo:
-    """What the system knows about a serial device without opening it.
+    """Facts about a serial device that the system knows without opening it.
 
-    `vid` and `pid` are both set (USB) or both `None`. A field the system cannot tell is `None`.
+    `vid` and `pid` are both set (USB) or both `None`. A field that the system does not know is `None`.
     """
 
     device: str

@@ -1,8 +1,8 @@
-"""The port: manners around an open backend.
+"""The async port: the rules that are the same on every system, around an open backend.
 
-A `SerialPort` adds to a backend what no backend should have to repeat: one reader and one writer at a time, the closed
-state, one translation of errors, checkpoints, drain and break timing, typed attributes. Close flips the state and
-releases the device before anything is awaited, so a cancelled scope cannot leak a descriptor.
+A `SerialPort` adds to a backend the rules that no backend should have to repeat: one reader and one writer at a time,
+the closed state, one translation of errors, checkpoints, drain and break timing, typed attributes. In a cancelled
+scope, close releases the device before it awaits anything, so the scope cannot leak a descriptor.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class SerialPort(ByteStream):
     Args:
         backend: An open device. `SerialPort.open` and `open_serial_port` make one from a path.
         config: The config the backend was opened with.
-        port_info: What discovery knows about the device.
+        port_info: The entry that discovery has for the device.
 
     Raises:
         TypeError: `backend` is not a backend.
@@ -71,7 +71,7 @@ class SerialPort(ByteStream):
         self._announce()
 
     def _announce(self) -> None:
-        """Tell those who watch."""
+        """Announce the port to `watch_ports`."""
         note_made(self, self._core.state)
 
     @classmethod
@@ -88,15 +88,15 @@ class SerialPort(ByteStream):
 
         Args:
             path: `/dev/ttyUSB0`, `COM3`, `rfc2217://host:port`, `socket://host:port?timeout=3`.
-            config: How to open it.
+            config: The settings to open it with.
             tls: Encrypts the connection to a remote port.
-            config_fields: Of a config, in its place.
+            config_fields: Fields of a config, given instead of `config`.
 
         Raises:
             ValueError: Both a config and fields were given.
             TypeError: A field does not exist.
             ConfigurationError: A field's value is wrong.
-            SerialError: One of its subclasses, when the device cannot be opened or set up.
+            SerialError: The device cannot be opened or set up; one of the subclasses.
         """
         port = await cls._connect(path, config, config_fields, tls)
         note_opened(port, port._core.state)
@@ -110,7 +110,7 @@ class SerialPort(ByteStream):
         config_fields: Mapping[str, Any],
         tls: ssl.SSLContext | None,
     ) -> Self:
-        """As `open`; whom the port is for is the caller's business."""
+        """Open a port like `open`, without reporting it to `opened_ports()`."""
         if config is not None and config_fields:
             raise ValueError("give either a config or config fields, not both")
         settings = SerialConfig(**config_fields) if config is None else config
@@ -127,7 +127,7 @@ class SerialPort(ByteStream):
 
     @property
     def is_open(self) -> bool:
-        """Whether the port has not been closed on this side; a vanished device does not close it."""
+        """Whether the port has not been closed on this side. If the device vanishes, the port stays open."""
         return not self._core.state.closed
 
     @property
@@ -137,12 +137,12 @@ class SerialPort(ByteStream):
 
     @property
     def capabilities(self) -> SerialCapabilities:
-        """What the probe at open found; also readable after close."""
+        """The capabilities that the probe at open found; also readable after close."""
         return self._backend.capabilities
 
     @property
     def port_info(self) -> PortInfo | None:
-        """What discovery knows about the device, or `None`."""
+        """The entry that discovery has for the device, or `None`."""
         return self._core.port_info
 
     @property
@@ -167,12 +167,12 @@ class SerialPort(ByteStream):
         Raises:
             ValueError: `max_bytes` is not positive.
             SerialDisconnectedError: The device is gone. The port stays open until it is closed.
-            SerialClosedError: The port is, or during the call was, closed.
+            SerialClosedError: The port is closed, or was closed during the call.
             anyio.BusyResourceError: Another task is receiving.
         """
         if max_bytes <= 0:
             require_positive("max_bytes", max_bytes)
-        # As `Call.exclusively`; here and in `send` its calls would be a measurable part of the whole.
+        # The code of `Call.exclusively`, inlined here and in `send`, because its calls would cost a measurable share.
         core = self._core
         call = core.receiving
         if call.state.closed:
@@ -191,7 +191,7 @@ class SerialPort(ByteStream):
                     self._meter.tap.received(view[:count])
                 return view[:count].tobytes()
             except BaseException:
-                # Ctrl-C, before there is anything to return.
+                # Ctrl-C came before the bytes could be returned, so keep them for the next receive.
                 self._backend.hold(view[:count])
                 raise
         except os_errors as exc:
@@ -201,7 +201,7 @@ class SerialPort(ByteStream):
             guard[0] = None
 
     async def receive_into(self, buffer: bytearray | memoryview) -> int:
-        """Fill `buffer` from its start with 1..`len(buffer)` bytes and return how many; otherwise as `receive`.
+        """Fill `buffer` from its start with 1..`len(buffer)` bytes and return how many; otherwise like `receive`.
 
         Raises:
             ValueError: `buffer` is empty.
@@ -218,13 +218,13 @@ class SerialPort(ByteStream):
         try:
             return await self._core.receiving.exclusively(fill)
         except BaseException:
-            # Otherwise the traceback would keep the caller from resizing the buffer. On return the view goes by itself,
-            # without a call in which Ctrl-C could come before the count is out.
+            # Release the view, because the traceback keeps it alive, and then the caller cannot resize the buffer. On
+            # return the view is freed without a call, so Ctrl-C cannot come before the count is returned.
             view.release()
             raise
 
     async def receive_available(self, *, limit: int | None = None) -> bytes:
-        """Return everything queued, at most `limit`, waiting if there is nothing; one read of the device.
+        """Return everything queued, at most `limit` bytes; wait if there is nothing. Reads the device once.
 
         Raises:
             ValueError: `limit` is not positive.
@@ -257,15 +257,16 @@ class SerialPort(ByteStream):
     async def send(self, item: bytes) -> None:
         """Hand all of `item` to the device.
 
-        Returns when the kernel has taken the last byte, which is before it is on the wire; see `drain`. When cancelled,
-        what the kernel took is on its way: it is the growth of `stats().bytes_sent`.
+        Returns once the kernel has taken the last byte, which is before that byte is on the wire; see `drain`. If the
+        call is cancelled, the bytes that the kernel took are still sent: count them by the growth of
+        `stats().bytes_sent`.
 
         Raises:
             SerialDisconnectedError: The device is gone.
-            SerialClosedError: The port is, or during the call was, closed.
+            SerialClosedError: The port is closed, or was closed during the call.
             anyio.BusyResourceError: Another task is sending, draining or sending a break.
         """
-        # What everybody sends, without a cast and a coroutine more.
+        # The fast path for non-empty `bytes` without a listener avoids a cast and a coroutine.
         if type(item) is not bytes or not item or self._meter.tap is not None:
             await self.send_buffer(item)
             return
@@ -289,12 +290,12 @@ class SerialPort(ByteStream):
             guard[0] = None
 
     async def send_buffer(self, data: BytesLike) -> None:
-        """As `send`, for any buffer; contiguous data is not copied, items of several bytes go out as raw bytes."""
+        """Send any buffer, like `send`. Contiguous data is not copied; items of several bytes are sent as raw bytes."""
         with readable_bytes(data) as view:
             await self._core.sending.exclusively((lambda: self._write(view)) if view else checkpoint)
 
     async def _write(self, view: memoryview) -> None:
-        """The one way out for bytes; the caller holds the guard."""
+        """Write all of `view`. The caller holds the guard."""
         tap = self._meter.tap
         if tap is None:
             sent = 0
@@ -311,7 +312,7 @@ class SerialPort(ByteStream):
                 sending.progress()
 
     async def send_eof(self) -> None:
-        """Wait until everything was sent; a serial line has no end of file, both directions stay usable."""
+        """Wait like `drain`. A serial line has no end of file, so both directions stay usable. No error if closed."""
         if not self.is_open:
             await checkpoint()
             return
@@ -320,28 +321,28 @@ class SerialPort(ByteStream):
     async def drain(self) -> None:
         """Wait until the output queue is empty; a few bytes may still be in the hardware.
 
-        A line stopped by flow control keeps this waiting.
+        If flow control stops the line, this waits until it resumes; use a deadline.
         """
         await self._control.drain()
 
     async def drain_exact(self) -> None:
-        """Wait until the last bit has left the transmitter, its FIFO included, as closely as the device can tell.
+        """Wait until the last bit has left the transmitter and its FIFO, as exactly as the device reports it.
 
-        Where only a blocking call can tell, a thread makes it; cancelling this leaves the thread behind, and a close
-        then discards what is left so that it ends.
+        If only a blocking call reports it, a thread makes that call. If this wait is cancelled, the thread goes on; a
+        close then discards the remaining output so that the thread ends.
         """
         await self._control.drain_exact()
 
     # Settings and lines
 
     async def configure(self, config: SerialConfig) -> None:
-        """Apply `config` completely or not at all; receivers and senders in flight go on.
+        """Apply `config` completely or not at all. Receives and sends in progress continue.
 
-        Rate changes take effect at once: `drain()` first if the bytes on their way matter.
+        Rate changes take effect at once: call `drain()` first if bytes that are not yet sent matter.
 
         Raises:
-            UnsupportedConfigurationError: The driver refused a setting; everything is as before.
-            UnsupportedFeatureError: An optional feature is missing and the policy says raise.
+            UnsupportedConfigurationError: The driver refused a setting; all settings are as before.
+            UnsupportedFeatureError: An optional feature is missing, and the policy is to raise.
         """
         await self._control.configure(config)
 
@@ -354,7 +355,7 @@ class SerialPort(ByteStream):
         await self._control.discard("reset_output_buffer", self._backend.discard_output)
 
     async def send_break(self, duration: float = 0.25) -> None:
-        """Hold the line in the break condition for `duration` seconds; it ends in every case.
+        """Hold the line in the break condition for `duration` seconds. However the call ends, the break ends too.
 
         Raises:
             ValueError: `duration` is negative or not finite.
@@ -381,26 +382,26 @@ class SerialPort(ByteStream):
         return await self._control.waiting("line_errors", self._backend.line_errors)
 
     def input_waiting(self) -> int:
-        """Bytes a receive would find now."""
+        """The number of bytes that a receive would find now."""
         return self._control.ask("input_waiting", self._backend.input_waiting)
 
     def output_waiting(self) -> int:
-        """Bytes accepted and not yet sent."""
+        """The number of bytes accepted and not yet sent."""
         return self._control.ask("output_waiting", self._backend.output_waiting)
 
     def stats(self) -> SerialStats:
-        """Totals since the port was made; free of system calls, also after close."""
+        """Totals since the port was made. Makes no system call, and works after close too."""
         return self._meter.snapshot()
 
     # Closing
 
     async def aclose(self) -> None:
-        """Close the port; the device is released when this returns, whatever happens to the caller.
+        """Close the port. The device is released when this returns or raises, even if the caller is cancelled.
 
-        Parked calls raise `SerialClosedError`. Other tasks get one turn before the device is released, and none after
-        it: a task that plays the far end, and is cancelled next, does not see the end of the line first. Output that
-        the kernel took is still sent, by a helper thread if need be, unless the close is forced: in a cancelled scope,
-        or after a disconnect, pending output is discarded. Closing twice is fine.
+        Waiting calls raise `SerialClosedError`. Other tasks get one turn before the device is released, and none after
+        it, so a task that plays the far end and is cancelled next does not see a disconnect first. Output that the
+        kernel took is still sent, by a helper thread if necessary. In a cancelled scope, or after a disconnect, pending
+        output is discarded instead. Closing twice is allowed.
         """
         core = self._core
         state = core.state
@@ -429,7 +430,7 @@ class SerialPort(ByteStream):
         await self.aclose()
 
     def __del__(self) -> None:
-        # A constructor that refused its backend left no core behind.
+        # A constructor that refused its backend has set no core.
         core: PortCore | None = getattr(self, "_core", None)
         if core is None or core.state.closed:
             return
@@ -440,12 +441,12 @@ class SerialPort(ByteStream):
             core.teardown(forced=True)
 
     def _abort(self) -> None:
-        """Close at once, from anywhere."""
+        """Close at once, from any thread."""
         self._core.teardown(forced=True)
 
 
 class SerialConnectable(ByteStreamConnectable):
-    """A path and a config that can be connected, each time as a new port; construction does no I/O."""
+    """A path and a config to open, each time as a new port. Construction does no I/O."""
 
     __slots__ = ("config", "path")
 

@@ -1,6 +1,6 @@
 """The blocking port, for scripts: every method of the async port, each with a `timeout`.
 
-There is one implementation of a port. Where the device has a descriptor, bytes move on the calling thread: the same
+There is one implementation of a port. If the backend can wait on a thread, bytes move on the calling thread: the same
 non-blocking system calls, then `poll`. Everything else runs on one background event loop that all blocking ports share.
 """
 
@@ -34,18 +34,18 @@ if TYPE_CHECKING:
 
 __all__ = ["SerialConnectable", "SerialPort", "configure_portal", "open_serial_port", "portal_provider"]
 
-#: The name by which drivers written for other implementations of this API import it.
+#: Drivers written for other implementations of this API import the function by this name.
 _get_provider = portal_provider
 
 _T = TypeVar("_T")
 
 
-#: Seconds between two looks at what another thread's close waits for.
+#: Seconds between two checks of a close that another thread makes.
 _PATIENCE: Final = 0.05
 
 
 class _PortBehind(stream.SerialPort):
-    """The async port of a blocking one, which is announced in its place."""
+    """The async port behind a blocking one. It is not announced, because the blocking port is."""
 
     def _announce(self) -> None:
         pass
@@ -54,15 +54,15 @@ class _PortBehind(stream.SerialPort):
 class SerialPort:
     """An open serial device, for blocking code; the methods are those of `anyserial.SerialPort`.
 
-    `timeout` bounds the whole call in seconds: when it expires the call raises `TimeoutError`, the port stays usable
-    and nothing received is lost. `None` waits for ever; 0 does what can be done at once. One thread may receive while
-    another sends; `close` may be called from any thread and wakes both.
+    `timeout` limits the whole call, in seconds. When it expires, the call raises `TimeoutError`, the port stays usable
+    and no received byte is lost. `None` waits for ever; 0 does not wait. One thread may receive while another sends;
+    `close` may be called from any thread and wakes both.
 
     Args:
-        async_port: The port behind it, made on the portal's loop.
+        async_port: The async port behind it, made on the portal's loop.
         portal: The running portal.
-        provider: Where the portal comes from, such as `portal_provider()`; entered once by the caller, left once by
-            `close`.
+        provider: The provider of the portal, such as `portal_provider()`. The caller has entered it once; `close`
+            exits it once.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class SerialPort:
         self._lease = lease
         self._core = async_port._core
         self._transfers = BlockingTransfers.over(self._core)
-        # Emptied by the first `close`: one step, which a signal handler cannot come between.
+        # The first `close` empties it in one instruction, which a signal handler cannot interrupt.
         self._unclosed = {0: None}
         self._closer = 0
         self._released = threading.Event()
@@ -99,7 +99,7 @@ class SerialPort:
         try:
             lease = PortalLease.take()
         except OSError as exc:
-            # A loop needs descriptors of its own.
+            # Starting the loop can fail too, because it needs descriptors of its own.
             raise errno_to_exception(exc, context="open", path=path) from exc
         try:
             port = lease.call(lambda: _PortBehind._connect(path, config, config_fields, tls), timeout, path)
@@ -135,12 +135,12 @@ class SerialPort:
 
     @property
     def capabilities(self) -> SerialCapabilities:
-        """What the probe at open found; also readable after close."""
+        """The capabilities that the probe at open found; also readable after close."""
         return self._port.capabilities
 
     @property
     def port_info(self) -> PortInfo | None:
-        """What discovery knows about the device, or `None`."""
+        """The entry that discovery has for the device, or `None`."""
         return self._port.port_info
 
     @property
@@ -174,14 +174,14 @@ class SerialPort:
         return self._transfers.receive_into(buffer, timeout)
 
     def receive_available(self, *, limit: int | None = None, timeout: float | None = None) -> bytes:
-        """Return everything queued, at most `limit`, waiting if there is nothing; one read of the device."""
+        """Return everything queued, at most `limit` bytes; wait if there is nothing. Reads the device once."""
         timeout = check_timeout(timeout)
         if self._transfers is None:
             return self._call("receive", lambda: self._port.receive_available(limit=limit), timeout)
         return self._transfers.receive_available(limit, timeout)
 
     def send(self, item: bytes, *, timeout: float | None = None) -> None:
-        """Hand all of `item` to the device; after a timeout, `stats().bytes_sent` tells how much it took."""
+        """Hand all of `item` to the device. After a timeout, `stats().bytes_sent` counts the bytes that it took."""
         if timeout is not None:
             timeout = check_timeout(timeout)
         if self._transfers is None:
@@ -192,7 +192,7 @@ class SerialPort:
             self._transfers.send_buffer(item, timeout)
 
     def send_buffer(self, data: BytesLike, *, timeout: float | None = None) -> None:
-        """As `send`, for any buffer."""
+        """Send any buffer, like `send`."""
         timeout = check_timeout(timeout)
         if self._transfers is None:
             self._call("send", lambda: self._port.send_buffer(data), timeout)
@@ -200,7 +200,7 @@ class SerialPort:
             self._transfers.send_buffer(data, timeout)
 
     def send_eof(self, *, timeout: float | None = None) -> None:
-        """Wait until everything was sent; silent on a closed port."""
+        """Wait like `drain`; on a closed port, return at once."""
         timeout = check_timeout(timeout)
         if self._port.is_open:
             self._call("drain", self._port.drain, timeout)
@@ -252,15 +252,15 @@ class SerialPort:
         return self._call("line_errors", self._port.line_errors, timeout)
 
     def input_waiting(self) -> int:
-        """Bytes a receive would find now."""
+        """The number of bytes that a receive would find now."""
         return self._port.input_waiting()
 
     def output_waiting(self) -> int:
-        """Bytes accepted and not yet sent."""
+        """The number of bytes accepted and not yet sent."""
         return self._port.output_waiting()
 
     def stats(self) -> SerialStats:
-        """Totals since the port was made; also after close."""
+        """Totals since the port was made; works after close too."""
         return self._port.stats()
 
     def _call(
@@ -269,7 +269,7 @@ class SerialPort:
         try:
             return self._lease.call(func, check_timeout(timeout), self._port.path)
         except TimeoutError as exc:
-            # Whatever else goes wrong is reported by the async port.
+            # Other failures, those with the device's own timeout included, are reported by the async port.
             if not isinstance(exc, SerialError):
                 self._core.meter.note_failure(name, exc, arguments)
             raise
@@ -279,9 +279,9 @@ class SerialPort:
     def close(self, *, timeout: float | None = None) -> None:
         """Close the port from any thread; blocked calls of other threads raise `SerialClosedError`.
 
-        Output that the kernel took is still sent; this waits for it, at most `timeout` seconds, and then discards it.
-        The device is released when this returns, also when another thread's `close` came first; only in a signal
-        handler that interrupted the thread which is closing does that thread go on with it afterwards.
+        Output that the kernel took is still sent. This waits for it for at most `timeout` seconds, and then discards
+        the rest. The device is released when this returns, even if another thread's `close` came first. The exception
+        is a signal handler that interrupts a `close` on its own thread: that `close` continues after the handler.
         """
         timeout = check_timeout(timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -301,7 +301,7 @@ class SerialPort:
             self._lease.call(self._port.aclose, None, self._port.path)
             self._core.finish_closing(None if deadline is None else max(0.0, deadline - time.monotonic()))
         finally:
-            # Whatever of it Ctrl-C has interrupted.
+            # Completes the close even if Ctrl-C has interrupted it.
             self._core.teardown(forced=True)
             self._released.set()
             self._lease.release()
@@ -310,11 +310,11 @@ class SerialPort:
         if not interruptibly(self._released.wait, timeout):
             self._core.finish_closing(0)
             while not self._released.wait(_PATIENCE):
-                # It may have come to wait for output only now.
+                # The closing thread may have begun to wait for its output only now.
                 self._core.finish_closing(0)
 
     def _abort(self) -> None:
-        """Close at once, from anywhere; a close that goes on elsewhere is left to go on."""
+        """Close at once, from any thread; if another close is in progress, do nothing."""
         if self._unclosed:
             self.close(timeout=0)
 
@@ -338,13 +338,13 @@ class SerialPort:
             if self._transfers is not None:
                 self._transfers.stop()
             self._core.teardown(forced=True)
-            # Collection can happen on the portal's own thread, which must not wait for itself. A thread that is started
-            # while the interpreter ends never runs.
+            # The garbage collector may run on the portal's own thread, which must not wait for itself. A thread that is
+            # started while the interpreter ends never runs.
             if not sys.is_finalizing():
                 threading.Thread(target=self._lease.release, name="anyserial close", daemon=True).start()
 
     def _forget(self) -> None:
-        """In a forked child: closed on this side; the device is the parent's."""
+        """In a forked child: mark the port closed. The device belongs to the parent."""
         self._unclosed.clear()
         self._closed = True
         self._released = threading.Event()
@@ -355,7 +355,7 @@ class SerialPort:
 
 
 class SerialConnectable:
-    """A path and a config that can be connected, each time as a new port; construction does no I/O."""
+    """A path and a config to open, each time as a new port. Construction does no I/O."""
 
     __slots__ = ("config", "path")
 

@@ -1,9 +1,10 @@
-"""The one way around a backend call: refuse a closed port, let one user in at a time, translate errors of the OS.
+"""Every backend call goes through here: it refuses a closed port and a second user, and translates OS errors.
 
-A guard is a dict that has its one key while nothing is inside. `del guard[0]` takes it, `guard[0] = None` returns it.
-Each is one instruction and no call: neither another thread nor a signal handler that raises can come between the first
-and the `try` that follows, or between the start of the `finally` and the second. (The interpreter runs signal handlers
-when a function begins, after a call, and when a loop goes round.) No method could promise that, so it is spelled out:
+A guard is a dict that has its one key while no call is inside. `del guard[0]` takes it, `guard[0] = None` returns it.
+Each is one instruction without a call, so neither another thread nor a signal handler that raises can come between
+taking it and the following `try`, or between the start of the `finally` and returning it. (The interpreter runs signal
+handlers when a function begins, after a call, and at the end of a loop's body.) A method call would open such a gap, so
+the code is repeated at each place:
 
     call.require_open()
     guard = call.guard
@@ -48,7 +49,7 @@ Guard: TypeAlias = dict[int, None]
 
 
 class PortState:
-    """What a port and its calls share; apart from the port, so that no reference cycle arises."""
+    """The state that a port shares with its calls. It is an object of its own to avoid a reference cycle."""
 
     __slots__ = ("closed", "collected", "disconnected", "meter", "path", "stopped")
 
@@ -56,33 +57,33 @@ class PortState:
         self.path = path
         self.meter = meter
         self.closed = False
-        # It was collected without having been closed.
+        # The port was garbage-collected without having been closed.
         self.collected = False
         self.disconnected = False
-        # A blocking port's close has begun: its calls on other threads end, before it is closed.
+        # The close of a blocking port has begun: its calls on other threads end before `closed` is set.
         self.stopped = False
 
     def closed_error(self) -> SerialClosedError:
-        """For a port that was closed on this side."""
+        """Return the error for a port that was closed on this side."""
         return SerialClosedError(errno.EBADF, "serial port is closed", self.path)
 
     def require_open(self) -> None:
-        """For use after a checkpoint, during which another task may have closed the port."""
+        """Refuse a closed port, for example after a checkpoint during which another task may have closed it."""
         if self.closed:
             raise self.closed_error()
 
 
 class Call:
-    """One kind of call: how its errors are read, and who may make it at the same time.
+    """One kind of call: how its errors are translated, and which calls exclude each other.
 
-    As a context manager it refuses a closed port and translates errors; the guard is taken by hand, as above.
+    As a context manager it refuses a closed port and translates errors; it does not take the guard, see above.
 
     Args:
         state: The state of the port.
-        context: How errors of the operating system are read.
+        context: Which meaning an errno has in this call.
         guard: Held during the call.
-        action: What the error says is going on already when the guard is taken.
-        name: What a listener calls it; empty if whoever makes the call reports its failures.
+        action: The words for the call that holds the guard, in the error for a second one.
+        name: The name of the call for listeners; empty if the caller reports failures itself.
     """
 
     __slots__ = ("_action", "_context", "_name", "guard", "state")
@@ -104,7 +105,7 @@ class Call:
             raise error
 
     def busy(self) -> anyio.BusyResourceError:
-        """For a second user."""
+        """Return the error for a second user."""
         return anyio.BusyResourceError(self._action)
 
     __enter__ = require_open
@@ -132,7 +133,7 @@ class Call:
             guard[0] = None
 
     def translate(self, exc: Exception) -> None:
-        """Raise what `exc` means to the caller; return if it means just that."""
+        """Raise the error that `exc` means to the caller; return if that is `exc` itself."""
         state = self.state
         error: OSError
         if (state.closed or state.stopped) and not isinstance(exc, SerialError):

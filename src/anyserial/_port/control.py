@@ -1,4 +1,4 @@
-"""Everything but bytes: settings, lines, queues, drain, break. One control call at a time is inside a backend."""
+"""Control calls: settings, lines, queues, drain, break. A backend runs at most one of them at a time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _T = TypeVar("_T")
 
 
 class Control:
-    """The control calls of a port; each reports to the meter what it did."""
+    """The control calls of a port; each reports its result or failure to the meter."""
 
     def __init__(self, core: PortCore) -> None:
         self._core = core
@@ -26,7 +26,7 @@ class Control:
     async def waiting(
         self, name: str, operation: Callable[[], Awaitable[_T]], *, call: Call | None = None, **arguments: object
     ) -> _T:
-        """A call that may wait for the device."""
+        """Make a call that may wait for the device."""
         with self._meter.failures_of(name, **arguments), call or self._core.asking:
             await checkpoint()
             result = await self._core.in_turn(operation)
@@ -34,7 +34,7 @@ class Control:
         return result
 
     async def at_once(self, name: str, operation: Callable[[], object], **arguments: object) -> None:
-        """One that never waits for the device, but lets other tasks run."""
+        """Make a call that never waits for the device, but is a checkpoint."""
         with self._meter.failures_of(name, **arguments), self._core.asking:
             await checkpoint()
             self._core.state.require_open()
@@ -42,7 +42,7 @@ class Control:
         self._meter.note(name, **arguments)
 
     async def discard(self, name: str, operation: Callable[[], Awaitable[None] | None]) -> None:
-        """One that waits only for a device that is elsewhere."""
+        """Make a call that waits only if the device is remote."""
 
         async def drop() -> None:
             pending = operation()
@@ -52,7 +52,7 @@ class Control:
         await self.waiting(name, drop)
 
     def ask(self, name: str, operation: Callable[[], int]) -> int:
-        """One that does neither."""
+        """Make a call that neither waits nor is a checkpoint."""
         with self._meter.failures_of(name), self._core.asking:
             result = operation()
         self._meter.note(name, result)
@@ -89,7 +89,7 @@ class Control:
             await self._until_sent()
             state.require_open()
             await self._backend.drain_hardware()
-            # A backend ends its wait when it is closed.
+            # A backend's wait returns without an error if the port is closed meanwhile.
             state.require_open()
 
         with self._meter.failures_of("drain_exact"):
@@ -112,7 +112,7 @@ class Control:
         async def hold_the_line() -> None:
             await checkpoint_if_cancelled()
             try:
-                # First the mark: Ctrl-C may come as soon as the line is held.
+                # Set the mark first, because Ctrl-C may come as soon as the line is held.
                 core.break_on = True
                 backend.set_break(True)
                 self._meter.note("send_break", duration=duration)
@@ -120,7 +120,7 @@ class Control:
             except BaseException:
                 core.end_break()
                 raise
-            # A port closed meanwhile has ended the break in its teardown.
+            # If the port was closed meanwhile, its teardown has ended the break.
             if not core.state.closed:
                 core.break_on = False
                 backend.set_break(False)

@@ -1,4 +1,4 @@
-"""What the async and the blocking port of one device share: the backend, the state, the guards, the turn, the end."""
+"""The part that the async and the blocking port share: backend, state, guards, turns of control calls, teardown."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ _MAX_TRANSFER: Final = 65_536
 
 
 class PortCore:
-    """One open device and who may do what with it now.
+    """One open device, and the guards of the calls on it.
 
     Attributes:
         backend: The device.
-        meter: The backend's.
+        meter: The meter of the backend.
         config: The config last applied.
-        port_info: What discovery knows about the device.
-        state: What outlives this object.
+        port_info: The entry that discovery has for the device.
+        state: The state, which outlives this object.
         receiving: Calls that receive; one at a time.
-        sending: Calls that send; one at a time, and none while `finishing`.
-        finishing: Calls that wait for the end of what was sent, or send a break.
-        asking: Control calls.
-        setting: `configure`.
-        room: Part of a buffer that receives use under their guard, as large as the last one asked for.
+        sending: Calls that send; one at a time, and none during a call of `finishing`.
+        finishing: Calls that wait until the output was sent, or send a break.
+        asking: Control calls other than `configure`.
+        setting: The call `configure`.
+        room: The start of the scratch buffer, as long as the last receive's limit. Used under the receive guard.
         break_on: Whether a call holds the line in a break.
     """
 
@@ -68,18 +68,18 @@ class PortCore:
     # Bytes
 
     def make_room(self, size: int) -> memoryview:
-        """Room for one receive of at most `size` bytes; the buffer is allocated by the first."""
+        """Return room for one receive of at most `size` bytes. The first call allocates the buffer."""
         self._scratch = self._scratch or memoryview(bytearray(_MAX_TRANSFER))
         self.room = self._scratch[:size]
         return self.room
 
     def sized_buffer(self, depth: int, limit: int | None) -> memoryview:
-        """Room for `depth` bytes, or for a chunk when nobody knows how many there are."""
+        """Return a new buffer of `depth` bytes, or of one chunk if the number of queued bytes is not known (0)."""
         size = depth or self.config.read_chunk_size
         return memoryview(bytearray(size if limit is None else min(size, limit)))
 
     def require_data(self, count: int) -> int:
-        """Refuse an end of file."""
+        """Return `count`, or raise `SerialDisconnectedError` if it is 0, the end of file."""
         if count == 0:
             raise SerialDisconnectedError(errno.EIO, "end of file: the device is gone", self.state.path)
         return count
@@ -91,7 +91,7 @@ class PortCore:
         turn, waiting = self._turn, self._waiting
         if waiting or not turn:
             await self._wait_for_turn()
-        # As in `calls`: one instruction, and then the `try`.
+        # A guard: one instruction, then the `try` (see `calls`).
         del turn[0]
         try:
             self.state.require_open()
@@ -107,7 +107,7 @@ class PortCore:
             waiting.append(mine)
             await mine.wait()
         except BaseException:
-            # It was this one's turn, which then is the next one's.
+            # If it already was this call's turn, pass the turn on to the next.
             if mine.is_set() and len(waiting) > 1:
                 waiting[1].set()
             raise
@@ -118,7 +118,7 @@ class PortCore:
     # Closing
 
     def teardown(self, *, forced: bool) -> None:
-        """Release the device, from anywhere. A second one does nothing, unless the first was interrupted."""
+        """Release the device, from any thread. A second call does nothing, unless the first was interrupted."""
         state = self.state
         state.closed = True
         if self._is_released:
@@ -132,14 +132,14 @@ class PortCore:
         _log_close.debug("%s: closed%s", state.path, ", output discarded" if forced else "")
 
     def finish_closing(self, timeout: float | None) -> None:
-        """Block until a background close has released the device; after `timeout` it discards its output."""
+        """Block until a background close has released the device; after `timeout` seconds, discard its output."""
         release = self._release
         if not interruptibly(release.wait, timeout):
             release.hurry()
             release.wait()
 
     def end_break(self) -> None:
-        """End a break whatever a vanished device answers; the log keeps it."""
+        """End a break. If the device refuses, for example because it has vanished, log the error."""
         if self.break_on:
             self.break_on = False
             try:
@@ -148,5 +148,5 @@ class PortCore:
                 _log_close.debug("%s: end break: %s", self.state.path, exc)
 
     def _forget(self) -> None:
-        """In a forked child: closed on this side; the backend lets go of the device by itself."""
+        """In a forked child: mark the port closed. The backend releases its copy of the device itself."""
         self.state.closed = self._is_released = True

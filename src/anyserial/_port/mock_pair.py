@@ -1,4 +1,4 @@
-"""Two ends in memory that open by path, as often as one likes: what `pty_pair` is, for this process only."""
+"""Two ends in memory that open by path, any number of times: like `pty_pair`, but for this process only."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class MockPair:
     """Two ends of an in-memory null-modem cable, by path; made by `mock_pair()`.
 
     Everything in this process that opens ports by path can open an end, async or blocking, any number of times one
-    after the other. An end that nobody has open is silent: the far end does not notice when a port is closed.
+    after the other. Closing a port does not hang up the line: the far end sees silence until the path is opened again.
 
     Attributes:
         path_a: One end.
@@ -45,7 +45,7 @@ class MockPair:
 
     @property
     def faults_a(self) -> FaultPlan:
-        """What goes wrong at end A, for whichever port has it open; change its fields or assign a new plan."""
+        """The faults of end A, for whichever port has it open; change its fields or assign a new plan."""
         return self._ends[0].plan
 
     @faults_a.setter
@@ -54,7 +54,7 @@ class MockPair:
 
     @property
     def faults_b(self) -> FaultPlan:
-        """Likewise at end B."""
+        """The faults of end B, for whichever port has it open; change its fields or assign a new plan."""
         return self._ends[1].plan
 
     @faults_b.setter
@@ -62,16 +62,16 @@ class MockPair:
         self._ends[1].adopt(plan)
 
     def unplug(self) -> None:
-        """Make the device at end A vanish: its port sees that, and its path cannot be opened. End B hears nothing."""
+        """Make the device at end A vanish: its port is disconnected, its path cannot be opened. End B sees silence."""
         self.faults_a.disconnected = True
 
     def replug(self) -> None:
-        """Bring it back; an open port goes on where it was."""
+        """Bring the device at end A back; a port that is still open continues where it was."""
         self.faults_a.disconnected = False
 
     @property
     def modem_lines_a(self) -> ModemLines | None:
-        """The modem lines of end A; None while they are what end B drives, without RI. Set it to play a device's."""
+        """The modem lines of end A; None while they follow the lines that end B drives (RI off). Set it to fix them."""
         return self._ends[0].inputs
 
     @modem_lines_a.setter
@@ -80,7 +80,7 @@ class MockPair:
 
     @property
     def line_errors_a(self) -> LineErrors:
-        """What end A has counted since it was opened; set it to play what the line has done."""
+        """The line errors that end A has counted since it was opened; set it to simulate errors."""
         return self._ends[0].errors
 
     @line_errors_a.setter
@@ -122,13 +122,13 @@ class MockPair:
 
     @property
     def _lock(self) -> threading.RLock:
-        # The lock of the cable: a port may be collected, and so closed, while some thread is inside.
+        # The lock of the cable, which is reentrant: a port may be garbage-collected, and so closed, inside it.
         return self._ends[0].lock
 
     def _open(self, side: _Side, config: SerialConfig) -> MockBackend:
         with self._lock:
             end = self._ends[side]
-            # What was planned for this moment has happened, however late the clock calls.
+            # Faults that are due by now take effect before the open, even if the clock's thread is late.
             end.look_again()
             if self._is_over or end.plan.disconnected:
                 raise os_error(errno.ENOENT)
@@ -154,7 +154,7 @@ class MockPair:
             self._in_use[side] = False
 
     def _end(self) -> None:
-        """Ports that are still open are closed by their owners; their far end is gone."""
+        """End the pair: close the ends that no port has open. The other ports are closed by their owners."""
         with self._lock:
             self._is_over = True
             for end, in_use in zip(self._ends, self._in_use, strict=True):
@@ -163,7 +163,7 @@ class MockPair:
 
 
 class _PairedBackend(MockBackend):
-    """Leaves its end to the next one when it is closed."""
+    """The backend of one open; when it is closed, the end can be opened again."""
 
     def __init__(self, end: End, path: str, pair: MockPair, side: _Side) -> None:
         super().__init__(end, path)
@@ -189,8 +189,8 @@ def mock_pair(
 ) -> Generator[MockPair]:
     """A fresh in-memory pair for the length of a `with` block, for sync and async code; see `MockBackend.pair`.
 
-    Code of this process opens `path_a` and `path_b` as it opens any device. Other programs, and other libraries, do not
-    see them: use `pty_pair` for those.
+    Code in this process that uses `anyserial` opens `path_a` and `path_b` like any device. Other programs and other
+    libraries cannot open them: use `pty_pair` for those.
 
     Raises:
         ValueError: One of the paths is in use by another pair.

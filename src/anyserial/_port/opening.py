@@ -1,4 +1,4 @@
-"""From a path to an open port: devices that only this process has come first, and watchers hear of each port."""
+"""Open a path. Paths published by this process (mock pairs) win over the system's; every port is announced."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from .schemes import is_address, open_address
 if TYPE_CHECKING:
     import ssl
 
-#: Frames that are kept of who opened a port.
+#: Frames that are kept of the stack that opened a port.
 _FRAMES: Final = 16
 
-#: How paths open that only this process has.
+#: The openers of the paths that only this process has.
 _published: Final[dict[str, Callable[[SerialConfig], Backend]]] = {}
 
-#: What each `opened_ports` has collected.
+#: The list that each running `opened_ports` has collected.
 _collections: Final[list[list[OpenedPort]]] = []
 
 
-#: What each `watch_ports` calls.
+#: The function that each running `watch_ports` calls.
 _watchers: Final[list[Callable[[OpenedPort], object]]] = []
 
 
@@ -56,10 +56,10 @@ class OpenedPort:
     """A port that was opened. It holds no reference to the port.
 
     Attributes:
-        path: As given at open.
+        path: The path as given at open.
         config: The config it was opened with.
-        capabilities: Those of the port.
-        port_info: What discovery knew about the device, or `None`.
+        capabilities: The capabilities of the port.
+        port_info: The entry that discovery had for the device, or `None`.
         is_blocking: Whether it is a port of `anyserial.sync`.
     """
 
@@ -74,7 +74,7 @@ class OpenedPort:
 
     @property
     def callers(self) -> list[traceback.FrameSummary]:
-        """The frames that led to the open, the innermost first; those of the library are left out."""
+        """The frames that led to the open, innermost first, without the frames of the library."""
         return [
             traceback.FrameSummary(code.co_filename, line, code.co_name, lookup_line=False)
             for code, line in self._calls
@@ -82,17 +82,17 @@ class OpenedPort:
 
     @property
     def left_open(self) -> bool:
-        """Whether nobody closed it, though it may have been collected and its device released."""
+        """Whether it was never closed. It may have been garbage-collected, which has released its device."""
         return not self._state.closed or self._state.collected
 
     def close(self) -> None:
-        """Release the device if it is open, discarding output; from anywhere, without waiting."""
+        """Release the device if it is open, discarding output; from any thread, without waiting."""
         port = self._port()
         if port is not None:
             port._abort()
 
     def tap(self, listener: PortListener) -> Callable[[], None]:
-        """Let `listener` hear of each transfer and control call of the port from now on.
+        """Report each transfer and control call of the port to `listener` from now on.
 
         A port can have several listeners. Returns a function that detaches this one.
         """
@@ -107,17 +107,16 @@ def opened_ports() -> Generator[list[OpenedPort]]:
     try:
         yield found
     finally:
-        # By identity: empty lists are equal.
+        # Compare by identity, because empty lists are equal.
         del _collections[next(number for number, one in enumerate(_collections) if one is found)]
 
 
 @contextmanager
 def watch_ports(on_open: Callable[[OpenedPort], object]) -> Generator[None]:
-    """Call `on_open` for every port, async or blocking, that comes into being in this process within the block.
+    """Call `on_open` for every port, async or blocking, that is created in this process within the block.
 
-    It is called before a byte moves on the port, on the thread that opens it, for a port that was opened by its path as
-    well as for one that was made from a backend. `on_open` may attach listeners by `OpenedPort.tap`, which outlive the
-    block. It must not raise.
+    It is called on the thread that creates the port, before a byte moves, whether the port was opened by its path or
+    made from a backend. `on_open` may attach listeners by `OpenedPort.tap`, which outlive the block. It must not raise.
     """
     _watchers.append(on_open)
     try:
@@ -131,7 +130,7 @@ def published(path: str, opener: Callable[[SerialConfig], Backend]) -> Generator
     """Let `path` be opened by `opener` in this process, for the length of a `with` block.
 
     Raises:
-        ValueError: It is published already.
+        ValueError: `path` is published already.
     """
     if path in _published:
         raise ValueError(f"{path} is a mock port of this process already: choose another path")
@@ -143,7 +142,7 @@ def published(path: str, opener: Callable[[SerialConfig], Backend]) -> Generator
 
 
 async def open_device(path: str, config: SerialConfig, tls: ssl.SSLContext | None = None) -> Backend:
-    """Open the device at `path`, or behind that address, and apply `config`."""
+    """Open the device at `path`, which may be an address, and apply `config`."""
     opener = _published.get(path)
     if opener is None and is_address(path):
         try:
@@ -168,16 +167,16 @@ async def open_device(path: str, config: SerialConfig, tls: ssl.SSLContext | Non
 
 
 def path_text(path: str | os.PathLike[str]) -> str:
-    """A path as text, whichever way it was given.
+    """Return a path of any type as text.
 
     Raises:
-        TypeError: It is no path.
+        TypeError: `path` is not a path.
     """
     return os.fsdecode(path)
 
 
 def note_opened(port: _Port, state: PortState, *, is_blocking: bool = False) -> None:
-    """Tell those who watch that the caller has opened `port`."""
+    """Add `port`, which the caller has opened by path, to the list of each running `opened_ports`."""
     if _collections:
         opened = _opened(port, state, is_blocking)
         for found in _collections:
@@ -185,7 +184,7 @@ def note_opened(port: _Port, state: PortState, *, is_blocking: bool = False) -> 
 
 
 def note_made(port: _Port, state: PortState, *, is_blocking: bool = False) -> None:
-    """Tell the watchers of a port that no byte has passed yet."""
+    """Announce a new port, on which no byte has moved yet, to each running `watch_ports`."""
     if _watchers:
         opened = _opened(port, state, is_blocking)
         for on_open in tuple(_watchers):

@@ -1,4 +1,4 @@
-"""Which addresses open a port, by their scheme: the remote ports of this library, and what projects add."""
+"""Addresses that open a port, by scheme: the remote ports of this library, and the schemes that projects register."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from ..exceptions import ConfigurationError
 if TYPE_CHECKING:
     import ssl
 
-#: Opens an address with a config, and with TLS if that was asked for: a device, or the path to open in its place.
+#: Opens an address with a config, and with TLS if it is given. Returns a device, or the path to open in its place.
 SchemeOpener: TypeAlias = (
     "Callable[[str, SerialConfig, ssl.SSLContext | None], Awaitable[Backend | FirstBackend | str]]"
 )
 
 _ADDRESS: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]*")
-#: An address may lead to another one; a longer way is a circle.
+#: An address may lead to another one. A chain longer than this is treated as a circle.
 _LONGEST_WAY: Final = 8
 
 
 async def _remote(url: str, config: SerialConfig, tls: ssl.SSLContext | None) -> Backend:
-    # It needs sockets and TLS, which take long to import.
+    # Imported late, because it needs sockets and TLS, which take long to import.
     from .._backends.remote.rfc2217_port import open_remote
 
     return await open_remote(url, config, warn_caller, tls)
@@ -42,13 +42,13 @@ def register_scheme(scheme: str, opener: SchemeOpener, /) -> Callable[[], None]:
     Args:
         scheme: Lower-case letters and digits, such as `"lab"`.
         opener: `await opener(url, config, tls)` returns an open device with `config` in force, or the path or address
-            to open in its place. `tls` is what the caller gave, or None. What it raises, the caller gets.
+            to open in its place. `tls` is the caller's, or None. Its exceptions reach the caller unchanged.
 
     Returns:
         A function that removes the scheme again.
 
     Raises:
-        ValueError: `scheme` is no scheme, or it has an opener already.
+        ValueError: `scheme` is not a valid scheme, or it has an opener already.
     """
     if not _SCHEME.fullmatch(scheme):
         raise ValueError(f"{scheme!r} is no scheme: use lower-case letters and digits, such as 'lab'")
@@ -64,16 +64,16 @@ def register_scheme(scheme: str, opener: SchemeOpener, /) -> Callable[[], None]:
 
 
 def is_address(path: str) -> bool:
-    """Whether a path is an address. No device has such a name."""
+    """Whether a path is an address, that is, begins with `scheme://`. No device has such a name."""
     return _ADDRESS.match(path) is not None
 
 
 async def open_address(url: str, config: SerialConfig, tls: ssl.SSLContext | None) -> Backend | str:
-    """Open the device at an address; or the path that has to be opened in its place.
+    """Open the device at an address, or return the path to open in its place.
 
     Raises:
-        ConfigurationError: Its scheme is unknown, or it leads in a circle.
-        OSError: As its opener says.
+        ConfigurationError: The scheme is unknown, or the address leads in a circle.
+        OSError: The opener raised it.
     """
     place = url
     for _ in range(_LONGEST_WAY):
@@ -91,7 +91,7 @@ def _opener_of(scheme: str, url: str) -> SchemeOpener:
     opener = _openers.get(scheme)
     if opener is not None:
         return opener
-    # Only a mistake needs it.
+    # Imported late, because only a mistake needs it.
     import difflib
 
     close = difflib.get_close_matches(scheme, _openers, n=1)

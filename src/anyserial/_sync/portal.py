@@ -1,4 +1,4 @@
-"""The one background event loop of this process's blocking ports: started with the first, gone with the last."""
+"""The one background event loop of this process's blocking ports: the first port starts it, the last one ends it."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ _Start: TypeAlias = Callable[[Callable[[], Coroutine[Any, Any, None]]], object]
 
 _log = logging.getLogger("anyserial.sync")
 
-#: Turns of the loop that a call whose time is up still gets: enough to finish whatever need not wait.
+#: Turns of the loop that a call still gets when its time is up: enough to finish an operation that need not wait.
 _FREE_TURNS: Final = 10
 
-#: The first user of a lease, to whom it was given.
+#: The first user of a lease: the port that took it.
 _PORT: Final = object()
 
 
 class _Provider(BlockingPortalProvider):
-    """The provider of this process's blocking ports. It counts its entries, and a port is one of them."""
+    """The provider of this process's blocking ports. It counts its entries; each open port is one."""
 
     def __init__(self, backend: str = "asyncio", backend_options: dict[str, Any] | None = None) -> None:
         super().__init__(backend, backend_options)
-        # Reentrant, like every lock here: a signal handler may close a port.
+        # Every lock here is reentrant, because a signal handler may close a port.
         self.lock = threading.RLock()
         self.entries = 0
         self._running: BlockingPortal | None = None
@@ -54,7 +54,7 @@ class _Provider(BlockingPortalProvider):
             with self.lock:
                 self.entries -= 1
                 if "_portal" not in self.__dict__:
-                    # AnyIO 4.13 keeps a portal that could not start.
+                    # AnyIO 4.13 keeps the context manager of a portal that failed to start.
                     self.__dict__["_portal_cm"] = None
             raise
         return self._running
@@ -71,7 +71,7 @@ class _Provider(BlockingPortalProvider):
                     self._running = None
 
     def forget(self) -> None:
-        """In a forked child: be as new, also for code that has kept a reference to it."""
+        """In a forked child: reset to a new provider, in place, because other code may hold a reference to it."""
         if self._running is not None:
             stop_in_forked_child(self._running)
         fresh = _Provider(self.backend, self.backend_options)
@@ -83,24 +83,24 @@ _provider: Final = _Provider()
 
 
 def portal_provider() -> BlockingPortalProvider:
-    """The provider of the event loop that blocking ports run on, for code that runs beside them on the same loop.
+    """The provider of the event loop that blocking ports run on, for other code that uses the same loop.
 
-    Entering it gives the running portal. Each entry counts as an open port: the loop ends when all have left, and
-    until then `configure_portal` raises `RuntimeError`. It is the same object for the whole process.
+    Entering it returns the running portal. Each entry counts as an open port: the loop ends when all entries have
+    exited, and until then `configure_portal` raises `RuntimeError`. It is the same object for the whole process.
     """
     return _provider
 
 
-# The child has no copy of the loop's thread, and a lock may have been held by a thread that is gone.
+# The child has no copy of the loop's thread, and a thread that does not exist in the child may hold a lock.
 in_forked_child(_provider.forget)
 
 
 def configure_portal(*, backend: str = "asyncio", backend_options: Mapping[str, Any] | None = None) -> None:
-    """Choose the event loop that blocking ports run on; asyncio without options unless called.
+    """Choose the event loop that blocking ports run on. The default is asyncio without options.
 
     Args:
         backend: `"asyncio"` or `"trio"`.
-        backend_options: As for `anyio.run`, such as `{"use_uvloop": True}`.
+        backend_options: The `backend_options` of `anyio.run`, such as `{"use_uvloop": True}`.
 
     Raises:
         RuntimeError: A blocking port is open.
@@ -113,17 +113,17 @@ def configure_portal(*, backend: str = "asyncio", backend_options: Mapping[str, 
 
 
 def stop_in_forked_child(portal: BlockingPortal) -> None:
-    """End a portal that has no thread here; else its own end, when it is collected, would wait without end."""
+    """End a portal that has no thread here. Otherwise its finaliser would wait for that thread for ever."""
     with contextlib.suppress(RuntimeError):
         _first_step(portal.stop())
 
 
 class PortalLease:
-    """One port's share in the portal: it ends when the port has given it back and no call is left inside.
+    """One port's share in the portal. It ends when the port has released it and no call is left inside.
 
     Args:
         portal: The running portal.
-        provider: Where it comes from; left once, when the lease ends.
+        provider: The provider that `portal` was entered from; exited once, when the lease ends.
     """
 
     def __init__(self, portal: BlockingPortal, provider: BlockingPortalProvider) -> None:
@@ -136,7 +136,7 @@ class PortalLease:
 
     @classmethod
     def take(cls) -> PortalLease:
-        """Start the portal if this is the first lease."""
+        """Enter the process's provider, which starts the portal for the first lease."""
         portal = _provider.__enter__()
         try:
             lease = cls(portal, _provider)
@@ -147,12 +147,12 @@ class PortalLease:
         return lease
 
     def release(self) -> None:
-        """Give it back; the last one stops the portal and waits for its thread."""
+        """Give the lease back; the last one stops the portal and waits for its thread."""
         self._users.discard(_PORT)
         self._end_if_unused()
 
     def disown(self) -> None:
-        """In a forked child, where the portal has no thread: ended, without waiting for anything."""
+        """In a forked child, where the portal has no thread: end the lease without waiting for anything."""
         self._lock = threading.RLock()
         self._ended = True
         stop_in_forked_child(self._portal)
@@ -160,8 +160,8 @@ class PortalLease:
     def call(self, func: Callable[[], Coroutine[Any, Any, _T]], timeout: float | None, path: str) -> _T:
         """Run `func` on the portal's loop and return its result.
 
-        Whatever interrupts the caller, Ctrl-C included, first ends `func` and then propagates. After the end of the
-        lease `func` runs here: a closed port answers without waiting for anything.
+        An exception that interrupts the caller, such as Ctrl-C, first ends `func` and then propagates. After the end of
+        the lease, `func` runs on the calling thread, because a method of a closed port returns or raises at once.
 
         Raises:
             TimeoutError: `timeout` seconds have passed; `func` was cancelled. The text names `path`.
@@ -173,7 +173,7 @@ class PortalLease:
                 is_running = not self._ended
             return _Call(func, path).result(self._start, timeout) if is_running else _first_step(func())
         finally:
-            # At once, in one C call: no signal handler raises before it is done.
+            # One C call, so no signal handler can raise before it is done.
             self._users.discard(user)
             self._end_if_unused()
 
@@ -188,10 +188,10 @@ class PortalLease:
 
 
 class _Call(Generic[_T]):
-    """One coroutine on the loop, which its caller can give up. State is changed on the loop only.
+    """One coroutine on the loop, which its caller can give up. Its state is changed on the loop only.
 
-    Caller and loop share no lock. A signal handler that raises in the middle of a `threading.Condition`, which every
-    future has, leaves it locked, and the loop would wait for it for ever; a `SimpleQueue` is waited for in one C call.
+    Caller and loop share no lock. Every future has a `threading.Condition`. A signal handler that raises inside one
+    leaves it locked, and the loop would wait for it for ever. A `SimpleQueue` is waited for in one C call instead.
     """
 
     def __init__(self, func: Callable[[], Coroutine[Any, Any, _T]], path: str) -> None:
@@ -214,7 +214,7 @@ class _Call(Generic[_T]):
             raise
         if self._values:
             return self._values[0]
-        # The traceback leads here, so the error is not kept: no cycle may hold the port.
+        # The error's traceback refers to this frame, so drop the error, because a cycle would keep the port alive.
         error, self._error = self._error, None
         try:
             raise error or TimeoutError(f"{self._path}: not finished within {timeout} s")
@@ -234,7 +234,7 @@ class _Call(Generic[_T]):
             self._answers.put(None)
 
     def _give_up(self, start: _Start) -> None:
-        """Return when it has ended, or will never begin."""
+        """Cancel the coroutine; return once it has ended, or will never begin."""
         start(self._cancel)
         interruptibly(self._is_answered, None)
 
@@ -256,14 +256,14 @@ class _Call(Generic[_T]):
 
 
 async def _starter() -> _Start:
-    """A function that starts a task on the running loop, from any thread or signal handler, and waits for nothing."""
+    """Return a function that starts a task on the running loop without waiting, from any thread or signal handler."""
     native: Any = lowlevel.current_token().native_token
     if not isinstance(native, asyncio.AbstractEventLoop):
-        # The loop has loaded it; who uses asyncio may not have it.
+        # Imported late: the loop has loaded trio already, and a user of asyncio may not have it.
         import trio
 
         return functools.partial(native.run_sync_soon, trio.lowlevel.spawn_system_task)
-    # The loop itself refers weakly to its tasks.
+    # asyncio refers to its tasks weakly, so keep a reference.
     tasks: set[asyncio.Task[None]] = set()
 
     def start(func: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -271,12 +271,12 @@ async def _starter() -> _Start:
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    # An empty context: that of a caller inside another loop's task would say that this loop is of that kind.
+    # Use an empty context. In a task of another loop, the caller's context would claim that loop's kind.
     return lambda func: native.call_soon_threadsafe(start, func, context=contextvars.Context())
 
 
 def _first_step(coroutine: Coroutine[Any, Any, _T]) -> _T:
-    """Run a coroutine that raises, or returns, before it first waits."""
+    """Run a coroutine that raises or returns before it first waits."""
     try:
         coroutine.send(None)
     except StopIteration as result:
@@ -288,10 +288,10 @@ def _first_step(coroutine: Coroutine[Any, Any, _T]) -> _T:
 
 
 def check_timeout(timeout: float | None) -> float | None:
-    """Refuse what is no duration; more seconds than the system can count are for ever, that is `None`.
+    """Return a valid timeout; more seconds than the system can count become `None`, which waits for ever.
 
     Raises:
-        ValueError: It is negative or not a number.
+        ValueError: `timeout` is negative or not a number.
     """
     if timeout is None:
         return None

@@ -1,4 +1,4 @@
-"""The receiving and sending half of a blocking port: bytes on the calling thread, as the backend waits there."""
+"""Receiving and sending of a blocking port on the calling thread, for backends that can wait there."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _T = TypeVar("_T")
 class BlockingTransfers:
     """The transfers of a port whose backend can wait on a thread.
 
-    Guards, closed state, error translation and meter are the async port's, so both see the same port.
+    It uses the guards, closed state, error translation and meter of the async port, so both see the same port.
     """
 
     def __init__(self, core: PortCore, waits: WaitsOnThread) -> None:
@@ -38,15 +38,15 @@ class BlockingTransfers:
 
     @classmethod
     def over(cls, core: PortCore) -> BlockingTransfers | None:
-        """For the port, if its backend can."""
+        """Return the transfers of a port, or None if its backend cannot wait on a thread."""
         waits = core.backend.on_thread()
         return None if waits is None else cls(core, waits)
 
     def receive(self, max_bytes: int, timeout: float | None) -> bytes:
-        """As `SerialPort.receive`."""
+        """Implement `SerialPort.receive`."""
         if max_bytes <= 0:
             require_positive("max_bytes", max_bytes)
-        # As `_exclusively`; here and in `send` its calls would be a measurable part of the whole.
+        # The code of `_exclusively`, inlined here and in `send`, because its calls would cost a measurable share.
         side, me, core, state = self._reader, get_ident(), self._core, self._state
         guard = side.guard
         if state.closed:
@@ -69,7 +69,7 @@ class BlockingTransfers:
                         self._meter.tap.received(view[:count])
                     return view[:count].tobytes()
                 except BaseException:
-                    # A signal handler raised, before there is anything to return.
+                    # A signal handler raised before the bytes could be returned, so keep them for the next receive.
                     self._hold(view[:count])
                     raise
         except os_errors as exc:
@@ -83,7 +83,7 @@ class BlockingTransfers:
         raise self._expired("receive", "received", timeout)
 
     def receive_into(self, buffer: bytearray | memoryview, timeout: float | None) -> int:
-        """As `SerialPort.receive_into`."""
+        """Implement `SerialPort.receive_into`."""
         view = writable_bytes(buffer)
 
         def fill() -> int | None:
@@ -100,14 +100,14 @@ class BlockingTransfers:
             if count is not None:
                 return count
         except BaseException:
-            # See the async port.
+            # Release the view, because the traceback keeps it alive (see the async port).
             view.release()
             raise
         view.release()
         raise self._expired("receive", "received", timeout)
 
     def receive_available(self, limit: int | None, timeout: float | None) -> bytes:
-        """As `SerialPort.receive_available`."""
+        """Implement `SerialPort.receive_available`."""
         if limit is not None:
             require_positive("limit", limit)
         data = self._exclusively(self._reader, lambda: self._take(limit, _deadline(timeout)))
@@ -134,7 +134,7 @@ class BlockingTransfers:
             raise
 
     def send(self, view: memoryview, timeout: float | None) -> None:
-        """As `SerialPort.send`."""
+        """Implement `SerialPort.send`."""
         tap = self._meter.tap
         if tap is not None and view:
             self._send_reported(view, timeout, tap)
@@ -188,12 +188,12 @@ class BlockingTransfers:
             raise self._expired("send", f"sent beyond {sent} bytes", timeout)
 
     def send_buffer(self, data: BytesLike, timeout: float | None) -> None:
-        """As `SerialPort.send_buffer`."""
+        """Implement `SerialPort.send_buffer`."""
         with readable_bytes(data) as view:
             self.send(view, timeout)
 
     def _exclusively(self, side: _Side, operation: Callable[[], _T]) -> _T:
-        """Run `operation` as the only one in its direction, seen by a closer."""
+        """Run `operation` as the only one in its direction, so that `stop` sees its thread."""
         me, guard, state = get_ident(), side.guard, self._state
         side.call.require_open()
         try:
@@ -201,7 +201,7 @@ class BlockingTransfers:
         except KeyError:
             raise side.call.busy() from None
         try:
-            # First the mark, then the look: a closer does it the other way round, so one of the two sees the other.
+            # Set `thread` before reading `stopped`. `stop` does the reverse, so at least one side sees the other.
             side.thread = me
             if state.stopped:
                 raise state.closed_error()
@@ -221,7 +221,7 @@ class BlockingTransfers:
         return error
 
     def stop(self) -> None:
-        """Make calls of other threads end with `SerialClosedError`; return when they have left the device."""
+        """Make calls of other threads raise `SerialClosedError`; return when they have left the device."""
         self._state.stopped = True
         self._waits.wake()
         while self._reader.is_elsewhere() or self._writer.is_elsewhere():
@@ -230,12 +230,12 @@ class BlockingTransfers:
         self._release_waits()
 
     def disown(self) -> None:
-        """In a forked child: refuse every call; the threads that were inside are not here."""
+        """In a forked child: refuse every call. The threads that were inside do not exist here."""
         self._state.stopped = True
         self._reader.thread = self._writer.thread = 0
 
     def _note_left(self) -> None:
-        """Let the closer go on."""
+        """Wake the thread that waits in `stop`."""
         self._left.set()
         self._release_waits()
 
@@ -245,7 +245,7 @@ class BlockingTransfers:
 
 
 class _Side:
-    """One direction: its guard, and the thread inside."""
+    """One direction: its guard, and the thread whose call is inside."""
 
     __slots__ = ("call", "guard", "thread")
 
@@ -256,7 +256,7 @@ class _Side:
         self.thread = 0
 
     def is_elsewhere(self) -> bool:
-        """Whether another thread is inside; a signal handler may close the port under its own thread's call."""
+        """Whether another thread is inside. Its own does not count: a signal handler may interrupt a call and close."""
         return self.thread not in (0, get_ident())
 
 
