@@ -15,7 +15,7 @@ from ._keys import LINK, PLAYER, RECORDER, TEST
 from ._matrix import generate, refusals
 from ._names import MOCK_ONLY, PATHS, PEERS
 from ._options import UNRECORDED
-from ._report import frames, leaks
+from ._report import frames, leaks, outcome
 from ._report.evidence import Evidence
 from ._test import SerialTest
 from ._text import plain
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ._body import Body
     from ._links.link import SerialLink
     from ._recordings.player import Player
+    from ._recordings.recorder import Recorder
     from ._time.clock import SerialClock
     from ._time.own_backend import OwnBackend
 
@@ -195,6 +196,9 @@ class Guard:
         """Add to the report of one phase what the test leaves behind."""
         if report.when == "call":
             self._call_has_passed = report.passed and not hasattr(report, "wasxfail")
+        recorder: Recorder | None = self._test.item.stash.get(RECORDER, None)
+        if recorder is not None and recorder.file:
+            outcome.note_recorded(report, recorder.file)
         self._evidence.add_to(report, self._notes)
 
     def _notes(self) -> list[tuple[str, str]]:

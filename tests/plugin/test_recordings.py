@@ -344,9 +344,10 @@ def test_workers_write_one_file_per_test(project: Project) -> None:
     assert set(run.outcomes().values()) == {"passed"}
     names = [file.name for file in files(project)]
     prepare(project, test)
-    project.run(*RECORD, "-n2", plugins=["xdist"])
+    run = project.run(*RECORD, "-n2", plugins=["xdist"])
     assert [file.name for file in files(project)] == names
     assert len(names) == 4
+    assert "4 files in recs" in run.text
     run = project.run(*REPLAY, "-n2", plugins=["xdist"])
     run.result.assert_outcomes(passed=12)
 
@@ -449,7 +450,9 @@ def test_options_that_cannot_work_are_refused(project: Project, options: list[st
 def test_a_test_that_plays_the_far_end_is_not_for_the_replay(project: Project) -> None:
     """R-31: its device is the test itself, so nothing is recorded, and the reason of the skip says so."""
     test = 'async def test_it(serial_port, serial_script):\n    await serial_port.send(b"")'
-    assert set(record(project, test).outcomes().values()) == {"passed"}
+    run = record(project, test)
+    assert set(run.outcomes().values()) == {"passed"}
+    assert "No test was recorded." in run.text
     assert not (project.path / "recs").exists()
     (project.path / "recs").mkdir()
     run = replay(

@@ -39,6 +39,7 @@ def keep(item: pytest.Function) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _files.put(folder, name, item.stash[RECORDER].lines(filtered(item)))
+        item.stash[RECORDER].file = name
     except OSError as exc:
         pytest.fail(
             f"the recording could not be written: {plain(shown(folder / name))}: {_files.reason(exc)}", pytrace=False

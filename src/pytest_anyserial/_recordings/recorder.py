@@ -42,9 +42,14 @@ class _Link(Protocol):
 
 
 class Recorder(PortListener):
-    """What one test does at end A of its link, with all ports that it opens there."""
+    """What one test does at end A of its link, with all ports that it opens there.
+
+    Attributes:
+        file: The name of the file that holds it, once it is written.
+    """
 
     def __init__(self, about: Mapping[str, Any], now: Callable[[], float]) -> None:
+        self.file = ""
         self._about = about
         self._now = now
         self._start = now()

@@ -14,8 +14,9 @@ from .._options import is_hardware, is_strict, test_id
 from .._text import plain
 
 #: Keys of a report: the id of its test; the link that the test ran on; what it lacked, and the whole reason; the
-#: transcripts that could not be written, and why.
+#: transcripts that could not be written, and why; the recording that it has left.
 _TEST, _LINK, _UNMET, _UNWRITTEN = "anyserial_test", "anyserial_link", "anyserial_unmet", "anyserial_unwritten"
+_RECORDED = "anyserial_recorded"
 #: Tests that are named for each unmet need, and folders that could not be written.
 _NAMED = 3
 
@@ -35,6 +36,11 @@ def note(report: pytest.TestReport, item: pytest.Item) -> None:
 def note_unwritten(report: pytest.TestReport, problem: str) -> None:
     """Let the report of a test say which of its files could not be written, and why."""
     vars(report)[_UNWRITTEN] = problem
+
+
+def note_recorded(report: pytest.TestReport, file: str) -> None:
+    """Let the report of a test say which recording it has left."""
+    vars(report)[_RECORDED] = file
 
 
 def link_of(report: pytest.TestReport) -> str | None:
@@ -63,6 +69,7 @@ class Outcome:
         self._exercised = False
         self._unmet: dict[str, dict[str, list[str]]] = {}
         self._unwritten: dict[str, str] = {}
+        self._recorded: set[str] = set()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         facts = vars(report)
@@ -71,6 +78,8 @@ class Outcome:
         elif _UNMET in facts and report.when == "setup":
             need, reason = facts[_UNMET]
             self._unmet.setdefault(need, {}).setdefault(reason, []).append(id_of(report))
+        if _RECORDED in facts:
+            self._recorded.add(facts[_RECORDED])
         if _UNWRITTEN in facts:
             self._unwritten[report.nodeid] = facts[_UNWRITTEN]
         elif report.when == "teardown":
@@ -92,6 +101,16 @@ class Outcome:
                     others = f" and {len(tests) - _NAMED} more" if len(tests) > _NAMED else ""
                     terminalreporter.line(f"    {plain(reason)}")
                     terminalreporter.line(f"        {', '.join(tests[:_NAMED])}{others}")
+        folder: str | None = self._config.getoption("--serial-record")
+        if folder is not None:
+            number = len(self._recorded)
+            terminalreporter.section("serial recordings", yellow=not number)
+            terminalreporter.line(
+                f"{number} {'file' if number == 1 else 'files'} in {plain(folder)}"
+                if number
+                else "No test was recorded. That needs a test that passes on a pty or on hardware, and does not play "
+                "the far end itself, as with serial_script or serial_peer."
+            )
         if self._unwritten:
             terminalreporter.section("serial transcripts that could not be written", red=True)
             for problem in list(self._unwritten.values())[:_NAMED]:
