@@ -11,7 +11,7 @@ CAPABILITIES = tuple(
     field.name for field in dataclasses.fields(SerialCapabilities) if field.name not in ("platform", "backend")
 )
 #: What a test may require: the capabilities, and facts about the link as a whole.
-FACTS = (*CAPABILITIES, "line_errors", "framing", "path", "unplug", "pacing", "control_lines")
+FACTS = (*CAPABILITIES, "line_errors", "framing", "path", "unplug", "power", "pacing", "control_lines")
 #: Kinds of wiring.
 KINDS = ("null-modem", "loopback", "rs485", "device")
 #: Wires, named by the lines they join.

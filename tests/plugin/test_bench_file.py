@@ -55,6 +55,29 @@ FULL = """
     on = ["uhubctl", "-a", "on"]
 """
 
+LAB = """
+    schema = 1
+    [ports.a]
+    match = { place = "meter-1", resource = "console" }
+    [ports.b]
+    match = { tags = { rack = "2", board = "meter" } }
+    [links.meter]
+    ends = ["a"]
+    kind = "device"
+    device = "acme-meter"
+    power = "outlet"
+    [power.outlet]
+    place = "meter-1"
+    get = ["state"]
+    off_time = 1
+    within = 5
+    limit = 10.5
+    [labgrid]
+    coordinator = "lab:20408"
+    client = "venv/bin/labgrid-client"
+    wait = 60
+"""
+
 
 def file(folder: Path, text: str | bytes) -> Path:
     path = folder / "hil.toml"
@@ -136,12 +159,24 @@ def test_an_id_in_decimal_gets_a_hint(tmp_path: Path) -> None:
     ]
 
 
+def test_a_file_of_a_lab(tmp_path: Path) -> None:
+    """R-20, R-50: places by name and by tags, how labgrid is reached, and the supply of a device under test."""
+    bench = load(file(tmp_path, LAB))
+    assert bench.ports["a"].match == Match(place="meter-1", resource="console")
+    assert bench.ports["b"].match == Match(tags=(("board", "meter"), ("rack", "2")))
+    assert bench.labgrid == LabgridSettings(coordinator="lab:20408", client="venv/bin/labgrid-client", wait=60)
+    assert bench.links["meter"].power == "outlet"
+    assert bench.power["outlet"] == Power(
+        name="outlet", place="meter-1", get=("state",), off_time=1, within=5, limit=10.5
+    )
+
+
 def test_all_problems_are_shown_at_once(tmp_path: Path) -> None:
     """H-01: those of single entries first, then those between entries, each in the order of the file."""
     text = FULL.replace('"break', '"brek').replace('ends = ["a",', 'ends = ["c",') + 'links.power = "x"'
     assert problems(tmp_path, text) == [
         f"hil.toml: ports.a.lacks[0]: unknown capability 'brek_signal': did you mean 'break_signal'? Known: {FACTS}",
-        "hil.toml: power.hub1.links: unknown key 'links'. Known: off, on",
+        "hil.toml: power.hub1.links: unknown key 'links'. Known: off, on, get, place, off_time, within, limit",
         "hil.toml: links.null.ends[0]: unknown port 'c'. Known: a, b, onboard",
     ]
 
@@ -175,7 +210,7 @@ USB_ID = 'must be a USB id such as 0x0403 or "0403", not'
 FACTS = (
     "custom_baudrate, mark_space_parity, one_point_five_stop_bits, xon_xoff, rts_cts, dtr_dsr, modem_lines, "
     "break_signal, exclusive_access, low_latency, rs485, input_waiting, output_waiting, port_discovery, line_errors, "
-    "framing, path, unplug, pacing, control_lines"
+    "framing, path, unplug, power, pacing, control_lines"
 )
 
 ERRORS = [
@@ -189,7 +224,7 @@ ERRORS = [
     ("schema = 1\nports.a = 1", "ports.a: must be a table, not 1"),
     (
         "schema = 1\n[port.a]",
-        "port: unknown key 'port': did you mean 'ports'? Known: schema, bench, ports, links, power",
+        "port: unknown key 'port': did you mean 'ports'? Known: schema, bench, ports, links, power, labgrid",
     ),
     ("schema = 1\nports.A.match.vid = 1", f"ports.A: {NAME}"),
     ('schema = 1\nports."a b".match.vid = 1', f'ports."a b": {NAME}'),
@@ -212,7 +247,35 @@ ERRORS = [
     (port("match = 'ttyS0'"), 'ports.a.match: must be a table, not "ttyS0"'),
     (
         match(""),
-        "ports.a.match: is empty: name the device with path, or with vid, pid, serial_number, interface, location",
+        (
+            "ports.a.match: is empty: name the device with path, or with vid, pid, serial_number, interface, "
+            "location; or with place or tags of labgrid"
+        ),
+    ),
+    (
+        match("place = 'meter-1', vid = 2"),
+        "ports.a.match.place: excludes vid: name the device by its place alone",
+    ),
+    (
+        match("path = 'x', tags = { board = 'meter' }"),
+        "ports.a.match.path: excludes tags: name the device by its path or by what it is, not by both",
+    ),
+    (
+        match("vid = 1, resource = 'x'"),
+        "ports.a.match.resource: is for a place of labgrid: it stands beside place or tags",
+    ),
+    (match("tags = 'x'"), 'ports.a.match.tags: must be a table of labels, not "x"'),
+    (
+        match("tags = { board = 'a b' }"),
+        'ports.a.match.tags.board: must be a label of letters, digits, _, . and -, not "a b"',
+    ),
+    (
+        link("ends = ['a']\nkind = 'loopback'\npower = 'x'"),
+        ('links.one.power: is for links of kind "device", and this one is "loopback": ports name their own'),
+    ),
+    (
+        link("ends = ['a']\nkind = 'device'\ndevice = 'd'\npower = 'x'"),
+        "links.one.power: unknown power 'x': this file has none",
     ),
     (
         match("path = 'x', pid = 1, vid = 2"),

@@ -411,7 +411,7 @@ def test_the_controller_asks_and_the_workers_are_told(project: Project, bench: B
 
         @pytest.mark.anyserial(requires=["exclusive_access"])
         async def test_it(serial_port, pytestconfig):
-            asked = json.loads(pytestconfig.workerinput["anyserial"])
+            asked = json.loads(pytestconfig.workerinput["anyserial"]["ports"])
             assert sorted(asked) == ["a", "b"]
             assert asked["a"]["capabilities"]["exclusive_access"] == "supported"
         """,

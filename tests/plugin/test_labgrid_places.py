@@ -16,7 +16,8 @@ import pytest
 
 import anyserial.sync
 from anyserial import SerialDisconnectedError
-from pytest_anyserial._bench.place import PlaceError, RunPlaces, Wish
+from pytest_anyserial._bench.place import RunPlaces, Wish
+from pytest_anyserial._bench.resolve import PlaceError
 
 from .labs import ALICE, Lab, lab, needs_labgrid, until
 
@@ -46,6 +47,8 @@ class User:
         )
         try:
             places.acquire(wishes)
+            for name in wishes:
+                places.granted(name)
             yield places
         finally:
             assert places.release() == []
@@ -83,8 +86,7 @@ places = RunPlaces(
     client, {"a": Wish(place=place)}, wait=float(wait), lease_dir=Path(folder, "leases"), say=lambda text: None
 )
 try:
-    places.acquire(["a"])
-    print(places.granted["a"].url, flush=True)
+    print(places.granted("a").url, flush=True)
     sys.stdin.read()
 finally:
     problems = places.release()
@@ -117,7 +119,7 @@ def line(run: subprocess.Popen[str]) -> str:
 
 def test_a_run_acquires_a_place_and_releases_it(user: User) -> None:
     """R-21: bytes pass meanwhile."""
-    with user.run() as places, anyserial.sync.SerialPort.open(places.granted["a"].url) as port:
+    with user.run() as places, anyserial.sync.SerialPort.open(places.granted("a").url) as port:
         assert user.lab.place().owner == user.lab.client.owner
         far = os.open(user.lab.pairs["meter-1"].path_b, os.O_RDWR | os.O_NOCTTY)
         try:
@@ -235,16 +237,16 @@ def test_a_place_with_two_ports_needs_a_resource(user: User) -> None:
         == "place pair has no serial port middle; it has left, right"
     )
     with user.run({"a": pair._replace(resource="left"), "b": pair._replace(resource="right")}) as places:
-        assert places.granted["a"].url != places.granted["b"].url
+        assert places.granted("a").url != places.granted("b").url
     assert user.lab.place("pair").owner is None
 
 
 def test_tags_find_a_place_that_is_free(user: User) -> None:
     """R-20: two ports get two places, and a third one none."""
     with alice_has(user.lab, "meter-2"), user.run(ANY_METER) as places:
-        assert places.granted["a"].place == "meter-1"
+        assert places.granted("a").place == "meter-1"
     with user.run({"a": ANY_METER["a"], "b": ANY_METER["a"]}) as places:
-        assert sorted(granted.place for granted in places.granted.values()) == ["meter-1", "meter-2"]
+        assert sorted(places.granted(name).place for name in "ab") == ["meter-1", "meter-2"]
     with alice_has(user.lab, "meter-1"), alice_has(user.lab, "meter-2"):
         assert user.refusal(ANY_METER) == "no place with board=meter is free (meter-1: desk/alice, meter-2: desk/alice)"
     text = "labgrid has no place with board=metre. It has: meter-1 (board=meter), meter-2 (board=meter)"
@@ -259,7 +261,7 @@ def test_tags_take_over_what_a_killed_run_has(user: User) -> None:
             run.kill()
             run.wait()
         with user.run(ANY_METER) as places:
-            assert places.granted["a"].place == "meter-1"
+            assert places.granted("a").place == "meter-1"
     assert user.lab.place().owner is None
 
 
@@ -267,7 +269,7 @@ def test_tags_take_over_what_a_killed_run_has(user: User) -> None:
 def test_an_exporter_that_ends_is_found_again(tmp_path: Path, number: signal.Signals) -> None:
     """R-22: an open port is lost within a second, except that SIGKILL leaves the server running for a while."""
     with lab(tmp_path / "lab") as made, User(made).run(wait=30) as places:
-        url = places.granted["a"].url
+        url = places.granted("a").url
         with anyserial.sync.SerialPort.open(url) as port:
             made.end("exporter", number)
             if number is signal.SIGTERM:
@@ -279,15 +281,15 @@ def test_an_exporter_that_ends_is_found_again(tmp_path: Path, number: signal.Sig
             places.renew("a")
         made.start_exporter()
         places.renew("a")
-        assert places.granted["a"].url != url
-        with anyserial.sync.SerialPort.open(places.granted["a"].url):
+        assert places.granted("a").url != url
+        with anyserial.sync.SerialPort.open(places.granted("a").url):
             pass
 
 
 def test_a_coordinator_that_is_started_again_is_asked_again(tmp_path: Path) -> None:
     """R-22: it has forgotten who has what, and its end is the end of the exporter."""
     with lab(tmp_path / "lab") as made, User(made).run(wait=30) as places:
-        url = places.granted["a"].url
+        url = places.granted("a").url
         made.end("coordinator", signal.SIGKILL)
         with pytest.raises(PlaceError, match="the coordinator of labgrid cannot be reached"):
             places.renew("a")
@@ -296,7 +298,7 @@ def test_a_coordinator_that_is_started_again_is_asked_again(tmp_path: Path) -> N
         made.start_exporter()
         assert made.place().owner is None
         places.renew("a")
-        assert (made.place().owner, places.granted["a"].url == url) == (made.client.owner, False)
+        assert (made.place().owner, places.granted("a").url == url) == (made.client.owner, False)
 
 
 def test_a_place_that_was_kicked_is_lost(user: User) -> None:

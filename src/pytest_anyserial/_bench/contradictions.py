@@ -29,6 +29,8 @@ def contradictions(table: Checked, broken: Collection[At], decimal_ids: Collecti
         if "power" in port and port["power"] not in supplies:
             yield ("ports", name, "power"), _no_such("power", port["power"], supplies)
     for name, link in links.items():
+        if "power" in link and link["power"] not in supplies:
+            yield ("links", name, "power"), _no_such("power", link["power"], supplies)
         for index, end in _entries(link, "ends"):
             if end not in ports:
                 yield ("links", name, "ends", index), _no_such("port", end, ports)
@@ -72,6 +74,9 @@ def _no_such(what: str, name: str, known: Collection[str]) -> str:
 def _devices_named_twice(matches: Mapping[str, Checked]) -> Iterator[Problem]:
     seen: dict[frozenset[tuple[str, Any]], str] = {}
     for name, match in matches.items():
+        # Two ports may ask for any place, and get two.
+        if "tags" in match:
+            continue
         device = {"path": os.path.normpath(match["path"])} if "path" in match else match
         first = seen.setdefault(frozenset(device.items()), name)
         if first != name:

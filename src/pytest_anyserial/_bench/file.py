@@ -50,7 +50,10 @@ class BenchFileError(ValueError):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
-    """Which device a port is: either `path` is set, or at least one of the others."""
+    """Which device a port is: by `path`, by `url`, by a place of labgrid, or by at least one of the USB properties.
+
+    A place has a name, or tags that any of several places may have; `resource` is one of its serial ports.
+    """
 
     path: str | None = None
     vid: int | None = None
@@ -58,6 +61,15 @@ class Match:
     serial_number: str | None = None
     interface: int | None = None
     location: str | None = None
+    url: str | None = None
+    place: str | None = None
+    tags: tuple[tuple[str, str], ...] = ()
+    resource: str | None = None
+
+    @property
+    def is_place(self) -> bool:
+        """Whether it is a place of labgrid, which has to be acquired."""
+        return self.place is not None or bool(self.tags)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,15 +97,34 @@ class BenchLink:
     wires: tuple[str, ...] = ("tx-rx",)
     max_baudrate: int | None = None
     device: str | None = None
+    power: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Power:
-    """Commands that switch a supply, to be run in the folder of the bench file."""
+    """Commands that switch a supply, to be run in the folder of the bench file; empty for those of a labgrid place.
+
+    `off_time`, `within` and `limit` are in seconds: how long a power cycle leaves it off, how long a device may take to
+    follow, and how long a command may take.
+    """
 
     name: str
-    off: tuple[str, ...]
-    on: tuple[str, ...]
+    off: tuple[str, ...] = ()
+    on: tuple[str, ...] = ()
+    get: tuple[str, ...] = ()
+    place: str | None = None
+    off_time: float = 2.0
+    within: float = 15.0
+    limit: float = 30.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class LabgridSettings:
+    """How to reach labgrid; `wait` is in seconds, and no `coordinator` means what the environment says."""
+
+    coordinator: str | None = None
+    client: str = "labgrid-client"
+    wait: float = 600.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +141,7 @@ class SerialBench:
     ports: Mapping[str, BenchPort]
     links: Mapping[str, BenchLink]
     power: Mapping[str, Power]
+    labgrid: LabgridSettings = dataclasses.field(default_factory=LabgridSettings)
 
 
 def load(path: Path) -> SerialBench:
@@ -219,6 +251,7 @@ def parse(data: Mapping[str, object], path: Path, *, decimal_ids: Collection[int
         ports={name: _port(name, entry, folder) for name, entry in table["ports"].items()},
         links={name: BenchLink(name=name, **entry) for name, entry in table.get("links", {}).items()},
         power={name: Power(name=name, **entry) for name, entry in table.get("power", {}).items()},
+        labgrid=LabgridSettings(**table.get("labgrid", {})),
     )
 
 
@@ -230,6 +263,8 @@ def _port(name: str, entry: Checked, folder: Path) -> BenchPort:
     match = dict(entry["match"])
     if "path" in match and not COM_PORT.fullmatch(match["path"]):
         match["path"] = str(folder / match["path"])
+    if "tags" in match:
+        match["tags"] = tuple(sorted(match["tags"].items()))
     fields = dict(entry.get("open", {}))
     if "flow_control" in fields:
         fields["flow_control"] = FlowControl(**fields["flow_control"])

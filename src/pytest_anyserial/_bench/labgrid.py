@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from .._text import plain, plain_lines
+from .file import SerialBench
 
 #: The address that labgrid itself uses if none is given.
 DEFAULT_COORDINATOR: Final = "127.0.0.1:20408"
@@ -244,6 +245,12 @@ class Client:
         return LabgridError(
             f"{self.line(what)} prints what this version of anyserial does not read: {plain_lines(output.strip())}"
         )
+
+
+def client_of(bench: SerialBench) -> Client:
+    """What asks the labgrid that a bench file names."""
+    settings = bench.labgrid
+    return Client(settings.client, settings.coordinator, bench.path.parent)
 
 
 def _complaint(stderr: bytes) -> str:

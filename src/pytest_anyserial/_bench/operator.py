@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, Final
 
 import pytest
@@ -73,15 +74,23 @@ def called(config: pytest.Config) -> Operator:
             "run pytest in a terminal without redirecting its output, or leave --serial-ask out"
         )
 
+    return Operator(teller(config))
+
+
+def teller(config: pytest.Config) -> Callable[[str], None]:
+    """What prints a line at the terminal of a run, in the middle of tests too."""
+
     def say(text: str) -> None:
-        capture: Any = plugins.get_plugin("capturemanager")
-        terminal: Any = plugins.get_plugin("terminalreporter")
-        with capture.global_and_fixture_disabled():
+        capture: Any = config.pluginmanager.get_plugin("capturemanager")
+        terminal: Any = config.pluginmanager.get_plugin("terminalreporter")
+        if terminal is None:
+            return
+        with nullcontext() if capture is None else capture.global_and_fixture_disabled():
             # A quiet run has printed dots without an end of line.
             terminal.write_line(f"\n{text}", bold=True)
             terminal.flush()
 
-    return Operator(say)
+    return say
 
 
 def _described(port: BenchPort) -> str:

@@ -7,15 +7,18 @@ run: two runs of one user take turns, and a place whose lease is free was left b
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from .._text import plain
+from .file import SerialBench
 from .labgrid import Client, LabgridError, PlaceState, Resource
-from .lease import LeaseHeldError, lease_of, leased
+from .lease import LeaseError, LeaseHeldError, lease_of, leased
+from .resolve import PlaceError
 
 #: What the lease of a run is held for.
 _PURPOSE: Final = "a run of pytest"
@@ -24,20 +27,24 @@ _AT_ONCE: Final = 5.0
 _POLL: Final = 0.1
 
 
-class PlaceError(Exception):
-    """A place cannot be used; the text says why, and what to do."""
-
-
 class Wish(NamedTuple):
-    """What a port of the bench file asks of labgrid: a place by name or by tags, and a resource if it has several."""
+    """What a port or a supply of the bench file asks of labgrid.
+
+    Attributes:
+        place: A place by name.
+        tags: Or any place that has these.
+        resource: One of its serial ports, if it has several.
+        is_port: Whether a serial port is asked for; a supply needs the place alone.
+    """
 
     place: str | None = None
     tags: tuple[tuple[str, str], ...] = ()
     resource: str | None = None
+    is_port: bool = True
 
 
 class Granted(NamedTuple):
-    """A place that a port has, and the address of its server."""
+    """A place that a port or a supply has, and the address of the server; empty for a supply."""
 
     place: str
     url: str
@@ -52,7 +59,7 @@ class RunPlaces:
         wait: Seconds to wait for places that are in use.
         lease_dir: Where leases are.
         say: Tells the user of this run what it waits for.
-        granted: What the controller of pytest-xdist has acquired for this worker, and releases.
+        dumped: What the controller of pytest-xdist has acquired for this worker, and releases.
     """
 
     def __init__(
@@ -63,41 +70,61 @@ class RunPlaces:
         wait: float,
         lease_dir: Path | None,
         say: Callable[[str], None],
-        granted: Mapping[str, Granted] | None = None,
+        dumped: str | None = None,
     ) -> None:
         self.client: Final = client
         self._wishes: Final = wishes
         self._wait: Final = wait
         self._lease_dir: Final = lease_dir
         self._say: Final = say
-        self._granted: Final = dict(granted or {})
+        facts: Mapping[str, Any] = {} if dumped is None else json.loads(dumped)
+        self._granted: Final = {name: Granted(*words) for name, words in facts.get("granted", {}).items()}
+        self._problems: Final[dict[str, str]] = dict(facts.get("problems", {}))
+        self._wanted: tuple[str, ...] = ()
         self._leases: Final = ExitStack()
         #: The places of this run, and whether it releases them.
         self._held: Final[dict[str, bool]] = {}
 
-    @property
-    def granted(self) -> Mapping[str, Granted]:
-        """The places that the ports have so far."""
-        return self._granted
+    def acquire(self, names: Iterable[str]) -> None:
+        """Acquire what these ports and supplies ask for, in an order in which no two runs wait for each other.
 
-    def acquire(self, ports: Iterable[str]) -> None:
-        """Acquire the places of these ports, in an order in which no two runs wait for each other.
-
-        Raises:
-            LeaseError: The lease of a place cannot be taken.
-            PlaceError: Another user has one, or it has no such serial port, or labgrid cannot be asked.
+        What goes wrong is kept for those who ask for the place, so that no test waits once more.
         """
-        wanted = {name: self._wishes[name] for name in ports if name not in self._granted}
+        wanted = {name: self._wishes[name] for name in names if not self._is_known(name)}
         deadline = time.monotonic() + self._wait
-        try:
-            # Places by name come first: a reservation can go round what is taken.
-            for name, wish in sorted(wanted.items(), key=lambda item: (item[1].place is None, item[1], item[0])):
+        # Places by name come first: a reservation can go round what is taken.
+        for name, wish in sorted(wanted.items(), key=lambda item: (item[1].place is None, item[1].place or "", item)):
+            try:
                 place = wish.place or self._tagged(dict(wish.tags), deadline)
                 if place not in self._held:
-                    self._named(place, deadline)
-                self._granted[name] = Granted(place, self._url(self.client.place(place), wish.resource))
-        except LabgridError as exc:
-            raise PlaceError(str(exc)) from exc
+                    self._named(place, deadline, needs_port=wish.is_port)
+                url = self._url(self.client.place(place), wish.resource) if wish.is_port else ""
+                self._granted[name] = Granted(place, url)
+            except (LabgridError, LeaseError, PlaceError) as exc:
+                self._problems[name] = str(exc)
+
+    def want(self, names: Iterable[str]) -> None:
+        """Acquire these together with the first place that is asked for."""
+        self._wanted = tuple(names)
+
+    def granted(self, name: str) -> Granted:
+        """The place of a port or a supply, acquired now if it was not before.
+
+        Raises:
+            PlaceError: Another user has it, or it has no such serial port, or labgrid cannot be asked.
+        """
+        if not self._is_known(name):
+            self.acquire({name, *self._wanted})
+        if name in self._problems:
+            raise PlaceError(self._problems[name])
+        return self._granted[name]
+
+    def dumped(self) -> str:
+        """What was acquired, and what was not, as text for the workers of pytest-xdist."""
+        return json.dumps({"granted": self._granted, "problems": self._problems})
+
+    def _is_known(self, name: str) -> bool:
+        return name in self._granted or name in self._problems
 
     def renew(self, port: str) -> None:
         """Look again where the server of a port is, and acquire its place again if need be.
@@ -119,7 +146,7 @@ class RunPlaces:
                 self._obtain(state, time.monotonic() + self._wait)
                 state = self.client.place(place)
             for name, granted in self._granted.items():
-                if granted.place == place:
+                if granted.place == place and granted.url:
                     self._granted[name] = Granted(place, self._url(state, self._wishes[name].resource))
         except LabgridError as exc:
             raise PlaceError(str(exc)) from exc
@@ -129,6 +156,7 @@ class RunPlaces:
         problems = [problem for place, is_ours in self._held.items() if is_ours and (problem := self._released(place))]
         self._held.clear()
         self._granted.clear()
+        self._problems.clear()
         self._leases.close()
         return problems
 
@@ -143,13 +171,13 @@ class RunPlaces:
             return f"place {plain(place)} may still be acquired: {exc}"
         return ""
 
-    def _named(self, place: str, deadline: float) -> None:
+    def _named(self, place: str, deadline: float, *, needs_port: bool = True) -> None:
         """Acquire a place by name, or take over what a run of this user has left behind."""
         is_left = self._lease(place, deadline)
         state = self.client.place(place)
         is_ours = state.owner == self.client.owner
         if not is_ours:
-            self._obtain(state, deadline)
+            self._obtain(state, deadline, needs_port=needs_port)
         elif is_left:
             self._say(f"place {plain(place)} is taken over from a run of yours that was killed")
         self._held[place] = is_left or not is_ours
@@ -167,9 +195,10 @@ class RunPlaces:
                 return state.name
         return self._reserved(tags, deadline, lambda waited: self._all_taken(tags, waited))
 
-    def _obtain(self, state: PlaceState, deadline: float) -> None:
+    def _obtain(self, state: PlaceState, deadline: float, *, needs_port: bool = True) -> None:
         """Acquire a place, at once if it is free, else in turn with all who wait for it."""
-        _require_port(state, self.client)
+        if needs_port:
+            _require_port(state, self.client)
         if state.owner is None and state.reservation is None:
             try:
                 self.client.acquire(state.name)
@@ -274,6 +303,17 @@ class RunPlaces:
                 f"no server runs for {plain(port.path)} of place {place}. Look into the log of its exporter"
             )
         return port.url
+
+
+def wishes_of(bench: SerialBench) -> dict[str, Wish]:
+    """What the ports of a bench file ask of labgrid, by name; supplies are named as `power.NAME`."""
+    wishes = {
+        name: Wish(port.match.place, port.match.tags, port.match.resource)
+        for name, port in bench.ports.items()
+        if port.match.is_place
+    }
+    supplies = {name: power.place for name, power in bench.power.items() if power.place is not None}
+    return wishes | {f"power.{name}": Wish(place, is_port=False) for name, place in supplies.items()}
 
 
 def run_key(place: str) -> str:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from anyserial import (
     Capability,
@@ -26,11 +26,14 @@ from anyserial import (
 from .. import _run_async
 from .._text import plain_lines
 from .driver_name import driver_name
-from .file import BenchPort, SerialBench
+from .file import BenchPort, Match, SerialBench
 from .lease import LeaseError, leased
 from .operator import Operator
-from .resolve import BenchMatchError, adapter_key, device_key, devices, resolve
+from .resolve import BenchMatchError, PlaceError, adapter_key, device_key, devices, place_key, resolve
 from .supply import PresenceError, brought, located, supply_key
+
+if TYPE_CHECKING:
+    from .place import RunPlaces
 
 #: The system calls by which the library asks a Linux driver what it has.
 _ASKED_BY: Final = {"rs485": "TIOCGRS485", "low_latency": "TIOCGSERIAL", "modem_lines": "TIOCMGET"}
@@ -97,21 +100,65 @@ class Places:
         file: The file, as people know it.
         operator: The operator who pulls and plugs what has no supply; None if there is none.
         asks: Whether devices may be opened to learn what they have.
+        lab: Its places of labgrid; None if the file names none.
     """
 
-    def __init__(self, bench: SerialBench, file: str, *, asks: bool, known: Mapping[str, Probed]) -> None:
+    def __init__(
+        self, bench: SerialBench, file: str, *, asks: bool, known: Mapping[str, Probed], lab: RunPlaces | None = None
+    ) -> None:
         self.bench = bench
         self.file = file
+        self.lab = lab
         self.operator: Operator | None = None
         self.asks = asks
         self._known = dict(known)
+        self._doubted: set[str] = set()
         self._places = {name: port.place for name, port in known.items() if port.place is not None}
 
     def probed(self, name: str) -> Probed:
         """The probed facts of a port, which is probed on first use."""
         if name not in self._known:
-            self._known[name] = _probed(self.bench, self.bench.ports[name])
+            self._known[name] = self._probed(name)
         return self._known[name]
+
+    def port(self, name: str) -> BenchPort:
+        """A port as it can be looked for now: one that is a place of labgrid has the address of its server.
+
+        Raises:
+            PlaceError: The place cannot be acquired.
+        """
+        port = self.bench.ports[name]
+        if not port.match.is_place or self.lab is None:
+            return port
+        return dataclasses.replace(port, match=Match(url=self.lab.granted(name).url))
+
+    def renew(self, names: Iterable[str]) -> bool:
+        """Look again where these ports are, which are leased; whether one of them is a place of labgrid.
+
+        Raises:
+            PlaceError: A place cannot be acquired again.
+        """
+        places = [name for name in names if self.bench.ports[name].match.is_place]
+        for name in places:
+            assert self.lab is not None
+            self.lab.renew(name)
+        return bool(places)
+
+    def doubt(self, names: Iterable[str]) -> None:
+        """Have the servers of these ports tried before the next test uses them."""
+        self._doubted.update(name for name in names if self.bench.ports[name].match.is_place)
+
+    async def dispel(self, name: str, device: PortInfo) -> None:
+        """Try whether a port opens if there is doubt.
+
+        Raises:
+            SerialError: It does not.
+        """
+        if name in self._doubted:
+            port = self.bench.ports[name]
+            config = as_the_file_says(port, port.config).with_changes(unsupported_policy=UnsupportedPolicy.IGNORE)
+            async with await open_serial_port(device.device, config):
+                self._doubted.discard(name)
 
     def is_silent(self, name: str) -> bool:
         """Whether a port has told nothing yet."""
@@ -140,52 +187,67 @@ class Places:
         """The probed facts of these ports as text, for the workers of pytest-xdist."""
         return dumped({name: self.probed(name) for name in names})
 
-    def keys(self, names: tuple[str, ...], *, test: str, neighbours: bool) -> set[str]:
-        """The keys to lease for these ports; with those of all devices that vanish when one of them is switched off.
+    def keys(self, names: tuple[str, ...], *, test: str, supplies: Collection[str]) -> set[str]:
+        """The keys to lease for these ports, and for all that loses its power when a test switches these supplies.
 
         Raises:
             BenchMatchError: One of the ports was never found.
             LeaseError: It is missing, and another process has its supply.
+            PlaceError: It is a place that cannot be acquired.
             PresenceError: Its supply did not bring it back.
         """
-        places = [self._place(name, test) for name in names]
-        if not neighbours:
-            return {place.key for place in places}
-        supplies = {power for name in names if (power := self.bench.ports[name].power) is not None}
-        sharing = [port.name for port in self.bench.ports.values() if port.power in supplies]
-        places.extend(place for name in sharing if (place := self._place_if_there(name)) is not None)
-        adapters = {place.adapter for place in places}
-        mates = (device for device in _run_async.call(devices) if adapter_key(device) in adapters)
-        return {
-            *(place.key for place in places),
-            *(device_key(mate) for mate in mates),
-            *(supply_key(self.bench.power[supply]) for supply in supplies),
-        }
+        ports = self.bench.ports.values()
+        vanishing = {port.name for port in ports if port.power in supplies}
+        silent = {end for link in self.bench.links.values() if link.power in supplies for end in link.ends}
+        keys = {self._place(name, test).key for name in names}
+        adapters: set[str] = set()
+        for name in vanishing | silent:
+            place = self._place(name, test) if name in names else self._place_if_there(name)
+            if place is not None:
+                keys.add(place.key)
+                adapters.update([place.adapter] if name in vanishing else [])
+        if adapters:
+            keys.update(device_key(mate) for mate in _run_async.call(devices) if adapter_key(mate) in adapters)
+        return keys | {supply_key(self.bench.power[supply]) for supply in supplies}
+
+    def _probed(self, name: str) -> Probed:
+        """Find, lease and open a port, and ask it; problems are a part of the result."""
+        bench, test = self.bench, f"a look at {name}"
+        try:
+            port = self.port(name)
+            device = brought(bench, port, test=test)
+            key = self._place(name, test).key if self.bench.ports[name].match.is_place else device_key(device)
+            with leased((key,), test=test, timeout=bench.lease_timeout, folder=bench.lease_dir):
+                return _run_async.call(lambda: _looked(port, device))
+        except (BenchMatchError, LeaseError, PlaceError, PresenceError) as exc:
+            return Probed(problem=plain_lines(str(exc)))
 
     def _place(self, name: str, test: str) -> Place:
+        if self.bench.ports[name].match.is_place:
+            return self._place_of_labgrid(name)
         # Remembered: another run may have it unplugged just now, and then its lease is what has to be waited for.
         if name not in self._places:
             self._places[name] = Place.of(brought(self.bench, self.bench.ports[name], test=test))
         return self._places[name]
 
+    def _place_of_labgrid(self, name: str) -> Place:
+        assert self.lab is not None
+        # The ports of a place share a server's address, a supply and an owner, so they share a lease.
+        key = place_key(self.lab.granted(name).place)
+        return Place(key, key)
+
     def _place_if_there(self, name: str) -> Place | None:
+        if self.bench.ports[name].match.is_place:
+            try:
+                return self._place_of_labgrid(name)
+            except PlaceError:
+                return None
         if name not in self._places:
             try:
                 self._places[name] = Place.of(located(self.bench.ports[name]))
             except BenchMatchError:
                 return None
         return self._places[name]
-
-
-def _probed(bench: SerialBench, port: BenchPort) -> Probed:
-    """Find, lease and open `port`, and ask it; problems are a part of the result."""
-    test = f"a look at {port.name}"
-    try:
-        device = brought(bench, port, test=test)
-        with leased((device_key(device),), test=test, timeout=bench.lease_timeout, folder=bench.lease_dir):
-            return _run_async.call(lambda: _looked(port, device))
-    except (BenchMatchError, LeaseError, PresenceError) as exc:
-        return Probed(problem=plain_lines(str(exc)))
 
 
 def dumped(known: Mapping[str, Probed]) -> str:

@@ -27,6 +27,10 @@ class BenchMatchError(LookupError):
     """No device is the one that a port of the bench names, or several are."""
 
 
+class PlaceError(Exception):
+    """A place of labgrid cannot be used; the text says why, and what to do."""
+
+
 async def devices() -> list[PortInfo]:
     """All serial devices that are plugged in; none where the system cannot tell, which leaves ports with a path."""
     try:
@@ -44,6 +48,10 @@ def resolve(port: BenchPort, devices: Sequence[PortInfo]) -> PortInfo:
     """
     here = f"ports.{port.name}.match"
     path = port.match.path
+    if port.match.url is not None:
+        return PortInfo(device=port.match.url)
+    if port.match.is_place:
+        raise BenchMatchError(f"{here}: {describe_place(port.match)} of labgrid is not acquired")
     if path is not None:
         found = _at_path(path, devices)
         if found is None:
@@ -95,6 +103,11 @@ def adapter_key(device: PortInfo) -> str:
     return _node_key(device)
 
 
+def place_key(place: str) -> str:
+    """Names a place of labgrid: its ports have one owner and one supply."""
+    return _file_name(f"place-{place}")
+
+
 def stable_match(device: PortInfo, devices: Sequence[PortInfo]) -> Match | None:
     """The most stable properties that no other of `devices` has; the path when there are none.
 
@@ -128,6 +141,13 @@ def unstable(port: BenchPort, device: PortInfo, devices: Sequence[PortInfo]) -> 
         else f"stable is {_stanza(better)}"
     )
     return f"ports.{port.name}.match.path: {plain(path)} is whichever device was plugged in first; {advice}"
+
+
+def describe_place(match: Match) -> str:
+    """`place meter-1`, or `a place with board=meter`."""
+    if match.place is not None:
+        return plain(f"place {match.place}")
+    return plain(f"a place with {', '.join(f'{key}={value}' for key, value in match.tags)}")
 
 
 def describe(device: PortInfo) -> str:

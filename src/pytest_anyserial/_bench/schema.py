@@ -17,17 +17,29 @@ SCHEMAS: Final = (1,)
 #: How many ends a link of each kind has.
 ENDS: Final = {"null-modem": 2, "loopback": 1, "rs485": 2, "device": 1}
 
+_SWITCH: Final = ("off", "on")
 _USB_KEYS: Final = ("vid", "pid", "serial_number", "interface", "location")
+#: Keys that name a device by themselves, with those that may stand beside them.
+_WAYS: Final[Mapping[str, tuple[str, ...]]] = {"path": (), "place": ("resource",), "tags": ("resource",)}
 _MAX_U32: Final = 2**32 - 1
 
 
-def _either_path_or_usb(match: Mapping[str, object]) -> list[tuple[str, str]]:
-    usb = [key for key in _USB_KEYS if key in match]
-    if "path" in match and usb:
-        return [("path", f"excludes {', '.join(usb)}: name the device by its path or by what it is, not by both")]
+def _named_in_one_way(match: Mapping[str, object]) -> list[tuple[str, str]]:
     if not match:
-        return [("", "is empty: name the device with path, or with vid, pid, serial_number, interface, location")]
+        text = f"is empty: name the device with path, or with {', '.join(_USB_KEYS)}; or with place or tags of labgrid"
+        return [("", text)]
+    for way in _WAYS:
+        others = [key for key in (*_WAYS, *_USB_KEYS) if key in match and key != way]
+        if way in match and others:
+            what = "path or by what it is, not by both" if way == "path" else f"{way} alone"
+            return [(way, f"excludes {', '.join(others)}: name the device by its {what}")]
+    if "resource" in match and not any("resource" in _WAYS[way] for way in _WAYS if way in match):
+        return [("resource", "is for a place of labgrid: it stands beside place or tags")]
     return []
+
+
+def _way_schema(way: str) -> dict[str, Any]:
+    return {"if": {"required": [way]}, "then": {"propertyNames": {"enum": [way, *_WAYS[way]]}}}
 
 
 def _as_many_ends_as_the_kind_has(link: Mapping[str, object]) -> list[tuple[str, str]]:
@@ -48,6 +60,19 @@ def _a_device_where_there_is_one(link: Mapping[str, object]) -> list[tuple[str, 
     if kind in KINDS and kind != "device" and "device" in link:
         return [("device", f'is for links of kind "device", and this one is {shown(kind)}')]
     return []
+
+
+def _power_of_a_device(link: Mapping[str, object]) -> list[tuple[str, str]]:
+    kind = link.get("kind")
+    if kind in KINDS and kind != "device" and "power" in link:
+        return [("power", f'is for links of kind "device", and this one is {shown(kind)}: ports name their own')]
+    return []
+
+
+def _commands_or_a_place(power: Mapping[str, object]) -> list[tuple[str, str]]:
+    if "place" in power:
+        return []
+    return [(key, "is missing") for key in _SWITCH if key not in power]
 
 
 def _when_kind(kind: str, then: dict[str, Any]) -> dict[str, Any]:
@@ -107,9 +132,11 @@ _OPEN = Table(
     },
 )
 
+_TAG = Text("Value of a tag.", r"[A-Za-z0-9_.-]+", "a label of letters, digits, _, . and -")
+
 #: Which device a port is.
 MATCH: Final = Table(
-    "Which device it is: a path, or properties that only one device has.",
+    "Which device it is: a path, properties that only one device has, or a place of labgrid.",
     {
         "path": Text("Path of the device; a relative one is relative to this file."),
         "vid": UsbId("USB vendor id, such as 0x0403."),
@@ -117,14 +144,18 @@ MATCH: Final = Table(
         "serial_number": Text("The whole serial number of the adapter."),
         "interface": Integer("USB interface number, for adapters with several ports.", 0, 255),
         "location": Text("Where it is plugged in, such as 1-4.2 or 1-4.2:1.0; keeps its meaning as long as hubs do."),
+        "place": Text("Name of a place of labgrid."),
+        "tags": Named("Any place of labgrid that has these tags.", _TAG, 1, of="a table of labels"),
+        "resource": Text("Name of the serial port in the place, if it has several."),
     },
     rules=(
         Rule(
-            _either_path_or_usb,
+            _named_in_one_way,
             {
                 "minProperties": 1,
-                "if": {"required": ["path"]},
-                "then": {"maxProperties": 1},
+                "allOf": [_way_schema(way) for way in _WAYS],
+                "if": {"required": ["resource"]},
+                "then": {"anyOf": [{"required": ["place"]}, {"required": ["tags"]}]},
             },
         ),
     ),
@@ -163,11 +194,16 @@ _LINK = Table(
         "wires": Array("The wires that are there; default tx-rx alone.", Choice("A wire.", "wire", WIRES), 1),
         "max_baudrate": Integer("The highest rate that the cable carries; the ports have theirs.", 1, _MAX_U32),
         "device": Text("The device under test; only tests with device=... of this name use the link."),
+        "power": Text("Name of the [power.NAME] that switches the supply of the device under test."),
     },
     required=("ends", "kind"),
     rules=(
         Rule(_as_many_ends_as_the_kind_has, {"allOf": [_ends_schema(kind) for kind in KINDS]}),
         Rule(_a_device_where_there_is_one, {}),
+        Rule(
+            _power_of_a_device,
+            {"if": {"properties": {"kind": {"const": "device"}}}, "else": {"not": {"required": ["power"]}}},
+        ),
     ),
 )
 
@@ -176,9 +212,28 @@ _ARGV = Array(
 )
 
 _POWER = Table(
-    "Commands that switch the supply of ports.",
-    {"off": _ARGV, "on": _ARGV},
-    required=("off", "on"),
+    "Commands that switch a supply: of the adapters of ports, or of the device under test of a link.",
+    {
+        "off": _ARGV,
+        "on": _ARGV,
+        "get": Array(
+            "A command that prints whether it is on or off; default: none is asked.", Text("A word."), 1, distinct=False
+        ),
+        "place": Text("The place of labgrid that it belongs to, which gives it its commands."),
+        "off_time": Seconds("Seconds that a power cycle leaves it off; default 2.", 3600),
+        "within": Seconds("Seconds for a device to vanish or to come back; default 15.", 3600),
+        "limit": Seconds("Seconds for one command; default 30.", 3600),
+    },
+    rules=(Rule(_commands_or_a_place, {"if": {"not": {"required": ["place"]}}, "then": {"required": [*_SWITCH]}}),),
+)
+
+_LABGRID = Table(
+    "How to reach labgrid, for ports that are places.",
+    {
+        "coordinator": Text("host:port; default: LG_COORDINATOR in the environment, else this machine."),
+        "client": Text("The program labgrid-client; default: the one on PATH. A path is relative to this file."),
+        "wait": Seconds("Seconds to wait for a place that another user has; default 600.", 86_400),
+    },
 )
 
 _BENCH = Table(
@@ -196,6 +251,7 @@ _KEYS: Final[Mapping[str, Shape]] = {
     "ports": Named("The serial ports, by name.", _PORT, least=1),
     "links": Named("How they are wired, by name.", _LINK),
     "power": Named("Switchable supplies, by name.", _POWER),
+    "labgrid": _LABGRID,
 }
 
 #: A whole bench file.

@@ -278,17 +278,18 @@ class Table:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Named:
-    """A table of tables whose names the file chooses."""
+    """A table whose keys the file chooses, mostly of tables."""
 
     about: str
     item: Shape
     least: int = 0
+    of: str = "a table of tables"
 
     _NAME = r"[a-z][a-z0-9_-]*"
 
     def check(self, value: object, at: At, problems: list[Problem]) -> Checked:
         if not isinstance(value, dict):
-            problems.append((at, f"must be a table of tables, not {shown(value)}"))
+            problems.append((at, f"must be {self.of}, not {shown(value)}"))
             return {}
         tables = cast("dict[str, object]", value)
         if len(tables) < self.least:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shlex
 import time
 from typing import Final, Literal
@@ -17,14 +18,14 @@ from .file import BenchPort, Power, SerialBench
 from .lease import leased
 from .resolve import BenchMatchError, devices, resolve
 
-#: Seconds for one command.
-_LIMIT: Final = 30.0
-#: Seconds for a device to appear or vanish when its supply has been switched, permissions included.
-_SWITCHES_WITHIN: Final = 15.0
+#: The last of these words in the output of `get` is the state; uhubctl says "power" for a port that is on.
+_STATE: Final = re.compile(r"\b(off|on|power)\b", re.IGNORECASE)
 _POLL: Final = 0.05
 
 #: A device that is gone, or can be opened.
 State = Literal["off", "on"]
+#: In the order of a power cycle.
+STATES: Final[tuple[State, ...]] = ("off", "on")
 
 
 class PresenceError(Exception):
@@ -67,7 +68,7 @@ def brought(bench: SerialBench, port: BenchPort, *, test: str, held: bool = Fals
 
 def supply_key(power: Power) -> str:
     """Names a supply on this host: by what it takes to switch it."""
-    commands = repr((power.off, power.on)).encode()
+    commands = repr((power.off, power.on) if power.place is None else (power.off, power.on, power.place)).encode()
     # Sorts after all device keys, so that a process that holds a device may still lease the supply without a deadlock.
     return f"vbus-{hashlib.sha256(commands).hexdigest()[:12]}"
 
@@ -80,8 +81,57 @@ def switch(bench: SerialBench, port: BenchPort, to: State) -> None:
     """
     if port.power is None:
         raise PresenceError(f"ports.{port.name} names no power in {plain(bench.path.name)}")
-    _run(bench, bench.power[port.power], to)
-    awaited(port, to, within=_SWITCHES_WITHIN, after=f"power.{port.power}.{to}")
+    power = bench.power[port.power]
+    switch_supply(bench, power, to)
+    if is_seen(port):
+        awaited(port, to, within=power.within, after=f"power.{port.power}.{to}")
+
+
+def switch_supply(bench: SerialBench, power: Power, to: State) -> None:
+    """Switch a supply, and ask it for its state if it has a command for that.
+
+    Raises:
+        PresenceError: A command failed, or the supply is in another state.
+    """
+    _run(bench, power, to)
+    if (state := state_of(bench, power)) not in (None, to):
+        raise PresenceError(f"power.{power.name} is {state} after power.{power.name}.{to}, by its get command")
+
+
+def state_of(bench: SerialBench, power: Power) -> State | None:
+    """Ask a supply for its state; None if it has no command for that.
+
+    Raises:
+        PresenceError: The command failed, or says neither on nor off.
+    """
+    if not _argv(bench, power, "get"):
+        return None
+    output = _run(bench, power, "get")
+    words = _STATE.findall(output)
+    if not words:
+        said = plain_lines(output) or "nothing"
+        raise PresenceError(f"power.{power.name}.get must print on or off as a word; it printed: {said}")
+    return "off" if words[-1].lower() == "off" else "on"
+
+
+def is_seen(port: BenchPort) -> bool:
+    """Whether this host sees the device of a port come and go; one on a server it does not."""
+    return port.match.url is None and not port.match.is_place
+
+
+def cycle(bench: SerialBench, power: Power, port: BenchPort | None) -> None:
+    """Switch a supply off and, after its `off_time`, on again; wait each time for the device of `port`, if it is given.
+
+    Raises:
+        PresenceError: A command failed, or the device did not follow.
+    """
+    for state in STATES:
+        if port is None or not is_seen(port):
+            switch_supply(bench, power, state)
+        else:
+            switch(bench, port, state)
+        if state == "off":
+            time.sleep(power.off_time)
 
 
 def is_so(port: BenchPort, state: State) -> bool:
@@ -103,18 +153,30 @@ def awaited(port: BenchPort, state: State, *, within: float, after: str) -> None
         time.sleep(_POLL)
 
 
-def _run(bench: SerialBench, power: Power, to: State) -> None:
-    argv, folder = power.off if to == "off" else power.on, bench.path.parent
-    here = f"power.{power.name}.{to}: {plain(shlex.join(argv))}"
+def _argv(bench: SerialBench, power: Power, what: Literal["off", "on", "get"]) -> tuple[str, ...]:
+    """A command of the file, else that of the place that the supply belongs to."""
+    argv: tuple[str, ...] = getattr(power, what)
+    if argv or power.place is None:
+        return argv
+    # A bench without places need not load it.
+    from .labgrid import client_of
+
+    return client_of(bench).argv("-p", power.place, "power", what)
+
+
+def _run(bench: SerialBench, power: Power, what: Literal["off", "on", "get"]) -> str:
+    argv, folder = _argv(bench, power, what), bench.path.parent
+    here = f"power.{power.name}.{what}: {plain(shlex.join(argv))}"
     try:
-        done = command.run(argv, folder, limit=_LIMIT)
+        done = command.run(argv, folder, limit=power.limit)
     except OSError as exc:
         raise PresenceError(f"{here} cannot be run in {plain(str(folder))}: {exc.strerror or exc}") from exc
     said = plain_lines(done.output)
     if done.status is None:
-        raise PresenceError(f"{here} was not done after {_LIMIT:g} s{said and f': {said}'}")
+        raise PresenceError(f"{here} was not done after {power.limit:g} s{said and f': {said}'}")
     if done.status:
         raise PresenceError(f"{here} failed with exit status {done.status}{said and f': {said}'}")
+    return done.output
 
 
 def _is_there(port: BenchPort) -> bool:

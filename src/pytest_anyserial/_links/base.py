@@ -56,6 +56,15 @@ class Cable(Protocol):
 
 
 @runtime_checkable
+class PoweredCable(Protocol):
+    """A cable that leads to a supply."""
+
+    def power_cycle(self) -> float:
+        """Switch it off and on again, and return how long it was left off, in seconds."""
+        ...
+
+
+@runtime_checkable
 class LastingCable(Protocol):
     """A cable that is there once, so that all pairs of a test share it."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
@@ -15,13 +16,20 @@ from .._bench import probe
 from .._bench.driver_name import driver_name
 from .._bench.file import BenchFileError, BenchPort, SerialBench, load
 from .._bench.lease import LeaseFolderError, prepared
-from .._bench.operator import called
+from .._bench.operator import called, teller
 from .._bench.probe import Places, Probed
-from .._bench.resolve import BenchMatchError, devices, named_twice, resolve, unstable
+from .._bench.resolve import BenchMatchError, describe_place, devices, named_twice, resolve, unstable
 from .._keys import HARDWARE
 from .._options import HW, hardware_links, is_strict
 from .._text import plain, plain_lines
 from .hardware import HardwareWiring
+
+if TYPE_CHECKING:
+    from .._bench.place import RunPlaces
+
+#: What the workers of pytest-xdist are given.
+_PORTS: Final = "ports"
+_PLACES: Final = "places"
 
 
 class Hardware:
@@ -34,15 +42,26 @@ class Hardware:
         wirings: Its links, by the name that test ids have: `hw-NAME`.
     """
 
-    def __init__(self, bench: SerialBench, file: str, *, asks: bool, known: Mapping[str, Probed]) -> None:
+    def __init__(
+        self, bench: SerialBench, file: str, *, asks: bool, known: Mapping[str, Probed], lab: RunPlaces | None
+    ) -> None:
         self.bench = bench
         self.file = file
-        self.places = Places(bench, file, asks=asks, known=known)
+        self.places = Places(bench, file, asks=asks, known=known, lab=lab)
         self.wirings = {f"{HW}-{name}": HardwareWiring(self.places, link) for name, link in bench.links.items()}
 
-    def dumped(self, links: tuple[str, ...]) -> str:
-        """What the ports of these links have told, for the workers of pytest-xdist."""
-        return self.places.dumped(port.name for link in links for port in self.wirings[link].ports)
+    def dumped(self, links: tuple[str, ...]) -> dict[str, str]:
+        """What the ports of these links have told, and their places, for the workers of pytest-xdist."""
+        names = [port.name for link in links for port in self.wirings[link].ports]
+        lab = self.places.lab
+        return {_PORTS: self.places.dumped(names)} | ({} if lab is None else {_PLACES: lab.dumped()})
+
+    def wanted(self, links: tuple[str, ...]) -> list[str]:
+        """The ports and supplies of these links that are places of labgrid."""
+        ports = {port.name: port for link in links for port in self.wirings[link].ports}
+        supplies = {port.power for port in ports.values()} | {self.wirings[link].power for link in links}
+        places = [name for name, port in ports.items() if port.match.is_place]
+        return places + [f"power.{name}" for name in supplies if name and self.bench.power[name].place is not None]
 
 
 def attach(config: pytest.Config, path: Path) -> None:
@@ -53,9 +72,11 @@ def attach(config: pytest.Config, path: Path) -> None:
     """
     try:
         bench = load(Path(_shown(path)))
-        known = getattr(config, "workerinput", {}).get("anyserial")
+        given: Mapping[str, str] = getattr(config, "workerinput", {}).get("anyserial", {})
+        known = probe.loaded(given[_PORTS]) if given else {}
         asks = not config.getoption("collectonly")
-        hardware = Hardware(bench, plain(_shown(path)), asks=asks, known=probe.loaded(known) if known else {})
+        lab = _lab(config, bench, given.get(_PLACES))
+        hardware = Hardware(bench, plain(_shown(path)), asks=asks, known=known, lab=lab)
         config.stash[HARDWARE] = hardware
         # A bench that is asked for comes before the links that a project is used to.
         if config.option.serial_hw and not config.option.serial_links and not hasattr(config, "workerinput"):
@@ -66,11 +87,33 @@ def attach(config: pytest.Config, path: Path) -> None:
             if config.getoption("serial_ask"):
                 hardware.places.operator = called(config)
             prepared(bench.lease_dir)
+            if lab is not None:
+                lab.want(hardware.wanted(hardware_links(config)))
             _require_distinct(hardware)
     except BenchFileError as exc:
         raise pytest.UsageError(*exc.problems) from None
     except LeaseFolderError as exc:
         raise pytest.UsageError(plain_lines(str(exc))) from None
+
+
+def _lab(config: pytest.Config, bench: SerialBench, given: str | None) -> RunPlaces | None:
+    """The labgrid places of this run; None for a bench that has none, which need not load what asks labgrid."""
+    supplies = bench.power.values()
+    if not (any(port.match.is_place for port in bench.ports.values()) or any(power.place for power in supplies)):
+        return None
+    from .._bench.labgrid import client_of
+    from .._bench.place import RunPlaces, wishes_of
+
+    say = teller(config)
+    wait, folder = bench.labgrid.wait, bench.lease_dir
+    lab = RunPlaces(client_of(bench), wishes_of(bench), wait=wait, lease_dir=folder, say=say, dumped=given)
+
+    def release() -> None:
+        for problem in lab.release():
+            say(problem)
+
+    config.add_cleanup(release)
+    return lab
 
 
 def _require_distinct(hardware: Hardware) -> None:
@@ -98,6 +141,8 @@ def header(config: pytest.Config) -> list[str]:
 
 
 def _place(port: BenchPort, plugged_in: Sequence[PortInfo]) -> str:
+    if port.match.is_place:
+        return describe_place(port.match)
     try:
         device = resolve(port, plugged_in).device
     except BenchMatchError:

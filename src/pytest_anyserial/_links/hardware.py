@@ -15,8 +15,10 @@ import pytest
 from anyserial import (
     Capability,
     Parity,
+    PortNotFoundError,
     SerialCapabilities,
     SerialConfig,
+    SerialDisconnectedError,
     SerialError,
     SerialPort,
     UnsupportedPolicy,
@@ -28,8 +30,8 @@ from .. import _run_async
 from .._bench.file import BenchLink, BenchPort
 from .._bench.lease import LeaseError, LeaseLostError, leased
 from .._bench.probe import Places, as_the_file_says
-from .._bench.resolve import BenchMatchError, devices, resolve
-from .._bench.supply import PresenceError, brought, located, switch
+from .._bench.resolve import BenchMatchError, PlaceError, devices, resolve
+from .._bench.supply import PresenceError, State, brought, cycle, located, switch, switch_supply
 from .._options import HW
 from .._text import count, cut, plain_lines
 from .._transcript.recording import unrecorded
@@ -61,7 +63,9 @@ class NoisyLinkError(Exception):
     """Bytes come although nobody on this link sends."""
 
 
-_PROBLEMS: Final = (BenchMatchError, LeaseError, NoisyLinkError, PresenceError, SerialError)
+_PROBLEMS: Final = (BenchMatchError, LeaseError, NoisyLinkError, PlaceError, PresenceError, SerialError)
+#: What a test requires that switches supplies.
+_SWITCHES: Final = frozenset({"unplug", "power"})
 
 
 class HardwareWiring:
@@ -79,6 +83,8 @@ class HardwareWiring:
         self.declared = f" (declared in {places.file})"
         self.ports = tuple(places.bench.ports[name] for name in link.ends)
         self.has_peer = len(self.ports) == 2
+        #: The supply of the device under test, else that of the adapter at end A.
+        self.power = link.power or self.ports[0].power
         rates = [limit for limit in (link.max_baudrate, *(port.max_baudrate for port in self.ports)) if limit]
         self.max_baudrate = min(rates, default=None)
 
@@ -116,7 +122,7 @@ class HardwareWiring:
     def facts(self, name: str) -> Iterator[Fact]:
         """Whether its ends have a fact: by the file, else by what they have told."""
         # What vanishes is the device at end A.
-        for end, port in zip("ab", self.ports[:1] if name == "unplug" else self.ports, strict=False):
+        for end, port in zip("ab", self.ports[:1] if name in _SWITCHES else self.ports, strict=False):
             yield self._fact(end, port, name)
 
     def refuses(self, config: SerialConfig) -> tuple[str, Fact] | None:
@@ -145,21 +151,34 @@ class HardwareWiring:
         places = self.places
         bench, name = places.bench, test.item.nodeid
         cable = HardwareCable(self, test)
-        unplugs = "unplug" in test.needs.requires
         with _problems_fail(self, (LeaseLostError,)), ExitStack() as stack:
             with _problems_fail(self):
-                keys = places.keys(self.link.ends, test=name, neighbours=unplugs)
+                keys = places.keys(self.link.ends, test=name, supplies=self.switched(test))
                 stack.enter_context(leased(keys, test=name, timeout=bench.lease_timeout, folder=bench.lease_dir))
                 try:
                     _run_async.call(cable.settle)
                 except BenchMatchError:
                     for port in self.ports:
-                        brought(bench, port, test=name, held=unplugs)
+                        brought(bench, port, test=name, held=port.power in self.switched(test))
+                    _run_async.call(cable.settle)
+                except (PortNotFoundError, SerialDisconnectedError):
+                    # An exporter that was started again has another server.
+                    if not places.renew(self.link.ends):
+                        raise
                     _run_async.call(cable.settle)
             yield cable
+            if not test.passed:
+                places.doubt(self.link.ends)
             if cable.is_unplugged:
                 with _problems_fail(self):
                     cable.replug()
+
+    def switched(self, test: SerialTest) -> frozenset[str]:
+        """The supplies that a test may switch."""
+        if _SWITCHES.isdisjoint(test.needs.requires):
+            return frozenset()
+        supplies = {port.power for port in self.ports} | {self.link.power}
+        return frozenset(name for name in supplies if name is not None)
 
     def _fact(self, end: str, port: BenchPort, name: str) -> Fact:
         if name in port.lacks:
@@ -169,8 +188,11 @@ class HardwareWiring:
             return Fact(value=_S)
         if name in _ALWAYS or not self.places.asks:
             return Fact(value=_S)
+        if name == "power":
+            why = f"neither links.{self.title} nor ports.{port.name} names a power in {self.places.file}"
+            return Fact(value=_S) if self.power else Fact(value=_N, where=self._where(end, port), why=why)
         if name == "unplug":
-            if port.power or self.places.operator is not None:
+            if self.power or self.places.operator is not None:
                 return Fact(value=_S)
             why = f"ports.{port.name} names no power in {self.places.file}; with --serial-ask a person may do it"
             return Fact(value=_N, where=self._where(end, port), why=why)
@@ -201,7 +223,7 @@ class HardwareCable:
         self._test = test
         self._paths: dict[int, str] = {}
         # What can be switched asks nobody.
-        self._operator = None if wiring.port(0).power else wiring.places.operator
+        self._operator = None if wiring.power else wiring.places.operator
 
     @property
     def path_a(self) -> str:
@@ -224,22 +246,15 @@ class HardwareCable:
     def unplug(self) -> None:
         """Switch the supply of end A off, or ask the operator, and wait until its device is gone.
 
+        If only the device under test has a supply, that is switched off, and the adapter stays.
+
         Raises:
             PresenceError: The command failed, or the device stayed.
         """
-        if "unplug" not in self._test.needs.requires:
-            pytest.fail(
-                f"{self._test.item.nodeid} unplugs {self._wiring.name}, which may take other ports with it: "
-                "mark the test with @pytest.mark.anyserial(requires=['unplug']), so that all of them are leased",
-                pytrace=False,
-            )
+        self._require("unplug", "unplugs")
         self.is_unplugged = True
         self._paths.clear()
-        port, operator = self._wiring.port(0), self._operator
-        if operator is None:
-            switch(self._bench, port, "off")
-        else:
-            operator.unplug(port)
+        self._switch("off")
 
     def replug(self) -> None:
         """Switch the supply on, or ask the operator, and wait until the device can be opened.
@@ -247,13 +262,45 @@ class HardwareCable:
         Raises:
             PresenceError: The command failed, or the device did not come back.
         """
-        port, operator = self._wiring.port(0), self._operator
-        if operator is None:
-            switch(self._bench, port, "on")
-        else:
-            operator.replug(port)
+        self._switch("on")
         self._paths.clear()
         self.is_unplugged = False
+
+    def power_cycle(self) -> float:
+        """Switch the supply of the device under test, else that of the adapter at end A, off and on again.
+
+        Returns:
+            How long it was left off, in seconds.
+
+        Raises:
+            PresenceError: A command failed, or the adapter did not follow although the supply is its own.
+        """
+        self._require("power", "switches the power of")
+        port, name = self._wiring.port(0), self._wiring.power
+        assert name is not None
+        power = self._bench.power[name]
+        self.is_unplugged = True
+        self._paths.clear()
+        cycle(self._bench, power, port if port.power == name else None)
+        self.is_unplugged = False
+        return power.off_time
+
+    def _require(self, fact: str, verb: str) -> None:
+        if fact not in self._test.needs.requires:
+            pytest.fail(
+                f"{self._test.item.nodeid} {verb} {self._wiring.name}, which may take other ports with it: "
+                f"mark the test with @pytest.mark.anyserial(requires=['{fact}']), so that all of them are leased",
+                pytrace=False,
+            )
+
+    def _switch(self, to: State) -> None:
+        port, operator = self._wiring.port(0), self._operator
+        if port.power is not None:
+            switch(self._bench, port, to)
+        elif self._wiring.power is not None:
+            switch_supply(self._bench, self._bench.power[self._wiring.power], to)
+        elif operator is not None:
+            (operator.unplug if to == "off" else operator.replug)(port)
 
     async def settle(self) -> None:
         """Find the devices, empty the input queues, and make sure that nothing comes.
@@ -265,7 +312,8 @@ class HardwareCable:
             NoisyLinkError: Something keeps coming.
             SerialError: An end cannot be opened.
         """
-        places, ends = self._wiring.places, self._wiring.ports
+        places = self._wiring.places
+        ends = [places.port(port.name) for port in self._wiring.ports]
         plugged_in = await devices()
         found = [resolve(port, plugged_in) for port in ends]
         self._paths = {number: device.device for number, device in enumerate(found)}
@@ -275,6 +323,7 @@ class HardwareCable:
                 for port, device, is_silent in zip(ends, found, silent, strict=True):
                     if is_silent:
                         await places.look(port.name, device)
+                    await places.dispel(port.name, device)
                 return
             async with AsyncExitStack() as stack:
                 serials: list[SerialPort] = []
@@ -291,7 +340,7 @@ class HardwareCable:
     def _path(self, end: int) -> str:
         port = self._wiring.port(end)
         if end not in self._paths:
-            self._paths[end] = located(port).device
+            self._paths[end] = located(self._wiring.places.port(port.name)).device
         return self._paths[end]
 
 

@@ -8,12 +8,14 @@ from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+import pytest
+
 from anyserial import SerialCapabilities, SerialConfig, SerialPort
 
 from .._keys import LINK, RECORDER
 from .._transcript.recording import Opening, Recording
 from .._transcript.transcript import End, PortLog, SerialTranscript
-from .base import Cable, LastingCable, RecordedCable, Wiring, wiring_of
+from .base import Cable, LastingCable, PoweredCable, RecordedCable, Wiring, wiring_of
 
 if TYPE_CHECKING:
     from anyserial import sync
@@ -60,6 +62,7 @@ class SerialLink:
         self._cable = cable
         self.config = self._wired_config("port", test.needs.config)
         self._number = 1
+        self._power_cycles = 0
         self._numbers = {1}
         self._ends: dict[str, End] = {}
 
@@ -78,6 +81,21 @@ class SerialLink:
     def replug(self) -> None:
         """Bring it back. Open pty ports stay dead, as with real adapters: open the path again."""
         self._cable.replug()
+
+    def power_cycle(self) -> None:
+        """Switch the supply of the device under test off and on again; needs `requires=["power"]` and a bench.
+
+        It is the supply that the link names in the bench file, else that of the port at end A. It stays off for its
+        `off_time`. An adapter that is on the same supply is waited for, and has to be opened again.
+        """
+        if not isinstance(self._cable, PoweredCable):
+            pytest.fail(
+                f"{self.name} has no supply: mark the test with @pytest.mark.anyserial(requires=['power'])",
+                pytrace=False,
+            )
+        seconds = self._cable.power_cycle()
+        self._power_cycles += 1
+        self._note("power", f"cycle {self._power_cycles}, off for {seconds:g} s")
 
     def path(self, end: End = "port") -> str:
         """The path of end A (`"port"`) or end B (`"peer"`)."""

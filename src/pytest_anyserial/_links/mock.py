@@ -42,6 +42,7 @@ class MockWiring:
         "framing": (_N, "bytes pass whole, whatever the parity and size"),
         "path": (_N, "its paths open in this process only"),
         "unplug": (_S, ""),
+        "power": (_N, "nothing here has a supply"),
         "pacing": (_S, ""),
         "control_lines": (_S, ""),
     }

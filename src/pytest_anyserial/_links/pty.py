@@ -51,6 +51,7 @@ class PtyWiring:
         "framing": (_N, "a pseudo terminal has no parity and no 5 to 7 bits"),
         "path": (_S, ""),
         "unplug": (_S, ""),
+        "power": (_N, "nothing here has a supply"),
         "pacing": (_N, "bytes pass at once"),
         "control_lines": (_N, "a pseudo terminal has no RTS and DTR"),
     }
