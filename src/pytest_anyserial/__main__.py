@@ -124,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="examine every port and wire of a bench")
     doctor.add_argument("file", nargs="?", type=Path, default=Path(_DEFAULT_FILE), help="default: %(default)s")
     doctor.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    doctor.add_argument("--no-power", action="store_true", help="do not switch supplies off and on")
 
     check = commands.add_parser("check", help="check what a bench file says, without looking at any device")
     check.add_argument("file", nargs="?", type=Path, default=Path(_DEFAULT_FILE), help="default: %(default)s")
@@ -202,7 +203,7 @@ async def _doctor(options: argparse.Namespace, look: _Look) -> int:
     except BenchFileError as exc:
         found(Subject(str(options.file), [problem("file", text) for text in exc.problems]))
     else:
-        async for subject in examine(bench, await _plugged_in(look)):
+        async for subject in examine(bench, await _plugged_in(look), switches=not options.no_power):
             found(subject)
     well = all(subject.is_well() for subject in subjects)
     if options.json:

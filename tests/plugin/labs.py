@@ -51,7 +51,7 @@ class Lab:
         client: What asks the coordinator, as this user.
     """
 
-    def __init__(self, folder: Path, pairs: Mapping[str, PtyPair]) -> None:
+    def __init__(self, folder: Path, pairs: Mapping[str, PtyPair], outlet: str | None = None) -> None:
         assert LABGRID is not None
         self.folder = folder
         self.pairs = pairs
@@ -59,7 +59,7 @@ class Lab:
         self.client = Client(LABGRID, self.coordinator, folder)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         (folder / "places.yaml").write_text(json.dumps(_places()), encoding="ascii")
-        (folder / "exporter.yaml").write_text(json.dumps(_groups(pairs)), encoding="ascii")
+        (folder / "exporter.yaml").write_text(json.dumps(_groups(pairs, outlet)), encoding="ascii")
 
     def start_coordinator(self) -> None:
         """Start it, with the places and nothing acquired, as after each of its starts."""
@@ -99,6 +99,10 @@ class Lab:
         for what in ("exporter", "coordinator"):
             if what in self._processes:
                 self.end(what, signal.SIGTERM if what == "exporter" else signal.SIGKILL)
+        self.end_orphans()
+
+    def end_orphans(self) -> None:
+        """End the servers that a killed exporter has left behind."""
         for pid in self._orphans():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -119,11 +123,12 @@ class Lab:
 
 
 @contextlib.contextmanager
-def lab(folder: Path) -> Iterator[Lab]:
-    """A running lab for the length of a `with` block."""
+def lab(folder: Path, outlet: str | None = None) -> Iterator[Lab]:
+    """A running lab for the length of a `with` block; `outlet` is the address of a supply that belongs to meter-1."""
     folder.mkdir()
     with contextlib.ExitStack() as stack:
-        made = Lab(folder, {name: stack.enter_context(pty_pair()) for name in ("meter-1", "meter-2", "left", "right")})
+        pairs = {name: stack.enter_context(pty_pair()) for name in ("meter-1", "meter-2", "left", "right")}
+        made = Lab(folder, pairs, outlet)
         stack.callback(made.close)
         made.start_coordinator()
         made.start_exporter()
@@ -145,14 +150,20 @@ def _answers(address: str) -> bool:
     return False
 
 
-def _groups(pairs: Mapping[str, PtyPair]) -> dict[str, object]:
+def _groups(pairs: Mapping[str, PtyPair], outlet: str | None) -> dict[str, object]:
     """What the exporter offers: a group for each place."""
 
     def port(name: str) -> dict[str, object]:
         return {"cls": "RawSerialPort", "port": os.path.realpath(pairs[name].path_a), "speed": 115_200}
 
+    supply = {
+        "cls": "NetworkPowerPort",
+        "model": "simplerest",
+        "host": f"{outlet}/{{value}}",
+        "index": 1,
+    }
     return {
-        "meter-1": {"console": port("meter-1")},
+        "meter-1": {"console": port("meter-1")} | ({} if outlet is None else {"supply": supply}),
         "meter-2": {"console": port("meter-2")},
         "pair": {"left": port("left"), "right": port("right")},
     }

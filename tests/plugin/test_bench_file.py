@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from anyserial import FlowControl, Parity, RS485Config, SerialConfig
 from pytest_anyserial import BenchLink, BenchPort
-from pytest_anyserial._bench.file import BenchFileError, Match, Power, load, parse
+from pytest_anyserial._bench.file import BenchFileError, LabgridSettings, Match, Power, load, parse
 from pytest_anyserial._bench.schema import json_schema
 
 FULL = """

@@ -61,10 +61,12 @@ def test_a_reservation_gives_a_place_by_tag(running: Lab) -> None:
     client = running.client
     token = client.reserve({"board": "meter"})
     try:
-        place = client.wait(token, 30)
+        place = client.allocated(token)
+        assert client.wait(token, 60) == place
         assert place in ("meter-1", "meter-2")
         second = client.reserve({"name": place})
         try:
+            assert client.allocated(second) is None
             assert client.wait(second, 3) is None
         finally:
             client.cancel(second)

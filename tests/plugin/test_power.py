@@ -9,20 +9,25 @@ import signal
 import sys
 import time
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from pytest_anyserial import SerialBench
+from anyserial.testing import PtyPair, pty_pair
+from pytest_anyserial import BenchPort, SerialBench
 from pytest_anyserial._bench.command import run
-from pytest_anyserial._bench.file import load
-from pytest_anyserial._bench.supply import PresenceError, switch
+from pytest_anyserial._bench.file import Match, Power, load
+from pytest_anyserial._bench.supply import PresenceError, switch, switch_supply
+
+from .benches import POWER, Bench, supply
+from .conftest import Project
 
 if sys.platform == "win32":
     pytest.skip("needs sh", allow_module_level=True)
 
 
-def bench(folder: Path, *off: str) -> SerialBench:
+def failing_bench(folder: Path, *off: str) -> SerialBench:
     """A bench whose supply is switched off by this command, and whose device is never there."""
     file = folder / "hil.toml"
     file.write_text(
@@ -34,7 +39,7 @@ def bench(folder: Path, *off: str) -> SerialBench:
 
 
 def failure(folder: Path, *off: str) -> str:
-    made = bench(folder, *off)
+    made = failing_bench(folder, *off)
     with pytest.raises(PresenceError) as caught:
         switch(made, made.ports["a"], "off")
     return str(caught.value)
@@ -58,7 +63,7 @@ def test_a_long_output_is_kept_in_part(tmp_path: Path) -> None:
 def test_a_process_that_keeps_the_output_open_is_not_waited_for(tmp_path: Path) -> None:
     """H-30: the command has ended, and its exit status decides."""
     start = time.monotonic()
-    made = bench(tmp_path, "sh", "-c", "sleep 60 & echo $! > helper; exit 0")
+    made = failing_bench(tmp_path, "sh", "-c", "sleep 60 & echo $! > helper; exit 0")
     switch(made, made.ports["a"], "off")
     helper = int((tmp_path / "helper").read_text())
     # It was started on purpose, so it goes on.
@@ -95,3 +100,158 @@ def test_a_command_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert failure(tmp_path, "no-such-command") == (
         f"power.hub.off: no-such-command cannot be run in {tmp_path}: No such file or directory"
     )
+
+
+#: A supply whose state is a file, with a log beside it.
+OUTLET = """
+[power.outlet]
+off = ["sh", "-c", "echo off > state; echo off >> log"]
+on = ["sh", "-c", "echo on > state; echo on >> log"]
+get = ["cat", "state"]
+off_time = 0.2
+"""
+HW, ONE = "--serial-hw=hil.toml", "--serial-loops=asyncio"
+
+
+def device_bench(project: Project, pair: PtyPair, *, port: str = "", power: str = "", more: str = OUTLET) -> None:
+    """A bench with a device under test behind one port."""
+    project.file(
+        "hil.toml",
+        f"""
+        schema = 1
+        [bench]
+        lease_dir = "leases"
+        [ports.a]
+        match = {{ path = "{pair.path_a}" }}
+        {port}
+        [links.meter]
+        ends = ["a"]
+        kind = "device"
+        device = "acme-meter"
+        {power}
+        """,
+        more,
+    )
+
+
+@pytest.fixture
+def pair() -> Iterator[PtyPair]:
+    with pty_pair() as pair:
+        yield pair
+
+
+CYCLES = """
+import pytest, time
+
+@pytest.mark.anyserial(device="acme-meter", requires=["power"])
+async def test_it(serial_port, serial_link):
+    start = time.monotonic()
+    serial_link.power_cycle()
+    assert time.monotonic() - start >= 0.2
+    serial_link.power_cycle()
+    assert serial_port.is_open
+    events = [event.detail for event in serial_link.transcript.events if event.kind == "power"]
+    assert events == ["cycle 1, off for 0.2 s", "cycle 2, off for 0.2 s"]
+"""
+
+
+def test_a_device_under_test_is_switched_off_and_on(project: Project, pair: PtyPair) -> None:
+    """R-50, R-51: the adapter has its own supply, so the port stays open."""
+    device_bench(project, pair, power='power = "outlet"')
+    run = project.run(HW, ONE, test=CYCLES)
+    assert run.outcomes() == {"test_it[hw-meter-asyncio]": "passed"}, run.text
+    assert (project.path / "log").read_text().split() == ["off", "on", "off", "on"]
+
+
+def test_an_adapter_on_the_same_supply_is_waited_for(project: Project, bench: Bench) -> None:
+    """R-50: it vanishes, and the port has to be opened again."""
+    bench.write(a='power = "hub"', b='power = "hub"', more=f"{POWER}off_time = 0.1")
+    test = """
+    import anyio, pytest
+    from anyserial import SerialDisconnectedError
+
+    @pytest.mark.anyserial(requires=["power"])
+    async def test_it(serial_port, serial_link):
+        serial_link.power_cycle()
+        with anyio.fail_after(5), pytest.raises(SerialDisconnectedError):
+            await serial_port.receive()
+        async with serial_link.opened() as port, serial_link.opened("peer") as peer:
+            await port.send(b"back")
+            assert await peer.receive() == b"back"
+    """
+    with supply(bench) as switched:
+        run = project.run(HW, ONE, test=test)
+    assert run.outcomes() == {"test_it[hw-null-asyncio]": "passed"}, run.text
+    assert switched == ["off", "on"]
+
+
+def test_an_unplug_leaves_an_adapter_with_its_own_supply(project: Project, pair: PtyPair) -> None:
+    """R-50: the device is off until the end of the test, and nothing waits for the adapter."""
+    device_bench(project, pair, power='power = "outlet"')
+    test = """
+    import pytest
+    from pathlib import Path
+
+    @pytest.mark.anyserial(device="acme-meter", requires=["unplug"])
+    async def test_it(serial_port, serial_link):
+        serial_link.unplug()
+        assert Path("state").read_text() == "off\\n"
+        assert serial_port.is_open
+    """
+    run = project.run(HW, ONE, test=test)
+    assert run.outcomes() == {"test_it[hw-meter-asyncio]": "passed"}, run.text
+    assert (project.path / "log").read_text().split() == ["off", "on"]
+
+
+def test_a_power_cycle_needs_a_mark_and_a_supply(project: Project, pair: PtyPair) -> None:
+    """R-51: the mark has all that loses its power leased."""
+    device_bench(project, pair, power='power = "outlet"')
+    mark = '@pytest.mark.anyserial(device="acme-meter")\ndef test_it(serial_link): serial_link.power_cycle()'
+    run = project.run(HW, test=f"import pytest\n{mark}")
+    assert "mark the test with @pytest.mark.anyserial(requires=['power'])" in run.problem("test_it[hw-meter]")
+    device_bench(project, pair)
+    run = project.run(HW, ONE, test=CYCLES)
+    assert "neither links.meter nor ports.a names a power in hil.toml" in run.text
+    run = project.run("--serial-links=mock", test="def test_it(serial_link): serial_link.power_cycle()")
+    assert run.problem("test_it[mock]") == (
+        "mock has no supply: mark the test with @pytest.mark.anyserial(requires=['power'])"
+    )
+
+
+@pytest.mark.parametrize(
+    ("get", "text"),
+    [
+        ("echo on", "power.outlet is on after power.outlet.off, by its get command"),
+        ("echo Port 2: 0100 power", "power.outlet is on after power.outlet.off, by its get command"),
+        ("echo unknown", "power.outlet.get must print on or off as a word; it printed: unknown"),
+        ("exit 3", "power.outlet.get: sh -c 'exit 3' failed with exit status 3"),
+        ("echo on or OFF", None),
+    ],
+)
+def test_a_supply_is_asked_for_its_state(tmp_path: Path, get: str, text: str | None) -> None:
+    """R-50: an outlet that ignores its command is an error."""
+    power = Power(name="outlet", off=("true",), on=("true",), get=("sh", "-c", get))
+    made = bench_of(tmp_path, power)
+    if text is None:
+        switch_supply(made, power, "off")
+        return
+    with pytest.raises(PresenceError) as caught:
+        switch_supply(made, power, "off")
+    assert str(caught.value) == text
+
+
+def test_limits_are_those_of_the_file(tmp_path: Path) -> None:
+    """R-50: for a command, and for the device to follow."""
+    slow = Power(name="hub", off=("sleep", "60"), on=("true",), limit=0.2, within=0.3)
+    made = bench_of(tmp_path, slow)
+    with pytest.raises(PresenceError, match=r"^power\.hub\.off: sleep 60 was not done after 0\.2 s$"):
+        switch(made, made.ports["a"], "off")
+    with pytest.raises(PresenceError, match=r"^ports\.a cannot be opened 0\.3 s after power\.hub\.on: "):
+        switch(made, made.ports["a"], "on")
+
+
+def bench_of(folder: Path, power: Power) -> SerialBench:
+    """A bench with this supply, and a port that is never there."""
+    port = BenchPort(name="a", match=Match(path=str(folder / "no-device")), power=power.name)
+    path = folder / "hil.toml"
+    return SerialBench(path=path, name="hil", ports={"a": port}, links={}, power={power.name: power})

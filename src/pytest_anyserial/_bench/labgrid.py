@@ -187,6 +187,18 @@ class Client:
             return found["token"]
         raise self._not_understood("reserve", output)
 
+    def allocated(self, token: str) -> str | None:
+        """The place that a reservation has now, if it has one.
+
+        Raises:
+            LabgridError: labgrid cannot be asked.
+        """
+        output = self._run("reservations")
+        _, _, after = output.partition(f"Reservation '{token}':\n")
+        own, _, _ = after.partition("Reservation '")
+        found = _ALLOCATED.search(own)
+        return None if found is None else found["name"]
+
     def wait(self, token: str, seconds: float) -> str | None:
         """Wait for a place for a reservation and return its name; None if there was none for so long.
 

@@ -22,7 +22,7 @@ from .resolve import PlaceError
 
 #: What the lease of a run is held for.
 _PURPOSE: Final = "a run of pytest"
-#: Seconds for a reservation of a place that is free; the command itself takes one or two.
+#: Seconds for a run of this user that has released a place and is about to end.
 _AT_ONCE: Final = 5.0
 _POLL: Final = 0.1
 
@@ -218,7 +218,7 @@ class RunPlaces:
         """Acquire a place through a reservation, and return its name."""
         token = self.client.reserve(filters)
         try:
-            place = self.client.wait(token, _AT_ONCE)
+            place = self.client.allocated(token)
             if place is None and not self._wait:
                 raise PlaceError(reason(""))
             if place is None and deadline > time.monotonic():

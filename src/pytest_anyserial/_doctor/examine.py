@@ -29,6 +29,7 @@ from .._bench.resolve import BenchMatchError, describe, device_key, named_twice,
 from .._text import plain
 from . import wiring
 from .finding import Finding, Verdict, ok, problem, skipped, warning
+from .power import examine_power
 
 #: What leases are held for.
 PURPOSE: Final = "python -m pytest_anyserial"
@@ -51,13 +52,16 @@ def _is_well(findings: Sequence[Finding]) -> bool:
     return all(finding.verdict is not Verdict.PROBLEM for finding in findings)
 
 
-async def examine(bench: SerialBench, devices: Sequence[PortInfo], *, root: Path = _ROOT) -> AsyncIterator[Subject]:
-    """Examine the ports, then the links, of a bench.
+async def examine(
+    bench: SerialBench, devices: Sequence[PortInfo], *, root: Path = _ROOT, switches: bool = True
+) -> AsyncIterator[Subject]:
+    """Examine the ports, then the links, then the supplies, of a bench.
 
     Args:
         bench: What should be there.
         devices: What is plugged in.
         root: Where `/proc`, `/sys` and `/run` are.
+        switches: Whether supplies are switched off and on.
     """
     fit: dict[str, PortInfo] = {}
     twice = named_twice(bench.ports.values(), devices)
@@ -74,6 +78,8 @@ async def examine(bench: SerialBench, devices: Sequence[PortInfo], *, root: Path
         yield Subject(f"ports.{name}", findings)
     for link in bench.links.values():
         yield Subject(f"links.{link.name}", await _examine_link(link, bench, fit))
+    for power in bench.power.values() if switches else ():
+        yield Subject(f"power.{power.name}", await examine_power(power, bench, fit, PURPOSE))
 
 
 def link_config(port: BenchPort, highest: int | None = None) -> SerialConfig:
