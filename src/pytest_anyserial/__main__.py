@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final, TextIO, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TextIO, TypeAlias
 
 import anyio
 
@@ -28,14 +28,17 @@ except _library.ForeignLibraryError as exc:
 
 from anyserial import PortInfo, SerialError, UnsupportedPlatformError, list_serial_ports
 
-from ._bench.file import BenchFileError, load
+from ._bench.file import BenchFileError, LabgridSettings, SerialBench, load
 from ._bench.lease import Lease, LeaseError, leases
-from ._bench.resolve import device_key
+from ._bench.resolve import LabgridError, device_key
 from ._bench.schema import json_schema
 from ._doctor.examine import Subject, examine
 from ._doctor.finding import problem
 from ._text import count, plain, plain_lines
 from ._transcript import pcapng
+
+if TYPE_CHECKING:
+    from ._bench.labgrid import PlaceState
 
 _DEFAULT_FILE: Final = "hil.toml"
 _WELL, _NOT_WELL, _USAGE = 0, 1, 2
@@ -101,7 +104,7 @@ def _carried_out(options: argparse.Namespace, ask: Callable[[str], bool], look: 
             case _:
                 _say(json.dumps(json_schema(), indent=2))
                 return _WELL
-    except (_UsageError, BenchFileError, LeaseError, SerialError) as exc:
+    except (_UsageError, BenchFileError, LabgridError, LeaseError, SerialError) as exc:
         _say(str(exc), sys.stderr)
         return _USAGE
 
@@ -119,6 +122,12 @@ def _parser() -> argparse.ArgumentParser:
     suggest.add_argument("--wiring", action="store_true", help="detect which ports are wired to each other")
     suggest.add_argument(
         "--yes", action="store_true", help="send also to ports that no bench file names, without asking"
+    )
+
+    suggest.add_argument(
+        "--labgrid",
+        metavar="HOST:PORT",
+        help="suggest the places of this coordinator of labgrid, not what is plugged in",
     )
 
     doctor = commands.add_parser("doctor", help="examine every port and wire of a bench")
@@ -150,6 +159,8 @@ def _parser() -> argparse.ArgumentParser:
 async def _suggest(options: argparse.Namespace, ask: Callable[[str], bool], look: _Look) -> int:
     suggest = _writer()
     bench = load(options.file) if options.file is not None else None
+    if options.labgrid is not None:
+        return _suggest_places(options.labgrid, bench, suggest)
     plugged_in = await look()
     ports, remarks = suggest.named(plugged_in, bench)
     for remark in remarks:
@@ -168,6 +179,18 @@ async def _suggest(options: argparse.Namespace, ask: Callable[[str], bool], look
         _say("\n".join(filter(None, parts)).removesuffix("\n"))
     if not ports:
         raise _UsageError("no serial port is plugged in")
+    return _WELL
+
+
+def _suggest_places(coordinator: str, bench: SerialBench | None, suggest: ModuleType) -> int:
+    from ._bench.labgrid import Client
+    from ._doctor import lab
+
+    client = LabgridSettings().client if bench is None else bench.labgrid.client
+    folder = Path.cwd() if bench is None else bench.path.parent
+    offer = lab.offered(Client(client, coordinator, folder), bench)
+    parts = [] if bench is not None else ["schema = 1\n"]
+    _say("\n".join([*parts, suggest.places_text(offer)]).removesuffix("\n"))
     return _WELL
 
 
@@ -251,16 +274,32 @@ async def _plugged_in(look: _Look) -> Sequence[PortInfo]:
 
 
 async def _who(options: argparse.Namespace, look: _Look) -> int:
-    show = None if options.json else _tables().show_leases
-    found = leases(None if options.file is None else load(options.file).lease_dir)
+    tables = None if options.json else _tables()
+    bench = None if options.file is None else load(options.file)
+    found = leases(None if bench is None else bench.lease_dir)
+    places = _places(bench)
     paths = {device_key(device): device.device for device in await _plugged_in(look)}
-    if show is None:
-        print(json.dumps([_facts(lease) | {"path": paths.get(lease.device)} for lease in found], indent=2))
-    elif found:
-        show(found, paths)
+    if tables is None:
+        listed = [_facts(lease) | {"path": paths.get(lease.device)} for lease in found]
+        taken = [{"place": place.name, "owner": place.owner, "changed": place.changed} for place in places]
+        print(json.dumps([*listed, *taken], indent=2))
+        return _WELL
+    if found:
+        tables.show_leases(found, paths)
     else:
         print("No device of this host was ever leased.")
+    if places:
+        tables.show_places(places)
     return _WELL
+
+
+def _places(bench: SerialBench | None) -> list[PlaceState]:
+    """The places of labgrid that a bench file names."""
+    if bench is None or not any(port.match.is_place for port in bench.ports.values()):
+        return []
+    from ._doctor import lab
+
+    return lab.places_of(bench)
 
 
 def _pcapng(options: argparse.Namespace) -> int:

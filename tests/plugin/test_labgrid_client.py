@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_anyserial._bench.labgrid import Client, LabgridError
+from pytest_anyserial._bench.labgrid import Client
+from pytest_anyserial._bench.resolve import LabgridError
 
 from .labs import ALICE, Lab, lab, needs_labgrid
 

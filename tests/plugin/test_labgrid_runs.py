@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -12,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+
+from pytest_anyserial.__main__ import main
 
 from .conftest import Project
 from .labs import ALICE, Lab, lab, needs_labgrid, until
@@ -300,6 +303,39 @@ def test_a_supply_of_a_place_is_switched_by_labgrid(project: Project, tmp_path: 
     finally:
         outlet.close()
     assert outlet.switched == ["0", "1"]
+
+
+def command(project: Project, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
+    """The exit status of a command of ours, and what it prints."""
+    with contextlib.chdir(project.path):
+        status = main(words)
+    return status, capsys.readouterr().out
+
+
+def test_the_commands_know_places(project: Project, shared: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    """R-23, R-24: the doctor warns, `who` names owners, and `suggest` writes the stanzas."""
+    bench(project, shared)
+    status, out = command(project, capsys, "doctor", "--json")
+    findings = {finding["check"]: finding for finding in json.loads(out)["subjects"]["ports.a"]}
+    assert status == 0, findings
+    assert findings["place"]["text"].startswith("meter-1, acquired for this examination: rfc2217://127.0.0.1:")
+    assert (findings["network"]["verdict"], findings["open"]["verdict"]) == ("warning", "ok")
+    assert "asks for no login" in findings["network"]["text"]
+    assert "acquired place" in shared.run("-p", "meter-1", "acquire", user=ALICE)
+    try:
+        _, out = command(project, capsys, "who", "hil.toml", "--json")
+        assert {"place": "meter-1", "owner": "desk/alice", "changed": shared.place().changed} in json.loads(out)
+        assert "desk/alice" in command(project, capsys, "who", "hil.toml")[1]
+        status, out = command(project, capsys, "doctor", "--json")
+        assert status == 1
+        assert "place meter-1 is acquired by desk/alice since " in out
+    finally:
+        shared.run("-p", "meter-1", "release", user=ALICE)
+    _, out = command(project, capsys, "suggest", "hil.toml", f"--labgrid={shared.coordinator}")
+    assert 'match = {place = "meter-2"}' in out
+    assert "# pi/meter-2/NetworkSerialPort/console (board=meter), free\n[ports.meter-2]\n" in out
+    assert 'match = {place = "pair", resource = "left"}' in out
+    assert 'place = "meter-1"' not in out
 
 
 class Outlet:

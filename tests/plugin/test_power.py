@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
 import signal
 import sys
+import threading
 import time
 import tracemalloc
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ import pytest
 
 from anyserial.testing import PtyPair, pty_pair
 from pytest_anyserial import BenchPort, SerialBench
+from pytest_anyserial.__main__ import main
 from pytest_anyserial._bench.command import run
 from pytest_anyserial._bench.file import Match, Power, load
 from pytest_anyserial._bench.supply import PresenceError, switch, switch_supply
@@ -255,3 +258,88 @@ def bench_of(folder: Path, power: Power) -> SerialBench:
     port = BenchPort(name="a", match=Match(path=str(folder / "no-device")), power=power.name)
     path = folder / "hil.toml"
     return SerialBench(path=path, name="hil", ports={"a": port}, links={}, power={power.name: power})
+
+
+def examined(
+    folder: Path, capsys: pytest.CaptureFixture[str], *options: str
+) -> tuple[int, dict[str, list[dict[str, str]]]]:
+    """The exit status of the doctor, and the findings by subject."""
+    with contextlib.chdir(folder):
+        status = main(["doctor", "--json", *options])
+    return status, json.loads(capsys.readouterr().out)["subjects"]
+
+
+def texts(findings: list[dict[str, str]]) -> list[str]:
+    return [f"{finding['verdict']} {finding['check']}: {finding['text']}" for finding in findings]
+
+
+def test_the_doctor_switches_a_supply(project: Project, bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    """R-52: off, until the adapters are gone, and on again; `--no-power` leaves it alone."""
+    bench.write(a='power = "hub"\nlacks = ["break_signal"]', b='power = "hub"', more=f"{POWER}off_time = 0.1")
+    with supply(bench) as switched:
+        status, subjects = examined(project.path, capsys)
+        assert status == 0, subjects
+        found = texts(subjects["power.hub"])
+        assert [text.partition(" after ")[0] for text in found] == [
+            "ok off: ports.a and ports.b gone",
+            "ok on: ports.a and ports.b back",
+        ]
+        assert switched == ["off", "on"]
+        _, subjects = examined(project.path, capsys, "--no-power")
+        assert "power.hub" not in subjects
+        assert switched == ["off", "on"]
+
+
+def test_the_doctor_finds_a_hub_that_does_not_switch(
+    project: Project, bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """R-52: the command succeeds, and the adapter stays."""
+    more = '[power.hub]\noff = ["true"]\non = ["true"]\nwithin = 0.2\n'
+    bench.write(a='power = "hub"\nlacks = ["break_signal"]', more=more)
+    status, subjects = examined(project.path, capsys)
+    assert status == 1
+    off, on = subjects["power.hub"]
+    assert off["text"] == "ports.a is still there 0.2 s after power.hub.off"
+    assert (
+        off["advice"]
+        == "many hubs accept the command and switch nothing: try another one, or take power out of the file"
+    )
+    assert on["verdict"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("talks", "status", "found"),
+    [
+        ("always", 1, "problem device: acme-meter is not off: it sent"),
+        ("on", 0, "ok device: acme-meter is off: it sent"),
+        ("never", 0, "skipped device: acme-meter sends nothing by itself, so whether it is off cannot be heard"),
+    ],
+)
+def test_the_doctor_listens_to_a_device_that_is_off(
+    project: Project, pair: PtyPair, capsys: pytest.CaptureFixture[str], talks: str, status: int, found: str
+) -> None:
+    """R-52: many hubs cut data and not power."""
+    device_bench(project, pair, power='power = "outlet"')
+    state = project.path / "state"
+    state.write_text("on")
+    end = threading.Event()
+
+    def talk() -> None:
+        device = os.open(pair.path_b, os.O_RDWR | os.O_NOCTTY)
+        while not end.wait(0.05):
+            if talks == "always" or (talks == "on" and state.read_text().strip() == "on"):
+                os.write(device, b"1.25 V\n")
+        os.close(device)
+
+    thread = threading.Thread(target=talk)
+    thread.start()
+    try:
+        result, subjects = examined(project.path, capsys)
+    finally:
+        end.set()
+        thread.join()
+    assert result == status, subjects
+    off, device, on = texts(subjects["power.outlet"])
+    assert (off, on) == ("ok off: get says off", "ok on: get says on")
+    assert device.startswith(found)
+    assert (project.path / "log").read_text().split() == ["off", "on"]

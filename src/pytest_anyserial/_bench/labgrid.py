@@ -7,6 +7,7 @@ place as a part of a name, so what it answers is compared with the whole name be
 from __future__ import annotations
 
 import ast
+import fnmatch
 import getpass
 import os
 import re
@@ -19,6 +20,7 @@ from typing import Any, Final, NamedTuple
 
 from .._text import plain, plain_lines
 from .file import SerialBench
+from .resolve import LabgridError
 
 #: The address that labgrid itself uses if none is given.
 DEFAULT_COORDINATOR: Final = "127.0.0.1:20408"
@@ -34,10 +36,6 @@ _RESOURCE: Final = re.compile(r"(?P<kind>Acquired|Matching|Orphaned) resource '(
 _LISTED: Final = re.compile(r"    Resource '(?P<name>.*)' \((?P<path>.*?)\[/.*\]\):")
 _TOKEN: Final = re.compile(r"export LG_TOKEN=(?P<token>\S+)")
 _ALLOCATED: Final = re.compile(r"allocations:\n +main: (?P<name>.*)")
-
-
-class LabgridError(Exception):
-    """`labgrid-client` could not do what was asked of it; the text says why."""
 
 
 class Resource(NamedTuple):
@@ -91,6 +89,7 @@ class PlaceState(NamedTuple):
         tags: Its labels.
         resources: Its resources, of which those of a missing exporter are left out.
         orphans: The paths of acquired resources whose exporter is gone.
+        matches: The patterns of the resources that belong to it.
     """
 
     name: str
@@ -100,6 +99,15 @@ class PlaceState(NamedTuple):
     tags: Mapping[str, str] = {}
     resources: tuple[Resource, ...] = ()
     orphans: tuple[str, ...] = ()
+    matches: tuple[str, ...] = ()
+
+    def has(self, path: str) -> bool:
+        """Whether a resource belongs to it, whether or not it is acquired."""
+        words = path.split("/")
+        return any(
+            all(fnmatch.fnmatchcase(word, pattern) for word, pattern in zip(words, match.split("/"), strict=False))
+            for match in self.matches
+        )
 
     @property
     def serial_ports(self) -> tuple[Resource, ...]:
@@ -306,7 +314,18 @@ def _place(lines: list[str]) -> PlaceState:
         tags=dict(_tags(fields.get("tags", ""))),
         resources=tuple(resources),
         orphans=tuple(orphans),
+        matches=tuple(_matches(lines)),
     )
+
+
+def _matches(lines: list[str]) -> Iterator[str]:
+    """The patterns below `matches:`, without the names that some give to what they match."""
+    if "  matches:" not in lines:
+        return
+    for line in lines[lines.index("  matches:") + 1 :]:
+        if not line.startswith("    "):
+            return
+        yield line.strip().partition(" -> ")[0]
 
 
 def _tags(text: str) -> Iterator[tuple[str, str]]:

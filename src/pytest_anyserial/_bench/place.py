@@ -16,9 +16,9 @@ from typing import Any, Final, NamedTuple
 
 from .._text import plain
 from .file import SerialBench
-from .labgrid import Client, LabgridError, PlaceState, Resource
+from .labgrid import Client, PlaceState, Resource
 from .lease import LeaseError, LeaseHeldError, lease_of, leased
-from .resolve import PlaceError
+from .resolve import LabgridError, PlaceError
 
 #: What the lease of a run is held for.
 _PURPOSE: Final = "a run of pytest"

@@ -112,6 +112,7 @@ class Places:
         self.operator: Operator | None = None
         self.asks = asks
         self._known = dict(known)
+        self._remote = frozenset(name for name, port in bench.ports.items() if port.match.is_place)
         self._doubted: set[str] = set()
         self._places = {name: port.place for name, port in known.items() if port.place is not None}
 
@@ -128,7 +129,7 @@ class Places:
             PlaceError: The place cannot be acquired.
         """
         port = self.bench.ports[name]
-        if not port.match.is_place or self.lab is None:
+        if name not in self._remote or self.lab is None:
             return port
         return dataclasses.replace(port, match=Match(url=self.lab.granted(name).url))
 
@@ -138,7 +139,7 @@ class Places:
         Raises:
             PlaceError: A place cannot be acquired again.
         """
-        places = [name for name in names if self.bench.ports[name].match.is_place]
+        places = [name for name in names if name in self._remote]
         for name in places:
             assert self.lab is not None
             self.lab.renew(name)
@@ -146,7 +147,7 @@ class Places:
 
     def doubt(self, names: Iterable[str]) -> None:
         """Have the servers of these ports tried before the next test uses them."""
-        self._doubted.update(name for name in names if self.bench.ports[name].match.is_place)
+        self._doubted.update(name for name in names if name in self._remote)
 
     async def dispel(self, name: str, device: PortInfo) -> None:
         """Try whether a port opens if there is doubt.
@@ -216,14 +217,14 @@ class Places:
         try:
             port = self.port(name)
             device = brought(bench, port, test=test)
-            key = self._place(name, test).key if self.bench.ports[name].match.is_place else device_key(device)
+            key = self._place(name, test).key if name in self._remote else device_key(device)
             with leased((key,), test=test, timeout=bench.lease_timeout, folder=bench.lease_dir):
                 return _run_async.call(lambda: _looked(port, device))
         except (BenchMatchError, LeaseError, PlaceError, PresenceError) as exc:
             return Probed(problem=plain_lines(str(exc)))
 
     def _place(self, name: str, test: str) -> Place:
-        if self.bench.ports[name].match.is_place:
+        if name in self._remote:
             return self._place_of_labgrid(name)
         # Remembered: another run may have it unplugged just now, and then its lease is what has to be waited for.
         if name not in self._places:
@@ -237,7 +238,7 @@ class Places:
         return Place(key, key)
 
     def _place_if_there(self, name: str) -> Place | None:
-        if self.bench.ports[name].match.is_place:
+        if name in self._remote:
             try:
                 return self._place_of_labgrid(name)
             except PlaceError:

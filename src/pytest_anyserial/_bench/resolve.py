@@ -27,6 +27,10 @@ class BenchMatchError(LookupError):
     """No device is the one that a port of the bench names, or several are."""
 
 
+class LabgridError(Exception):
+    """`labgrid-client` could not do what was asked of it; the text says why."""
+
+
 class PlaceError(Exception):
     """A place of labgrid cannot be used; the text says why, and what to do."""
 
@@ -125,7 +129,7 @@ def stable_match(device: PortInfo, devices: Sequence[PortInfo]) -> Match | None:
 
 def keys_of(match: Match) -> dict[str, Any]:
     """The values of a match, by key."""
-    keys = ("path", "vid", "pid", "serial_number", "interface", "location")
+    keys = ("path", "vid", "pid", "serial_number", "interface", "location", "url", "place", "resource")
     return {key: value for key in keys if (value := getattr(match, key)) is not None}
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from anyserial import (
     Capability,
@@ -29,7 +29,10 @@ from .._bench.resolve import BenchMatchError, describe, device_key, named_twice,
 from .._text import plain
 from . import wiring
 from .finding import Finding, Verdict, ok, problem, skipped, warning
-from .power import examine_power
+from .power import Fit, examine_power
+
+if TYPE_CHECKING:
+    from .lab import Visit
 
 #: What leases are held for.
 PURPOSE: Final = "python -m pytest_anyserial"
@@ -63,23 +66,38 @@ async def examine(
         root: Where `/proc`, `/sys` and `/run` are.
         switches: Whether supplies are switched off and on.
     """
-    fit: dict[str, PortInfo] = {}
-    twice = named_twice(bench.ports.values(), devices)
-    for name, port in bench.ports.items():
-        findings, device = _look_at(port, devices, root)
-        if name in twice:
-            findings.append(problem("device", twice[name], "keep one of the two"))
-        if device is not None:
-            findings.append(_lease_of(device, bench))
-            if _is_well(findings):
-                findings.append(await _open(port, device, bench))
-            if _is_well(findings):
-                fit[name] = device
-        yield Subject(f"ports.{name}", findings)
-    for link in bench.links.values():
-        yield Subject(f"links.{link.name}", await _examine_link(link, bench, fit))
-    for power in bench.power.values() if switches else ():
-        yield Subject(f"power.{power.name}", await examine_power(power, bench, fit, PURPOSE))
+    with _visited(bench) as visits:
+        fit: dict[str, Fit] = {}
+        twice = named_twice(bench.ports.values(), devices)
+        for name, port in bench.ports.items():
+            if name in visits:
+                findings, device, key = visits[name]
+            else:
+                findings, device = _look_at(port, devices, root)
+                key = "" if device is None else device_key(device)
+            if name in twice:
+                findings.append(problem("device", twice[name], "keep one of the two"))
+            if device is not None:
+                findings.append(_lease_of(key, bench))
+                if _is_well(findings):
+                    findings.append(await _open(port, Fit(device, key), bench))
+                if _is_well(findings):
+                    fit[name] = Fit(device, key)
+            yield Subject(f"ports.{name}", findings)
+        for link in bench.links.values():
+            yield Subject(f"links.{link.name}", await _examine_link(link, bench, fit))
+        for power in bench.power.values() if switches else ():
+            yield Subject(f"power.{power.name}", await examine_power(power, bench, fit, PURPOSE))
+
+
+def _visited(bench: SerialBench) -> AbstractContextManager[Mapping[str, Visit]]:
+    """The places of labgrid, acquired for the examination."""
+    if not any(port.match.is_place for port in bench.ports.values()):
+        return nullcontext({})
+    # A bench without places need not load what asks labgrid.
+    from . import lab
+
+    return lab.visited(bench)
 
 
 def link_config(port: BenchPort, highest: int | None = None) -> SerialConfig:
@@ -136,9 +154,9 @@ def _host_findings(port: BenchPort, device: PortInfo, devices: Sequence[PortInfo
             yield finding
 
 
-def _lease_of(device: PortInfo, bench: SerialBench) -> Finding:
+def _lease_of(key: str, bench: SerialBench) -> Finding:
     try:
-        lease = lease_of(device_key(device), bench.lease_dir)
+        lease = lease_of(key, bench.lease_dir)
     except LeaseError as exc:
         return problem("lease", str(exc))
     if lease.is_held is False:
@@ -148,9 +166,10 @@ def _lease_of(device: PortInfo, bench: SerialBench) -> Finding:
     return problem("lease", f"held by {lease.holder or 'another process'}", "wait until that is done")
 
 
-async def _open(port: BenchPort, device: PortInfo, bench: SerialBench) -> Finding:
+async def _open(port: BenchPort, fit: Fit, bench: SerialBench) -> Finding:
+    device = fit.device
     try:
-        with leased([device_key(device)], test=PURPOSE, timeout=0, folder=bench.lease_dir):
+        with leased([fit.key], test=PURPOSE, timeout=0, folder=bench.lease_dir):
             async with await SerialPort.open(device.device, link_config(port)) as opened:
                 return ok("open", f"opens at {opened.config.baudrate} baud")
     except PortPermissionError as exc:
@@ -162,7 +181,7 @@ async def _open(port: BenchPort, device: PortInfo, bench: SerialBench) -> Findin
         return problem("open", plain(str(exc)))
 
 
-async def _examine_link(link: BenchLink, bench: SerialBench, fit: Mapping[str, PortInfo]) -> list[Finding]:
+async def _examine_link(link: BenchLink, bench: SerialBench, fit: Mapping[str, Fit]) -> list[Finding]:
     if link.kind == "device":
         return [skipped("wires", f"{link.device} is behind it: nothing was sent")]
     unfit = [f"ports.{end}" for end in link.ends if end not in fit]
@@ -171,7 +190,7 @@ async def _examine_link(link: BenchLink, bench: SerialBench, fit: Mapping[str, P
     ports = [bench.ports[end] for end in link.ends]
     try:
         with leased(
-            [device_key(fit[end]) for end in link.ends],
+            [fit[end].key for end in link.ends],
             test=PURPOSE,
             timeout=bench.lease_timeout,
             folder=bench.lease_dir,
@@ -180,7 +199,9 @@ async def _examine_link(link: BenchLink, bench: SerialBench, fit: Mapping[str, P
                 ends: list[wiring.End] = []
                 for port in ports:
                     config = link_config(port, link.max_baudrate)
-                    opened = await stack.enter_async_context(await SerialPort.open(fit[port.name].device, config))
+                    opened = await stack.enter_async_context(
+                        await SerialPort.open(fit[port.name].device.device, config)
+                    )
                     ends.append(wiring.End(port.name, opened))
                 return await check_link(link, ports, ends)
     except (LeaseError, SerialError) as exc:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
+from typing import NamedTuple
 
 import anyio
 from anyio import to_thread
@@ -18,7 +19,6 @@ from anyserial import Capability, ModemLines, PortInfo, SerialError, SerialPort
 from .._bench.file import BenchLink, BenchPort, Power, SerialBench
 from .._bench.lease import LeaseError, leased
 from .._bench.probe import as_the_file_says
-from .._bench.resolve import device_key
 from .._bench.supply import PresenceError, State, awaited, state_of, supply_key, switch_supply
 from .._text import count
 from .finding import Finding, ok, problem, skipped, warning
@@ -29,7 +29,14 @@ _LISTENS: float = 1.0
 _SETTLES: float = 0.5
 
 
-async def examine_power(power: Power, bench: SerialBench, fit: Mapping[str, PortInfo], purpose: str) -> list[Finding]:
+class Fit(NamedTuple):
+    """The device of a port that can be used, and the key of its lease."""
+
+    device: PortInfo
+    key: str
+
+
+async def examine_power(power: Power, bench: SerialBench, fit: Mapping[str, Fit], purpose: str) -> list[Finding]:
     """Switch a supply off and on.
 
     Args:
@@ -48,7 +55,7 @@ async def examine_power(power: Power, bench: SerialBench, fit: Mapping[str, Port
     if unfit:
         return [skipped("off and on", f"{' and '.join(f'ports.{name}' for name in unfit)} cannot be used")]
     names = {port.name for port in ports} | {end for link in links for end in link.ends}
-    keys = {device_key(fit[name]) for name in names} | {supply_key(power)}
+    keys = {fit[name].key for name in names} | {supply_key(power)}
     try:
         with leased(keys, test=purpose, timeout=0, folder=bench.lease_dir):
             return await _switched(power, bench, ports, links, fit)
@@ -61,7 +68,7 @@ async def _switched(
     bench: SerialBench,
     ports: Sequence[BenchPort],
     links: Sequence[BenchLink],
-    fit: Mapping[str, PortInfo],
+    fit: Mapping[str, Fit],
 ) -> list[Finding]:
     findings: list[Finding] = []
     listeners: list[_Listener] = []
@@ -70,22 +77,20 @@ async def _switched(
             port = bench.ports[link.ends[0]]
             if port.power != power.name:
                 config = as_the_file_says(port, port.config)
-                opened = await SerialPort.open(fit[port.name].device, config)
+                opened = await SerialPort.open(fit[port.name].device.device, config)
                 listeners.append(_Listener(link, await stack.enter_async_context(opened)))
         for listener in listeners:
             listener.before = await listener.listen()
-        is_off = False
         try:
             findings.append(await to_thread.run_sync(_switch, bench, power, "off", ports))
-            is_off = not findings[-1].advice
-            if is_off:
+            if not findings[-1].advice:
                 await anyio.sleep(_SETTLES)
                 findings.extend([listener.judge(await listener.listen()) for listener in listeners])
                 await anyio.sleep(max(0.0, power.off_time - _SETTLES))
         finally:
             with anyio.CancelScope(shield=True):
-                back = await to_thread.run_sync(_switch, bench, power, "on", ports)
-        return [*findings, back]
+                findings.append(await to_thread.run_sync(_switch, bench, power, "on", ports))
+    return findings
 
 
 class _Heard:

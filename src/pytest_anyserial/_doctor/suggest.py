@@ -7,7 +7,7 @@ import os
 import string
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from anyserial import Capability, PortInfo, SerialConfig, SerialError, SerialPort
 
@@ -18,6 +18,9 @@ from .._bench.resolve import BenchMatchError, describe, device_key, keys_of, res
 from .._text import plain
 from .examine import PURPOSE
 from .wiring import Edge, End, Lines, Patience, carry, trace_lines
+
+if TYPE_CHECKING:
+    from .lab import Offer
 
 #: Most pairs of ports are not wired to each other, and each of them costs the whole silence.
 _PATIENCE: Final = Patience(silence=0.5)
@@ -58,6 +61,12 @@ def _port_text(name: str, device: PortInfo, devices: Sequence[PortInfo]) -> str:
     if match is None:
         return about + toml.comment("nothing that a bench file can hold names this device")
     return about + toml.port(name, keys_of(match))
+
+
+def places_text(offer: Offer) -> str:
+    """The stanzas of places of labgrid, and the remarks as comments."""
+    parts = [toml.comment(about) + toml.port(name, match) for name, (match, about) in offer.ports.items()]
+    return "\n".join([*parts, *map(toml.comment, offer.remarks)])
 
 
 def links_text(wiring: Wiring) -> str:

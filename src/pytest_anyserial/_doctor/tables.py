@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from rich.console import Console
 from rich.table import Table
@@ -14,6 +14,9 @@ from rich.text import Text
 from .._bench.lease import Lease
 from .._text import plain
 from .examine import Subject
+
+if TYPE_CHECKING:
+    from .._bench.labgrid import PlaceState
 
 _STYLES: Final = {"ok": "green", "warning": "yellow", "problem": "bold red", "skipped": "dim"}
 
@@ -56,6 +59,18 @@ def show_stand_ins(names: Sequence[str], shown: Mapping[str, Sequence[str]]) -> 
         table.add_column(name, overflow="fold")
     for what, cells in shown.items():
         table.add_row(what, *cells)
+    with _printing() as console:
+        console.print(table)
+
+
+def show_places(places: Sequence[PlaceState]) -> None:
+    """Print who has which place of labgrid."""
+    table = Table("place", "", "owner", "since", "tags")
+    for place in places:
+        state = Text("free", "green") if place.owner is None else Text("acquired", "yellow")
+        since = "" if place.owner is None else place.changed
+        tags = " ".join(f"{key}={value}" for key, value in place.tags.items())
+        table.add_row(Text(plain(place.name)), state, *(Text(plain(word)) for word in (place.owner or "", since, tags)))
     with _printing() as console:
         console.print(table)
 

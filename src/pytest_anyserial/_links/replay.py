@@ -127,5 +127,9 @@ class ReplayCable:
     def replug(self) -> None:
         self._pair.replug()
 
+    def power_cycle(self) -> float:
+        """Do nothing: the recording goes on where the device came back."""
+        return 0.0
+
 
 WIRING: Final[Wiring] = ReplayWiring()
