@@ -86,9 +86,11 @@ types: .venvs/dev/tools.stamp
 	for platform in Linux Darwin Windows; do \
 	    $(DEV)/pyright --pythonpath $(DEV)/python --pythonplatform $$platform || exit; done
 
-coverage: .venvs/dev/tools.stamp
+# With what `make remote` runs, or the code that asks labgrid would not be covered.
+coverage: .venvs/dev/tools.stamp .venvs/labgrid/stamp
+	.ci/ser2net
 	$(DEV)/coverage erase
-	$(DEV)/coverage run $(PYTEST) -n 2
+	ANYSERIAL_REMOTE=1 $(DEV)/coverage run $(PYTEST) -n 2
 	$(DEV)/coverage combine --quiet
 	$(DEV)/coverage report --include 'src/anyserial/*' --fail-under 94
 	$(DEV)/coverage report --include 'src/pytest_anyserial/*' --fail-under 94

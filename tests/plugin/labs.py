@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from tests.servers import SER2NET, free_port
+from tests.servers import IS_ASKED_FOR, SER2NET, free_port
 
 from anyserial.testing import PtyPair, pty_pair
 from pytest_anyserial._bench.labgrid import Client, PlaceState
@@ -31,7 +31,12 @@ _MISSING: Final = [
     )
     if not is_there
 ]
-needs_labgrid = pytest.mark.skipif(bool(_MISSING), reason="; ".join(_MISSING))
+#: They take minutes, so they run where they are asked for, and fail there if something is missing.
+needs_labgrid = pytest.mark.skipif(
+    not IS_ASKED_FOR, reason="; ".join(_MISSING) or "labgrid takes minutes: make remote, or set ANYSERIAL_REMOTE"
+)
+#: For a machine that does much else.
+patient = pytest.mark.timeout(400)
 
 #: Another user, on another machine.
 ALICE: Final = {"LG_HOSTNAME": "desk", "LG_USERNAME": "alice"}
@@ -52,6 +57,7 @@ class Lab:
     """
 
     def __init__(self, folder: Path, pairs: Mapping[str, PtyPair], outlet: str | None = None) -> None:
+        assert not _MISSING, "; ".join(_MISSING)
         assert LABGRID is not None
         self.folder = folder
         self.pairs = pairs

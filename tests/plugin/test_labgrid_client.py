@@ -13,9 +13,9 @@ import pytest
 from pytest_anyserial._bench.labgrid import Client
 from pytest_anyserial._bench.resolve import LabgridError
 
-from .labs import ALICE, Lab, lab, needs_labgrid
+from .labs import ALICE, Lab, lab, needs_labgrid, patient
 
-pytestmark = [needs_labgrid]
+pytestmark = [needs_labgrid, patient]
 
 
 @pytest.fixture(scope="module")

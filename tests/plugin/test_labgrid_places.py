@@ -19,9 +19,9 @@ from anyserial import SerialDisconnectedError
 from pytest_anyserial._bench.place import RunPlaces, Wish
 from pytest_anyserial._bench.resolve import PlaceError
 
-from .labs import ALICE, Lab, lab, needs_labgrid, until
+from .labs import ALICE, Lab, lab, needs_labgrid, patient, until
 
-pytestmark = [needs_labgrid]
+pytestmark = [needs_labgrid, patient]
 
 METER = {"a": Wish(place="meter-1")}
 ANY_METER = {"a": Wish(tags=(("board", "meter"),))}

@@ -17,9 +17,9 @@ import pytest
 from pytest_anyserial.__main__ import main
 
 from .conftest import Project
-from .labs import ALICE, Lab, lab, needs_labgrid, until
+from .labs import ALICE, Lab, lab, needs_labgrid, patient, until
 
-pytestmark = [needs_labgrid]
+pytestmark = [needs_labgrid, patient]
 
 HW = "--serial-hw=hil.toml"
 ONE = "--serial-loops=asyncio"

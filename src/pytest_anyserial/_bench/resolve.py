@@ -54,7 +54,7 @@ def resolve(port: BenchPort, devices: Sequence[PortInfo]) -> PortInfo:
     path = port.match.path
     if port.match.url is not None:
         return PortInfo(device=port.match.url)
-    if port.match.is_place:
+    if port.match.place is not None or port.match.tags:
         raise BenchMatchError(f"{here}: {describe_place(port.match)} of labgrid is not acquired")
     if path is not None:
         found = _at_path(path, devices)
