@@ -84,7 +84,7 @@ class SerialBus:
                 ports = [await stack.enter_async_context(link.opened(side, opened_with)) for side in _ENDS[:opened]]
                 yield SerialBusPorts(tuple(ports), (link.path("port"), link.path("peer")), None)
             return
-        clock = None if link._test.clock is None else link._test.clock.appointments
+        clock = None if link._test.clock is None else link._test.clock.timers
         with ExitStack() as cables:
             for number in range(_MOST_BUSES):
                 paths = [f"/dev/mockBus{number or ''}.{end + 1}" for end in range(ends)]

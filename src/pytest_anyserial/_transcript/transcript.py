@@ -187,8 +187,9 @@ class SerialTranscript:
 
     @property
     def logs(self) -> list[PortLog]:
-        """The records of all ports, those of end A first."""
-        return sorted(self._logs, key=lambda log: log.name.removeprefix("sync_"), reverse=True)
+        """The records of all ports, those of end A first, then those of end B, then others as they were opened."""
+        ends = {"serial_port": 0, "serial_peer": 1}
+        return sorted(self._logs, key=lambda log: ends.get(log.name.removeprefix("sync_"), 2))
 
     def of(self, log: PortLog) -> list[TranscriptEvent]:
         """The kept events of one port, oldest first."""

@@ -163,8 +163,8 @@ class Model {
   }
 
   frameLanes(view) {
-    return [...view.ports].map(([port, frames]) => ({
-      type: "frames", label: `${port.name}: ${view.name}`, items: frames, height: 22,
+    return this.ports.filter((port) => view.ports.has(port)).map((port) => ({
+      type: "frames", label: `${port.name}: ${view.name}`, items: view.ports.get(port), height: 22,
     }));
   }
 
