@@ -176,6 +176,21 @@ async def test_stopped(serial_port, serial_device, serial_clock):
     assert sorted(run.outcomes().values()) == ["passed"] * 4 + ["skipped"] * 2, run.text
 
 
+def test_repeated_data_keeps_no_test_from_its_end(project: Project) -> None:
+    """P-105, P-84: virtual time stands still some day, and the test that waits for ever fails."""
+    run = project.run(
+        *ONE,
+        test=f"""{HEAD}
+async def test_it(serial_port, serial_device, serial_clock):
+    serial_device.every(1.0, b".")
+    while True:
+        await serial_port.receive()
+""",
+    )
+    assert "serial_clock: all tasks wait, and nothing is left that could happen." in run.text
+    assert run.outcomes() == {"test_it[mock-asyncio]": "failed"}
+
+
 def test_done_means_that_timed_data_is_sent(project: Project) -> None:
     """P-105: `wait_done` waits for `send(after=...)`, not for what is repeated."""
     run = project.run(

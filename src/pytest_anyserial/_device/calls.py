@@ -41,7 +41,8 @@ class FarEndCalls:
     def every(self, interval: float, data: bytes | Callable[[], bytes], /) -> SerialRepeat:
         """Send bytes every `interval` seconds, once everything required before this has happened.
 
-        They are sent in the background until the test is over, or until `stop()` of the result is called.
+        They are sent in the background until the test is over, or until `stop()` of the result is called; in virtual
+        time at most 20,000 times, because a test that waits for ever would have no end.
 
         Args:
             interval: Seconds before the first and between two of them.

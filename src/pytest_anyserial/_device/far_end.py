@@ -5,6 +5,7 @@ They raise nothing: what goes wrong is kept, and `settled` is called once the ou
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -27,6 +28,9 @@ _TURNS: Final = 25
 _TURN: Final = 0.002
 #: How long what is expected may be under way when the test is over.
 _UNDER_WAY: Final = 1.0
+
+#: Of one datum. Virtual time never stands still while something is repeated, so a test that waits for ever had no end.
+_VIRTUAL_REPEATS: Final = 20_000
 
 #: The driver has closed its end, or the test has pulled the plug.
 _GONE: Final = (SerialDisconnectedError, SerialClosedError)
@@ -109,9 +113,11 @@ class FarEnd:
         opened: Returns when end A is open, or when its argument is true.
         settled: Called when the outcome is: something is wrong.
         mark: Records a step on the timeline of the test: its kind, and what gives its text.
+        virtual: Whether its time is that of a virtual clock.
 
     Attributes:
         is_over: Whether nothing that comes can change the outcome any more.
+        repeats: How often data is repeated at most.
         portal: Its loop, if that is not the loop of the test.
         remarks: What else the report of a failure has to say, the most important first.
     """
@@ -126,8 +132,10 @@ class FarEnd:
         opened: Callable[[FarEnd, Callable[[], bool]], Awaitable[None]],
         settled: Callable[[], object],
         mark: Callable[[str, Callable[[], str]], object],
+        virtual: bool = False,
     ) -> None:
         self.name = part.name
+        self.repeats: float = _VIRTUAL_REPEATS if virtual else math.inf
         self.is_over = False
         self.portal: BlockingPortal | None = None
         self.remarks: Callable[[], list[str]] = list

@@ -148,6 +148,7 @@ def _far_end(part: Part, link: SerialLink, port: SerialPort, settled: Callable[[
         opened=lambda far_end, over: until_opened(link, far_end, over),
         settled=settled,
         mark=link.transcript.mark,
+        virtual=link._test.clock is not None,
     )
 
 

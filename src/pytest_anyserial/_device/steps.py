@@ -17,9 +17,11 @@ class Stage(Protocol):
 
     Attributes:
         name: The fixture that it stands for.
+        repeats: How often data is repeated at most.
     """
 
     name: str
+    repeats: float
 
     async def sleep(self, length: float, /) -> None:
         """Let time pass."""
@@ -100,7 +102,9 @@ class SerialRepeat:
 
     async def perform(self, stage: Stage, /) -> None:
         async def repeat() -> None:
-            while not self._is_stopped:
+            count = 0
+            while not self._is_stopped and count < stage.repeats:
+                count += 1
                 await stage.sleep(self._interval)
                 if not self._is_stopped:
                     await stage.send(made(self._data, stage.name, f"in every() at {self._place}"))
