@@ -138,7 +138,7 @@ def test_a_link_that_is_not_silent_is_named(project: Project, bench: Bench) -> N
         talker.kill()
     assert run.outcomes() == {"test_it[hw-loopback-asyncio]": "error in setup"}
     problem = run.problem("test_it[hw-loopback-asyncio]")
-    assert 'link "loopback" of hil.toml: bytes keep coming to end a although no test sends: ' in problem
+    assert 'link "loopback": bytes keep coming to end a although no test sends: ' in problem
     assert "6c 6f 67 69 6e 3a" in problem
 
 
@@ -304,7 +304,7 @@ def test_a_device_that_another_run_has_unplugged_is_waited_for(project: Project,
             run = project.run(HW, ONE, test=EXCHANGE)
         assert switched == []
         problem = run.problem("test_it[hw-null-asyncio]")
-        assert f'link "null" of hil.toml: {key_of_hub} is held by pid ' in problem
+        assert f'link "null": {key_of_hub} is held by pid ' in problem
         assert "for test_far.py::test_unplug)" in problem
         assert all_passed(project.run(HW, ONE).outcomes(), 1)
         assert switched == ["on"]
@@ -337,7 +337,7 @@ def test_a_device_in_use_elsewhere_fails_the_test_with_its_holder(project: Proje
         run = project.run(HW, ONE, test=EXCHANGE)
     assert run.outcomes() == {"test_it[hw-null-asyncio]": "error in setup"}
     problem = run.problem("test_it[hw-null-asyncio]")
-    assert f'link "null" of hil.toml: {key(bench.pair.path_b)} is held by pid {os.getpid()} of ' in problem
+    assert f'link "null": {key(bench.pair.path_b)} is held by pid {os.getpid()} of ' in problem
     assert "for test_far.py::test_away), which ended no test within lease_timeout = 0.2 s" in problem
 
 

@@ -357,7 +357,7 @@ def test_a_device_that_is_not_there_is_named(project: Project, bench: Bench) -> 
     run = project.run(HW, ONE, test=EXCHANGE)
     assert run.outcomes() == {"test_it[hw-null-asyncio]": "error in setup"}
     problem = run.problem("test_it[hw-null-asyncio]")
-    assert f'link "null" of hil.toml: ports.a.match: there is no serial device at {bench.pair.path_a}.' in problem
+    assert f'link "null": ports.a.match: there is no serial device at {bench.pair.path_a} (hil.toml).' in problem
     run = project.run(HW, ONE, test=marked("requires=['exclusive_access']"))
     assert 'needs exclusive_access: link "null" (end a, ports.a) UNKNOWN: ports.a.match: there is no' in run.problem(
         "test_it[unmet]"

@@ -44,7 +44,7 @@ def test_a_leak_fails_the_test_and_names_the_place(project: Project) -> None:
     assert run.outcomes() == {"test_it[mock-asyncio]": "error in teardown", "test_afterwards": "passed"}
     *ports, advice = run.problem("test_it[mock-asyncio]").splitlines()
     assert ports == [
-        "test_it.py::test_it[mock-asyncio] left 2 ports open:",
+        "the test left 2 ports open: /dev/mockA, /dev/mockB",
         "  /dev/mockA, opened by",
         "    acme.py:6, in connect: self.port = await open_serial_port(path)",
         "    test_it.py:9, in test_it: await meter.connect(serial_path)",
@@ -87,7 +87,8 @@ def test_whatever_way_it_was_opened(project: Project, body: str) -> None:
         test=f"{COMMON}\nasync def test_it(serial_path):\n    path = serial_path\n    {BODIES[body]}\n",
     )
     assert list(run.outcomes().values()) == ["error in teardown"] * 3
-    assert run.text.count("left 1 port open:") == 3
+    assert run.text.count("the test left 1 port open: /dev/mockA\n") == 3
+    assert "was not opened" not in run.text
 
 
 CLEAN = {

@@ -507,7 +507,7 @@ def test_a_test_that_lost_its_lease_is_an_error(project: Project, bench: Bench) 
         """,
     )
     assert run.outcomes() == {"test_it[hw-null-asyncio]": "error in teardown"}
-    assert 'link "null" of hil.toml: another test may have used dev-' in run.text
+    assert 'link "null": another test may have used dev-' in run.text
     assert "_lease.py" not in run.text
 
 

@@ -85,8 +85,17 @@ class HardwareWiring:
         self.has_peer = len(self.ports) == 2
         #: The supply of the device under test, else that of the adapter at end A.
         self.power = link.power or self.ports[0].power
+        self._said: set[str] = set()
         rates = [limit for limit in (link.max_baudrate, *(port.max_baudrate for port in self.ports)) if limit]
         self.max_baudrate = min(rates, default=None)
+
+    def said_once(self, text: str) -> str:
+        """What to say of a device that is not there: everything, and to the next test that needs it one line."""
+        fact, _, more = text.partition(". ")
+        if fact in self._said:
+            return f"{fact}; see the first test that says so"
+        self._said.add(fact)
+        return f"{fact} ({self.places.file}). {more}"
 
     def port(self, end: int) -> BenchPort:
         """The port at end A (0) or end B (1).
@@ -349,7 +358,9 @@ def _problems_fail(wiring: HardwareWiring, kinds: tuple[type[Exception], ...] = 
     try:
         yield
     except kinds as exc:
-        text = f'link "{wiring.title}" of {wiring.places.file}: {exc}'
+        text = f'link "{wiring.title}": {exc}'
+        if isinstance(exc, BenchMatchError):
+            text = wiring.said_once(text)
         # A report of the cause beside it would say the same twice.
         raise pytest.fail.Exception(plain_lines(text), pytrace=False) from None
 

@@ -26,6 +26,8 @@ class OpenPorts:
     def __init__(self) -> None:
         self._stack = ExitStack()
         self._found: list[OpenedPort] = []
+        # Of a test that is over.
+        self._past: set[str] = set()
 
     @classmethod
     def of(cls, config: pytest.Config) -> OpenPorts:
@@ -38,12 +40,14 @@ class OpenPorts:
     def start(self) -> None:
         """From now on, collect."""
         self._stack.close()
+        self._past = set()
         self._found = self._stack.enter_context(opened_ports())
 
     def stop(self) -> list[OpenedPort]:
         """No more; close what has been left open and return it."""
         self._stack.close()
-        left, self._found = [port for port in self._found if port.left_open], []
+        left = [port for port in self._found if port.left_open]
+        self._past, self._found = {port.path for port in self._found}, []
         for port in left:
             port.close()
         return left
@@ -60,7 +64,7 @@ class OpenPorts:
 
     def has(self, path: str) -> bool:
         """Whether the test has opened this path."""
-        return any(port.path == path for port in self._found)
+        return path in self._past or any(port.path == path for port in self._found)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[object]) -> Generator[None, object, object]:
@@ -75,7 +79,7 @@ class OpenPorts:
 
 def complaint(ports: list[OpenedPort], item: pytest.Item) -> str:
     """What to tell about ports that a test has left open."""
-    lines = [f"{item.nodeid} left {count(len(ports), 'port')} open:"]
+    lines = [f"the test left {count(len(ports), 'port')} open: {', '.join(plain(port.path) for port in ports)}"]
     for port in ports:
         lines.append(f"  {plain(port.path)}, opened by")
         lines.extend(f"    {line}" for line in _places(port, item.config.rootpath))
