@@ -28,6 +28,7 @@
 #
 #   make hil             the suites that qualify adapters, on the virtual bench: real drivers, emulated adapters
 #                        (Debian; installs QEMU, as root)
+#   make windows-long    after `make windows`, the blocking port and 10,000 opens on the pair of COM ports
 #   make rs485           RS-485 on the PL011s of an emulated ARM board, in five minutes (Debian; installs QEMU, as root)
 #   make bench           how fast it is beside the bare system calls and other libraries
 #                        (Linux; BENCH='--quick --cases fan-out')
@@ -59,7 +60,7 @@ PYTEST := -m pytest --timeout 120
 # pyright runs on the pinned node, not on what the machine may have.
 export PYRIGHT_PYTHON_GLOBAL_NODE := 0
 
-.PHONY: help demo test check lint types coverage pythons free-threaded oldest dist sdist docs pictures tutorial plugins kit remote hil hil-1 hil-2 rs485 drivers windows bench format clean
+.PHONY: help demo test check lint types coverage pythons free-threaded oldest dist sdist docs pictures tutorial plugins kit remote hil hil-1 hil-2 rs485 drivers windows windows-long bench format clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
@@ -160,6 +161,10 @@ windows: .venvs/dev/stamp
 	$(WINDOWS) $(addprefix tests/,$(shell cat tests/windows/gate.txt))
 	$(WINDOWS) $(METER) --serial-links=mock
 	$(WINDOWS) $(METER) --serial-hw=tests/windows/bench.toml
+
+# The blocking port, and what takes minutes.
+windows-long: windows
+	$(WINDOWS) $(addprefix tests/,$(shell cat tests/windows/long.txt))
 
 oldest: .venvs/oldest/stamp
 	.venvs/oldest/bin/python $(PYTEST) -n 2

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import functools
 import gc
 import importlib
+import os
 import random
 import signal
 import sys
@@ -19,14 +19,24 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
+import sniffio
 
 import anyserial
 from anyserial import SerialConfig, SerialPort
 from anyserial.testing import check_port_pair
 
+from .com_pair import ComPair, com_pair, handle_count
+from .stuck_output import StuckOutput
+
 pytestmark = [pytest.mark.skipif(sys.platform != "win32", reason="COM ports are for Windows"), pytest.mark.anyio]
 
-A, B = "COM5", "COM6"
+A, B = os.environ.get("WINDOWS_PORTS", "COM5 COM6").split()[:2]
+
+
+@pytest.fixture(autouse=True)
+def cable() -> Iterator[ComPair]:
+    with com_pair() as pair:
+        yield pair
 
 
 @pytest.fixture(params=["asyncio", "trio"])
@@ -37,22 +47,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> Any:
 @pytest.fixture
 async def pair(anyio_backend: str) -> AsyncIterator[tuple[SerialPort, SerialPort]]:
     async with await SerialPort.open(A) as a, await SerialPort.open(B) as b:
-        # The test before may have left something on its way.
-        for port in (b, a, b, a):
-            quiet = False
-            while not quiet:
-                with anyio.move_on_after(0.05) as scope:
-                    await port.receive()
-                quiet = scope.cancelled_caught
         yield a, b
-
-
-def handles() -> int:
-    count = ctypes.c_uint32()
-    kernel32: Any = ctypes.WinDLL("kernel32")  # type: ignore[attr-defined,unused-ignore]
-    kernel32.GetCurrentProcess.restype = ctypes.c_void_p
-    kernel32.GetProcessHandleCount(ctypes.c_void_p(kernel32.GetCurrentProcess()), ctypes.byref(count))
-    return count.value
 
 
 async def feed(port: SerialPort, total: int, rng: random.Random) -> None:
@@ -153,22 +148,99 @@ async def test_close_wakes_a_reader_and_a_writer(pair: tuple[SerialPort, SerialP
     assert max(ended) - begin < 0.1
 
 
-async def test_open_and_close_keep_nothing(anyio_backend: str) -> None:
-    """W-09: A thousand opens and closes, each with a cancelled receive, leave no handle behind."""
-
-    async def once() -> None:
+async def open_and_close(times: int) -> None:
+    """Each time with a cancelled receive."""
+    for _ in range(times):
         async with await SerialPort.open(A) as port:
             with anyio.move_on_after(0):
                 await port.receive()
 
-    for _ in range(20):
-        await once()
+
+async def test_open_and_close_keep_nothing(anyio_backend: str) -> None:
+    """W-09: Opens and closes, each with a cancelled receive, leave no handle behind."""
+    await open_and_close(20)
     gc.collect()
-    before = handles()
-    for _ in range(1000):
-        await once()
+    before = handle_count()
+    await open_and_close(300)
     gc.collect()
-    assert handles() <= before + 5
+    assert handle_count() <= before + 5
+
+
+class Rounds:
+    """Counts how often the loop looks for events."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def before_io_wait(self, timeout: float) -> None:
+        self.count += 1
+
+    @contextlib.contextmanager
+    def counting(self) -> Iterator[None]:
+        if sniffio.current_async_library() == "trio":
+            import trio
+
+            class Counting(trio.abc.Instrument):
+                before_io_wait = staticmethod(self.before_io_wait)
+
+            instrument = Counting()
+            trio.lowlevel.add_instrument(instrument)
+            yield
+            trio.lowlevel.remove_instrument(instrument)
+            return
+        proactor: Any = asyncio.get_running_loop()._proactor  # type: ignore[attr-defined,unused-ignore]
+        real = proactor.select
+
+        def select(timeout: float | None = None) -> Any:
+            self.before_io_wait(timeout or 0)
+            return real(timeout)
+
+        proactor.select = select
+        yield
+        del proactor.select
+
+
+async def test_idle_reader_sleeps(pair: tuple[SerialPort, SerialPort]) -> None:
+    """W-02: While a reader waits the loop is not woken, and no processor is used."""
+    a, _ = pair
+    rounds = Rounds()
+    async with anyio.create_task_group() as group:
+        group.start_soon(a.receive)
+        await anyio.sleep(0.1)
+        used = time.process_time()
+        with rounds.counting():
+            await anyio.sleep(1)
+        used = time.process_time() - used
+        group.cancel_scope.cancel()
+    # One for the sleep's own end, and what is there at its begin.
+    assert rounds.count <= 3
+    assert used < 0.1
+
+
+async def test_unplug_ends_a_reader_and_a_writer(pair: tuple[SerialPort, SerialPort], cable: ComPair) -> None:
+    """W-03, W-11: Both say that the device is gone, again and again, and nothing spins afterwards."""
+    a, _ = pair
+    ended = []
+
+    async def wait(call: Callable[[], Any]) -> None:
+        with pytest.raises(anyserial.SerialDisconnectedError):
+            await call()
+        ended.append(call)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(wait, a.receive)
+        group.start_soon(wait, lambda: a.send(bytes(1_000_000)))
+        await anyio.sleep(0.2)
+        cable.unplug()
+    assert len(ended) == 2
+    used = time.process_time()
+    await anyio.sleep(0.5)
+    assert time.process_time() - used < 0.05
+    for _ in range(3):
+        with pytest.raises(anyserial.SerialDisconnectedError):
+            await a.receive()
+        with pytest.raises(anyserial.SerialDisconnectedError):
+            await a.send(b"x")
 
 
 async def test_dropped_port_is_collected(anyio_backend: str) -> None:
@@ -237,11 +309,11 @@ async def test_not_a_serial_device(anyio_backend: str) -> None:
 
 async def test_names_with_a_prefix_and_in_small_letters(anyio_backend: str) -> None:
     """L-215: A port opens under each of its names, and discovery knows it."""
-    for name in ("com5", "\\\\.\\COM5"):
+    for name in (A.lower(), f"\\\\.\\{A}"):
         async with await SerialPort.open(name) as port:
             assert port.path == name
             assert port.port_info is not None
-            assert port.port_info.device == "COM5"
+            assert port.port_info.device == A
 
 
 @pytest.mark.parametrize("line", ["rts", "dtr"])
@@ -275,10 +347,14 @@ def test_blocking_timeout() -> None:
     sync = importlib.import_module("anyserial.sync")
     with sync.SerialPort.open(A) as a, sync.SerialPort.open(B) as b:
         for seconds in (0.0, 0.05, 0.3):
-            begin = time.perf_counter()
-            with pytest.raises(TimeoutError):
-                a.receive(timeout=seconds)
-            assert seconds <= time.perf_counter() - begin + 0.001 < seconds + 0.021
+            # The shortest shows the design; the others show what else the machine does.
+            late = []
+            for _ in range(5):
+                begin = time.perf_counter()
+                with pytest.raises(TimeoutError):
+                    a.receive(timeout=seconds)
+                late.append(time.perf_counter() - begin - seconds)
+            assert -0.001 < min(late) < 0.02
         b.send(b"late")
         assert a.receive(1, timeout=5) == b"l"
         assert a.receive(3, timeout=5)[:1] == b"a"
@@ -286,21 +362,33 @@ def test_blocking_timeout() -> None:
         a.reset_input_buffer()
 
 
-def test_blocking_interrupt() -> None:
-    """W-07: Ctrl-C ends a blocking receive within 100 ms and loses nothing."""
+@pytest.mark.parametrize("call", ["receive", "send_break", "send", "drain"])
+def test_blocking_interrupt(call: str) -> None:
+    """W-07: Ctrl-C ends a blocking call within 100 ms, control calls too, and the port goes on."""
     sync = importlib.import_module("anyserial.sync")
+    queue = StuckOutput(0)
     at = []
 
     def press() -> None:
-        time.sleep(0.3)
+        time.sleep(0.4)
         at.append(time.perf_counter())
         signal.raise_signal(signal.SIGINT)
 
-    with sync.SerialPort.open(A) as a, sync.SerialPort.open(B) as b:
-        threading.Thread(target=press).start()
+    calls = {
+        "receive": lambda port: port.receive(),
+        "send": lambda port: port.send(bytes(1_000_000)),
+        "send_break": lambda port: port.send_break(60),
+        "drain": lambda port: port.drain(),
+    }
+    with sync.portal_provider(), queue.open(A, sync.portal_provider()) as a, sync.SerialPort.open(B) as b:
+        queue.depth = 5
+        pressing = threading.Thread(target=press)
+        pressing.start()
         with pytest.raises(KeyboardInterrupt):
-            a.receive()
+            calls[call](a)
         assert time.perf_counter() - at[0] < 0.1
+        pressing.join()
+        queue.depth = 0
         b.send(b"z")
         assert a.receive(timeout=5) == b"z"
 
@@ -411,7 +499,7 @@ def test_blocking_both_directions() -> None:
         echo.start()
         for start in range(0, len(payload), 512):
             a.send(payload[start : start + 512], timeout=10)
-            # The relay of a test rig may stop when both directions are full.
+            # A pair of ptys stops when both directions are full.
             while start - len(got) > 2048:
                 time.sleep(0.001)
         reader.join(30)

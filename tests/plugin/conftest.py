@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 
@@ -36,7 +37,7 @@ for _module in (
     "pytest_trio.plugin",
     "trio",
     "trio.testing",
-    "uvloop",
+    *([] if sys.platform == "win32" else ["uvloop"]),
 ):
     importlib.import_module(_module)
 

@@ -1,0 +1,117 @@
+"""The plugin and its commands on a pair of COM ports and in memory. These tests run on Windows only."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .com_pair import ComPair, com_pair
+
+pytestmark = pytest.mark.skipif(sys.platform != "win32", reason="COM ports are for Windows")
+
+BENCH = """
+    schema = 1
+    [bench]
+    name = "windows"
+    lease_dir = "leases"
+    [ports.a]
+    match = { path = "%s" }
+    [ports.b]
+    match = { path = "%s" }
+    [links.com]
+    ends = ["a", "b"]
+    kind = "null-modem"
+    wires = ["tx-rx", "rts-cts", "dtr-dsr"]
+"""
+
+TESTS = """
+    import anyio, pytest
+    from anyserial import SerialDisconnectedError
+
+    async def test_talk(serial_port, serial_peer):
+        await serial_peer.send(b"x")
+        assert await serial_port.receive() == b"x"
+
+    async def test_script(serial_port, serial_script):
+        serial_script.on(b"*IDN?\\n").reply(b"ACME\\n")
+        await serial_port.send(b"*IDN?\\n")
+        assert await serial_port.receive() in (b"ACME\\n", b"A")
+
+    def test_blocking(sync_serial_port, sync_serial_peer):
+        sync_serial_peer.send(b"x")
+        assert sync_serial_port.receive(timeout=5) == b"x"
+
+    @pytest.mark.serial(links=["mock"])
+    async def test_virtual_time(serial_port, serial_clock):
+        with anyio.move_on_after(60) as scope:
+            await serial_port.receive()
+        assert scope.cancelled_caught
+"""
+
+
+@pytest.fixture(autouse=True)
+def cable() -> Iterator[ComPair]:
+    with com_pair() as pair:
+        yield pair
+
+
+@pytest.fixture
+def project(tmp_path: Path, cable: ComPair) -> Path:
+    (tmp_path / "hil.toml").write_text(textwrap.dedent(BENCH % (cable.path_a, cable.path_b)), encoding="utf-8")
+    (tmp_path / "test_it.py").write_text(textwrap.dedent(TESTS), encoding="utf-8")
+    return tmp_path
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", *arguments], cwd=folder, capture_output=True, text=True, timeout=100, check=False
+    )
+
+
+def run_tests(folder: Path, *arguments: str) -> str:
+    plugins = ("-p", "anyio", "-p", "pytest_anyserial", "-p", "no:cacheprovider", "-p", "no:hypothesispytest")
+    done = run(folder, "pytest", "-rA", "--serial-loops=asyncio,trio", *plugins, *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def command(folder: Path, *arguments: str) -> Any:
+    done = run(folder, "pytest_anyserial", *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout)
+
+
+def test_mock_links(project: Path) -> None:
+    """W-13: fixtures, a script, blocking ports and virtual time, on both loops."""
+    said = run_tests(project, "--serial-links=mock")
+    assert "7 passed" in said
+    assert "test_virtual_time[mock-asyncio]" in said
+    assert "test_virtual_time[mock-trio]" in said
+
+
+def test_links_of_a_bench_file(project: Path) -> None:
+    """W-13, W-14: the same on two COM ports, under their leases."""
+    said = run_tests(project, "--serial-hw=hil.toml", "-k", "not virtual")
+    assert "5 passed" in said
+    assert "test_talk[hw-com-trio]" in said
+
+
+def test_commands(project: Path) -> None:
+    """W-13: `schema`, `who` and `doctor` answer."""
+    assert command(project, "schema")["title"]
+    assert command(project, "who", "--json", "hil.toml") == []
+    assert "com" in str(command(project, "doctor", "--json", "hil.toml"))
+
+
+def test_suggest(project: Path, cable: ComPair) -> None:
+    """W-13: `suggest` writes a bench file for the COM ports that there are."""
+    done = run(project, "pytest_anyserial", "suggest")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert cable.path_a in done.stdout
