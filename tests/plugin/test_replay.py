@@ -269,6 +269,23 @@ def test_more_than_a_buffer_is_played_both_ways(project: Project) -> None:
     assert set(run.outcomes().values()) == {"passed"}
 
 
+def test_a_long_test_is_recorded_whole(project: Project) -> None:
+    """R-30: what does not fit into memory goes to a file, also one chunk that is larger than that memory."""
+    test = """
+        async def test_it(serial_port):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(serial_port.send, b"x" * 999_999 + b"\\n")
+                size = 0
+                while size < 1_000_002:
+                    size += len(await serial_port.receive())
+    """
+    run = record(project, test)
+    assert set(run.outcomes().values()) == {"passed"}
+    for kind, size in (("sent", 1_000_000), ("received", 1_000_002)):
+        assert sum(len(event["text"]) for event in lines(files(project)[0]) if event.get("kind") == kind) == size
+    assert set(replay(project, options=("--serial-replay-pace=none",)).outcomes().values()) == {"passed"}
+
+
 def test_virtual_time_shows_a_timeout_exactly(project: Project) -> None:
     """R-31: in virtual time an answer comes exactly as late as it was recorded."""
     written(

@@ -26,7 +26,7 @@ from .events import FORMAT, LARGEST, config_fields, line_of
 #: Adjacent bytes of one direction are one event if less time than this is between them, in seconds.
 _GAP: Final = 0.002
 #: Bytes of events that are kept in memory.
-_IN_MEMORY: Final = 2**20
+_IN_MEMORY: Final = 2**18
 _HEAD: Final = struct.Struct("<BdI")
 _SENT, _RECEIVED, _OTHER = range(3)
 _POLLED: Final = frozenset({"modem_lines", "input_waiting"})
@@ -55,9 +55,10 @@ class Recorder(PortListener):
         self._start = now()
         self._date = datetime.now(UTC)
         self._lock = threading.RLock()
-        # The last events, which move to a file when they are many.
-        self._recent: list[tuple[int, float, bytes]] = []
-        self._size = 0
+        # The last events, up to `_end`; they move to a file when they are many. One piece of memory is used all the
+        # time, because fresh memory would cost more than what is copied.
+        self._room = bytearray(_IN_MEMORY)
+        self._end = 0
         self._spool: IO[bytes] | None = None
         self._is_over = False
         self._problem: OSError | None = None
@@ -158,7 +159,7 @@ class Recorder(PortListener):
         """Forget all of it."""
         with self._lock:
             self._is_over = True
-            self._recent.clear()
+            self._end = 0
             if self._spool is not None:
                 self._spool.close()
 
@@ -174,22 +175,26 @@ class Recorder(PortListener):
                     self._answers.pop("input_waiting", None)
             if self._is_over:
                 return
-            self._recent.append((code, self._now() if at is None else at, bytes(payload)))
-            self._size += len(payload) + _HEAD.size
-            if self._size > _IN_MEMORY:
-                self._move_to_spool()
+            size, start = len(payload), self._end + _HEAD.size
+            if start + size > len(self._room):
+                start = self._make_room(_HEAD.size + size) + _HEAD.size
+            _HEAD.pack_into(self._room, start - _HEAD.size, code, self._now() if at is None else at, size)
+            self._room[start : start + size] = payload
+            self._end = start + size
 
-    def _move_to_spool(self) -> None:
-        parts = (part for code, at, data in self._recent for part in (_HEAD.pack(code, at, len(data)), data))
+    def _make_room(self, size: int) -> int:
+        """Move what there is to the spool, and have room for so many bytes; returns where they go."""
         try:
             if self._spool is None:
                 self._spool = tempfile.TemporaryFile()  # noqa: SIM115  closed by `drop`
-            self._spool.write(b"".join(parts))
+            self._spool.write(memoryview(self._room)[: self._end])
         except OSError as exc:
             # A disk that is full; a listener must not raise.
             self._problem, self._is_over = exc, True
-        self._recent.clear()
-        self._size = 0
+        self._end = 0
+        if size > len(self._room):
+            self._room = bytearray(size)
+        return 0
 
     def _spooled(self) -> Iterator[tuple[int, float, bytes]]:
         if self._spool is not None:
@@ -197,7 +202,11 @@ class Recorder(PortListener):
             while head := self._spool.read(_HEAD.size):
                 code, at, size = _HEAD.unpack(head)
                 yield code, at, self._spool.read(size)
-        yield from self._recent
+        start = 0
+        while start < self._end:
+            code, at, size = _HEAD.unpack_from(self._room, start)
+            start += _HEAD.size + size
+            yield code, at, bytes(self._room[start - size : start])
 
     def _events(self) -> Iterator[dict[str, Any]]:
         for code, at, payload in self._spooled():
