@@ -72,7 +72,7 @@ async def test_conformance(anyio_backend: str) -> None:
 
 
 async def test_scopes_cancel_without_loss(pair: tuple[SerialPort, SerialPort]) -> None:
-    """W-04: A stream whose receives are cancelled at random by scopes arrives whole."""
+    """W-04, W-05: A stream whose receives are cancelled at random by scopes arrives whole, on both loops."""
     a, b = pair
     total, got, rng, cancels = 20_000, bytearray(), random.Random(7), 0
     async with anyio.create_task_group() as group:
