@@ -38,7 +38,10 @@ if TYPE_CHECKING:
 #: The system calls by which the library asks a Linux driver what it has.
 _ASKED_BY: Final = {"rs485": "TIOCGRS485", "low_latency": "TIOCGSERIAL", "modem_lines": "TIOCMGET"}
 #: What no driver of a platform can have, whatever the device.
-_NEVER: Final = {"linux": frozenset({"dtr_dsr", "one_point_five_stop_bits"})}
+_NEVER: Final = {
+    "linux": frozenset({"dtr_dsr", "one_point_five_stop_bits"}),
+    "remote": frozenset({"dtr_dsr", "low_latency", "rs485"}),
+}
 _NEVER_ON_OTHERS: Final = frozenset({"dtr_dsr", "one_point_five_stop_bits", "low_latency", "rs485"})
 
 
@@ -291,7 +294,7 @@ async def asked(serial: SerialPort, device: PortInfo) -> Probed:
     framed = serial.config.with_changes(parity="even", byte_size=7)
     refusals = {
         "line_errors": await _refusal(serial.line_errors),
-        "control_lines": await _refusal(serial.control_lines),
+        "control_lines": await _refusal(lambda: _control_lines(serial)),
         "framing": await _refusal(lambda: serial.configure(framed)),
     }
     return Probed(
@@ -300,6 +303,13 @@ async def asked(serial: SerialPort, device: PortInfo) -> Probed:
         capabilities=serial.capabilities,
         refusals={fact: refusal for fact, refusal in refusals.items() if refusal},
     )
+
+
+async def _control_lines(serial: SerialPort) -> None:
+    lines = await serial.control_lines()
+    if serial.capabilities.platform == "remote":
+        # Some servers tell lines that they do not set.
+        await serial.set_control_lines(rts=lines.rts, dtr=lines.dtr)
 
 
 async def _refusal(call: Callable[[], Awaitable[object]]) -> str:

@@ -81,9 +81,10 @@ def named_twice(ports: Iterable[BenchPort], devices: Sequence[PortInfo]) -> dict
     twice: dict[str, str] = {}
     for port in ports:
         try:
-            node = _node(resolve(port, devices).device)
+            device = resolve(port, devices)
         except BenchMatchError:
             continue
+        node = _server(device.device) if is_remote(device) else _node(device.device)
         first = found.setdefault(node, port.name)
         if first != port.name:
             twice[port.name] = f"ports.{port.name}.match: {plain(node)} is ports.{first} already"
@@ -97,14 +98,26 @@ def device_key(device: PortInfo) -> str:
     """
     if device.location is not None and device.device.startswith("/"):
         return _file_name(f"usb-{device.location}")
+    if is_remote(device):
+        return _file_name(f"url-{_server(device.device)}")
     return _node_key(device)
+
+
+def is_remote(device: PortInfo) -> bool:
+    """Whether it is the address of a remote port, of which this host knows nothing else."""
+    return "://" in device.device and not device.device.startswith("/")
+
+
+def _server(url: str) -> str:
+    """Host and TCP port, whatever the protocol and its options: one device has one server."""
+    return url.partition("://")[2].partition("?")[0].rstrip("/").lower()
 
 
 def adapter_key(device: PortInfo) -> str:
     """Like `device_key`, but the same for all ports of one adapter."""
     if device.location is not None and device.device.startswith("/"):
         return _file_name(f"usb-{_place(device.location)}")
-    return _node_key(device)
+    return device_key(device)
 
 
 def place_key(place: str) -> str:
@@ -156,6 +169,8 @@ def describe_place(match: Match) -> str:
 
 def describe(device: PortInfo) -> str:
     """`/dev/ttyUSB0: vid = 0x0403, pid = 0x6001, serial_number = "FT4XYZ" (FT232R USB UART)`."""
+    if is_remote(device):
+        return f"{plain(device.device)} (on a server)"
     known = {key: value for key, value in _properties(device).items() if value is not None}
     text = f"{plain(device.device)}: {_listed(known, ' = ') or 'not USB'}"
     return text if device.description is None else f"{text} ({plain(device.description, _LONGEST)})"

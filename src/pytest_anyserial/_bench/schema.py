@@ -20,13 +20,15 @@ ENDS: Final = {"null-modem": 2, "loopback": 1, "rs485": 2, "device": 1}
 _SWITCH: Final = ("off", "on")
 _USB_KEYS: Final = ("vid", "pid", "serial_number", "interface", "location")
 #: Keys that name a device by themselves, with those that may stand beside them.
-_WAYS: Final[Mapping[str, tuple[str, ...]]] = {"path": (), "place": ("resource",), "tags": ("resource",)}
+_WAYS: Final[Mapping[str, tuple[str, ...]]] = {"path": (), "url": (), "place": ("resource",), "tags": ("resource",)}
+#: A scheme, of the library or of the project, and what is behind it. The library judges it when it opens the port.
+ADDRESS: Final = r"[A-Za-z][A-Za-z0-9+.-]*://[^\x00-\x20\x7f]+"
 _MAX_U32: Final = 2**32 - 1
 
 
 def _named_in_one_way(match: Mapping[str, object]) -> list[tuple[str, str]]:
     if not match:
-        text = f"is empty: name the device with path, or with {', '.join(_USB_KEYS)}; or with place or tags of labgrid"
+        text = f"is empty: name the device with path, url, or {', '.join(_USB_KEYS)}; or with place or tags of labgrid"
         return [("", text)]
     for way in _WAYS:
         others = [key for key in (*_WAYS, *_USB_KEYS) if key in match and key != way]
@@ -136,9 +138,10 @@ _TAG = Text("Value of a tag.", r"[A-Za-z0-9_.-]+", "a label of letters, digits, 
 
 #: Which device a port is.
 MATCH: Final = Table(
-    "Which device it is: a path, properties that only one device has, or a place of labgrid.",
+    "Which device it is: a path, an address, properties that only one device has, or a place of labgrid.",
     {
         "path": Text("Path of the device; a relative one is relative to this file."),
+        "url": Text("Address of a remote port, such as rfc2217://pi:7001.", ADDRESS, "an address: rfc2217://host:port"),
         "vid": UsbId("USB vendor id, such as 0x0403."),
         "pid": UsbId("USB product id, such as 0x6001."),
         "serial_number": Text("The whole serial number of the adapter."),

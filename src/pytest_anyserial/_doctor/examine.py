@@ -21,11 +21,12 @@ from anyserial import (
     SerialConfig,
     SerialError,
     SerialPort,
+    UnsupportedFeatureError,
 )
 
 from .._bench.file import BenchLink, BenchPort, SerialBench
 from .._bench.lease import LeaseError, lease_of, leased
-from .._bench.resolve import BenchMatchError, describe, device_key, named_twice, resolve, unstable
+from .._bench.resolve import BenchMatchError, describe, device_key, is_remote, named_twice, resolve, unstable
 from .._text import plain
 from . import wiring
 from .finding import Finding, Verdict, ok, problem, skipped, warning
@@ -72,6 +73,10 @@ async def examine(
         for name, port in bench.ports.items():
             if name in visits:
                 findings, device, key = visits[name]
+            elif port.match.url is not None:
+                device = resolve(port, devices)
+                findings = await _look_at_server(device)
+                key = device_key(device)
             else:
                 findings, device = _look_at(port, devices, root)
                 key = "" if device is None else device_key(device)
@@ -80,7 +85,7 @@ async def examine(
             if device is not None:
                 findings.append(_lease_of(key, bench))
                 if _is_well(findings):
-                    findings.append(await _open(port, Fit(device, key), bench))
+                    findings += await _open(port, Fit(device, key), bench)
                 if _is_well(findings):
                     fit[name] = Fit(device, key)
             yield Subject(f"ports.{name}", findings)
@@ -166,19 +171,36 @@ def _lease_of(key: str, bench: SerialBench) -> Finding:
     return problem("lease", f"held by {lease.holder or 'another process'}", "wait until that is done")
 
 
-async def _open(port: BenchPort, fit: Fit, bench: SerialBench) -> Finding:
+async def _look_at_server(device: PortInfo) -> list[Finding]:
+    # A bench without remote ports need not load it.
+    from . import remote
+
+    return await remote.look_at(device)
+
+
+async def _ask_server(opened: SerialPort) -> list[Finding]:
+    if opened.capabilities.platform != "remote":
+        return []
+    from . import remote
+
+    return await remote.ask(opened)
+
+
+async def _open(port: BenchPort, fit: Fit, bench: SerialBench) -> list[Finding]:
     device = fit.device
     try:
         with leased([fit.key], test=PURPOSE, timeout=0, folder=bench.lease_dir):
             async with await SerialPort.open(device.device, link_config(port)) as opened:
-                return ok("open", f"opens at {opened.config.baudrate} baud")
+                return [ok("open", f"opens at {opened.config.baudrate} baud"), *await _ask_server(opened)]
     except PortPermissionError as exc:
-        return problem("open", plain(str(exc)))
+        return [problem("open", plain(str(exc)))]
     except PortBusyError as exc:
+        if is_remote(device):
+            return [problem("open", plain(str(exc)), "another program on any host has it: end that one")]
         advice = f"another program has locked it; to see which: sudo fuser -v {plain(device.device)}"
-        return problem("open", plain(str(exc)), advice)
+        return [problem("open", plain(str(exc)), advice)]
     except (LeaseError, SerialError) as exc:
-        return problem("open", plain(str(exc)))
+        return [problem("open", plain(str(exc)))]
 
 
 async def _examine_link(link: BenchLink, bench: SerialBench, fit: Mapping[str, Fit]) -> list[Finding]:
@@ -273,5 +295,11 @@ async def _check_lines(
         for line, wire in (("rts", "rts-cts"), ("dtr", "dtr-dsr"))
         if line in port.control_lines and wire not in link.wires
     }
-    lines = await wiring.trace_lines(ends, pinned, patience=patience)
+    try:
+        lines = await wiring.trace_lines(ends, pinned, patience=patience)
+    except UnsupportedFeatureError as exc:
+        # Only the operation itself tells, for some ports.
+        if wired:
+            return [problem(wired[0], str(exc), f"take {' and '.join(wired)} out of wires")]
+        return [skipped("lines", str(exc))]
     return wiring.judge_lines(lines, [end.name for end in ends], link.wires)

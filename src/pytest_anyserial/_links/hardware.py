@@ -31,7 +31,7 @@ from .._bench.file import BenchLink, BenchPort
 from .._bench.lease import LeaseError, LeaseLostError, leased
 from .._bench.probe import Places, as_the_file_says
 from .._bench.resolve import BenchMatchError, PlaceError, devices, resolve
-from .._bench.supply import PresenceError, State, brought, cycle, located, switch, switch_supply
+from .._bench.supply import PresenceError, State, brought, cycle, is_seen, located, switch, switch_supply
 from .._options import HW
 from .._text import count, cut, plain_lines
 from .._transcript.recording import unrecorded
@@ -201,9 +201,11 @@ class HardwareWiring:
             why = f"neither links.{self.title} nor ports.{port.name} names a power in {self.places.file}"
             return Fact(value=_S) if self.power else Fact(value=_N, where=self._where(end, port), why=why)
         if name == "unplug":
-            if self.power or self.places.operator is not None:
+            if self.power or (self.places.operator is not None and is_seen(port)):
                 return Fact(value=_S)
-            why = f"ports.{port.name} names no power in {self.places.file}; with --serial-ask a person may do it"
+            why = f"ports.{port.name} names no power in {self.places.file}"
+            # A person at this host sees no adapter of a server.
+            why += "; with --serial-ask a person may do it" if is_seen(port) else ": it is on a server"
             return Fact(value=_N, where=self._where(end, port), why=why)
         probed = self.places.probed(port.name)
         value, why = probed.has(name)

@@ -12,7 +12,7 @@ from typing import Final
 import anyio
 from anyio import lowlevel
 
-from ..._types import ControlLines, LineErrors, ModemLines
+from ..._types import ControlLines, LineErrors, ModemLines, PortInfo
 from ...capabilities import Capability
 from ...config import Parity, SerialConfig, StopBits, seconds_per_byte
 from ...exceptions import (
@@ -82,6 +82,8 @@ class Rfc2217Backend(SocketBackend):
             Request(rfc2217.SET_LINESTATE_MASK, bytes((rfc2217.ALL_ERRORS,))),
             Request(rfc2217.SET_MODEMSTATE_MASK, bytes((rfc2217.ALL_LINES,))),
         )
+        name = client.signature.decode("ascii", "replace").strip()
+        self.port_info = PortInfo(device=self.path, description=name or None)
         self.capabilities = capabilities_of(
             "rfc2217", Capability.UNKNOWN if client.modem_state is None else Capability.SUPPORTED
         )
