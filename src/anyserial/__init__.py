@@ -67,7 +67,7 @@ __all__ = [
     "register_scheme",
 ]
 
-#: What this package is installed by. Another project publishes a package `anyserial` of its own.
+#: The name of the distribution, because another project publishes a distribution called `anyserial`.
 __distribution__ = "pytest-anyserial"
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())
@@ -78,12 +78,12 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        # Reading the metadata takes longer than most of the imports above.
+        # Imported late, because reading the metadata takes longer than most of the imports above.
         from importlib.metadata import PackageNotFoundError, version
 
         try:
             return version(__distribution__)
         except PackageNotFoundError:
-            # A frozen application, or one that carries a copy of the sources, has no metadata.
+            # A frozen application, or one with a copy of the sources, has no metadata.
             return "0+unknown"
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""The contract of a connected pair of ports, as checks that any backend can be held against."""
+"""The contract of a connected pair of ports, as checks for any backend."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Check(NamedTuple):
 
 _checks: Final[list[_Check]] = []
 
-#: Seconds for one check; generous, since a real line may run at 9600 baud.
+#: Seconds for one check, which are enough for a real line at 9600 baud.
 _BOUND: Final = 10.0
 
 
@@ -38,13 +38,13 @@ def _check(rules: str, *needs: str) -> Callable[[_Body], _Body]:
 
 
 async def check_port_pair(make_pair: MakePair, *, lacks: Collection[str] = ()) -> None:
-    """Hold a pair of connected ports against the contract of `SerialPort`.
+    """Check a pair of connected ports against the contract of `SerialPort`.
 
     Args:
         make_pair: `async with make_pair(config) as (port, peer)` gives two open ports whose data lines are crossed.
             It is called once per check.
-        lacks: Facts the link does not have, such as `modem_lines`, `break_signal`, `line_errors`; the checks that need
-            them are left out.
+        lacks: Features that the link does not have, such as `modem_lines`, `break_signal`, `line_errors`. Checks that
+            need them are left out.
 
     Raises:
         AssertionError: The first check that fails; the text names the rule.
@@ -91,7 +91,7 @@ async def _all_values(port: SerialPort, peer: SerialPort) -> None:
 
 @_check("L-47, L-52")
 async def _limits(port: SerialPort, peer: SerialPort) -> None:
-    """A receive gives at most what was asked for, and the rest stays."""
+    """A receive returns at most its limit, and the rest stays queued."""
     await peer.send(b"0123456789")
     await _until_waiting(port, 10)
     assert await port.receive(4) == b"0123"
@@ -101,7 +101,7 @@ async def _limits(port: SerialPort, peer: SerialPort) -> None:
 
 @_check("L-48")
 async def _arguments(port: SerialPort, peer: SerialPort) -> None:
-    """Arguments that ask for nothing are refused before any wait."""
+    """Limits of 0 and unusable buffers are refused before any wait."""
     await _raises(ValueError, lambda: port.receive(0))
     await _raises(ValueError, lambda: port.receive_into(bytearray()))
     await _raises(ValueError, lambda: port.receive_available(limit=0))
@@ -132,7 +132,7 @@ async def _available(port: SerialPort, peer: SerialPort) -> None:
 
 @_check("L-57, L-61")
 async def _guards(port: SerialPort, peer: SerialPort) -> None:
-    """A second receiver is refused; a sender is not disturbed by the parked one."""
+    """A second receiver is refused; a waiting receiver does not disturb a sender."""
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(port.receive)
         await anyio.wait_all_tasks_blocked()
@@ -182,7 +182,7 @@ async def _drain(port: SerialPort, peer: SerialPort) -> None:
 
 @_check("L-64")
 async def _stats(port: SerialPort, peer: SerialPort) -> None:
-    """The totals count every byte once, also after close."""
+    """The totals count every byte once, and are readable after close."""
     before = port.stats().bytes_sent, peer.stats().bytes_received
     await port.send(b"12345")
     await _receive_exactly(peer, 5)
@@ -192,7 +192,7 @@ async def _stats(port: SerialPort, peer: SerialPort) -> None:
 
 @_check("L-70, L-72, L-74")
 async def _configure(port: SerialPort, peer: SerialPort) -> None:
-    """A reconfigure is published as the very object applied and does not disturb a parked reader."""
+    """`config` is the very object last applied, and `configure` does not disturb a waiting reader."""
     config = port.config.with_changes(baudrate=57_600)
     received: list[bytes] = []
 
@@ -211,7 +211,7 @@ async def _configure(port: SerialPort, peer: SerialPort) -> None:
 
 @_check("L-70, L-101, L-104")
 async def _cut_configure(port: SerialPort, peer: SerialPort) -> None:
-    """A configure that is cancelled is done or not done, and is in no later one's way."""
+    """A cancelled configure is done completely or not at all, and does not block a later one."""
     original = port.config
     for turns in range(6):
         before = port.config
@@ -246,7 +246,7 @@ async def _control_in_turn(port: SerialPort, peer: SerialPort) -> None:
 
 @_check("L-84, L-85", "input_waiting")
 async def _reset(port: SerialPort, peer: SerialPort) -> None:
-    """reset_input_buffer drops what is queued and nothing that comes later."""
+    """reset_input_buffer drops queued bytes, and none that arrive later."""
     await peer.send(b"stale")
     await _until_waiting(port, 5)
     await port.reset_input_buffer()
@@ -258,7 +258,7 @@ async def _reset(port: SerialPort, peer: SerialPort) -> None:
 
 @_check("L-92, L-96, L-97")
 async def _close(port: SerialPort, peer: SerialPort) -> None:
-    """Closing wakes a parked reader with SerialClosedError; afterwards everything raises it, and closing is silent."""
+    """A waiting reader gets SerialClosedError on close, later calls raise it too, and closing again does nothing."""
     outcome: list[BaseException] = []
 
     async def read() -> None:
@@ -294,7 +294,7 @@ async def _close(port: SerialPort, peer: SerialPort) -> None:
 
 @_check("L-101, L-106")
 async def _checkpoints(port: SerialPort, peer: SerialPort) -> None:
-    """In a cancelled scope every call is cut, and has neither received nor sent anything."""
+    """In a cancelled scope every call is cancelled, and has neither received nor sent anything."""
     await peer.send(b"kept")
     await _until_waiting(port, 4)
     calls: list[Callable[[], Awaitable[object]]] = [
@@ -316,7 +316,7 @@ async def _checkpoints(port: SerialPort, peer: SerialPort) -> None:
 
 @_check("L-102, L-104")
 async def _cancellation(port: SerialPort, peer: SerialPort) -> None:
-    """Receives cut at many points lose no byte, and the port stays usable."""
+    """Receives that are cancelled at many points lose no byte, and the port stays usable."""
     data = bytes(range(256)) * 4
     received = bytearray()
 
@@ -337,7 +337,7 @@ async def _cancellation(port: SerialPort, peer: SerialPort) -> None:
 
 @_check("L-82, L-83", "modem_lines", "control_lines")
 async def _lines(port: SerialPort, peer: SerialPort) -> None:
-    """RTS shows as the peer's CTS and can be left alone."""
+    """RTS appears as the peer's CTS, and a call without arguments leaves it unchanged."""
     for level in (True, False):
         await port.set_control_lines(rts=level)
         await port.set_control_lines()
@@ -349,7 +349,7 @@ async def _lines(port: SerialPort, peer: SerialPort) -> None:
 
 @_check("L-81, L-86", "break_signal", "line_errors")
 async def _break(port: SerialPort, peer: SerialPort) -> None:
-    """A break is counted by the peer, and data passes afterwards."""
+    """The peer counts a break, and data passes afterwards."""
     before = (await peer.line_errors()).breaks
     await port.send_break(0.05)
     with anyio.fail_after(1):

@@ -1,4 +1,4 @@
-"""What a device can do, as far as can be told without trying."""
+"""The capabilities of a device, as far as they can be determined without trying an operation."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["Capability", "SerialCapabilities", "SerialStreamAttribute", "Unsuppo
 
 
 class Capability(enum.StrEnum):
-    """One fact about a device.
+    """Whether a device has one capability.
 
-    `SUPPORTED`: the mechanism exists, as far as the probe at open can tell; a driver may still refuse a value.
-    `UNSUPPORTED`: it does not. `UNKNOWN`: only the operation itself will tell.
+    `SUPPORTED`: the probe at open found the mechanism; the driver may still refuse a value. `UNSUPPORTED`: the
+    mechanism does not exist. `UNKNOWN`: only the operation itself will show.
     """
 
     SUPPORTED = "supported"
@@ -29,7 +29,7 @@ class Capability(enum.StrEnum):
 class SerialCapabilities:
     """A snapshot taken at open; it does not change afterwards and outlives the port.
 
-    `platform` and `backend` are words such as `"linux"`, `"darwin"`, `"windows"` or `"mock"`.
+    `platform` and `backend` are names such as `"linux"`, `"darwin"`, `"windows"` or `"mock"`.
     """
 
     platform: str
@@ -57,5 +57,5 @@ class SerialStreamAttribute(TypedAttributeSet):
     capabilities: SerialCapabilities = typed_attribute()
     #: the `SerialConfig` last applied
     config: SerialConfig = typed_attribute()
-    #: the device's `PortInfo`; missing when it could not be resolved
+    #: the device's `PortInfo`; missing if discovery has none
     port_info: PortInfo = typed_attribute()

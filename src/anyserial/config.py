@@ -1,8 +1,8 @@
-"""How a line is set up: immutable values, checked once, when they are built.
+"""The settings of a port: immutable values, checked once, when they are created.
 
-Friendly spellings (`parity="E"`, `byte_size=7`) are turned into members of the enumerations below; everything else is a
-`ConfigurationError` that names the field and the value. There is no timeout here: a timeout is a cancel scope around a
-call (async) or a keyword of the call (sync).
+Short spellings (`parity="E"`, `byte_size=7`) are converted to members of the enumerations below. Any other value raises
+a `ConfigurationError` that names the field and the value. There is no timeout here: a timeout is a cancel scope around
+a call (async) or a keyword of the call (sync).
 """
 
 from __future__ import annotations
@@ -114,24 +114,23 @@ class SerialConfig:
     """Everything that can be set on a port, as one immutable value.
 
     Attributes:
-        baudrate: Bits per second, 1 to 2**32 - 1. Rates without a constant of their own are fine where the platform
-            can do them.
-        byte_size: Data bits; also `5`..`8` and `"5"`..`"8"`.
-        parity: Also a member name, a value or a first letter, in any case.
-        stop_bits: Also `1`, `1.5`, `2`.
+        baudrate: Bits per second, 1 to 2**32 - 1. If the platform supports them, rates without a constant work too.
+        byte_size: The number of data bits: a `ByteSize`, `5`..`8` or `"5"`..`"8"`.
+        parity: A `Parity`, its name, value or first letter, in any case.
+        stop_bits: A `StopBits`, `1`, `1.5` or `2`.
         flow_control: A `FlowControl`.
-        exclusive: Refuse to share the device with another opener; acts at open only.
+        exclusive: Refuse to share the device with other programs; acts at open only.
         hangup_on_close: Let the kernel drop DTR and RTS when the last user closes the device.
         low_latency: Ask the driver to hand bytes over at once instead of batching them.
         read_chunk_size: Size of the read of `receive_available` when the queue depth is unknown, 64 B to 16 MiB.
-        rs485: RS-485 driver-enable control, or `None` to leave it alone.
-        unsupported_policy: What to do when an optional feature is missing.
-        dtr_on_open: Level of DTR at open; `None` leaves what the operating system does.
-        rts_on_open: The same for RTS.
+        rs485: RS-485 driver-enable control, or `None` to leave it unchanged.
+        unsupported_policy: The reaction if an optional feature is missing.
+        dtr_on_open: The level of DTR at open; `None` leaves it to the operating system.
+        rts_on_open: The level of RTS at open; `None` leaves it to the operating system.
         flush_on_open: Discard both queues once the settings are applied.
 
     Raises:
-        ConfigurationError: A value is wrong; the message names field and value.
+        ConfigurationError: A value is wrong; the message names the field and the value.
     """
 
     baudrate: int = 115_200
@@ -174,7 +173,7 @@ class SerialConfig:
         object.__setattr__(self, "unsupported_policy", policy)
 
     def with_changes(self, **changes: Any) -> Self:
-        """A new config with these fields replaced, checked as a whole.
+        """Return a new config with these fields replaced; it is checked as a whole.
 
         Raises:
             ConfigurationError: A new value is wrong.
@@ -184,7 +183,7 @@ class SerialConfig:
 
 
 def seconds_per_byte(config: SerialConfig, baudrate: int | None = None) -> float:
-    """The time one frame takes on the wire, at `baudrate` instead of the configured rate if given."""
+    """Return the time that one frame takes on the wire, at `baudrate` if given, otherwise at the configured rate."""
     parity = 0 if config.parity is Parity.NONE else 1
     bits = 1 + int(config.byte_size) + parity + float(config.stop_bits)
     return bits / (baudrate or config.baudrate)
@@ -215,11 +214,11 @@ def _require_instance(field: str, value: object, cls: type) -> None:
 
 
 def _delay(field: str, value: object) -> float:
-    """Seconds that fit the kernel's unsigned 32-bit count of milliseconds."""
+    """Return seconds that fit the kernel's unsigned 32-bit count of milliseconds."""
     if (
         isinstance(value, bool)
         or not isinstance(value, int | float)
-        # False for NaN as well.
+        # The comparison is false for NaN as well.
         or not 0 <= value <= _MAX_U32 / 1000
     ):
         raise _invalid(field, value, f"a finite number of seconds from 0 to {_MAX_U32 // 1000}")
@@ -227,7 +226,7 @@ def _delay(field: str, value: object) -> float:
 
 
 def _member(enumeration: type[_Member], value: object) -> _Member | None:
-    """`value` as a member, given the member or its value; None for anything else."""
+    """Convert a member or its value to the member; None for anything else."""
     try:
         return enumeration(value)  # type: ignore[arg-type]
     except ValueError:

@@ -1,4 +1,4 @@
-"""Which serial ports there are. Nothing is opened, nothing is remembered between calls."""
+"""List and find serial ports. Opens no port, and keeps nothing between calls."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ async def list_serial_ports(*, backend: DiscoveryBackend = "native") -> list[Por
     """List the serial ports of this machine, freshly each time, without opening any.
 
     Args:
-        backend: Who is asked: the operating system itself, or the package `pyudev` (Linux) or `pyserial`. Ports come
-            sorted by `device`, those of pyserial in its own order.
+        backend: The source of the list: the operating system itself, or the package `pyudev` (Linux) or `pyserial`.
+            Ports are sorted by `device`, except those of pyserial, which keep its order.
 
     Raises:
         ValueError: There is no such backend.
-        UnsupportedPlatformError: This operating system does not have it.
-        ImportError: Its package is not installed.
+        UnsupportedPlatformError: This operating system does not have the backend.
+        ImportError: The package of the backend is not installed.
     """
     enumerate_ports = _enumerator(backend)
     return await _in_thread(lambda: _list(backend, enumerate_ports))
@@ -58,14 +58,13 @@ async def find_serial_port(
         vid: USB vendor id.
         pid: USB product id.
         serial_number: The whole serial number of the adapter.
-        device: Any name of the device, as for `canonical_port_name`: its path, or a symbolic link to it, as in
-            `/dev/serial/by-id`.
-        backend: As for `list_serial_ports`.
+        device: Any name of the device: its path, or a symbolic link to it such as those in `/dev/serial/by-id`.
+        backend: The source of the list, see `list_serial_ports`.
 
     Raises:
         ValueError: There is no such backend.
-        UnsupportedPlatformError: This operating system does not have it.
-        ImportError: Its package is not installed.
+        UnsupportedPlatformError: This operating system does not have the backend.
+        ImportError: The package of the backend is not installed.
     """
     wanted = {
         key: value
@@ -87,19 +86,19 @@ async def find_serial_port(
 
 
 def canonical_port_name(path: str | os.PathLike[str], *, platform: str | None = None) -> str:
-    r"""One name for every spelling of a port, to find out whether two names are the same port.
+    r"""Return one name for every spelling of a port, for example to compare two names.
 
-    On Windows the prefix `\\.\` or `\\?\` comes off and the rest is in upper case, as in `PortInfo.device`. Elsewhere
-    symbolic links are resolved. A path that does not exist, such as that of an unplugged adapter, comes back as it is.
-    No device is opened.
+    On Windows this removes the prefix `\\.\` or `\\?\` and converts the rest to upper case, as in `PortInfo.device`.
+    Elsewhere it resolves symbolic links. A path that does not exist, such as that of an unplugged adapter, is returned
+    unchanged. No device is opened.
 
     Args:
         path: The path of a port, as `SerialPort.open` takes it.
-        platform: The system whose rules hold, in the words of `sys.platform`; by default this one.
+        platform: The system whose rules apply, a value of `sys.platform`; by default this system.
     """
     name = os.fspath(path)
     if (system if platform is None else platform) == "win32":
-        # Windows takes either slash in the prefix.
+        # Windows accepts either slash in the prefix.
         if name[:4].replace("/", "\\") in _DEVICE_PREFIXES:
             name = name[4:]
         return name.upper()
@@ -120,7 +119,7 @@ def _pyserial_ports() -> list[PortInfo]:
 
 def _from_pyserial(port: Any) -> PortInfo:
     def text(value: str | None) -> str | None:
-        # pyserial's word for what it does not know.
+        # pyserial writes "n/a" for an unknown value.
         return None if value in ("", "n/a") else value
 
     usb = port.vid is not None and port.pid is not None
@@ -155,7 +154,7 @@ def _enumerator(backend: str) -> Callable[[], list[PortInfo]]:
 async def _in_thread(look: Callable[[], _T]) -> _T:
     found = published()
     if found is not None and found[1]:
-        # Nothing is asked that could take long, and virtual time has no threads.
+        # Published ports take no system call, and virtual time allows no threads.
         await anyio.lowlevel.checkpoint()
         return look()
     return await in_thread(look)

@@ -1,8 +1,8 @@
 """Every error a port can raise, and the one table that turns an OS error into it.
 
-A backend raises what the kernel said (`OSError`, `termios.error`); `errno_to_exception` is the only place where that
-becomes one of the classes below. Each class is also the builtin or AnyIO class that a caller would think of first, so
-`except FileNotFoundError`, `except TimeoutError` and `except anyio.ClosedResourceError` do what they seem to do.
+A backend raises the system's own errors (`OSError`, `termios.error`); `errno_to_exception` is the only function that
+turns them into the classes below. Where one exists, each class also derives from the matching built-in or AnyIO
+exception, so `except FileNotFoundError` and `except anyio.ClosedResourceError` work as expected.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ ErrorContext: TypeAlias = Literal["open", "lock", "configure", "ioctl", "io"]
 class SerialError(OSError):
     """Root of all errors of this package.
 
-    `errno`, `strerror` and `filename` (the port's path) are set whenever an operating system call is the cause; the
-    original error is then `__cause__`.
+    If a call of the operating system is the cause, `errno`, `strerror` and `filename` (the port's path) are set, and
+    `__cause__` is the original error.
     """
 
     def __str__(self) -> str:
         if self.strerror is None:
             return super().__str__()
         name = "" if self.errno is None else f" [{errno.errorcode.get(self.errno, self.errno)}]"
-        # An errno stands for many of these.
+        # Show the Windows code instead of the errno, because many codes share one errno.
         winerror: int | None = getattr(self, "winerror", None)
         if winerror is not None:
             name = f" [WinError {winerror}]"
@@ -55,13 +55,13 @@ class SerialError(OSError):
         return f"{where}{self.strerror}{name}"
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Those of OSError survive pickle and copy only if they were all given to the constructor.
+        # OSError keeps these attributes in pickle and copy only if all were arguments of the constructor.
         facts = {name: value for name in _FACTS if (value := getattr(self, name, None)) is not None}
         return _restored, (type(self), self.args, facts), self.__dict__ or None
 
 
 class ConfigurationError(SerialError, ValueError):
-    """A configuration value is wrong by itself, whatever the device."""
+    """A configuration value is invalid for every device."""
 
 
 class PortNotFoundError(SerialError, FileNotFoundError):
@@ -73,7 +73,7 @@ class PortBusyError(SerialError):
 
 
 class PortPermissionError(PortBusyError, PermissionError):
-    """The device may not be opened by this user, or another process keeps it."""
+    """This user may not open the device, or another process holds it."""
 
 
 class UnsupportedFeatureError(SerialError, NotImplementedError):
@@ -105,7 +105,7 @@ class UnsupportedAsyncBackendError(SerialError, RuntimeError):
 
 
 def _restored(cls: type[SerialError], args: tuple[object, ...], facts: dict[str, object]) -> SerialError:
-    """The copy of an error. A subclass may want other arguments than its `args`, so its constructor is left out."""
+    """Return the copy of an error. It does not call the constructor, which may want other arguments than `args`."""
     error = cls.__new__(cls)
     error.args = args
     for name, value in facts.items():
@@ -118,13 +118,14 @@ _DISCONNECTED: Final = frozenset({errno.EIO, errno.ENXIO, errno.ENODEV, errno.EP
 _REFUSED: Final = frozenset({errno.EINVAL, errno.ENOTTY})
 
 
-# Windows: codes of an operation that worked before on the same handle, and of a device that answers nothing any more.
+# Windows codes of a device that does not answer any more, in every context, and, on an open handle only, codes of an
+# operation that worked before.
 _WIN32_ALWAYS_GONE: Final = frozenset({21, 31, 109, 1617})
 _WIN32_GONE: Final = frozenset({5, 6, 22, 433, 995, 1167})
 
 
 def _class_for_win32(code: int, context: ErrorContext) -> type[SerialError] | None:
-    """The table of Windows, which comes first; `None` leaves the decision to the errno."""
+    """Return the class for a Windows code, which has priority; `None` leaves the decision to the errno."""
     if context == "open":
         if code in (2, 3):
             return PortNotFoundError
@@ -138,12 +139,12 @@ def _class_for_win32(code: int, context: ErrorContext) -> type[SerialError] | No
         return {"configure": UnsupportedSettingError, "ioctl": UnsupportedFeatureError}.get(
             context, UnsupportedFeatureError if code == 50 else SerialError
         )
-    # The port was closed on this side while the operation went on.
+    # 676: the port was closed on this side during the operation.
     return SerialClosedError if code == 676 else None
 
 
 def _class_for(code: int | None, context: ErrorContext) -> type[SerialError]:
-    """The table: errno and context to class; the first line that matches wins."""
+    """Return the class for an errno in a context; the first line that matches wins."""
     if context == "open" and code in _GONE:
         return PortNotFoundError
     if context == "lock" or code == errno.EBUSY:
@@ -156,21 +157,21 @@ def _class_for(code: int | None, context: ErrorContext) -> type[SerialError]:
         return UnsupportedFeatureError
     if context != "open" and code in _DISCONNECTED:
         return SerialDisconnectedError
-    # While cdc_acm lets go of a device, Linux answers a write with EPERM: its transfers cannot be submitted any more.
+    # While cdc_acm releases a device, Linux fails writes with EPERM, because no transfer can be submitted any more.
     if context == "io" and code == errno.EPERM:
         return SerialDisconnectedError
     return SerialError
 
 
 def errno_to_exception(exc: BaseException, *, context: ErrorContext, path: str | None = None) -> SerialError:
-    """Translate an operating system error; the result is returned, not raised.
+    """Translate an operating system error. The result is returned, not raised.
 
     Args:
-        exc: An `OSError`, or an error built like one, `(errno, text)`, such as `termios.error`.
-            A `SerialError` comes back unchanged.
-        context: What was being done: `"open"`, `"lock"` (taking the exclusive lock), `"configure"` (line settings),
-            `"ioctl"` (lines, queues, counters, break, drain) or `"io"` (read and write).
-        path: The port's path, used when the error itself names no file.
+        exc: An `OSError`, or an error with the same args, `(errno, text)`, such as `termios.error`.
+            A `SerialError` is returned unchanged.
+        context: The operation that failed: `"open"`, `"lock"` (taking the exclusive lock), `"configure"` (line
+            settings), `"ioctl"` (lines, queues, counters, break, drain) or `"io"` (read and write).
+        path: The port's path, used if the error itself names no file.
     """
     if isinstance(exc, SerialError):
         return exc
@@ -184,7 +185,7 @@ def errno_to_exception(exc: BaseException, *, context: ErrorContext, path: str |
     if context == "lock":
         code, text = errno.EBUSY, f"another process or library holds the exclusive lock ({text})"
     error = cls(text) if code is None else cls(code, text)
-    # Set afterwards: OSError stores `filename` only together with an errno.
+    # Set afterwards, because OSError stores `filename` only together with an errno.
     error.filename = filename
     error.strerror = text
     if winerror is not None:
@@ -205,17 +206,17 @@ def _facts(exc: BaseException) -> tuple[int | None, str, str | None]:
     number = code if isinstance(code, int) else None
     if not isinstance(text, str) or not text:
         text = os.strerror(number) if number is not None else (str(exc) or type(exc).__name__)
-    # `os.stat(3)` puts the descriptor's number there.
+    # The filename may be an int: `os.stat(3)` sets it to the descriptor.
     return number, text, os.fsdecode(name) if isinstance(name, str | bytes) else None
 
 
 def _permission_advice(path: str | None) -> str:
-    """The group that may open `path`, and the command that adds this user to it."""
+    """Name the group that may open `path`, and the command that adds this user to it."""
     other = "another process may hold the port"
     if path is None:
         return other
     try:
-        # Unix only, and needed only once something already went wrong.
+        # Imported late, because it exists on Unix only, and only an error needs it.
         groups: Any = importlib.import_module("grp")
         group: str = groups.getgrgid(os.stat(path).st_gid).gr_name
     except (ImportError, KeyError, OSError, ValueError):

@@ -46,7 +46,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "check_port_pair":
-        # Most programs that use a mock do not run the conformance suite.
+        # Imported late, because most programs that use a mock do not run the conformance suite.
         from ._conformance import check_port_pair
 
         return check_port_pair
@@ -62,10 +62,10 @@ def serial_port_pair(
     paced: bool = False,
     clock: Clock | None = None,
 ) -> tuple[SerialPort, SerialPort]:
-    """Two open ports joined by an in-memory null-modem cable.
+    """Return two open ports joined by an in-memory null-modem cable.
 
-    A plain function: it needs no event loop, and each port belongs to the loop it is first used on. `faults_of` gives
-    the faults of either.
+    This is a plain function: it needs no event loop, and each port belongs to the loop it is first used on. `faults_of`
+    returns the faults of a port.
     """
     backends = MockBackend.pair(path_a=path_a, path_b=path_b, paced=paced, clock=clock)
     ports: list[SerialPort] = []
@@ -77,14 +77,14 @@ def serial_port_pair(
 
 
 def faults_of(port: SerialPort | sync.SerialPort) -> FaultPlan:
-    """The fault plan that a mock port goes by; what is added or set takes effect at once.
+    """Return the fault plan of a mock port. Changes of the plan take effect at once.
 
     Raises:
-        TypeError: It is not a port, or the port has no mock behind it.
+        TypeError: `port` is not a port, or its backend is not a mock.
     """
     inner: object = port
     if not isinstance(port, SerialPort):
-        # A program without blocking ports does not load them.
+        # Imported late, so that a program without blocking ports does not load them.
         from . import sync
 
         inner = port._port if isinstance(port, sync.SerialPort) else port

@@ -1,7 +1,7 @@
-"""Backends that other projects wrote for the first version of the seam, as backends of today's.
+"""Wrappers for backends that other projects wrote for the first version of the `Backend` protocol.
 
-In that version control calls were plain methods, a close released nothing later, and the port counted the transfers.
-This is the only place that asks what a backend has.
+In that version control calls were plain methods, a close finished before it returned, and the port counted transfers.
+This is the only module that tests which methods a backend has.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from .base import RELEASED, Backend, HasDescriptor, Release, WaitsOnThread
 from .meter import Meter
 from .on_thread import DescriptorOnThread
 
-#: Asking a protocol takes as long as some of the system calls of an open, so the answer for a class is kept.
+#: Classes known to satisfy the protocol. The check takes as long as a system call, so it is made once per class.
 _conforming: Final[weakref.WeakSet[type]] = weakref.WeakSet()
 
 
 def adapted(backend: object) -> Backend:
-    """`backend` itself, or a wrapper around one of the first version.
+    """Return `backend` itself, or a wrapper if it is of the first version.
 
     Raises:
-        TypeError: It is neither.
+        TypeError: `backend` satisfies neither version.
     """
     if type(backend) in _conforming:
         return backend  # type: ignore[return-value]
@@ -40,7 +40,7 @@ def adapted(backend: object) -> Backend:
 
 @runtime_checkable
 class FirstBackend(Protocol):
-    """The first form of a backend. Transfers are as in `Backend`."""
+    """The first version of a backend. Its transfers are those of `Backend`."""
 
     @property
     def path(self) -> str: ...
@@ -64,7 +64,7 @@ class FirstBackend(Protocol):
 
 @runtime_checkable
 class FirstReadinessBackend(FirstBackend, Protocol):
-    """A first-form backend with a descriptor, and transfers that raise `BlockingIOError` in place of waiting."""
+    """A first-version backend with a descriptor, and with transfers that raise `BlockingIOError` instead of waiting."""
 
     def fileno(self) -> int: ...
     def read_nowait(self, view: memoryview, /) -> int: ...
@@ -107,12 +107,12 @@ class _Adapted:
         return self._count_write(await self._backend.write_some(view))
 
     async def wait_input(self) -> None:
-        # Without a descriptor a read is the only way to wait.
+        # Without a descriptor, only a read can wait, so return early.
         if self._readiness is not None:
             await self._readiness.wait_readable()
 
     def hold(self, data: memoryview, /) -> None:
-        """Nothing can be given back."""
+        """Do nothing: a first-version backend cannot keep bytes."""
 
     def drop_held(self) -> None:
         """Do nothing: the backend drops what it keeps when it is closed."""
@@ -134,7 +134,7 @@ class _Adapted:
 
     def close(self, *, discard: bool) -> Release:
         if discard:
-            # A vanished device refuses.
+            # A vanished device refuses the call.
             with contextlib.suppress(OSError):
                 self._backend.discard_output()
         with contextlib.suppress(OSError):
@@ -153,7 +153,7 @@ class _Adapted:
 
 
 def _trying(transfer: Callable[[memoryview], int], counted: Callable[[int], int]) -> Callable[[memoryview], int | None]:
-    """`transfer`, but None where it raises `BlockingIOError`."""
+    """Return a function that makes and counts `transfer`, with None instead of `BlockingIOError`."""
 
     def attempt(view: memoryview) -> int | None:
         try:

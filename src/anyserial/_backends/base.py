@@ -1,14 +1,14 @@
 """The seam between a port and a device: an **open** device that moves some bytes and reads or sets lines.
 
-A backend is born open and is closed once. It raises what the operating system said (`OSError`, `termios.error`); the
-port above translates, guards and checks for the closed state, so a backend does none of that.
+A backend is created open and is closed once. It raises the operating system's own errors (`OSError`, `termios.error`).
+The port above it translates errors, guards calls and checks for the closed state, so a backend does none of that.
 
-Cancellation, the one rule for bytes: a byte that left the kernel's queue is either returned by `read_some` or is still
-there for the next call. A backend that cannot give a byte back to the kernel keeps it, counts it in `input_waiting`,
-drops it in `discard_input`, and hands it out first.
+The one rule for bytes, also under cancellation: a byte taken from the kernel is either returned by `read_some` or kept
+for the next call. A backend cannot give a byte back to the kernel. It counts kept bytes in `input_waiting`, drops them
+in `discard_input`, and returns them first.
 
-The one rule for control calls: each is done completely or not at all. One that is done returns, and one that raises,
-also because it was cancelled, has changed nothing. The port makes one at a time.
+The one rule for control calls: each is done completely or not at all. If a call raises, cancellation included, it has
+changed nothing. The port makes one control call at a time.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from .meter import Meter
 
 
 class Release(Protocol):
-    """What may still go on with a device after its close."""
+    """The rest of a close, which may still be in progress in the background."""
 
     def wait(self, timeout: float | None = None, /) -> bool:
-        """Block until the device is released; false when `timeout` seconds have passed before."""
+        """Block until the device is released; return false if `timeout` seconds pass first."""
         ...
 
     def hurry(self) -> None:
@@ -35,7 +35,7 @@ class Release(Protocol):
 
 
 class _Released:
-    """Nothing goes on any more."""
+    """A close that is finished."""
 
     def wait(self, timeout: float | None = None, /) -> bool:
         del timeout
@@ -57,17 +57,17 @@ class HasDescriptor(Protocol):
 
 
 class WaitsOnThread(Protocol):
-    """Bytes without an event loop, on the calling thread: one thread may read while another writes.
+    """Transfers without an event loop, on the calling thread. One thread may read while another writes.
 
-    A deadline is a time of `time.monotonic()`, or None. A signal handler that raises loses no byte.
+    A deadline is a time of `time.monotonic()`, or None. If a signal handler raises, no byte is lost.
     """
 
     def read(self, view: memoryview, deadline: float | None, /) -> int | None:
-        """As `Backend.read_some`; None if the deadline has passed."""
+        """Read like `Backend.read_some`; None if the deadline has passed."""
         ...
 
     def read_queued(self, view: memoryview, deadline: float | None, /) -> int | None:
-        """As `Backend.read_queued`."""
+        """Read like `Backend.read_queued`; None if the deadline has passed."""
         ...
 
     def wait_input(self, deadline: float | None, /) -> bool:
@@ -75,15 +75,15 @@ class WaitsOnThread(Protocol):
         ...
 
     def write(self, view: memoryview, deadline: float | None, /) -> int | None:
-        """As `Backend.write_some`; None if the deadline has passed."""
+        """Write like `Backend.write_some`; None if the deadline has passed."""
         ...
 
     def wake(self) -> None:
-        """Make each wait raise `OSError`, those to come too. Idempotent; from any thread and signal handler."""
+        """Make every present and future wait raise `OSError`. Idempotent; from any thread or signal handler."""
         ...
 
     def release(self) -> None:
-        """Let go of what the waits needed, when no call is inside. Idempotent."""
+        """Release the resources of the waits. Called while no call is inside; idempotent."""
         ...
 
 
@@ -98,77 +98,77 @@ class Backend(Protocol):
 
     @property
     def capabilities(self) -> SerialCapabilities:
-        """What the probe at open found; never changes."""
+        """The capabilities that the probe at open found; they never change."""
         ...
 
     @property
     def port_info(self) -> PortInfo | None:
-        """What discovery knows about the device."""
+        """The entry that discovery has for the device."""
         ...
 
     @property
     def meter(self) -> Meter:
-        """The backend counts each transfer here; the port reports to the meter's tap."""
+        """The counters, which the backend keeps, and the tap, which the port reports to."""
         ...
 
     @property
     def descriptor(self) -> HasDescriptor | None:
-        """Where the descriptor is, if there is one."""
+        """The object that has the descriptor, if there is one."""
         ...
 
     def on_thread(self) -> WaitsOnThread | None:
-        """How bytes move without an event loop, if they can; asked for once, by a blocking port."""
+        """Return the transfers without an event loop, or None. Called once, by a blocking port."""
         ...
 
     async def read_some(self, view: memoryview, /) -> int:
         """Move 1..`len(view)` bytes into `view`, waiting for the first; 0 means end of file.
 
-        A checkpoint in every case; a cancellation that is pending is raised before any byte moves. `view` is written
-        only in the step that returns. Bytes that were kept are returned alone, without a look at the device.
+        Always a checkpoint; a pending cancellation is raised before any byte moves. `view` is written only in the step
+        that returns. Kept bytes are returned alone, without reading the device.
         """
         ...
 
     async def read_queued(self, view: memoryview, /) -> int:
-        """As `read_some`, but bytes that were kept and those that have arrived behind them come together."""
+        """Read like `read_some`, but return kept bytes together with the bytes that have arrived after them."""
         ...
 
     async def write_some(self, view: memoryview, /) -> int:
         """Take 1..`len(view)` bytes from the start of `view`, waiting for room for the first.
 
-        A checkpoint, and with a pending cancellation, as `read_some`.
+        Always a checkpoint; a pending cancellation is raised before any byte moves.
         """
         ...
 
     async def wait_input(self) -> None:
-        """Return when a read is worth trying; no byte moves. May return early."""
+        """Wait until a read is worth trying. Moves no byte, and may return early."""
         ...
 
     async def drain_hardware(self) -> None:
-        """Wait until the last bit has left the transmitter, as closely as the device can tell."""
+        """Wait until the last bit has left the transmitter, as exactly as the device reports it."""
         ...
 
     def hold(self, data: memoryview, /) -> None:
-        """Take back bytes that a read returned and that did not reach their caller."""
+        """Keep bytes for the next read that a read returned, but that did not reach their caller."""
         ...
 
     def drop_held(self) -> None:
-        """Forget the bytes that were kept: a close has begun, and a receive in flight must not end with them."""
+        """Drop the kept bytes, because a close has begun and a receive in progress must not return them."""
         ...
 
     def input_waiting(self) -> int:
-        """Bytes that a read would find."""
+        """The number of bytes that a read would find."""
         ...
 
     def output_waiting(self) -> int:
-        """Bytes accepted and not yet sent."""
+        """The number of bytes accepted and not yet sent."""
         ...
 
     def discard_input(self) -> Awaitable[None] | None:
-        """Drop unread input, at once or when the result has been awaited; nothing that comes later."""
+        """Drop unread input, but nothing that arrives later: at once, or while the result is awaited."""
         ...
 
     def discard_output(self) -> Awaitable[None] | None:
-        """Drop unsent output, at once or when the result has been awaited."""
+        """Drop unsent output: at once, or while the result is awaited."""
         ...
 
     def set_break(self, on: bool, /) -> None:
@@ -180,7 +180,7 @@ class Backend(Protocol):
         ...
 
     async def set_lines(self, *, rts: bool | None = None, dtr: bool | None = None) -> None:
-        """Drive the output lines; `None` leaves one alone."""
+        """Drive the output lines; `None` leaves a line as it is."""
         ...
 
     async def modem_lines(self) -> ModemLines:
@@ -192,11 +192,11 @@ class Backend(Protocol):
         ...
 
     async def line_errors(self) -> LineErrors:
-        """Counts since open."""
+        """The line errors counted since open."""
         ...
 
     def close(self, *, discard: bool) -> Release:
-        """Put back what was changed, wake every waiter, release the device; drop unsent output if `discard`.
+        """Restore changed settings, wake every waiter, release the device; drop unsent output if `discard`.
 
         Idempotent; never raises, never waits.
         """

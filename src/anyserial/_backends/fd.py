@@ -1,11 +1,11 @@
 """Bytes over a non-blocking descriptor: one read loop, one write loop, one close.
 
 The system calls are the two callables given at construction; everything above them is the same for a tty, a pty and
-the in-memory mock. A transfer is tried first and the loop is asked to wait only when the kernel has nothing to give.
+the in-memory mock. A transfer is tried first, and waits on the loop only if the kernel cannot make it now.
 
-A signal handler can raise wherever the interpreter looks for signals: when a function begins, after a call, and when a
-loop goes round. So what the kernel gave or took is stored in the very instruction that asks for it (a `for` over a
-`map`, which is no call), and counted before anything else is called.
+A signal handler can raise wherever the interpreter checks for signals: when a function begins, after a call, and at the
+end of a loop's body. Therefore the result of the system call is stored by the same instruction that makes it (a `for`
+over a `map`, which is not a call), and counted before anything else is called.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ class FdBackend:
     """The byte path of every backend that has a descriptor.
 
     Args:
-        fd: A non-blocking descriptor; owned from here on.
-        path: What the user called the device.
-        read: `read(view) -> count`; 0 is end of file if `_is_gone` agrees. None or `BlockingIOError` mean that there is
-            nothing now, `InterruptedError` that it is to be tried again.
-        write: `write(view) -> count`, with the same meanings.
+        fd: A non-blocking descriptor, which this object owns from now on.
+        path: The user's name for the device.
+        read: `read(view) -> count`; 0 is end of file if `_is_gone` confirms it. None or `BlockingIOError` mean that
+            nothing is queued, `InterruptedError` that the call must be repeated.
+        write: `write(view) -> count`; None or `BlockingIOError` mean that there is no room.
         close_copy: Releases a forked child's copy of the descriptor.
 
-    The callables must not refer to the backend: a port that is dropped has to be collectable at once.
+    The callables must not refer to the backend, so that a dropped port is collected at once.
     """
 
     def __init__(
@@ -48,15 +48,15 @@ class FdBackend:
         self.path = path
         self.meter = Meter()
         self._fd = fd
-        # Empty once the descriptor has been taken away, which happens once.
+        # `detach` empties it, and so takes the descriptor away exactly once.
         self._attached = {0: None}
         self._read = read
         self._write = write
         self._close_copy = close_copy
-        # Made here because a close has no time for it; it leaves with the number.
+        # Made in advance, so that a close need not make it; `detach` hands it over with the number.
         self._ending: Descriptor | None = forgotten_in_child(Descriptor(Descriptor.release, close_copy))
         self._watch: Watch | None = None
-        # Taken from the kernel for a call that did not get them; they come before all in the kernel's queue.
+        # Bytes taken from the kernel for a call that did not get them. They come before those in the kernel's queue.
         self._held = bytearray()
         forgotten_in_child(self)
 
@@ -70,11 +70,11 @@ class FdBackend:
         return self._fd
 
     def on_thread(self) -> WaitsOnThread | None:
-        """The same transfers, waited for by `poll`."""
+        """Return the same transfers with waits by `poll`, or None if the system has no `poll`."""
         return DescriptorOnThread.over(self._fd, self.try_read, self._try_read_queued, self.try_write)
 
     def try_read(self, view: memoryview) -> int | None:
-        """One read without waiting; None when nothing is queued."""
+        """Make one read without waiting; None if nothing is queued."""
         if self._fd < 0:
             self._require_open()
         if self._held:
@@ -101,7 +101,7 @@ class FdBackend:
             return count
 
     def try_write(self, view: memoryview) -> int | None:
-        """One write without waiting; None when there is no room."""
+        """Make one write without waiting; None if there is no room."""
         meter = self.meter
         count: int | None = None
         while True:
@@ -122,19 +122,19 @@ class FdBackend:
             return count
 
     def read_nowait(self, view: memoryview) -> int:
-        """As `try_read`, with `BlockingIOError` for None."""
-        # No function is entered with bytes in `view`: a signal handler can raise there.
+        """Read like `try_read`, but raise `BlockingIOError` if nothing is queued."""
+        # Once `view` holds bytes, no function is entered, because a signal handler can raise there.
         if (count := self.try_read(view)) is None:
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         return count
 
     def write_nowait(self, view: memoryview) -> int:
-        """As `try_write`, with `BlockingIOError` for None."""
+        """Write like `try_write`, but raise `BlockingIOError` if there is no room."""
         if (count := self.try_write(view)) is None:
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         return count
 
-    # What is tried after the loop has reported the descriptor ready; it may have been a moment ago.
+    # The attempts made after the loop has reported the descriptor ready; the report may be out of date.
     read_reported = try_read
     write_reported = try_write
 
@@ -156,7 +156,7 @@ class FdBackend:
             try:
                 await watch.after_read()
             except BaseException:
-                # Ctrl-C; trio raises it in whatever runs.
+                # trio raises Ctrl-C in whichever task runs.
                 self.hold(view[:count])
                 raise
         return count
@@ -175,7 +175,7 @@ class FdBackend:
         return count
 
     async def read_queued(self, view: memoryview) -> int:
-        """As `read_some`, with what was kept and what has arrived since in one."""
+        """Read like `read_some`, but return kept bytes together with those that have arrived since."""
         held = len(self._held)
         count = await self.read_some(view)
         # A signal handler can raise wherever a function is entered, and from here on `view` holds bytes.
@@ -186,7 +186,7 @@ class FdBackend:
             raise
 
     async def wait_input(self) -> None:
-        """Return when a read is worth trying; may be early."""
+        """Wait until a read is worth trying; may return early."""
         if not self._held:
             watch = self._watch
             if watch is None or watch.loop is not running_loop():
@@ -195,12 +195,12 @@ class FdBackend:
             self._require_open()
 
     def hold(self, data: memoryview) -> None:
-        """Take back bytes that a read returned and that did not reach their caller; the next read begins with them."""
+        """Keep bytes that a read returned, but that did not reach their caller; the next read begins with them."""
         if self._fd >= 0:
             self._held[:0] = data
 
     def held(self) -> int:
-        """Bytes taken from the kernel and not yet delivered."""
+        """The number of bytes taken from the kernel and not yet delivered."""
         return len(self._held)
 
     def _try_read_queued(self, view: memoryview) -> int | None:
@@ -213,28 +213,28 @@ class FdBackend:
             raise
 
     def _read_behind(self, view: memoryview, held: int) -> int:
-        """Add what the kernel has now to the first `held` bytes of `view`, which were held; returns how many in all."""
+        """Append the kernel's queue to the first `held` bytes of `view`, which were kept; return the total."""
         if held == len(view) or self._held:
             return held
         try:
             return held + (self.try_read(view[held:]) or 0)
         except OSError:
-            # The next read says so.
+            # The next read will raise the error.
             return held
 
     def drop_held(self) -> None:
-        """Forget the bytes that were kept."""
+        """Drop the kept bytes."""
         self._held.clear()
 
     def detach(self, close: Callable[[Descriptor], None]) -> bool:
         """Take the descriptor away from the port: wake each waiter, have its loop forget it, then call `close` with it.
 
         It is closed exactly once: before this returns, or in the next turn of a loop that runs on another thread.
-        False if the descriptor has been taken away before.
+        Returns false if the descriptor has been taken away before.
         """
         descriptor, fd = self._ending, self._fd
         try:
-            # One instruction: only one caller gets past it, and from there on the number has an owner.
+            # One instruction, so only one caller gets past it, and that caller owns the number.
             del self._attached[0]
         except KeyError:
             return False
@@ -250,7 +250,7 @@ class FdBackend:
         return True
 
     def _forget(self) -> None:
-        """In a forked child: closed, and the device is the parent's."""
+        """In a forked child: close this copy. The device belongs to the parent."""
         fd, self._fd = self._fd, -1
         self._watch = None
         if self._attached.pop(0, -1) is None:

@@ -1,4 +1,4 @@
-"""Optional features that are missing: one list of them, how a driver says no, and the policy that decides what then."""
+"""Missing optional features: the list of features, the errors by which a driver refuses, and the policy."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _log = logging.getLogger("anyserial.config")
 _NO_SUCH_CALL: Final = frozenset({errno.ENOTTY, errno.EINVAL})
 _GONE: Final = frozenset({errno.EIO, errno.ENXIO, errno.ENODEV})
 
-#: Set where the work of a call is done in another thread than the caller's: how to warn that caller.
+#: Set if another thread than the caller's does the work of a call: the function that warns the caller.
 warn_from_elsewhere: Final[ContextVar[Callable[[str], None] | None]] = ContextVar("warn_from_elsewhere", default=None)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Feature:
-    """An optional feature: the capability it needs, whether a config asks for it, the config without it."""
+    """An optional feature: the capability it needs, whether a config wants it, and the config without it."""
 
     capability: str
     label: str
@@ -83,27 +83,27 @@ class DeviceFeature(Protocol):
 
     @property
     def restore_after_output(self) -> bool:
-        """Whether restoring it would disturb output that has not left."""
+        """Whether restoring it would disturb output that is not yet sent."""
         ...
 
     def apply(self, config: SerialConfig, policy: Policy) -> None:
-        """Bring the device to what `config` asks; `OSError` when the driver refuses."""
+        """Set the device as `config` says; `OSError` if the driver refuses."""
         ...
 
     def snapshot(self) -> Callable[[], None]:
-        """A callable that brings back the present state."""
+        """Return a function that restores the present state."""
         ...
 
     def restore(self) -> None:
-        """Bring back what was found at open."""
+        """Restore the state found at open."""
         ...
 
 
 class Policy:
     """The decision for one open or one configure.
 
-    `warn` receives the text for each feature that is left out under `WARN`; it may raise (warnings as errors), which
-    then undoes the operation like any other failure.
+    `warn` receives the text for each feature that is left out under `WARN`. It may raise (warnings as errors); then the
+    operation is undone as after any other failure.
     """
 
     def __init__(self, policy: UnsupportedPolicy, path: str, warn: Callable[[str], None]) -> None:
@@ -114,7 +114,7 @@ class Policy:
     def left_out(self, feature: Feature, cause: OSError | None = None) -> None:
         """Raise, warn or log that `feature` is missing; `cause` is the driver's refusal, if there was one.
 
-        A device that has vanished refuses nothing: that error is raised whatever the policy.
+        The error of a device that has vanished is not a refusal, so it is raised under every policy.
         """
         if cause is not None and cause.errno in _GONE:
             raise cause
@@ -129,13 +129,13 @@ class Policy:
             self._warn(f"{self._path}: {text}; going on without it")
 
     def adjusted(self, text: str) -> None:
-        """Warn, unless the policy is to ignore, that the driver took a feature in a form of its own."""
+        """Warn, unless the policy is to ignore, that the driver applied a feature with other values."""
         _log.debug("%s: %s", self._path, text)
         if self._policy is not UnsupportedPolicy.IGNORE:
             self._warn(f"{self._path}: {text}")
 
     def settle(self, config: SerialConfig, unsupported: Collection[str]) -> SerialConfig:
-        """`config` without the features whose capability is in `unsupported`."""
+        """Return `config` without the features whose capability is in `unsupported`, each as the policy says."""
         for feature in _FEATURES:
             if feature.capability in unsupported and feature.wanted(config):
                 self.left_out(feature)
@@ -144,7 +144,7 @@ class Policy:
 
 
 def probe(call: Callable[[], object]) -> Capability:
-    """Whether the driver answers `call`, which changes nothing; other errors than "no such call" prove nothing."""
+    """Whether the driver supports `call`, which changes nothing. Errors other than "no such call" give UNKNOWN."""
     try:
         call()
     except OSError as exc:
@@ -153,18 +153,18 @@ def probe(call: Callable[[], object]) -> Capability:
 
 
 def lacks_call(exc: OSError) -> bool:
-    """Whether the kernel or the driver says that it has no such call."""
+    """Whether an error means that the kernel or the driver has no such call."""
     return exc.errno in _NO_SUCH_CALL
 
 
 def warn_caller(text: str) -> None:
-    """A `RuntimeWarning` that points at the first frame outside this package, also from another thread's work."""
+    """Give a `RuntimeWarning` at the first frame outside this package, even if another thread does the work."""
     warn = warn_from_elsewhere.get() or warner()
     warn(text)
 
 
 def warner() -> Callable[[str], None]:
-    """A function that warns as from the first frame outside this package that leads here now."""
+    """Return a function that warns at the first frame outside this package in the present call stack."""
     package = __name__.partition(".")[0] + "."
     frame = sys._getframe(0)
     while frame.f_back is not None and f"{frame.f_globals.get('__name__', '')}.".startswith(package):

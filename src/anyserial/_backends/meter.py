@@ -1,7 +1,7 @@
-"""What a port counts of its device, and the one place where transfers and control calls can be listened to.
+"""The counters of a device, and the tap: the one place that reports transfers and control calls to listeners.
 
-Without a listener the tap is empty and costs one test per transfer. Both ports report to it, so a
-listener sees a port whichever way it was opened.
+Without a listener the tap is None and costs one test per transfer. Both the async and the blocking port report to it,
+so a listener sees a port however it was opened.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _NO_ARGUMENTS: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 class PortListener(Protocol):
-    """What listens to a port. Subclass it, and override the methods of interest; the others do nothing.
+    """A listener of a port. Subclass it, and override the methods of interest; the others do nothing.
 
     Each method is called before the port's own caller gets the result, on the thread that did the work: for the control
     calls of a blocking port that is its portal's thread. A method must not raise, wait, or call the port. Views are
@@ -24,10 +24,10 @@ class PortListener(Protocol):
     """
 
     def received(self, data: memoryview, /) -> None:
-        """The caller of a receive is about to get `data`. Bytes that a cancelled receive left are not in it."""
+        """A receive is about to return `data`. Bytes that a cancelled receive left are reported by a later one."""
 
     def send_begins(self) -> None:
-        """A send that is not empty begins; none of it has been sent."""
+        """A send that is not empty begins; none of its bytes have been sent."""
 
     def sent(self, data: memoryview, /) -> None:
         """The kernel has taken `data`; a large send is taken in pieces, and each is reported at once."""
@@ -41,8 +41,8 @@ class PortListener(Protocol):
         Args:
             call: The name of the port's method, such as `configure`, `set_control_lines`, `modem_lines`,
                 `input_waiting`. `send_break` is reported when the break begins.
-            arguments: By name: `config`, `rts` and `dtr`, `duration`.
-            result: What the caller gets.
+            arguments: The arguments by name: `config`, `rts` and `dtr`, `duration`.
+            result: The value that the caller gets.
         """
 
     def failed(self, call: str, arguments: Mapping[str, Any], error: OSError, /) -> None:
@@ -50,8 +50,8 @@ class PortListener(Protocol):
 
         Args:
             call: The name of the port's method; each receiving method is `receive`, each sending method is `send`.
-            arguments: As for `called`.
-            error: What the caller gets.
+            arguments: The arguments by name, as in `called`.
+            error: The exception that the caller gets.
         """
 
     def closed(self) -> None:
@@ -93,7 +93,7 @@ class Meter:
         )
 
     def attach(self, listener: PortListener) -> Callable[[], None]:
-        """Let `listener` hear what follows, after those that are attached already; returns what detaches it."""
+        """Report to `listener` from now on, after the earlier listeners. Returns a function that detaches it."""
         attached = _listeners(self.tap)
         self.tap = _tap((*attached, listener))
 
@@ -103,29 +103,29 @@ class Meter:
         return detach
 
     def note(self, call: str, result: object = None, **arguments: object) -> None:
-        """A control call has succeeded."""
+        """Report that a control call has succeeded."""
         if self.tap is not None:
             self.tap.called(call, arguments, result)
 
     def note_failure(self, call: str, error: BaseException, arguments: Mapping[str, Any] = _NO_ARGUMENTS) -> None:
-        """A call raises `error`; only errors of the device and of time are reported."""
+        """Report that a call raises `error`, if that is an `OSError`: an error of the device, or a timeout."""
         if self.tap is not None and isinstance(error, OSError):
             self.tap.failed(call, arguments, error)
 
     def note_close(self) -> None:
-        """The port is being closed; the first time counts."""
+        """Report that the port is being closed; only the first call does."""
         if not self._is_closed:
             self._is_closed = True
             if self.tap is not None:
                 self.tap.closed()
 
     def failures_of(self, call: str, **arguments: object) -> Failures:
-        """Report the error that leaves a `with` block."""
+        """Return a context manager that reports an error raised in its block."""
         return Failures(self, call, arguments)
 
 
 class Failures:
-    """A `with` block whose `OSError` is the failure of a call."""
+    """A context manager that reports an `OSError` raised in its block as the failure of a call."""
 
     __slots__ = ("_arguments", "_call", "_meter")
 
@@ -147,8 +147,8 @@ class Failures:
 class Sending:
     """Reports one send of a port with a listener; entered under the guard of the sending direction.
 
-    What the device took is the growth of the meter: so a send that was cut short, even by a signal handler between the
-    system call and its return, is reported as it was.
+    It reports the growth of the meter's count, that is, the bytes that the device took. A send that was cut short is
+    therefore reported exactly, even if a signal handler raised between the system call and its return.
     """
 
     __slots__ = ("_before", "_meter", "_reported", "_tap", "_view")
@@ -171,7 +171,7 @@ class Sending:
         self._tap.send_ends()
 
     def progress(self) -> None:
-        """After each piece."""
+        """Report the bytes that the device has taken since the last report."""
         taken = self._meter.bytes_sent - self._before
         if taken > self._reported:
             start, self._reported = self._reported, taken
@@ -179,7 +179,7 @@ class Sending:
 
 
 class _Several(PortListener):
-    """More than one listener, in the order in which they were attached."""
+    """Several listeners, called in the order in which they were attached."""
 
     def __init__(self, listeners: tuple[PortListener, ...]) -> None:
         self.listeners = listeners

@@ -15,7 +15,7 @@ from .._fork import forgotten_in_child
 _Transfer: TypeAlias = Callable[[memoryview], int | None]
 _Poll: TypeAlias = Callable[[float | None], list[tuple[int, int]]]
 
-#: Seconds that one poll waits at most: it counts milliseconds in a C int.
+#: The longest timeout of one poll, in seconds, because poll counts milliseconds in a C int.
 _LONGEST_POLL: Final = 3600.0
 
 # Windows has no poll, and no descriptors either.
@@ -25,7 +25,7 @@ POLLOUT: Final[int] = getattr(select, "POLLOUT", 0x4)
 
 
 class DescriptorOnThread:
-    """Transfers that wait, over transfers that return None where they would have to.
+    """Transfers that wait, built on transfers that return None instead of waiting.
 
     Args:
         fd: A non-blocking descriptor, which the caller closes.
@@ -38,8 +38,8 @@ class DescriptorOnThread:
         self._try_read = read
         self._try_read_queued = read_queued
         self._try_write = write
-        # Bytes that the backend holds back are invisible to `poll`. There are none after the first read that found
-        # nothing, because a blocking call never leaves any.
+        # `poll` does not see bytes that the backend keeps. After the first read that found nothing there are none,
+        # because a blocking call never leaves any.
         self._nothing_held = False
         self._answer_expected = False
         # A self-pipe: closing the write end makes the read end readable for good, which wakes both directions.
@@ -52,12 +52,13 @@ class DescriptorOnThread:
 
     @classmethod
     def over(cls, fd: int, read: _Transfer, read_queued: _Transfer, write: _Transfer) -> DescriptorOnThread | None:
-        """None where the system has no `poll`."""
+        """Return the transfers, or None if the system has no `poll`."""
         return None if _poll is None else cls(fd, read, read_queued, write)
 
     def read(self, view: memoryview, deadline: float | None, /) -> int | None:
         """Move 1..`len(view)` bytes, waiting for the first; 0 at end of file, None if the deadline has passed."""
-        # A read that finds nothing costs more than a poll, and right after a request it would: a device takes its time.
+        # Right after a request a read would find nothing, because a device needs time to answer. Poll first, because
+        # such a read costs more than a poll.
         if self._answer_expected:
             self._answer_expected = False
             if not self._wait(self._poll_input, deadline):
@@ -91,19 +92,19 @@ class DescriptorOnThread:
                 return count
 
     def wake(self) -> None:
-        """Make each wait raise `OSError`, those to come too."""
+        """Make every present and future wait raise `OSError`."""
         self._woken = True
         with contextlib.suppress(IndexError):
             os.close(self._wake_write.pop())
 
     def release(self) -> None:
-        """Close what `wake` closes the other end of."""
-        # Two may get here at once, and a descriptor is closed once.
+        """Close the read end of the self-pipe."""
+        # Two threads may get here at once, and the descriptor must be closed once.
         with contextlib.suppress(IndexError):
             os.close(self._wake_read.pop())
 
     def _forget(self) -> None:
-        """In a forked child: while it has a copy of that end, the parent cannot wake."""
+        """In a forked child: close both ends, because a copy of the write end would keep the parent from waking."""
         self.wake()
         self.release()
 
@@ -115,13 +116,13 @@ class DescriptorOnThread:
                 raise OSError(errno.ECANCELED, os.strerror(errno.ECANCELED))
             if ready:
                 return True
-            # A poll that lasted as long as was left is the end, whatever the clock says: a test may hold that still.
+            # If poll waited for all the time left, the time is up. Do not ask the clock, which a test may have stopped.
             if left is not None and left <= _LONGEST_POLL:
                 return False
 
 
 def poll_of(fd: int, events: int, *wakes: int) -> _Poll:
-    """A poll for `events` of a descriptor, which also ends when one of the others is readable."""
+    """Return a poll for `events` of `fd` that also ends when one of `wakes` is readable."""
     assert _poll is not None
     poll = _poll()
     poll.register(fd, events)

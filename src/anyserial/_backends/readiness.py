@@ -1,16 +1,16 @@
 """How to wait for a descriptor, and how to give way, on each event loop. The only module that knows about loops.
 
-On the asyncio family a registration outlives the call that made it, because adding and removing one costs two system
-calls and a few objects per wait. Its callback makes a read itself: a level-triggered loop would report the same data
-once more before the waiting task gets its turn. A write is left to that turn, when there is room for a larger piece.
+On asyncio and uvloop a registration outlives the call that made it, because adding and removing one costs two system
+calls and a few objects per wait. The callback makes the read itself, because a level-triggered loop would report the
+same data again before the waiting task gets its turn. A write is made in that turn, when there is room for more bytes.
 
-A call gives way once. On asyncio that comes before the transfer, where it also delivers every cancellation that is
-pending: AnyIO repeats one in each turn of the loop until it has arrived. On trio a checkpoint comes before a write; a
-look at the cancellation comes before a read, and the turn after it is shielded. Either way nothing is awaited between a
-transfer and its return that could lose it.
+Each call yields to the loop once. On asyncio it yields before the transfer, which also delivers a pending cancellation:
+AnyIO repeats one in each turn of the loop until it has arrived. On trio a write begins with a checkpoint. A read begins
+with a check for cancellation, and its turn of the loop comes afterwards, shielded. Either way, nothing that could lose
+a transfer is awaited between it and its return.
 
-A descriptor ends in one way: its waits are woken, its loop forgets it, and then it is closed, once, by the number under
-which everyone knows it. All of that happens on the loop's own thread while the loop runs.
+A descriptor ends in one way: its waits are woken, its loop forgets it, and then its number is closed, once. All of that
+happens on the loop's own thread while the loop runs.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ checkpoint_if_cancelled = lowlevel.checkpoint_if_cancelled
 #: The running asyncio loop of this thread; None under trio.
 running_loop: Final[Callable[[], asyncio.AbstractEventLoop | None]] = asyncio._get_running_loop
 
-#: What a wait returns when `detach` ended it.
+#: The result of a wait that `detach` ended.
 WOKEN: Final = -1
 
 _T = TypeVar("_T")
 
 _NO_VIEW: Final = memoryview(b"")
 
-# Looked up here: AnyIO imports it when it is first asked for, which may be at the end of the interpreter.
+# Looked up here because AnyIO imports it on first access, which might be while the interpreter shuts down.
 _notify_closing: Final = anyio.notify_closing
 
-# A registration that reports what nobody waits for is dropped after so many times. A few are normal in a dialogue: the
-# answer arrives while its reader is on its way.
+# A registration is dropped after this many reports in a row without a waiting call. A few are normal in a dialogue,
+# where the answer arrives before its reader waits.
 _PATIENCE: Final = 3
 
 
@@ -57,9 +57,9 @@ class Descriptor:
     """A descriptor on its way to its close, which happens exactly once: at the latest when this object is dropped.
 
     Args:
-        finish: Closes the descriptor it is called with, by `release` or another way that leaves -1 as its number; on
-            any thread, and once more if a signal handler ended it before it had done so.
-        close_copy: Called with the number in a forked child, whose copy of it means nothing to the device.
+        finish: Closes the descriptor it is called with, by `release` or by other means that set its number to -1.
+            Called on any thread, and called again if a signal handler ended it before the descriptor was closed.
+        close_copy: Called with the number in a forked child, to close the copy.
     """
 
     __slots__ = ("__weakref__", "_close_copy", "finish", "number")
@@ -71,14 +71,14 @@ class Descriptor:
         self._close_copy = close_copy
 
     def close(self) -> None:
-        """Close it, unless that was done."""
+        """Close the descriptor, unless it is closed already."""
         if self.number >= 0:
             self.finish(self)
 
     def release(self) -> None:
-        """Close the number. Whatever a vanished device answers, it is free again."""
+        """Close the number. An error of a vanished device is ignored: the number is free all the same."""
         try:
-            # The system call and the note of it, with no call at which a signal handler could come between.
+            # A `for` over a `map` is not a call, so no signal handler can come between close(2) and `number = -1`.
             for _ in map(os.close, (self.number,)):
                 break
         except OSError:
@@ -90,34 +90,34 @@ class Descriptor:
             self.close()
 
     def _forget(self) -> None:
-        """In a forked child."""
+        """In a forked child: close the copy."""
         number, self.number = self.number, -1
         if number >= 0:
             self._close_copy(number)
 
 
 def watch(fd: int) -> Watch:
-    """For `fd`, on the loop that runs here.
+    """Return a watch of `fd` on the running loop.
 
     Raises:
-        UnsupportedAsyncBackendError: None that this package knows is running.
+        UnsupportedAsyncBackendError: No loop that this package knows is running.
     """
     loop = running_loop()
-    # In trio's guest mode an asyncio loop runs too, but the task is trio's.
+    # In trio's guest mode an asyncio loop runs too, but the current task belongs to trio.
     if loop is not None and asyncio.current_task() is not None and not hasattr(loop, "_proactor"):
         return _AsyncioWatch(fd, loop)
     return _PlainWatch(fd, loop, waits_here())
 
 
 def waits_here() -> Waits:
-    """How the calling task waits on a loop that keeps no registrations: on trio, and on any loop of asyncio.
+    """Return the waits of the running loop without lasting registrations: on trio, and on any loop of asyncio.
 
     Raises:
         UnsupportedAsyncBackendError: No loop that this package knows is running.
     """
     loop = running_loop()
     if loop is not None and asyncio.current_task() is not None:
-        # The proactor loop of Windows has no readers; AnyIO brings a thread for it.
+        # The proactor loop of Windows has no readers; AnyIO runs a thread for it.
         return _by_asyncio(loop)
     trio = sys.modules.get("trio")
     if trio is None or not trio.lowlevel.in_trio_task():
@@ -126,7 +126,7 @@ def waits_here() -> Waits:
 
 
 def scope_is_cancelled() -> bool:
-    """Whether an await here would raise the cancellation, without awaiting."""
+    """Whether an await here would raise a cancellation. Does not await."""
     try:
         return anyio.current_effective_deadline() == -math.inf
     except RuntimeError:
@@ -134,15 +134,15 @@ def scope_is_cancelled() -> bool:
 
 
 async def in_thread(func: Callable[[], _T]) -> _T:
-    """Run `func` in a worker thread; a caller that is cancelled leaves at once.
+    """Run `func` in a worker thread; if the caller is cancelled, it returns at once and the thread goes on.
 
-    The thread is none of the forty of AnyIO's default limiter, which calls of the program may keep busy for long.
+    The thread does not count against the forty of AnyIO's default limiter, which the program may keep busy for long.
     """
     return await to_thread.run_sync(func, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1))
 
 
 async def give_way() -> None:
-    """Let the loop run once. A cancellation of an AnyIO scope is raised here on asyncio, and waits on trio."""
+    """Let the loop run once. On asyncio this raises a cancellation of an AnyIO scope; on trio it is shielded."""
     if running_loop() is not None and asyncio.current_task() is not None:
         await _yield_once()
     else:
@@ -151,12 +151,12 @@ async def give_way() -> None:
 
 @types.coroutine
 def _yield_once() -> Generator[None, None, None]:
-    # What asyncio.sleep(0) does, without the questions it asks first.
+    # The yield of asyncio.sleep(0), without the checks before it.
     yield
 
 
 class _AsyncioWatch:
-    """For asyncio's selector loops and uvloop."""
+    """The waits on one descriptor on asyncio's selector loops and uvloop."""
 
     def __init__(self, fd: int, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
@@ -192,14 +192,14 @@ class _AsyncioWatch:
 
     def _let_go(self, descriptor: Closable) -> None:
         try:
-            # The registrations of a closed loop have gone with it, and uvloop would take a call that it never makes.
+            # A closed loop has no registrations, and a closed uvloop accepts callbacks that it never calls.
             if not self.loop.is_closed():
                 self._reads.wake()
                 self._writes.wake()
                 notify_closing(self._fd)
                 self._unregister()
         finally:
-            # The number stays taken until the loop has forgotten it: a stale registration on a reused one would hang.
+            # Close the number only now, because a registration that outlives it would hang the next user of the number.
             descriptor.close()
 
     def forget(self) -> None:
@@ -207,7 +207,7 @@ class _AsyncioWatch:
             self._unregister()
 
     def _unregister(self) -> None:
-        # Also what seems gone: after an error uvloop drops the callback and keeps a dead handle under the number.
+        # Remove it even if the callback is gone: after an error uvloop drops the callback but keeps a dead handle.
         if self._reads.was_registered:
             self.loop.remove_reader(self._fd)
         if self._writes.was_registered:
@@ -217,8 +217,9 @@ class _AsyncioWatch:
 class _Interest:
     """One direction: the waiting call, and whether the loop has a registration.
 
-    Only the loop holds the callback, and drops it with the registration, whoever removes that: a dead reference says
-    that it has to be made anew. The callback refers to this object weakly, so a dropped port goes at once.
+    Only the loop holds the callback, and drops it together with the registration, whichever side removes that. A dead
+    reference therefore means that a new registration is needed. The callback refers to this object weakly, so a dropped
+    port is collected at once.
     """
 
     __slots__ = ("__weakref__", "_attempt", "_future", "_idle_reports", "_keep", "_view", "callback", "was_registered")
@@ -262,7 +263,7 @@ class _Interest:
             self._keep = _drop
 
     def report(self) -> bool:
-        """The loop says ready; false when the registration is not worth keeping."""
+        """Handle a report of readiness; return false if the registration is not worth keeping."""
         future = self._future
         if future is None or future.done():
             self._idle_reports += 1
@@ -270,19 +271,19 @@ class _Interest:
         try:
             count = self._attempt(self._view)
         except Exception as exc:
-            # It belongs to the waiting call, and the next one will see it too if this one was cancelled meanwhile.
+            # The error belongs to the waiting call. If that was cancelled meanwhile, the next call gets the same error.
             if not future.done():
                 future.set_exception(exc)
             return True
         if count is None:
             return True
         try:
-            # A signal handler may have cancelled the waiting task since the attempt began: `asyncio.Runner` has one.
+            # The signal handler of `asyncio.Runner` may have cancelled the waiting task since the attempt began.
             if not future.done():
                 future.set_result(count)
                 return True
         except BaseException:
-            # Or it raises, through the loop.
+            # A signal handler may also raise, through the loop.
             if not _has_result(future):
                 self._keep(self._view[:count])
             raise
@@ -295,7 +296,7 @@ class _Interest:
 
 
 class _Callback:
-    """What the loop calls; alive exactly as long as the registration."""
+    """The callback that the loop calls; it lives exactly as long as the registration."""
 
     __slots__ = ("__weakref__", "_fd", "_interest", "_remove")
 
@@ -310,7 +311,7 @@ class _Callback:
             if interest is not None and interest.report():
                 return
         except BaseException:
-            # uvloop drops a callback that raises and its traceback may keep it alive; the waiting call registers again.
+            # uvloop drops a callback that raises, but the traceback may keep it alive. The waiting call registers anew.
             interest = self._interest()
             if interest is not None:
                 interest.callback = _no_callback
@@ -322,7 +323,7 @@ class _Callback:
 
 
 class Waits(NamedTuple):
-    """How one library gives way and waits for descriptors; `closed` is what ends a wait from outside."""
+    """One library's functions to yield and to wait for descriptors. A wait ended from outside raises `closed`."""
 
     before_read: Callable[[], Awaitable[None]]
     after_read: Callable[[], Awaitable[None]] | None
@@ -330,9 +331,9 @@ class Waits(NamedTuple):
     readable: Callable[[int], Awaitable[None]]
     writable: Callable[[int], Awaitable[None]]
     closed: type[Exception]
-    #: Has a function called in the next turn of the loop; false on the loop's own thread, or when the loop has ended.
+    #: Schedules a function for the loop's next turn; false on the loop's own thread, or if the loop has ended.
     in_its_turn: Callable[[Callable[[], None]], bool]
-    #: Has a function called on the loop's thread, from any thread; false when the loop has ended.
+    #: Schedules a function on the loop's thread, from any thread; false if the loop has ended.
     soon: Callable[[Callable[[], None]], bool]
 
 
@@ -350,8 +351,8 @@ def _by_asyncio(loop: asyncio.AbstractEventLoop) -> Waits:
 
 
 def _in_its_turn(loop: asyncio.AbstractEventLoop, func: Callable[[], None]) -> bool:
-    """Have `func` called in the next turn of a loop that runs on another thread; false if this is its thread."""
-    # A port can be collected or closed on any thread, but only its own may touch a loop that runs.
+    """Schedule `func` for the next turn of a loop that runs on another thread; false if this is its thread."""
+    # A port can be collected or closed on any thread, but only the loop's own thread may touch a running loop.
     return running_loop() is not loop and loop.is_running() and _soon(loop, func)
 
 
@@ -359,7 +360,7 @@ def _soon(loop: asyncio.AbstractEventLoop, func: Callable[[], None]) -> bool:
     try:
         loop.call_soon_threadsafe(func)
     except RuntimeError:
-        # It was closed a moment ago.
+        # The loop was closed a moment ago.
         return False
     return True
 
@@ -373,7 +374,7 @@ def _by_trio(trio: Any) -> Waits:
             if own.current_trio_token() is token:
                 return False
         except RuntimeError:
-            # No trio runs in this thread.
+            # trio does not run in this thread.
             pass
         return soon(func)
 
@@ -397,7 +398,7 @@ def _by_trio(trio: Any) -> Waits:
 
 
 class _PlainWatch:
-    """One wait at a time, registered for as long as it lasts: trio, and loops without readers."""
+    """Waits that are registered only while they last: on trio, and on loops without readers."""
 
     def __init__(self, fd: int, loop: asyncio.AbstractEventLoop | None, waits: Waits) -> None:
         self.loop = loop
@@ -438,7 +439,7 @@ class _PlainWatch:
             let_go()
 
     def forget(self) -> None:
-        """Nothing outlives a call."""
+        """Do nothing: no registration outlives a call."""
 
 
 def _let_go(fd: int, descriptor: Closable) -> None:
@@ -449,8 +450,8 @@ def _let_go(fd: int, descriptor: Closable) -> None:
 
 
 def notify_closing(fd: int) -> None:
-    """Wake waits made through AnyIO: a user may have waited on the port's descriptor."""
-    # RuntimeError: no loop runs in this thread, so nobody waits in it.
+    """Wake waits made through AnyIO, because a user may be waiting on the port's descriptor."""
+    # RuntimeError means that no loop runs in this thread, so there is no wait in it.
     with contextlib.suppress(RuntimeError):
         _notify_closing(fd)
 

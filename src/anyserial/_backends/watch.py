@@ -1,4 +1,4 @@
-"""What waits on a descriptor, whatever the event loop; the implementations are in `readiness`."""
+"""The protocol of waits on a descriptor, the same for every event loop; `readiness` implements it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeAlias
 
-#: One transfer without waiting; None when it has to wait.
+#: Makes one transfer without waiting; None if it would have to wait.
 Attempt: TypeAlias = Callable[[memoryview], int | None]
 Keep: TypeAlias = Callable[[memoryview], None]
 
@@ -15,7 +15,7 @@ class Closable(Protocol):
     """A descriptor on its way to its close."""
 
     def close(self) -> None:
-        """Close it, unless that was done."""
+        """Close it, unless it is closed already."""
         ...
 
 
@@ -29,28 +29,28 @@ class Watch(Protocol):
 
     @property
     def before_read(self) -> Callable[[], Awaitable[None]]:
-        """Before a read is tried: raise a cancellation that is pending."""
+        """Awaited before a read is tried: raises a pending cancellation."""
         ...
 
     @property
     def after_read(self) -> Callable[[], Awaitable[None]] | None:
-        """After one that did not wait: let the loop run once, shielded. None where that came before."""
+        """Awaited after a read that did not wait: lets the loop run once, shielded. None if `before_read` did that."""
         ...
 
     @property
     def before_write(self) -> Callable[[], Awaitable[None]]:
-        """Before a write is tried: raise a cancellation that is pending, and let the loop run once."""
+        """Awaited before a write is tried: raises a pending cancellation, and lets the loop run once."""
         ...
 
     def read(self, attempt: Attempt, view: memoryview, keep: Keep) -> Awaitable[int]:
         """Wait until `attempt(view)` is not None; return its result, or `WOKEN`.
 
-        If the wait is cancelled although the attempt was made, `keep` gets what it put into `view`.
+        If the wait is cancelled after the attempt was made, `keep` gets the bytes that it put into `view`.
         """
         ...
 
     def write(self, attempt: Attempt, view: memoryview) -> Awaitable[int]:
-        """The same for a transfer out of `view`."""
+        """Wait like `read`, for a transfer out of `view`."""
         ...
 
     async def readable(self) -> None:
@@ -62,5 +62,5 @@ class Watch(Protocol):
         ...
 
     def forget(self) -> None:
-        """Drop what the loop still holds, when the port has moved on to another one."""
+        """Remove the loop's registrations, when the port has moved to another loop."""
         ...

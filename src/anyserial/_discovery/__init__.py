@@ -1,1 +1,1 @@
-"""Which serial ports this machine has. One module per system, each exporting the same two functions."""
+"""The serial ports of this machine. One module per system, each exporting the same two functions."""

@@ -1,4 +1,4 @@
-"""Serial ports of the BSDs, by the names of their nodes in `/dev`; there is no registry to ask."""
+"""Serial ports of the BSDs, by the names of their nodes in `/dev`, because there is no registry of ports."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .._types import PortInfo
 from .nodes import device_number
 from .port_info import port_info
 
-#: Per system, how the names of its ports begin: those of the call-out nodes, each with that of its dial-in twin if any.
+#: Per system, the prefixes of its call-out nodes, each with the prefix of the matching dial-in nodes if there are any.
 _PREFIXES: Final[dict[str, dict[str, str | None]]] = {
     "freebsd": {"cuaU": "ttyU", "cuau": "ttyu", "cuad": None},
     "openbsd": {"cuaU": None, "cua0": None, "cua1": None},
@@ -20,19 +20,19 @@ _PREFIXES: Final[dict[str, dict[str, str | None]]] = {
     "dragonfly": {"cuaU": None, "cuau": None},
 }
 
-# Nodes of FreeBSD that hold the settings a port starts with or keeps; they carry no data.
+# Nodes of FreeBSD that hold the initial or locked settings of a port; they carry no data.
 _COMPANIONS: Final = (".init", ".lock")
 
 _DEV: Final = Path("/dev")
 
 
 def native_ports(system: str, *, dev: Path = _DEV) -> list[PortInfo]:
-    """The serial ports of this machine, sorted by device; none if `system`, as in `sys.platform`, is not known."""
+    """List the serial ports of this machine, sorted by device; none if `system`, a `sys.platform`, is unknown."""
     return [port_info(str(dev / name), name) for name in sorted(set(_names(system, dev).values()))]
 
 
 def lookup_port(path: str, system: str, *, dev: Path = _DEV) -> PortInfo | None:
-    """The port that `path` leads to; `None` if that is no serial hardware."""
+    """Return the port that `path` leads to; `None` if it is not serial hardware."""
     device = device_number(path)
     if device is None:
         return None
@@ -43,7 +43,7 @@ def lookup_port(path: str, system: str, *, dev: Path = _DEV) -> PortInfo | None:
 
 
 def _names(system: str, dev: Path) -> dict[str, str]:
-    """Every node of a serial port, with the name under which the port is reported."""
+    """Return the nodes of all serial ports, each with the name under which its port is reported."""
     prefixes = next((table for word, table in _PREFIXES.items() if system.startswith(word)), None)
     if prefixes is None:
         return {}

@@ -1,8 +1,8 @@
 """Serial ports as the I/O Registry of macOS describes them.
 
-A port is a service of class IOSerialBSDClient, with a call-out and a dial-in node as properties. What USB knows about
-it lies above: climbing from parent to parent leads to the USB device. IOKit and CoreFoundation hand out references that
-the caller owns; each is released once, by the `with` block that received it.
+A port is a service of class IOSerialBSDClient, with a call-out and a dial-in node as properties. Its USB properties are
+those of an ancestor, the USB device. IOKit and CoreFoundation return references that the caller owns; each is released
+once, by the `with` block that received it.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _UTF8: Final = 0x08000100  # kCFStringEncodingUTF8
 _SINT64: Final = 4  # kCFNumberSInt64Type
 _MAIN_PORT: Final = 0  # kIOMainPortDefault
 
-# io_object_t is a Mach port name, 32 bits; a CFTypeRef is a pointer. Both are 0 where there is none.
+# io_object_t is a Mach port name, 32 bits; a CFTypeRef is a pointer. Both are 0 if there is no object.
 _Object = ctypes.c_uint32
 _Ref = ctypes.c_void_p
 _Index = ctypes.c_long
 _Boolean = ctypes.c_ubyte
 _KernReturn = ctypes.c_int
 
-#: Result and arguments of the functions used. A missing prototype would cut pointers to 32 bits.
+#: Result and arguments of the functions used. Without a prototype, ctypes would cut pointers to 32 bits.
 _IOKIT: Final[dict[str, tuple[Any, ...]]] = {
     "IOServiceMatching": (_Ref, ctypes.c_char_p),
     "IOServiceGetMatchingServices": (_KernReturn, _Object, _Ref, ctypes.POINTER(_Object)),
@@ -79,9 +79,9 @@ class Frameworks:
         self._cf = core_foundation
 
     def services(self, class_name: bytes) -> Generator[int, None, None]:
-        """The services of a class; each is released when the next one is asked for."""
+        """Yield the services of a class; each is released before the next."""
         iterator = _Object()
-        # The matching dictionary is consumed by the call that gets it, also when that fails.
+        # The call consumes the matching dictionary, even if it fails.
         result = self._io.IOServiceGetMatchingServices(
             _MAIN_PORT, self._io.IOServiceMatching(class_name), ctypes.byref(iterator)
         )
@@ -97,7 +97,7 @@ class Frameworks:
         return _owned(entry, self._io.IOObjectRelease)
 
     def parent(self, entry: int) -> int:
-        """The entry above, owned by the caller; 0 above the root."""
+        """Return the parent entry, owned by the caller; 0 for the root."""
         parent = _Object()
         return 0 if self._io.IORegistryEntryGetParentEntry(entry, _PLANE, ctypes.byref(parent)) else parent.value
 
@@ -106,12 +106,12 @@ class Frameworks:
         return bool(self._io.IOObjectConformsTo(entry, class_name))
 
     def text(self, entry: int, key: str) -> str | None:
-        """A property that is text; `None` if it is missing, empty or something else."""
+        """Return a text property; `None` if it is missing, empty or not text."""
         value = self._read(entry, key)
         return value if isinstance(value, str) else None
 
     def number(self, entry: int, key: str) -> int | None:
-        """A property that is a number; `None` if it is missing or something else."""
+        """Return a number property; `None` if it is missing or not a number."""
         value = self._read(entry, key)
         return value if isinstance(value, int) else None
 
@@ -154,12 +154,12 @@ def _system() -> Frameworks:
 
 
 def native_ports(*, frameworks: Frameworks | None = None) -> list[PortInfo]:
-    """The serial ports of this machine, sorted by device."""
+    """List the serial ports of this machine, sorted by device."""
     return sorted((port for port, _ in _ports(frameworks or _system())), key=lambda port: port.device)
 
 
 def lookup_port(path: str, *, frameworks: Frameworks | None = None) -> PortInfo | None:
-    """The port that `path` leads to by its call-out or dial-in node; `None` if that is no serial hardware."""
+    """Return the port with the call-out or dial-in node `path`; `None` if it is not serial hardware."""
     device = device_number(path)
     if device is None:
         return None
@@ -170,7 +170,7 @@ def lookup_port(path: str, *, frameworks: Frameworks | None = None) -> PortInfo 
 
 
 def _ports(frameworks: Frameworks) -> list[tuple[PortInfo, list[str]]]:
-    """Every port with its nodes, the one that names it first."""
+    """Return every port with its nodes; the first node names the port."""
     ports: list[tuple[PortInfo, list[str]]] = []
     for service in frameworks.services(_SERIAL):
         keys = ("IOCalloutDevice", "IODialinDevice")
@@ -195,13 +195,13 @@ def _port(frameworks: Frameworks, service: int, device: str) -> PortInfo:
             serial_number=frameworks.text(usb, "USB Serial Number"),
             manufacturer=frameworks.text(usb, "USB Vendor Name"),
             product=frameworks.text(usb, "USB Product Name"),
-            # 32 bits, of which a signed number may have been made.
+            # An unsigned 32-bit number, which may have been read as a signed one.
             location=None if location is None else f"{location & 0xFFFFFFFF:08x}",
         )
 
 
 def _usb_device(frameworks: Frameworks, service: int, climbed: contextlib.ExitStack) -> int:
-    """The USB device above a service, 0 if there is none; `climbed` releases it and what was passed on the way."""
+    """Return the USB device above a service, 0 if there is none; `climbed` releases it and the entries passed."""
     nearest = 0
     entry = service
     for _ in range(_MAX_HOPS):

@@ -1,8 +1,8 @@
 """Serial ports as the Linux kernel describes them in sysfs.
 
-A tty in `/sys/class/tty` whose `device` link leads to real hardware is a port. What USB knows about it lies above that
-link: the ports of usb-serial drivers (`ttyUSB0`) have a device of their own one level below the USB interface, CDC-ACM
-ports (`ttyACM0`) link to the interface itself. Above the interface is the device with its ids and strings.
+A tty in `/sys/class/tty` whose `device` link leads to real hardware is a port. Its USB attributes are above the target
+of that link. Ports of usb-serial drivers (`ttyUSB0`) link to a device one level below the USB interface, CDC-ACM ports
+(`ttyACM0`) link to the interface itself. Above the interface is the USB device with its ids and strings.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _DEV: Final = Path("/dev")
 
 
 def native_ports(*, sysfs: Path = _SYSFS, dev: Path = _DEV) -> list[PortInfo]:
-    """The serial ports of this machine, sorted by device."""
+    """List the serial ports of this machine, sorted by device."""
     try:
         entries = list((sysfs / "class/tty").iterdir())
     except FileNotFoundError:
@@ -33,7 +33,7 @@ def native_ports(*, sysfs: Path = _SYSFS, dev: Path = _DEV) -> list[PortInfo]:
 
 
 def lookup_port(path: str, *, sysfs: Path = _SYSFS, dev: Path = _DEV) -> PortInfo | None:
-    """The port that `path` leads to; `None` if that is no serial hardware."""
+    """Return the port that `path` leads to; `None` if it is not serial hardware."""
     device = device_number(path)
     if device is None:
         return None
@@ -42,16 +42,16 @@ def lookup_port(path: str, *, sysfs: Path = _SYSFS, dev: Path = _DEV) -> PortInf
 
 
 def _port(entry: Path, sysfs: Path, dev: Path) -> PortInfo | None:
-    # Most ttys are consoles without hardware, and one look at them is enough.
+    # Check this first, because most ttys are consoles without hardware.
     if not os.path.exists(entry / "device"):
         return None
     try:
         name = entry.resolve(strict=True).name
         hardware = (entry / "device").resolve(strict=True)
-    # 3.11 and 3.12 raise RuntimeError for a loop of links.
+    # Python 3.11 and 3.12 raise RuntimeError for a loop of links.
     except (OSError, RuntimeError):
         return None
-    # The 8250 driver registers a fixed number of ttyS, whether or not there is a chip; those without have type 0.
+    # The 8250 driver registers a fixed number of ttyS. Those without a chip have type 0.
     if hardware.is_relative_to((sysfs / "devices/virtual").resolve()) or _text(entry, "type") == "0":
         return None
     device = str(dev / name)
@@ -86,7 +86,7 @@ def _subsystem(entry: Path) -> str:
 
 
 def _text(folder: Path, attribute: str) -> str | None:
-    """An attribute without the white space around it; `None` if it is missing, unreadable or empty."""
+    """Return an attribute without surrounding white space; `None` if it is missing, unreadable or empty."""
     try:
         return (folder / attribute).read_bytes().decode(errors="replace").strip() or None
     except OSError:

@@ -1,4 +1,4 @@
-"""Device nodes: which device a path stands for."""
+"""Device nodes: the device number behind a path."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ assert sys.platform != "win32" or not TYPE_CHECKING
 
 
 def device_number(path: str | os.PathLike[str]) -> int | None:
-    """The number of the character device at `path`, symbolic links followed; `None` for anything else.
+    """Return the number of the character device at `path`, following symbolic links; `None` for anything else.
 
-    Two names are the same device exactly if they have the same number. The device is not opened.
+    Two names refer to the same device if and only if their numbers are equal. The device is not opened.
     """
     try:
         node = os.stat(path)

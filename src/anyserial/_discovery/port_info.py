@@ -1,4 +1,4 @@
-"""How a port is described: what every enumerator does alike."""
+"""The description of a port; common to all enumerators."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def port_info(
     interface: str | None = None,
     interface_number: int | None = None,
 ) -> PortInfo:
-    """A port as its system describes it; with one of `vid` and `pid` missing, the other and the `hwid` are `None`."""
+    """Return the description of a port. If `vid` or `pid` is missing, both and the `hwid` are `None`."""
     hwid = None
     if vid is None or pid is None:
         vid = pid = None
@@ -45,7 +45,7 @@ def port_info(
 
 
 def number(text: str | None, base: int) -> int | None:
-    """The number that an attribute spells; `None` if it is missing or spells none."""
+    """Return the number in an attribute's text; `None` if it is missing or not a number."""
     try:
         return None if text is None else int(text, base)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Ports that a test publishes: the list of serial ports, as long as one is published, is made of them."""
+"""Ports that a test publishes. While a list is published, discovery returns its ports."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from contextlib import contextmanager
 
 from .._types import PortInfo
 
-#: The lists in use, the latest last, each with whether the machine's own ports are listed too.
+#: The published lists, the latest last, each with whether it replaces the machine's own ports.
 _lists: list[tuple[Iterable[PortInfo], bool]] = []
 
 
 @contextmanager
 def published_ports(ports: Iterable[PortInfo], *, alone: bool = True) -> Generator[None]:
-    """Let `list_serial_ports` and `find_serial_port` find these ports, for the length of a `with` block.
+    """Make `list_serial_ports` and `find_serial_port` return these ports, for the length of a `with` block.
 
-    It holds in the whole process, for every backend. The latest of several blocks counts.
+    It applies to the whole process and to every backend. If several blocks are active, the latest wins.
 
     Args:
-        ports: Read at each call, so a list may change meanwhile.
-        alone: List nothing else. Otherwise the ports of the machine follow.
+        ports: The ports. They are read at each call, so a list may change meanwhile.
+        alone: If true, list no other ports. Otherwise the ports of the machine follow.
     """
     entry = ports, alone
     _lists.append(entry)
@@ -32,7 +32,7 @@ def published_ports(ports: Iterable[PortInfo], *, alone: bool = True) -> Generat
 
 
 def published() -> tuple[list[PortInfo], bool] | None:
-    """The published ports, by `device`, and whether they are alone; None if the machine's are what counts."""
+    """Return the published ports, sorted by `device`, and `alone`; None if no list is published."""
     if not _lists:
         return None
     ports, alone = _lists[-1]

@@ -38,15 +38,15 @@ _ROOM: Final = 1024
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """One device as SetupAPI tells of it; an empty text is one that it does not have.
+    """One device as SetupAPI describes it; an empty text means that the property is missing.
 
     Attributes:
         instance_id: The device instance id.
-        parent_id: That of the device it is a part of.
+        parent_id: The instance id of the parent device.
         port_name: `PortName` in the device's registry key.
-        friendly_name: What the device manager shows.
-        manufacturer: The name in the driver's description.
-        location: Where it is plugged in.
+        friendly_name: The name that the device manager shows.
+        manufacturer: The manufacturer's name in the driver's description.
+        location: The text that describes the location of the device.
     """
 
     instance_id: str
@@ -69,7 +69,7 @@ class _DeviceInfo(ctypes.Structure):
 
 
 def records() -> Iterator[Record]:
-    """Each device that is present."""
+    """Yield each device that is present."""
     setupapi, cfgmgr = _libraries()
     guid = (ctypes.c_byte * 16).from_buffer_copy(_GUID_DEVINTERFACE_COMPORT.bytes_le)
     devices = setupapi.SetupDiGetClassDevsW(ctypes.byref(guid), None, None, _DIGCF_PRESENT | _DIGCF_DEVICEINTERFACE)

@@ -13,7 +13,7 @@ _VIRTUAL: Final = "/sys/devices/virtual/"
 
 
 def udev_ports() -> list[PortInfo]:
-    """The serial ports that udev knows, sorted by device.
+    """List the serial ports in the udev database, sorted by device.
 
     Raises:
         ImportError: The pyudev package, or the libudev it needs, is not installed.
@@ -38,7 +38,7 @@ def _port(device: str, name: str, properties: Mapping[str, str]) -> PortInfo:
     def first(*keys: str) -> str | None:
         return next((text for key in keys if (text := properties.get(key, "").strip())), None)
 
-    # For a UART on the PCI bus udev fills in the ids of the PCI device under the same names.
+    # For a UART on the PCI bus, udev uses the same names for the ids of the PCI device.
     usb = properties.get("ID_BUS", "usb") == "usb"
     return port_info(
         device,

@@ -1,8 +1,8 @@
-r"""Ports as Windows lists them: each device interface of the class "COM port", described by what the registry says.
+r"""Ports as Windows lists them: each device interface of the class "COM port", described from the registry.
 
 The vendor, the product and the serial number are in the device instance id, such as
-`USB\VID_0403&PID_6001\A9XYZ` or `FTDIBUS\VID_0403+PID_6001+A9XYZA\0000`. The ports come in as data, so what another
-machine lists can be described anywhere.
+`USB\VID_0403&PID_6001\A9XYZ` or `FTDIBUS\VID_0403+PID_6001+A9XYZA\0000`. The records are parameters, so tests can
+describe the records of another machine on any system.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ Names: TypeAlias = Callable[[], Iterable[str]]
 
 
 def _serialcomm_names() -> Iterable[str]:
-    """The names of the ports that drivers have made, whatever installed them."""
+    """Return the names of the ports that drivers have created."""
     # Windows only.
     winreg: Any = importlib.import_module("winreg")
     try:
         with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, _SERIALCOMM) as key:
             return [str(winreg.EnumValue(key, number)[1]) for number in range(winreg.QueryInfoKey(key)[1])]
     except FileNotFoundError:
-        # It comes with the first port.
+        # The key is created with the first port.
         return []
 
 
 def native_ports(records: Records = setupapi_records, names: Names = _serialcomm_names) -> list[PortInfo]:
-    """The ports of this machine, sorted by device."""
+    """List the ports of this machine, sorted by device."""
     ports = {port.device: port for record in records() if (port := describe(record)) is not None}
     if not ports:
         ports = {name.upper(): port_info(name.upper(), name.upper()) for name in names() if name}
@@ -55,13 +55,13 @@ def native_ports(records: Records = setupapi_records, names: Names = _serialcomm
 
 
 def lookup_port(path: str, records: Records = setupapi_records, names: Names = _serialcomm_names) -> PortInfo | None:
-    """What discovery knows about an opened path."""
+    """Return the entry that discovery has for an opened path."""
     name = path[4:] if path[:4].replace("/", "\\") in _PREFIXES else path
     return next((port for port in native_ports(records, names) if port.device == name.upper()), None)
 
 
 def describe(record: Record) -> PortInfo | None:
-    """The port of a device; `None` if the device has no COM name, as a printer port has none."""
+    """Return the port of a device; `None` if the device has no COM name, such as a printer port."""
     suffix = _COM_SUFFIX.search(record.friendly_name)
     name = (record.port_name or (suffix[1] if suffix else "")).upper()
     if not name or name.startswith("LPT"):
@@ -87,10 +87,10 @@ def _serial_number(record: Record) -> str | None:
     if bus.upper() == "FTDIBUS":
         parts = device.split("+")
         instance = parts[2] if len(parts) > 2 else ""
-        # The driver adds the letter of the channel to the number of the chip.
+        # The driver appends the letter of the channel to the serial number of the chip.
         return (instance[:-1] if re.fullmatch(r".+[A-D]", instance) else instance) or None
     if "&MI_" in device.upper():
-        # One of several interfaces of a device; the number is the device's.
+        # This is one of several interfaces; the serial number belongs to the parent device.
         instance = record.parent_id.rpartition("\\")[2]
-    # Windows makes up a name with an ampersand for a device that has no number.
+    # For a device without a serial number, Windows generates an instance name with an ampersand.
     return None if not instance or "&" in instance else instance

@@ -1,7 +1,7 @@
-"""The mock: an ordinary backend in memory, which answers what a device would and misbehaves as its plan says.
+"""The mock: an ordinary backend in memory, which behaves like a device and fails as its fault plan says.
 
-Nothing here is a second implementation of a port: the shipped read and write loops run on top, over two callables that
-do what system calls would.
+It is not a second implementation of a port: the shipped read and write loops run on top of it. It replaces only the two
+callables that make system calls.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class MockBackend(FdBackend):
 
     Attributes:
         last_config: The very config object last given to `open` or `configure`.
-        is_open: Between `open` and `close`. Data flows from birth on.
+        is_open: True between `open` and `close`. Data passes even before `open`.
         break_asserted: Whether this end holds the line in a break.
     """
 
@@ -80,11 +80,12 @@ class MockBackend(FdBackend):
         """Two connected ends, ready to carry data; needs no event loop.
 
         Args:
-            path_a: What the first end is called.
-            path_b: What the second end is called.
+            path_a: The name of the first end.
+            path_b: The name of the second end.
             paced: Whether bytes take as long as on a wire, by the rate and frame of each end's last config.
-            clock: Where all times come from: `now()`, and `call_at(when, callback)` whose result has a `cancel()`.
-                Without one, a thread keeps the times, from the first one needed until both ends are closed.
+            clock: The source of all times: `now()`, and `call_at(when, callback)` whose result has a `cancel()`.
+                Without a clock, a thread makes the timed calls. It starts with the first one, and ends when both ends
+                are closed.
         """
         end_a, end_b = End.pair(paced=paced, clock=clock)
         return cls(end_a, path_a), cls(end_b, path_b)
@@ -98,7 +99,7 @@ class MockBackend(FdBackend):
 
     @property
     def faults(self) -> FaultPlan:
-        """What goes wrong; change its fields, append to its schedule or assign a new plan at any time."""
+        """The faults; change their fields, append to the schedule or assign a new plan at any time."""
         return self._end.plan
 
     @faults.setter
@@ -106,10 +107,10 @@ class MockBackend(FdBackend):
         self._end.adopt(plan)
 
     def open(self, path: str, config: SerialConfig) -> None:
-        """Record the open, as the device would see it.
+        """Record the open, as seen by the device.
 
         Raises:
-            RuntimeError: It was opened before.
+            RuntimeError: The mock was opened before.
         """
         if self.last_config is not None:
             raise RuntimeError(f"mock {self.path} was opened before")
@@ -120,13 +121,13 @@ class MockBackend(FdBackend):
         self._end.open()
 
     def close(self, *, discard: bool = False) -> Release:
-        """Release this end; the peer sees an end of file when it has what was sent."""
+        """Release this end; the peer sees an end of file once it has received all that was sent."""
         if discard and self._fd >= 0:
-            # A device that vanished refuses.
+            # A device that has vanished refuses the call.
             with contextlib.suppress(OSError):
                 self.discard_output()
-        # Each step may be done twice: a signal handler may have ended the first close between them. The cable does not
-        # show anything on the descriptor any more, before that goes.
+        # Each step may run twice, because a signal handler may have ended the first close between them. The cable stops
+        # using the descriptor before that is closed.
         self._end.drop_signal()
         self.detach(self._signal.close_as)
         self.is_open = False
@@ -140,7 +141,7 @@ class MockBackend(FdBackend):
         self._end.close()
 
     def _forget(self) -> None:
-        """In a forked child: closed."""
+        """In a forked child: mark the mock closed."""
         super()._forget()
         self.is_open = False
 
@@ -154,21 +155,24 @@ class MockBackend(FdBackend):
         return self._watch
 
     def read_reported(self, view: memoryview) -> int | None:
-        """Not an attempt if the loop is late with its report: attempts are counted, and loops are late differently."""
+        """Read, unless the loop's report is out of date.
+
+        Fault schedules count attempts. Loops report late in different ways, so a stale report must not count.
+        """
         return super().read_reported(view) if self._end.is_readable() else None
 
     def write_reported(self, view: memoryview) -> int | None:
-        """Likewise."""
+        """Write, unless the loop's report is out of date."""
         return super().write_reported(view) if self._end.is_writable() else None
 
     async def wait_input(self) -> None:
-        """Return when a read will do something."""
+        """Wait until a read will return or raise."""
         await super().wait_input()
         while not (self.held() or self._end.is_readable()):
             await super().wait_input()
 
     async def drain_hardware(self) -> None:
-        """Wait until the output queue is empty; there is nothing behind it."""
+        """Wait until the output queue is empty; a mock has no FIFO after it."""
         while pending := self.output_waiting():
             await anyio.sleep(min(max(pending * seconds_per_byte(self._end.config), 0.001), 0.05))
 
@@ -178,12 +182,12 @@ class MockBackend(FdBackend):
         self._adopt_config(config)
 
     def input_waiting(self) -> int:
-        """Bytes that a read would find; exact."""
+        """The exact number of bytes that a read would find."""
         self._answer("ioctl")
         return self.held() + self._end.input_waiting()
 
     def output_waiting(self) -> int:
-        """Bytes accepted that have not left; without pacing they leave at once."""
+        """The number of bytes accepted that have not left; without pacing they leave at once."""
         self._answer("ioctl")
         return self._end.output_waiting()
 
@@ -194,12 +198,12 @@ class MockBackend(FdBackend):
         self._end.discard_input()
 
     def discard_output(self) -> None:
-        """Drop what has not left."""
+        """Drop the bytes that have not left."""
         self._answer("ioctl")
         self._end.discard_output()
 
     def set_break(self, on: bool) -> None:
-        """The peer counts each break that begins."""
+        """Assert or end the break condition. The peer counts each break that begins."""
         self._answer("ioctl")
         if on and not self.break_asserted:
             self._end.peer.count_error("breaks")
@@ -213,12 +217,12 @@ class MockBackend(FdBackend):
         return ModemLines(cts=self._end.peer.rts, dsr=self._end.peer.dtr, ri=False, cd=self._end.peer.dtr)
 
     async def control_lines(self) -> ControlLines:
-        """The own lines, low at first."""
+        """This end's RTS and DTR; both start low."""
         self._answer("ioctl")
         return ControlLines(rts=self._end.rts, dtr=self._end.dtr)
 
     async def set_lines(self, *, rts: bool | None = None, dtr: bool | None = None) -> None:
-        """Drive the own lines."""
+        """Drive this end's RTS and DTR."""
         self._answer("ioctl")
         if rts is not None:
             self._end.rts = rts
@@ -226,7 +230,7 @@ class MockBackend(FdBackend):
             self._end.dtr = dtr
 
     async def line_errors(self) -> LineErrors:
-        """Events that were injected, and the breaks of the peer."""
+        """The injected line errors, and the breaks that the peer has sent."""
         self._answer("ioctl")
         return dataclasses.replace(self._end.errors)
 
@@ -236,12 +240,12 @@ class MockBackend(FdBackend):
         self._end.look_again()
 
     def _answer(self, direction: Literal["configure", "ioctl"]) -> None:
-        """What every control call goes through: a closed, vanished or failing device."""
+        """Raise the error of a closed, vanished or failing device. Every control call goes through here."""
         self._require_open()
         faults = self.faults
         self._end.answer(direction, faults.configure_errno if direction == "configure" else faults.ioctl_errno)
 
 
 def faults_behind(backend: object) -> FaultPlan | None:
-    """The plan of a mock; None if it is something else."""
+    """Return the fault plan of a mock; None if `backend` is not a mock."""
     return backend.faults if isinstance(backend, MockBackend) else None

@@ -1,7 +1,7 @@
-"""One end of an in-memory null-modem cable: what has arrived, what is on its way, and what goes wrong there.
+"""One end of an in-memory null-modem cable: the bytes that have arrived, the bytes in transit, and the faults.
 
-Bytes wait in memory, and time is the clock's. The descriptor carries no data: it only shows whether a read or a write
-would do something, so that every waiter on it is woken, in whichever thread it waits.
+Bytes are kept in memory, and all times come from the clock. The descriptor carries no data: it only shows whether a
+read or a write would return or raise, so that every waiter is woken, in whichever thread it waits.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from .fault_schedule import Progress
 from .signal import Signal
 from .wire import QUEUE_SIZE, Wire
 
-#: Unread bytes that an end takes from a peer that is not paced.
+#: Unread bytes that an end accepts from a peer that is not paced.
 _INBOX_SIZE: Final = 262_144
-#: Unread bytes that an end takes from a paced peer, which is never held up: what comes after these is lost.
+#: Unread bytes that an end accepts from a paced peer. Such a peer never waits, so bytes beyond these are lost.
 _OVERRUN_SIZE: Final = 1_048_576
-# A writer that found no room is woken when there is this much.
+# A writer that found no room is woken when there is room for this many bytes.
 _WORTH_WAKING: Final = 512
-# Seconds that output may take after close, as long as a kernel waits.
+# Seconds that output may take after close, the same as the default of the kernel's drivers.
 _CLOSING_WAIT: Final = 30.0
 
 
@@ -39,12 +39,12 @@ class End:
     """One end of the cable. Its public methods are thread-safe.
 
     Attributes:
-        config: What paces the output.
-        plan: What goes wrong; replaced with `adopt`.
-        errors: What `line_errors` counts.
+        config: The config, whose rate and frame pace the output.
+        plan: The faults; replace them with `adopt`.
+        errors: The counts that `line_errors` returns.
         rts: The RTS line as this end drives it.
         dtr: The DTR line as this end drives it.
-        inputs: What the modem lines of this end are, if not what the peer drives.
+        inputs: The modem lines of this end, if they do not follow the lines that the peer drives.
     """
 
     peer: End
@@ -56,7 +56,7 @@ class End:
         self.dtr = False
         self.inputs: ModemLines | None = None
         self.plan = FaultPlan()
-        # One for both ends: each looks at the other.
+        # One lock for both ends, because each reads the other's state.
         self._lock = lock
         self._clock = clock
         self._paced = paced
@@ -67,17 +67,17 @@ class End:
         self._wire = Wire()
         self._inbox = bytearray()
         self._directions = _new_directions()
-        # Until then what has arrived cannot be read.
+        # Until this time, bytes that have arrived cannot be read.
         self._held_until: float | None = None
-        # Set by close: until then output may still leave.
+        # Set by close: until this time, output may still leave.
         self._closed_until: float | None = None
-        # Closed, and everything it sent has arrived.
+        # The end is closed, and everything it sent has arrived.
         self._gone = False
         forgotten_in_child(self)
 
     @classmethod
     def pair(cls, *, paced: bool, clock: Clock | None) -> tuple[End, End]:
-        """Two ends of one cable."""
+        """Return two ends of one cable."""
         lock = threading.RLock()
         time = ThreadClock() if clock is None else clock
         a, b = cls(lock, time, paced=paced), cls(lock, time, paced=paced)
@@ -88,23 +88,23 @@ class End:
 
     @property
     def lock(self) -> threading.RLock:
-        """Held by whatever is at work on either end."""
+        """The lock of the cable, held during every operation on either end."""
         return self._lock
 
     @property
     def signal(self) -> Signal:
-        """The descriptor that shows whether a read or a write would progress; the opener of the end closes it."""
+        """The descriptor that shows whether a read or a write would make progress. The opener of the end closes it."""
         assert self._signal is not None
         return self._signal
 
     def drop_signal(self) -> None:
-        """Show nothing any more."""
+        """Stop using the descriptor."""
         with self._lock:
             self._signal = None
 
     def _forget(self) -> None:
-        """In a forked child: the descriptor and the timers are the parent's; what has arrived stays readable here."""
-        # The lock may have been held by a thread that the child does not have.
+        """In a forked child: drop the descriptor and the timers. Bytes that have arrived stay readable here."""
+        # Take a fresh lock, because a thread that the child does not have may hold the old one.
         self._lock = threading.RLock()
         peer: End | None = getattr(self, "peer", None)
         if peer is not None:
@@ -119,7 +119,7 @@ class End:
             signal.close()
 
     def rest(self) -> None:
-        """Release the descriptor, but stay at the cable: what is on its way arrives, and the peer does not notice."""
+        """Release the descriptor, but keep the end: bytes in transit arrive, and the peer sees no hang-up."""
         with self._lock:
             self._settle()
             if self.plan.short_write_max == 0:
@@ -139,21 +139,21 @@ class End:
             self._settle()
 
     def fileno(self) -> int:
-        """A descriptor that is readable when a read would do something, and writable when a write would."""
+        """A descriptor that is readable if a read would return or raise, and writable if a write would."""
         return -1 if self._signal is None else self._signal.fileno()
 
     def is_readable(self) -> bool:
-        """Whether a read would do something."""
+        """Whether a read would return or raise."""
         with self._lock:
             return self._signal is not None and self._signal.readable
 
     def is_writable(self) -> bool:
-        """Whether a write would."""
+        """Whether a write would return or raise."""
         with self._lock:
             return self._signal is not None and self._signal.writable
 
     def adopt(self, plan: FaultPlan) -> None:
-        """Let `plan` tell what goes wrong from now on."""
+        """Use the faults of `plan` from now on."""
         if not isinstance(plan, FaultPlan):
             raise ConfigurationError(f"faults must be a FaultPlan, not {plan!r}")
         if plan is not self.plan and plan.schedule.watcher is not None:
@@ -174,14 +174,14 @@ class End:
             self._settle()
 
     def look_again(self) -> None:
-        """Take notice of a change in the plan, the config or the time."""
+        """Apply a change of the plan, the config or the time."""
         with self._lock:
             self._settle()
 
     # The two system calls
 
     def read(self, view: memoryview) -> int:
-        """As the kernel's read: 0 is an end of file, `BlockingIOError` is nothing to read."""
+        """Read like the system call: 0 is an end of file, `BlockingIOError` means that there is nothing to read."""
         with self._lock:
             progress = self._directions["read"]
             progress.op += 1
@@ -191,7 +191,7 @@ class End:
                 self._settle()
 
     def write(self, view: memoryview) -> int:
-        """As the kernel's write; `BlockingIOError` is no room."""
+        """Write like the system call: `BlockingIOError` means that there is no room."""
         with self._lock:
             progress = self._directions["write"]
             progress.op += 1
@@ -252,7 +252,7 @@ class End:
                 self._settle()
 
     def open(self) -> None:
-        """From now on seconds are counted."""
+        """Start counting seconds since open."""
         with self._lock:
             self._opened = self._clock.now()
             self._settle()
@@ -265,15 +265,15 @@ class End:
     # On a bus
 
     def left_until(self) -> tuple[float, float]:
-        """The time by which everything that has left had left, and the seconds that a byte took."""
+        """Return the time at which the last byte had left, and the seconds that one byte took."""
         return self._wire.start, self._wire.frame
 
     def sends_since(self) -> float | None:
-        """When the byte that is on its way out has started; None if there is none."""
+        """Return the start time of the byte that is being sent; None if there is none."""
         return self._wire.start if self._wire and self._wire.start <= self._clock.now() else None
 
     def hear(self, data: bytes, *, garbled: bool) -> None:
-        """Take what is on the line; an end that is not open hears nothing."""
+        """Receive what is on the line; an end that is not open receives nothing."""
         with self._lock:
             if self._signal is not None and not self.plan.disconnected:
                 self._arrive(data, lossy=True)
@@ -282,34 +282,34 @@ class End:
                 self._show()
 
     def input_waiting(self) -> int:
-        """Bytes that can be read now."""
+        """The number of bytes that can be read now."""
         with self._lock:
             self.peer._settle()
             ready = len(self._directions["read"].ready)
             return ready if self._held_until is not None else ready + len(self._inbox)
 
     def output_waiting(self) -> int:
-        """Bytes that have not left."""
+        """The number of bytes that have not left."""
         with self._lock:
             self._settle()
             return len(self._wire)
 
     def discard_input(self) -> None:
-        """Drop what has arrived."""
+        """Drop the bytes that have arrived."""
         with self._lock:
             self._directions["read"].ready.clear()
             self._inbox.clear()
             self._settle()
 
     def discard_output(self) -> None:
-        """Drop what has not left."""
+        """Drop the bytes that have not left."""
         with self._lock:
             self._settle()
             self._wire.clear()
             self._settle()
 
     def close(self) -> None:
-        """Release the descriptor. What was accepted still leaves, if the line lets it; then the peer sees the end."""
+        """Release the descriptor. Accepted bytes still leave unless the line is stalled, then the peer sees the end."""
         with self._lock:
             if self._is_closed():
                 return
@@ -334,7 +334,7 @@ class End:
             self._signal = None
 
     def _fire(self, progress: Progress, byte_is_there: Callable[[], bool]) -> int:
-        """Carry out what is planned for this attempt; returns how many bytes it may move, 0 at an end of file."""
+        """Carry out the faults of this attempt; return how many bytes it may move, 0 at an end of file."""
         limit = sys.maxsize
         since_open = self._since_open(self._clock.now())
         for event in self.plan.schedule.fire(progress, since_open, byte_is_there):
@@ -364,7 +364,7 @@ class End:
                 receiver = self if event.direction == "read" else self.peer
                 receiver.count_error(COUNTED[action], event.count)
             case _:
-                # The schedule itself alters bytes.
+                # The schedule itself carries out faults that alter bytes.
                 return
 
     def _since_open(self, now: float) -> float:
@@ -384,13 +384,13 @@ class End:
             self._settle()
 
     def _settle(self) -> None:
-        """Bring everything up to date: what is due happens, what has left arrives, who can go on is woken."""
+        """Bring everything up to date: carry out due faults, deliver bytes that have left, wake waiters."""
         if self._gone:
             return
         now = self._clock.now()
         if self._held_until is not None and self._held_until <= now:
             self._held_until = None
-        # What has left by now is out of reach of a fault that comes now.
+        # Move first, because a fault at this moment does not affect bytes that have left by now.
         self._move(now)
         if not self._is_closed():
             self._fire_device(now)
@@ -410,7 +410,7 @@ class End:
             self._wire.clear()
 
     def _move(self, now: float) -> None:
-        """Let bytes leave; they are dropped if the peer is closed."""
+        """Deliver bytes that have left; they are dropped if the peer is closed."""
         plan = self.plan
         paced = self._paced if plan.paced is None else plan.paced
         frame = seconds_per_byte(self.config, None if paced is True else paced) if paced else 0.0
@@ -421,7 +421,7 @@ class End:
             self._wire.clear()
 
     def _arrive(self, data: bytes, *, lossy: bool) -> None:
-        """Take what the peer has sent. A receiver that is full loses bytes, and counts them, as a kernel does."""
+        """Receive bytes from the peer. A receiver that is full loses bytes, and counts them, like a kernel."""
         room = max(0, _OVERRUN_SIZE - len(self._inbox)) if lossy else len(data)
         self._inbox += data[:room]
         if len(data) > room:
@@ -460,7 +460,7 @@ class End:
         if peer._gone:
             if isinstance(self._clock, ThreadClock):
                 self._clock.stop()
-            # The ends refer to each other; nothing is left for the garbage collector.
+            # The ends refer to each other, so break the cycle.
             del self.peer, peer.peer
 
 

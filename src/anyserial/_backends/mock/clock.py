@@ -21,7 +21,7 @@ class Handle(Protocol):
     """A call that has not been made yet."""
 
     def cancel(self) -> None:
-        """Never make it; harmless when it was made."""
+        """Never make the call; harmless if it has been made."""
         ...
 
 
@@ -33,14 +33,14 @@ class Clock(Protocol):
         ...
 
     def call_at(self, when: float, callback: Callable[[], object]) -> Handle:
-        """Call `callback` once, when `now()` has reached `when`; not before this returns."""
+        """Call `callback` once, when `now()` has reached `when`, and not before this returns."""
         ...
 
 
 class ThreadClock:
-    """Real time. One thread, started with the first call and ended by `stop`, makes all calls.
+    """Real time. One thread makes all calls; the first call starts it, and `stop` ends it.
 
-    What a call raises goes to `threading.excepthook`; the calls behind it are made.
+    An exception of a call goes to `threading.excepthook`; later calls are still made.
     """
 
     def __init__(self) -> None:
@@ -53,11 +53,11 @@ class ThreadClock:
         return time.monotonic()
 
     def call_at(self, when: float, callback: Callable[[], object]) -> Handle:
-        """Call `callback` from the thread. One caller at a time."""
+        """Call `callback` on the clock's thread. Only one thread at a time may use this method."""
         call = _Call(when, callback)
         self._orders.put(call)
         if self._thread is None:
-            # The thread knows the orders, not the clock: it keeps nothing of a mock alive.
+            # The thread refers to the queue, not to the clock, so it keeps no mock alive.
             self._thread = threading.Thread(
                 target=_run_timers, args=(self._orders,), name="anyserial mock clock", daemon=True
             )
@@ -65,7 +65,7 @@ class ThreadClock:
         return call
 
     def stop(self) -> None:
-        """End the thread; the calls that are left are never made."""
+        """End the thread; the remaining calls are never made."""
         self._orders.put(None)
 
     def _forget(self) -> None:
@@ -98,10 +98,10 @@ def _run_timers(orders: queue.SimpleQueue[_Call | None]) -> None:
                     callback()
                 except BaseException:
                     report_exception()
-                # Not kept while this thread waits.
+                # Drop the reference, so that it is not kept while this thread waits.
                 callback = None
         try:
-            # No lock waits for longer than TIMEOUT_MAX; after that it is looked at again.
+            # A lock cannot wait for longer than TIMEOUT_MAX, so a later call takes several waits.
             pause = min(max(0.0, calls[0].when - time.monotonic()), threading.TIMEOUT_MAX) if calls else None
             order = orders.get(timeout=pause)
         except queue.Empty:
@@ -116,12 +116,12 @@ def _run_timers(orders: queue.SimpleQueue[_Call | None]) -> None:
 
 
 def report_exception() -> None:
-    """Hand the exception that is being handled to `threading.excepthook`, and go on."""
+    """Pass the exception that is being handled to `threading.excepthook`, and return."""
     threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
 
 
 class Timer:
-    """The next scheduled call of a method; its object is kept alive only on request."""
+    """The next scheduled call of a method. It keeps the method's object alive only on request."""
 
     def __init__(self, clock: Clock, method: Callable[[], object]) -> None:
         self._clock = clock
@@ -131,7 +131,7 @@ class Timer:
         self._handle: Handle | None = None
 
     def set(self, when: float | None, *, keep: bool = False) -> None:
-        """Call at `when` instead of any time set before; `None` for never. `keep` keeps the object until then."""
+        """Call at `when` instead of any time set before; `None` means never. `keep` keeps the object until then."""
         self._kept = self._method() if keep and when is not None else None
         if when == self._when:
             return
@@ -141,7 +141,7 @@ class Timer:
         self._handle = None if when is None else self._clock.call_at(when, self._call)
 
     def _forget(self) -> None:
-        """In a forked child: no call is to come."""
+        """In a forked child: forget the call, because the clock's thread does not exist here."""
         self._kept = self._when = self._handle = None
 
     def _call(self) -> None:

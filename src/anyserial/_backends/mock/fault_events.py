@@ -1,4 +1,4 @@
-"""What can go wrong on a line and when: checked, frozen values."""
+"""Fault events, that is, what goes wrong on a line and when, as checked, frozen values."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Final, Literal, TypeAlias, get_args
 
 from ...exceptions import ConfigurationError
 
-#: The largest errno: a C int.
+#: The largest errno, which is a C int.
 MAX_ERRNO: Final = 2**31 - 1
-#: A port tries again at once when it was interrupted, without giving way to anything else, so there is an end to it.
+#: An interrupted port retries at once without yielding to other tasks, so the number of interruptions is limited.
 MAX_INTERRUPTIONS: Final = 10_000
 
 Direction: TypeAlias = Literal["read", "write", "open", "configure", "ioctl"]
@@ -21,19 +21,19 @@ _TRIGGERS: Final = ("at_byte", "on_op", "after", "when_sent")
 
 
 class FaultAction(enum.StrEnum):
-    """What goes wrong.
+    """The kind of a fault.
 
-    The call fails: `EIO` (or the event's `errno`), for `count` attempts in a row. So does `EOF`: a read ends with the
-    end of the file, though the device is there. `EINTR` and `EAGAIN` do too, but a port tries again by itself.
+    Failing calls: `EIO` makes `count` attempts in a row fail with EIO, or with the event's `errno`. `EOF` makes reads
+    return an end of file, though the device is there. `EINTR` and `EAGAIN` fail too, but a port tries again by itself.
 
-    The bytes suffer: `CORRUPT` inverts the bits of `mask` in each of `count` bytes, `DROP` loses them, `DUPLICATE`
+    Altered bytes: `CORRUPT` inverts the bits of `mask` in each of `count` bytes, `DROP` loses them, `DUPLICATE`
     delivers each of them twice. `DELAY` holds the line back for `seconds`, from that byte on. `SHORT_READ` makes one
-    read return, `SHORT_WRITE` one write take, at most `count` bytes.
+    read return at most `count` bytes, `SHORT_WRITE` makes one write take at most `count` bytes.
 
-    The device vanishes: `DISCONNECT`, and is back: `REPLUG`, `seconds` after its moment.
+    The device: `DISCONNECT` makes it vanish, and `REPLUG` brings it back, `seconds` after its trigger.
 
-    The receiving side counts: `PARITY`, `FRAMING`, `OVERRUN`, `BREAK` add `count` to its `line_errors()`. With the
-    direction `"write"` that side is the peer.
+    Line errors: `PARITY`, `FRAMING`, `OVERRUN`, `BREAK` add `count` to the `line_errors()` of the receiving side. With
+    the direction `"write"` that is the peer.
     """
 
     EIO = "eio"
@@ -54,16 +54,16 @@ class FaultAction(enum.StrEnum):
     BREAK = "break"
 
 
-#: The action, and the field of `LineErrors` that it adds to.
+#: Actions that count a line error, with the field of `LineErrors` that each adds to.
 COUNTED: Final = {
     FaultAction.PARITY: "parity",
     FaultAction.FRAMING: "framing",
     FaultAction.OVERRUN: "overrun",
     FaultAction.BREAK: "breaks",
 }
-#: What happens to bytes; without a byte it cannot happen.
+#: Actions that alter bytes, and so wait for one.
 ALTERING: Final = frozenset({FaultAction.CORRUPT, FaultAction.DROP, FaultAction.DUPLICATE})
-#: Actions that go on for `count` attempts.
+#: Actions that affect `count` attempts.
 REPEATED: Final = frozenset({FaultAction.EIO, FaultAction.EOF, FaultAction.EINTR, FaultAction.EAGAIN})
 #: Actions that make one transfer shorter.
 SHORTENING: Final = frozenset({FaultAction.SHORT_READ, FaultAction.SHORT_WRITE})
@@ -80,20 +80,20 @@ _CONTROL: Final = frozenset({FaultAction.EIO, FaultAction.DISCONNECT, FaultActio
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class FaultEvent:
-    """One fault and its moment. Exactly one of `at_byte`, `on_op`, `after` and `when_sent` is given.
+    """One fault and its trigger. Exactly one of `at_byte`, `on_op`, `after` and `when_sent` must be given.
 
     Attributes:
-        action: What goes wrong, a `FaultAction` or its value.
-        direction: Where: `"read"`, `"write"`, `"open"`, `"configure"`, or `"ioctl"` for every other control call.
-        at_byte: When byte `at_byte` of this direction, counted from 0, is about to pass. Those before it pass first.
-        on_op: On this attempt at the system call, counted from 1.
-        after: So many seconds after open.
-        when_sent: As soon as the port has sent these bytes, in one call or in several.
-        optional: Whether the event may stay unfired; for those who check `FaultPlan.fired`.
-        count: How many bytes, attempts or line errors.
-        mask: What `CORRUPT` inverts.
-        seconds: How long `DELAY` lasts, how long after its moment `REPLUG` comes.
-        errno: What `EIO` fails with instead.
+        action: The kind of the fault, a `FaultAction` or its value.
+        direction: The call: `"read"`, `"write"`, `"open"`, `"configure"`, or `"ioctl"` for every other control call.
+        at_byte: Due when byte `at_byte` of this direction, counted from 0, is about to pass. Earlier bytes pass first.
+        on_op: Due on this attempt at the system call, counted from 1.
+        after: Due this many seconds after open.
+        when_sent: Due as soon as the port has sent these bytes, in one call or in several.
+        optional: Whether the event may stay unfired; for checks of `FaultPlan.fired`.
+        count: The number of bytes, attempts or line errors.
+        mask: The bits that `CORRUPT` inverts.
+        seconds: The length of `DELAY`, or the time between the trigger and `REPLUG`.
+        errno: The errno that `EIO` fails with instead.
 
     Raises:
         ConfigurationError: A value is impossible, or without a meaning for the action; the message names the field.
@@ -179,13 +179,13 @@ class FaultEvent:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class FiredFault:
-    """A fault that has happened.
+    """A fault that has fired.
 
     Attributes:
-        event: What was planned.
-        index: Its place in the schedule.
-        op: Attempts made in its direction so far, this one included.
-        byte: Bytes that had passed in its direction.
+        event: The planned event.
+        index: The index of the event in the schedule.
+        op: The number of attempts in its direction so far, this one included.
+        byte: The number of bytes that had passed in its direction.
         time: Seconds since open.
     """
 
@@ -215,5 +215,5 @@ def _is_finite(value: float) -> bool:
     try:
         return math.isfinite(value)
     except OverflowError:
-        # An integer beyond every float.
+        # An integer is too large for a float.
         return False

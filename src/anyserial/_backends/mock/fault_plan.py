@@ -1,4 +1,4 @@
-"""Everything that goes wrong on one mock port: simple knobs, and a schedule of events."""
+"""The faults of one mock port: simple fields, and a schedule of events."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ _MAX_RATE: Final = 2**32 - 1
 
 
 class FaultPlan:
-    """What goes wrong on one mock port. Fields may be changed and events appended at any time, from any thread.
+    """The faults of one mock port. Fields may be changed and events appended at any time, from any thread.
 
     Attributes:
         eagain_reads: Reads that find nothing, though data may be queued. Counts down.
         eagain_writes: Writes that find no room. Counts down.
         eintr_reads: Reads interrupted by a signal, at most 10,000. Counts down.
         eintr_writes: Writes interrupted by a signal, at most 10,000. Counts down.
-        short_write_max: Bytes one write takes at most; 0 is a stalled line, `None` no limit.
-        disconnected: The device is unplugged while true, and back when cleared.
+        short_write_max: The most bytes that one write takes; 0 is a stalled line, `None` no limit.
+        disconnected: While true, the device is unplugged.
         raise_eio_on_read: The next read fails with EIO, once.
         parity_errors: Reads that fail with EIO and count as parity errors. Counts down.
         open_errno: `MockBackend.open` fails with this errno while set.
         configure_errno: `configure` fails with this errno while set.
         ioctl_errno: Calls for lines, queues, counters and break fail with this errno while set.
-        schedule: Events, each at its moment; they come before the fields above.
-        paced: Whether output takes its time on the wire; a number is the rate to use instead of the configured one,
-            `None` is as the pair was made.
+        schedule: Events, each with its trigger; they take precedence over the fields above.
+        paced: Whether output takes as long as on a wire. A number is the rate to use instead of the configured one;
+            `None` keeps the choice that the pair was made with.
 
     Raises:
         ConfigurationError: A value is impossible; the message names the field.
@@ -96,7 +96,7 @@ class FaultPlan:
 
     @property
     def schedule(self) -> Schedule:
-        """The events in order; `append` or `extend` it, or assign others. An event that has happened stays in it."""
+        """The events in order; `append` or `extend` it, or assign others. An event that has fired stays in it."""
         return self._schedule
 
     @schedule.setter
@@ -111,14 +111,14 @@ class FaultPlan:
 
     @property
     def pending(self) -> tuple[FaultEvent, ...]:
-        """The events that have not happened yet, in the order of the schedule."""
+        """The events that have not fired yet, in the order of the schedule."""
         return tuple(self._schedule.pending())
 
     @property
     def on_fired(self) -> Callable[[FiredFault], object] | None:
-        """A function that is called with each event as it happens, in whichever thread that is. It must not block.
+        """A function that is called with each fault as it fires, in the thread where it fires. It must not block.
 
-        What it raises goes to `threading.excepthook`, and the fault happens all the same.
+        An exception that it raises goes to `threading.excepthook`, and the fault takes effect all the same.
         """
         return self._schedule.listener
 
@@ -162,11 +162,11 @@ class FaultPlan:
         object.__setattr__(self, "disconnected", not connected)
 
     def _ends_reads(self) -> bool:
-        """Whether the next read will end in an error, or with the end of the file."""
+        """Whether the next read will raise an error or return an end of file."""
         return self.disconnected or self.raise_eio_on_read or self.parity_errors > 0
 
     def _before_read(self, count_error: Callable[[str], None]) -> bool:
-        """Fail as planned; true is an end of file."""
+        """Raise a planned error; return true for an end of file."""
         if self._use_up("raise_eio_on_read"):
             raise os_error(errno.EIO)
         if self._use_up("parity_errors"):
@@ -181,7 +181,7 @@ class FaultPlan:
         return False
 
     def _before_write(self, size: int) -> int:
-        """Fail as planned; returns how many of `size` bytes the line takes."""
+        """Raise a planned error; return how many of `size` bytes the line takes."""
         if self.disconnected:
             raise os_error(errno.EPIPE)
         if self._use_up("eintr_writes"):
@@ -191,7 +191,7 @@ class FaultPlan:
         return size if self.short_write_max is None else min(size, self.short_write_max)
 
     def _use_up(self, name: str) -> bool:
-        """Count `name` down; whether there was one left."""
+        """Count `name` down; return whether it was more than 0."""
         left = getattr(self, name)
         if left:
             object.__setattr__(self, name, False if left is True else left - 1)
@@ -199,5 +199,5 @@ class FaultPlan:
 
 
 def os_error(code: int) -> OSError:
-    """The error that the kernel would raise."""
+    """Return the error that the kernel would raise."""
     return OSError(code, os.strerror(code))

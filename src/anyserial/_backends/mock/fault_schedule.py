@@ -1,4 +1,4 @@
-"""Which planned fault happens at which attempt, byte and time. It decides and records; the mock carries out.
+"""Which planned fault fires at which attempt, byte and time. The schedule decides and records; the mock carries out.
 
 An event is *reached* once its trigger has occurred, and *fired* once it took effect. Events with the same trigger fire
 in the order of the list. An event that alters bytes fires with its byte, and waits until there is one.
@@ -26,29 +26,29 @@ class Progress:
     def __init__(self, direction: Direction) -> None:
         self.direction: Final = direction
         self.op = 0
-        #: Bytes that have passed, as they were before any fault.
+        #: The number of bytes that have passed, counted before any fault.
         self.byte = 0
         #: Bytes that have passed and wait for the next read: duplicates that did not fit into the buffer.
         self.ready = bytearray()
 
 
 class _Entry:
-    """An event and what has become of it."""
+    """An event and its state."""
 
     __slots__ = ("at", "due", "event", "fired", "index", "left", "postponed", "tail")
 
     def __init__(self, event: FaultEvent, index: int) -> None:
         self.event = event
         self.index = index
-        # Seconds after open, if it is a time that makes the event due.
+        # Seconds after open, if a time makes the event due.
         self.at = event.after
-        # Set when the time or the pattern of the event has come.
+        # Set once the time has come or the pattern was sent.
         self.due = False
         self.fired = False
         self.postponed = False
-        # Attempts or bytes that it still affects.
+        # The number of attempts or bytes that it still affects.
         self.left = event.count if event.action in REPEATED | ALTERING else 1
-        # The end of what was sent, as much as may be the beginning of the pattern.
+        # The last bytes sent, which may be the beginning of the pattern.
         self.tail = b""
 
     @property
@@ -63,7 +63,7 @@ class _Entry:
 
     @property
     def needs_attempt(self) -> bool:
-        """Whether it changes a call. The others change the device, and do so as soon as they are due."""
+        """Whether it changes a call. Other events change the device, as soon as they are due."""
         event = self.event
         return event.action not in _ON_DEVICE or (self.at is None and event.when_sent is None)
 
@@ -72,14 +72,14 @@ class _Entry:
         if self.postponed:
             return self.due
         if event.at_byte is not None:
-            # Nothing happens to a byte before those in front of it were handed over.
+            # A fault of a byte waits until all earlier bytes were delivered.
             return progress.byte >= event.at_byte and not progress.ready
         if event.on_op is not None:
             return progress.op >= event.on_op
         return self.due
 
     def postpone(self, now: float) -> bool:
-        """Whether an event whose moment has come takes effect later; from then on it waits for that time."""
+        """Return whether an event whose trigger has occurred takes effect later; if so, it now waits for that time."""
         if self.postponed or self.event.action is not FaultAction.REPLUG or not self.event.seconds:
             return False
         self.at = now + self.event.seconds
@@ -96,7 +96,7 @@ class Schedule(Sequence[FaultEvent]):
 
     def __init__(self) -> None:
         self.fired: list[FiredFault] = []
-        #: Called with each fault as it happens.
+        #: Called with each fault as it fires.
         self.listener: Callable[[FiredFault], object] | None = None
         #: Called after every change.
         self.watcher: Callable[[], None] | None = None
@@ -116,12 +116,12 @@ class Schedule(Sequence[FaultEvent]):
         return self
 
     def replace(self, events: Iterable[FaultEvent]) -> None:
-        """Plan these events instead; all of them are still to come."""
+        """Plan these events instead of the present ones. None of them has fired."""
         self._entries = self._checked(events, 0)
         self.changed()
 
     def changed(self) -> None:
-        """Tell the watcher."""
+        """Call the watcher."""
         if self.watcher is not None:
             self.watcher()
 
@@ -156,29 +156,29 @@ class Schedule(Sequence[FaultEvent]):
     # When
 
     def next_time(self, *, at_rest: bool = False) -> float | None:
-        """Seconds after open at which the next event is due; `at_rest`, only what has begun and takes its time."""
+        """Return the seconds after open at which the next event is due. With `at_rest`, only postponed events count."""
         times = [at for entry, at in self._timed(at_rest) if not entry.due]
         return min(times, default=None)
 
     def mark_due(self, is_past: Callable[[float], bool], *, at_rest: bool = False) -> None:
-        """Make the events due whose seconds after open are past."""
+        """Mark the events whose time has passed as due."""
         for entry, at in self._timed(at_rest):
             if is_past(at):
                 entry.due = True
 
     def reopened(self, seconds: float) -> None:
-        """Count from the new open what has begun: it came `seconds` after the one before."""
+        """Count the times of postponed events from the new open, which came `seconds` after the one before."""
         for entry, at in self._timed(True):
             entry.at = at - seconds
 
     def _timed(self, at_rest: bool) -> Iterator[tuple[_Entry, float]]:
-        """The entries that wait for a time. A replug that has begun comes also while no port is open."""
+        """The entries that wait for a time. A postponed replug takes effect even while no port is open."""
         return (
             (entry, entry.at) for entry in self._entries if entry.at is not None and (entry.postponed or not at_rest)
         )
 
     def until_match(self, data: bytes) -> int:
-        """How much of `data` can be sent before a pattern is complete."""
+        """Return how many bytes of `data` can be sent up to the end of the first complete pattern."""
         ends = [len(data)]
         for entry in self._awaiting_pattern():
             pattern = entry.event.when_sent or b""
@@ -188,7 +188,7 @@ class Schedule(Sequence[FaultEvent]):
         return min(ends)
 
     def note_sent(self, data: bytes) -> None:
-        """Make the events due whose pattern ends with `data`."""
+        """Mark the events whose pattern ends with `data` as due."""
         for entry in self._awaiting_pattern():
             pattern = entry.event.when_sent or b""
             sent = entry.joined(data)
@@ -201,7 +201,7 @@ class Schedule(Sequence[FaultEvent]):
     # What
 
     def fire(self, progress: Progress, now: float, byte_is_there: Callable[[], bool]) -> Iterator[FaultEvent]:
-        """The events that affect the attempt that `progress` has just counted; the caller stops at one that ends it."""
+        """Fire and yield the events of the attempt that `progress` has just counted, until the caller stops."""
         for entry in self._reached(progress):
             altering = entry.event.action in ALTERING
             if (altering and entry.fired) or (entry.needs_byte and not byte_is_there()):
@@ -214,7 +214,7 @@ class Schedule(Sequence[FaultEvent]):
             yield entry.event
 
     def fire_device(self, directions: Mapping[Direction, Progress], now: float) -> Iterator[FaultEvent]:
-        """The due events that need no attempt."""
+        """Fire and yield the due events that need no attempt."""
         for entry in self._entries:
             if not entry.due or entry.fired or entry.needs_attempt or self._waits_for_another(entry):
                 continue
@@ -265,7 +265,7 @@ class Schedule(Sequence[FaultEvent]):
         )
 
     def _waits_for_another(self, entry: _Entry) -> bool:
-        """Whether one of the same moment stands before it in the list and has not fired."""
+        """Whether an event with the same trigger comes earlier in the list and has not fired."""
         return any(not other.fired and other.moment == entry.moment for other in self._entries[: entry.index])
 
     def _record(self, entry: _Entry, progress: Progress, now: float) -> None:
@@ -274,11 +274,11 @@ class Schedule(Sequence[FaultEvent]):
             fault = FiredFault(event=entry.event, index=entry.index, op=progress.op, byte=progress.byte, time=now)
             self.fired.append(fault)
             if self.listener is not None:
-                # The device does not wait for those who watch it: the fault is carried out in any case.
+                # The fault is carried out even if the listener raises.
                 try:
                     self.listener(fault)
                 except BaseException as exc:
-                    # Ctrl-C and the outcome of a test belong to the main thread's caller; elsewhere nothing is above.
+                    # Ctrl-C and pytest's outcomes go to the caller on the main thread; other threads have none.
                     if not isinstance(exc, Exception) and threading.current_thread() is threading.main_thread():
                         raise
                     report_exception()

@@ -1,6 +1,6 @@
-"""A descriptor whose readability and writability are set by the program, and which wakes every waiter on it.
+"""A descriptor whose readability and writability the program sets, and which wakes every waiter on it.
 
-The kernel does the waking: every event loop and every blocking `poll` sees it, whichever thread gave the word.
+The kernel does the waking, so every event loop and every blocking `poll` is woken, whichever thread calls `show`.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ class Signal:
         self._near, self._far = socket.socketpair()
         for sock in (self._near, self._far):
             sock.setblocking(False)
-            # Little to fill. Smaller than this, macOS would never call it writable.
+            # A small buffer is quick to fill. With a smaller one, macOS would never report the socket writable.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
-        #: Whether the descriptor shows a change at once; a pair of TCP sockets, as Windows has it, does not.
+        #: Whether the descriptor shows a change at once. A pair of TCP sockets, as on Windows, does not.
         self.is_exact = self._near.family == getattr(socket, "AF_UNIX", None)
         self.readable = False
         self.writable = True
-        # What was last asked for; the sockets may follow a moment later.
+        # The state last set by `show`; the sockets may follow a moment later.
         self.read_is_due = False
         self.write_is_due = True
-        #: Called when one of these has become true, on the thread that gave the word.
+        #: Called when one of these has become true, on the thread that called `show`.
         self.listeners: list[Callable[[], None]] = []
 
     def fileno(self) -> int:
@@ -41,9 +41,9 @@ class Signal:
         return self._near.fileno()
 
     def show(self, *, readable: bool, writable: bool) -> None:
-        """Wake readers or writers, or let them wait."""
+        """Set both states: wake readers or writers, or let them wait."""
         if self._near.fileno() < 0:
-            # A garbage collector that drops a whole cable at once may have closed this before its owner.
+            # If the garbage collector drops a whole cable at once, it may have closed this before its owner.
             return
         news = (readable and not self.read_is_due) or (writable and not self.write_is_due)
         self.read_is_due, self.write_is_due = readable, writable
@@ -55,7 +55,8 @@ class Signal:
                 self._far.send(_TOKEN)
                 self.readable = True
             else:
-                # A byte between two TCP sockets, as Windows has them, takes a moment: then it is taken next time.
+                # A byte between two TCP sockets, as on Windows, takes a moment. If it is not there yet, the next call
+                # takes it.
                 self.readable = not _receive(self._near, len(_TOKEN))
         if writable is not self.writable:
             if writable:
@@ -67,12 +68,12 @@ class Signal:
             self.writable = writable
 
     def close_as(self, descriptor: Descriptor) -> None:
-        """Release the descriptor, of which `descriptor` has the number."""
+        """Release both sockets; `descriptor` has the number of the near one."""
         self.close()
         descriptor.number = -1
 
     def close(self) -> None:
-        """Release both sockets; may be done twice."""
+        """Release both sockets. Idempotent."""
         self.listeners.clear()
         self._near.close()
         self._far.close()

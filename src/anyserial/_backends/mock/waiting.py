@@ -1,8 +1,8 @@
-"""Waiting for a mock where the sockets of its signal cannot be trusted to tell: on Windows.
+"""Waiting for a mock on Windows, where the sockets of its signal are not reliable.
 
-A pair of TCP sockets shows a change a moment later, and may never have room again. And for the proactor loop AnyIO
-watches sockets from a thread of its own, in a `select` that fails when one is closed under it; from then on no other is
-watched. So the signal itself tells of each change, and no kernel is asked.
+A pair of TCP sockets shows a change a moment later, and may never become writable again. For the proactor loop, AnyIO
+watches sockets on a thread, in a `select` that fails if one of them is closed meanwhile. After that it watches no
+other. Therefore the signal itself reports each change, without the kernel.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class SignalWatch:
         return WOKEN
 
     async def write(self, attempt: Attempt, view: memoryview) -> int:
-        """The same for a transfer out of `view`."""
+        """Wait like `read`, for a transfer out of `view`."""
         while await self._until(lambda: self._signal.write_is_due):
             count = attempt(view)
             if count is not None:
@@ -63,13 +63,13 @@ class SignalWatch:
             let_go()
 
     def forget(self) -> None:
-        """Let go of everything but the descriptor."""
+        """Stop listening to the signal."""
         with contextlib.suppress(ValueError):
             self._signal.listeners.remove(self._changed)
 
     async def _until(self, is_due: Callable[[], bool]) -> bool:
-        """Wait; false if the port is closed."""
-        # Also where an attempt fails each time although it is due: the loop goes on.
+        """Wait; return false if the port is closed."""
+        # Yield first, so that the loop runs even if each attempt fails although it is due.
         await self.before_write()
         while not (self._is_over or is_due()):
             waiter = anyio.Event()
@@ -81,7 +81,7 @@ class SignalWatch:
         return not self._is_over
 
     def _changed(self) -> None:
-        """Of the signal, on any thread."""
+        """Handle a change of the signal, on any thread."""
         self._soon(self._wake)
 
     def _wake(self) -> None:
@@ -92,7 +92,7 @@ class SignalWatch:
         try:
             self._is_over = True
             self.forget()
-            # A loop that has ended has no waiters that could be woken.
+            # A loop that has ended has no waiters.
             with contextlib.suppress(RuntimeError):
                 self._wake()
             notify_closing(self._signal.fileno())

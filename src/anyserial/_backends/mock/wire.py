@@ -1,4 +1,4 @@
-"""The output queue of one end: which bytes have left by which time. Pure: the time is an argument."""
+"""The output queue of one end: which bytes have left by which time. It reads no clock: the time is an argument."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import Final
 #: Bytes that a paced or halted queue holds.
 QUEUE_SIZE: Final = 4096
 
-# Adapters deliver in packets about this long, in seconds.
+# Seconds. Adapters deliver bytes in packets of about this length.
 _PACKET: Final = 0.001
-# Of one byte: what rounding may make a time fall short of the moment it was computed for.
+# The fraction of a byte by which rounding may make a time fall short of the moment it was computed for.
 _ROUNDING: Final = 0.001
 
 
 class Wire:
-    """Bytes that were accepted and have not left."""
+    """The bytes that were accepted and have not left."""
 
     def __init__(self) -> None:
         self._queue = bytearray()
         self._frame = 0.0
         self._halted = False
-        # The next byte starts at this time, or did.
+        # The time at which the next byte starts or has started.
         self._start = 0.0
         self._sent = 0
-        # Where in the stream the line rests, and for how long; in order.
+        # The pauses of the line: the position in the stream and the seconds, in order.
         self._rests: deque[tuple[int, float]] = deque()
 
     def __len__(self) -> int:
@@ -33,21 +33,21 @@ class Wire:
 
     @property
     def slow(self) -> bool:
-        """Whether bytes stay a while."""
+        """Whether bytes stay in the queue for some time."""
         return bool(self._frame or self._queue or self._rests)
 
     @property
     def start(self) -> float:
-        """When the next byte starts, or did: all before it have left by then."""
+        """The time at which the next byte starts or has started, when all earlier bytes have left."""
         return self._start
 
     @property
     def frame(self) -> float:
-        """Seconds that a byte takes."""
+        """The seconds that one byte takes."""
         return self._frame
 
     def rest(self, seconds: float) -> None:
-        """Hold back what is put from now on, until `seconds` after its turn has come."""
+        """Pause the line for `seconds` before the bytes that are put from now on."""
         self._rests.append((self._sent + len(self._queue), seconds))
 
     def put(self, data: bytes, now: float) -> None:
@@ -57,12 +57,12 @@ class Wire:
         self._queue += data
 
     def clear(self) -> None:
-        """Drop what has not left."""
+        """Drop the bytes that have not left."""
         self._queue.clear()
         self._rests.clear()
 
     def advance(self, now: float, *, frame: float, halted: bool) -> bytes:
-        """Return what has left by `now`. From now on one byte takes `frame` seconds, and none leaves while `halted`."""
+        """Return the bytes that have left by `now`. Later ones take `frame` seconds each, or stay while `halted`."""
         left = self._leave(now)
         if (frame, halted) != (self._frame, self._halted):
             self._frame, self._halted = frame, halted
@@ -71,7 +71,7 @@ class Wire:
         return left
 
     def due(self) -> float | None:
-        """When more will have left; `None` if nothing will."""
+        """Return the time at which more bytes will have left; `None` if none will."""
         if self._halted or not self._queue:
             return None
         return self._start + min(self._run(), self._packet()) * self._frame
@@ -97,9 +97,9 @@ class Wire:
         return bytes(left)
 
     def _packet(self) -> int:
-        """Bytes that leave together."""
+        """The number of bytes that leave together."""
         return max(1, math.ceil(_PACKET / self._frame)) if self._frame else 0
 
     def _run(self) -> int:
-        """Bytes until the line rests, or the queue ends."""
+        """The number of bytes until the next pause of the line, or the end of the queue."""
         return min(len(self._queue), self._rests[0][0] - self._sent) if self._rests else len(self._queue)

@@ -1,6 +1,6 @@
 """BSD facts: rates are plain integers, so any rate is one tcsetattr.
 
-None of this has run on a BSD; it is type-checked and tested against recorded calls.
+None of this has run on a BSD. It is type-checked and tested against recorded calls.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ class BsdFacts(PosixFacts):
         )
 
     def encode_rate(self, rate: int) -> int:
-        """Rates are plain numbers."""
+        """Return `rate`: rates are plain numbers."""
         return rate
 
     def decode_rate(self, speed: int) -> int:
-        """Rates are plain numbers."""
+        """Return `speed`: rates are plain numbers."""
         return speed
 
     def set_break(self, fd: int, on: bool) -> None:

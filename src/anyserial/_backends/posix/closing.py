@@ -1,9 +1,9 @@
 """Devices that are not free yet: closes that are being finished in the background, and opens that were given up.
 
 `close(2)` on a serial device waits in the kernel until the output queue is empty, up to the driver's closing wait
-(30 seconds by default). One short-lived thread per such close does that waiting; opening the same device again in this
-process, and leaving the interpreter, wait for it. An open that its caller gave up ends in its own thread, which may
-still hold the exclusive lock for a while; opening the same device again waits for that too.
+(30 seconds by default). One short-lived thread per such close does that waiting. Opening the same device again in this
+process waits for it, and so does the exit of the interpreter. An open that its caller gave up ends in its own thread,
+which may still hold the exclusive lock for a while. Opening the same device again waits for that too.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from ..readiness import Descriptor
 
 _log = logging.getLogger("anyserial.close")
 
-#: Seconds the drivers wait by default before they give up on unsent output.
+#: Seconds that drivers wait by default before they give up on unsent output.
 CLOSING_WAIT: Final = 30.0
 
 _POLL: Final = 0.02
 
 
 class _Unfinished:
-    """Something that goes on with a device; an open of it waits from `begin` to `end`."""
+    """An operation in progress on a device. From `begin` to `end`, another open of the device waits."""
 
-    #: Whether leaving the interpreter waits too.
+    #: Whether the exit of the interpreter waits too.
     delays_exit = False
 
     def __init__(self, device: Hashable) -> None:
@@ -43,7 +43,7 @@ class _Unfinished:
             _state.unfinished.setdefault(self._device, []).append(self)
 
     def end(self) -> None:
-        """Also where it never began."""
+        """End the operation; allowed even if `begin` was never called."""
         with _state.lock:
             self._ended.set()
             others = [one for one in _state.unfinished.pop(self._device, ()) if one is not self]
@@ -51,18 +51,18 @@ class _Unfinished:
                 _state.unfinished[self._device] = others
 
     def wait(self, timeout: float | None = None, /) -> bool:
-        """Block until it has ended; false when `timeout` seconds have passed before."""
+        """Block until it has ended; return false if `timeout` seconds pass first."""
         return self._ended.wait(timeout)
 
 
 class _State:
     def __init__(self) -> None:
-        # Reentrant, because a port can be collected, and so closed, in the middle of anything.
+        # Reentrant, because a port can be garbage-collected, and so closed, at any point.
         self.lock = threading.RLock()
         self.unfinished: dict[Hashable, list[_Unfinished]] = {}
 
     def snapshot(self, device: Hashable = None) -> list[_Unfinished]:
-        """What goes on with `device`, or with all."""
+        """Return the operations in progress on `device`, or on all devices."""
         with self.lock:
             groups = self.unfinished.values() if device is None else [self.unfinished.get(device, ())]
             return [one for group in groups for one in group]
@@ -72,7 +72,7 @@ _state = _State()
 
 
 def _forget_all() -> None:
-    # A child has none of the threads that would come to an end.
+    # A child has none of the threads that would end these operations.
     global _state
     _state = _State()
 
@@ -81,13 +81,13 @@ in_forked_child(_forget_all)
 
 
 class Closer(_Unfinished):
-    """One close that is being finished in the background, from `start` on.
+    """One close that is finished in the background, from `start` on.
 
     Args:
-        device: Identifies the device for those who open it, such as its device number.
+        device: Identifies the device for a later open, such as its device number.
         is_sent: Whether all output has left; an `OSError` means that waiting is pointless.
-        discard: Drops the output that is left.
-        release: Restores what the close restores, and releases the device. Called in every case.
+        discard: Drops the remaining output.
+        release: Restores the settings that must wait for the output, and releases the device. Always called.
     """
 
     def __init__(
@@ -116,19 +116,19 @@ class Closer(_Unfinished):
             thread.start()
         except BaseException as exc:
             if thread.ident is None:
-                # The interpreter is shutting down, there are too many threads, or a signal handler raised: a close that
-                # waits for nothing.
+                # The interpreter is shutting down, there are too many threads, or a signal handler raised: close here,
+                # without waiting.
                 self.hurry()
                 self._run()
             if not isinstance(exc, RuntimeError):
                 raise
 
     def hurry(self) -> None:
-        """Discard what has not been sent, and release the device now."""
+        """Discard unsent output, and release the device now."""
         self._hurry.set()
 
     def _forget(self) -> None:
-        """In a forked child: the device is the parent's to release."""
+        """In a forked child: close the copy. The parent releases the device."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
@@ -139,7 +139,7 @@ class Closer(_Unfinished):
         deadline = time.monotonic() + CLOSING_WAIT
         try:
             while not self._is_sent(self._fd):
-                # A close(2) with output left would wait once more.
+                # Discard the output, because close(2) would wait for it once more.
                 if self._hurry.wait(_POLL) or time.monotonic() >= deadline:
                     self._discard(self._fd)
                     break
@@ -154,7 +154,7 @@ class Closer(_Unfinished):
 
 
 class Opening(_Unfinished):
-    """One open in progress, which others wait for only when its caller has given it up."""
+    """One open in progress. Later opens wait for it only if its caller has given it up."""
 
     def __init__(self, device: Hashable) -> None:
         super().__init__(device)
@@ -162,17 +162,17 @@ class Opening(_Unfinished):
         self._at_work = False
 
     def give_up(self) -> None:
-        """Its own thread ends it, if that has begun."""
+        """Give the open up. If its thread is already at work, later opens wait until that thread ends it."""
         with _state.lock:
             self.given_up = True
             if self._at_work and not self._ended.is_set():
                 self.begin()
 
     def wait_for_turn(self) -> None:
-        """Return when nothing that this process began with the device before is unfinished; blocks.
+        """Block until this process has finished every earlier operation on the device.
 
         Raises:
-            OSError: The open was given up before it came to wait. (Two of those would wait for each other.)
+            OSError: The open was given up before it began to wait. (Two such opens would wait for each other.)
         """
         with _state.lock:
             if self.given_up:

@@ -1,6 +1,6 @@
-"""macOS facts: custom rates take a second step, and modem lines of a pty do not exist.
+"""macOS facts: a custom rate needs a second call, and a pty has no modem lines.
 
-None of this has run on macOS; it is type-checked for it and tested against recorded calls.
+None of this has run on macOS. It is type-checked for macOS and tested against recorded calls.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _CRTS_IFLOW: Final = 0x00020000
 
 _SPEED: Final = struct.Struct("=Q")
 
-#: Rates that tcsetattr itself takes; its constants are the rates.
+#: Rates that tcsetattr itself accepts. Its constants are the rates.
 _STANDARD: Final = frozenset(
     {50, 75, 110, 134, 150, 200, 300, 600, 1200, 1800, 2400, 4800, 7200, 9600, 14400, 19200, 28800, 38400}
     | {57600, 76800, 115200, 230400}
@@ -37,7 +37,7 @@ _PLACEHOLDER: Final = 9600
 class DarwinFacts(PosixFacts):
     """The facts that `tty` needs about macOS."""
 
-    # After IOSSIOSPEED tcgetattr does not tell what the driver made of it.
+    # After IOSSIOSPEED, tcgetattr does not return the rate that the driver uses.
     reads_rate = False
 
     def __init__(self, **calls: Any) -> None:
@@ -60,7 +60,7 @@ class DarwinFacts(PosixFacts):
         )
 
     def set_line(self, fd: int, line: Line) -> None:
-        """Apply at once; every tcsetattr undoes a custom rate, so both steps are made each time."""
+        """Apply at once. Every tcsetattr undoes a custom rate, so both calls are made each time."""
         if line.rate in _STANDARD:
             super().set_line(fd, line)
             return
@@ -68,11 +68,11 @@ class DarwinFacts(PosixFacts):
         self.ioctl(fd, _IOSSIOSPEED, _SPEED.pack(line.rate))
 
     def encode_rate(self, rate: int) -> int:
-        """Constants are the rates."""
+        """Return `rate`: the constants are the rates."""
         return rate
 
     def decode_rate(self, speed: int) -> int:
-        """Constants are the rates."""
+        """Return `speed`: the constants are the rates."""
         return speed
 
     def set_break(self, fd: int, on: bool) -> None:

@@ -1,4 +1,4 @@
-"""Plain POSIX facts: what `tcgetattr` and `tcsetattr` alone can do. The base that macOS and the BSDs add to."""
+"""Plain POSIX facts: the features of `tcgetattr` and `tcsetattr` alone. The base for Linux, macOS and the BSDs."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ Attributes: TypeAlias = list[Any]
 
 
 class PosixFacts:
-    """What `_tty` needs to know about a system of which only the standard is known.
+    """The facts that `tty` needs about a system that is only known to follow the standard.
 
     Args:
-        name: The word for `SerialCapabilities.platform`.
-        ioctl: The system call; a parameter so that another system's answers can be played in tests.
-        tcgetattr: As `termios.tcgetattr`.
-        tcsetattr: As `termios.tcsetattr`.
-        constants: The rates that these two take, with the constant of each; in Python's `termios` that is a code or,
-            from glibc 2.42 on and on the BSDs, the rate itself.
+        name: The value of `SerialCapabilities.platform`.
+        ioctl: The system call; a parameter so that tests can replay another system's answers.
+        tcgetattr: `termios.tcgetattr`, or a replacement in tests.
+        tcsetattr: `termios.tcsetattr`, or a replacement in tests.
+        constants: The rates that these two take, with the constant of each. In Python's `termios` the constant is a
+            code or, from glibc 2.42 on and on the BSDs, the rate itself.
     """
 
-    #: Whether `get_line` tells the rate the driver really runs at.
+    #: Whether `get_line` returns the rate that the driver really uses.
     reads_rate = True
 
     def __init__(
@@ -83,12 +83,12 @@ class PosixFacts:
         )
 
     def get_line(self, fd: int) -> Line:
-        """The attributes as the driver has them now."""
+        """Return the attributes that the driver has now."""
         iflag, oflag, cflag, lflag, _, ospeed, characters = self._tcgetattr(fd)
         return Line(
             iflag=iflag,
             oflag=oflag,
-            # Linux keeps the rate's bits in c_cflag; the rate has a field of its own here.
+            # Linux keeps the rate's bits in c_cflag; `Line` keeps the rate in its own field.
             cflag=cflag & ~getattr(termios, "CBAUD", 0),
             lflag=lflag,
             control_chars=tuple(c if isinstance(c, int) else c[0] for c in characters),
@@ -99,15 +99,15 @@ class PosixFacts:
         """Apply at once, without waiting for output to leave."""
         speed = self.encode_rate(line.rate)
         flags = [line.iflag, line.oflag, line.cflag, line.lflag]
-        # Python wants bytes for characters and, in raw mode, takes them for VMIN and VTIME as well.
+        # Python requires bytes for control characters and, in raw mode, accepts them for VMIN and VTIME as well.
         characters = [bytes([c]) for c in line.control_chars]
         self._tcsetattr(fd, termios.TCSANOW, [*flags, speed, speed, characters])
 
     def encode_rate(self, rate: int) -> int:
-        """The constant of a rate.
+        """Return the constant of a rate.
 
         Raises:
-            UnsupportedConfigurationError: It has none.
+            UnsupportedConfigurationError: The rate has no constant.
         """
         constant = self._constants.get(rate)
         if constant is None:
@@ -118,16 +118,16 @@ class PosixFacts:
         return constant
 
     def decode_rate(self, speed: int) -> int:
-        """The rate of a constant; 0 for one that is not known."""
+        """Return the rate of a constant; 0 if it is unknown."""
         return next((rate for rate, constant in self._constants.items() if constant == speed), 0)
 
     def refine(self, base: SerialCapabilities, fd: int, device: int) -> SerialCapabilities:
-        """Nothing more can be asked."""
+        """Return `base` unchanged: nothing more can be probed."""
         del fd, device
         return base
 
     def features(self, fd: int, device: int) -> tuple[DeviceFeature, ...]:
-        """None of the optional features exists."""
+        """Return no features: none of the optional ones exists."""
         del fd, device
         return ()
 
@@ -139,17 +139,17 @@ class PosixFacts:
         self.ioctl(fd, request, 0)
 
     def error_counts(self, fd: int) -> LineErrors:
-        """There are no counters; ENOTTY, as a driver without them says."""
+        """Raise ENOTTY, like a driver without counters."""
         del fd
         raise _no_such_call()
 
     def transmitter_is_empty(self, fd: int) -> bool:
-        """There is no register; ENOTTY."""
+        """Raise ENOTTY, because there is no status register."""
         del fd
         raise _no_such_call()
 
     def drain(self, fd: int) -> None:
-        """Block until all output has left; nothing but output that is discarded cuts this short."""
+        """Block until all output has left. Only discarding the output ends this early."""
         termios.tcdrain(fd)
 
 

@@ -1,8 +1,8 @@
 """Linux facts: ioctl numbers per machine, `struct termios2`, the optional features and their probes.
 
-Numbers that Python's `termios` exports are taken from there; the rest comes from a table per machine, because the
-kernel numbers its ioctls differently on a few of them. The rates are in the table too: the `Bnnn` of `termios` are for
-`tcsetattr` alone, because from glibc 2.42 on they are plain numbers, and no longer the kernel's codes.
+Numbers that Python's `termios` exports are taken from there. The rest comes from a table per machine, because the
+kernel's ioctl numbers differ on a few of them. The rates are in the table too. The `Bnnn` constants of `termios` are
+for `tcsetattr` only, because from glibc 2.42 on they are the rates themselves and not the kernel's codes.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _N: Final = Capability.UNSUPPORTED
 _U: Final = Capability.UNKNOWN
 
 
-# What TCGETS2 says where it does not exist: gVisor and QEMU's user mode, ENOTTY; older QEMU, ENOSYS; WSL 1, EINVAL. A
-# file that is no terminal says ENOTTY as well, and again to tcgetattr.
+# The errors of TCGETS2 where it does not exist: ENOTTY on gVisor and in QEMU's user mode, ENOSYS in older QEMU, EINVAL
+# on WSL 1. A file that is not a terminal gives ENOTTY as well, and does so again for tcgetattr.
 _NO_SUCH_CALL: Final = frozenset({errno.ENOTTY, errno.ENOSYS, errno.EINVAL})
 
-# B50 to B38400 are 1 to 15 on every machine; B57600 to B4000000 count on from a number of the machine's.
+# B50 to B38400 are 1 to 15 on every machine; B57600 to B4000000 are consecutive from a number that the machine sets.
 _FIRST_RATES: Final = (50, 75, 110, 134, 150, 200, 300, 600, 1200, 1800, 2400, 4800, 9600, 19_200, 38_400)
 _MORE_RATES: Final = (
     *(57_600, 115_200, 230_400, 460_800, 500_000, 576_000, 921_600, 1_000_000, 1_152_000, 1_500_000),
@@ -52,7 +52,7 @@ def _rate_codes(b57600: int) -> dict[int, int]:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class SpeedCalls:
-    """How to get and set the attributes together with a numeric rate.
+    """The calls that get and set the attributes together with a numeric rate.
 
     `codes` are the rates that have a code in `c_cflag`; `bother` is the code of all others.
     """
@@ -114,7 +114,7 @@ class Machine:
 
 
 def machine_facts(machine: str) -> Machine | None:
-    """The table for `platform.machine()`; None where the numbers are not known and must not be guessed."""
+    """Return the table for a `platform.machine()`; None if its numbers are unknown, and so must not be guessed."""
     if machine.startswith(("x86", "i386", "i486", "i586", "i686", "arm", "aarch64", "riscv", "s390", "loongarch")):
         return Machine(speed=_GENERIC)
     if machine.startswith("ppc"):
@@ -130,12 +130,12 @@ _INT: Final = struct.Struct("i")
 
 
 class LinuxFacts(PosixFacts):
-    """What `_tty` needs to know about Linux.
+    """The facts that `tty` needs about Linux.
 
     Args:
-        machine: As `platform.machine()` says it.
-        sysfs: Where sysfs is mounted.
-        calls: As `PosixFacts` takes them.
+        machine: The machine, as `platform.machine()` names it.
+        sysfs: The mount point of sysfs.
+        calls: The system calls, as for `PosixFacts`.
     """
 
     def __init__(self, *, machine: str = platform.machine(), sysfs: Path = Path("/sys"), **calls: Any) -> None:
@@ -149,7 +149,7 @@ class LinuxFacts(PosixFacts):
             self.never |= {"mark_space_parity", "rs485"}
 
     def capabilities(self, device: int) -> SerialCapabilities:
-        """The capabilities that a device of this number could have, before it is probed. `device` is `st_rdev`."""
+        """Return the capabilities that a device could have, before it is probed. `device` is its `st_rdev`."""
         known = _S if self._machine is not None else _N
         pty = is_pty(device)
         return SerialCapabilities(
@@ -172,7 +172,7 @@ class LinuxFacts(PosixFacts):
         )
 
     def refine(self, base: SerialCapabilities, fd: int, device: int) -> SerialCapabilities:
-        """Ask the driver, without side effects."""
+        """Probe the driver, without side effects."""
         if base.low_latency is _U:
             base = dataclasses.replace(base, low_latency=probe_low_latency(fd, self.ioctl, self._folder(device)))
         if base.rs485 is _U and self._machine is not None:
@@ -180,7 +180,7 @@ class LinuxFacts(PosixFacts):
         return base
 
     def features(self, fd: int, device: int) -> tuple[DeviceFeature, ...]:
-        """The optional features of one open device, in the order they are applied."""
+        """Return the optional features of one open device, in the order in which they are applied."""
         low_latency = LowLatency(fd, self.ioctl, latency_timer(self._folder(device)))
         if self._machine is None:
             return (low_latency,)
@@ -188,7 +188,7 @@ class LinuxFacts(PosixFacts):
         return (low_latency, RS485Control(fd, self.ioctl, get=numbers.get_rs485, set=numbers.set_rs485))
 
     def get_line(self, fd: int) -> Line:
-        """The attributes as the driver has them now; without a discipline where plain termios is all there is."""
+        """Return the attributes that the driver has now; without a discipline if only plain termios works."""
         if self._machine is None:
             return super().get_line(fd)
         calls = self._machine.speed
@@ -216,8 +216,8 @@ class LinuxFacts(PosixFacts):
             super().set_line(fd, line)
             return
         calls = self._machine.speed
-        # A rate with a code keeps it, so that stty and tcgetattr can name it. The input rate's slot stays 0: as the
-        # output rate.
+        # A rate that has a code is set by its code, so that stty and tcgetattr can name it. The input rate's bits stay
+        # 0, which means the same as the output rate.
         speed = calls.codes.get(line.rate, calls.bother)
         characters = bytes(line.control_chars)
         fifth, sixth = (line.discipline, characters) if calls.line_first else (characters, line.discipline)
@@ -234,7 +234,7 @@ class LinuxFacts(PosixFacts):
         self.ioctl(fd, self._machine.set_break if on else self._machine.clear_break, 0)
 
     def error_counts(self, fd: int) -> LineErrors:
-        """The driver's counters since it was loaded."""
+        """Return the driver's counters since it was loaded."""
         counts = _ICOUNT.unpack(self.ioctl(fd, termios.TIOCGICOUNT, bytes(_ICOUNT.size)))
         framing, overrun, parity, breaks, buffer_overrun = counts[6:11]
         return LineErrors(parity=parity, framing=framing, overrun=overrun, breaks=breaks, buffer_overrun=buffer_overrun)
@@ -245,10 +245,10 @@ class LinuxFacts(PosixFacts):
         return bool(status & termios.TIOCSER_TEMT)
 
     def _folder(self, device: int) -> Path:
-        """The device's folder in sysfs, as in /sys/class/tty."""
+        """Return the device's folder in sysfs, the one that /sys/class/tty links to."""
         return self._sysfs / "dev" / "char" / f"{os.major(device)}:{os.minor(device)}"
 
 
 def is_pty(device: int) -> bool:
-    """Whether a device number is a pseudo-terminal: character majors 136 to 143."""
+    """Whether a device number is that of a pseudo-terminal: character majors 136 to 143."""
     return 136 <= os.major(device) <= 143

@@ -1,7 +1,7 @@
 """Low latency on Linux: the driver's flag, and the latency timer of FTDI adapters, in the order that restores both.
 
-While the flag is set ftdi_sio reports and forces a timer of 1 ms. So the timer is read before the flag is set, and
-written back after it was cleared.
+While the flag is set, ftdi_sio reports and forces a timer of 1 ms. Therefore the timer is read before the flag is set,
+and written back after the flag was cleared.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class LowLatency:
     Args:
         fd: The device.
         ioctl: The system call.
-        timer: The adapter's `latency_timer` file, or `None` when the driver has none.
+        timer: The adapter's `latency_timer` file, or `None` if the driver has none.
     """
 
     feature = LOW_LATENCY
@@ -47,7 +47,7 @@ class LowLatency:
         self._saved_timer: str | None = None
 
     def apply(self, config: SerialConfig, policy: Policy) -> None:
-        """Turn it on, or back to what was found; `OSError` when the driver refuses."""
+        """Turn low latency on, or restore the state found; `OSError` if the driver refuses."""
         del policy
         if not config.low_latency:
             self.restore()
@@ -55,17 +55,18 @@ class LowLatency:
             self._turn_on()
 
     def snapshot(self) -> Callable[[], None]:
-        """A callable that brings back the present state."""
+        """Return a function that restores the present state."""
         return self._turn_on if self._on else self.restore
 
     def restore(self) -> None:
-        """Bring back what was found at open, if it was changed."""
+        """Restore the state found at open, if it was changed."""
         if not self._on:
             return
         self._set_flag(False)
         self._on = False
         if self._timer is not None and self._saved_timer is not None:
-            # Only root may write the timer; then it was not changed either, beyond what the flag did.
+            # Only root may write the timer. Without that permission it was not written before either, and clearing the
+            # flag undoes the flag's effect on it.
             with contextlib.suppress(OSError):
                 self._timer.write_text(self._saved_timer)
 
@@ -90,7 +91,7 @@ class LowLatency:
             return None
 
     def _set_flag(self, on: bool) -> bool:
-        """Read, change and write the whole struct; false if the flag was as wanted already."""
+        """Read, change and write the whole struct; return false if the flag already had this value."""
         data = bytearray(self._ioctl(self._fd, termios.TIOCGSERIAL, bytes(_SIZE)))
         flags: int = _INT.unpack_from(data, _FLAGS_AT)[0]
         if bool(flags & _FLAG) is on:

@@ -1,4 +1,4 @@
-"""RS-485 on Linux: the kernel's struct, changed only where asked and put back as it was found."""
+"""RS-485 on Linux: the kernel's struct, changed only in the configured fields, and restored as it was found."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ class RS485Control:
         self._original: bytes | None = None
 
     def apply(self, config: SerialConfig, policy: Policy) -> None:
-        """Write the wanted struct and read it back; `OSError` when the driver refuses.
+        """Write the wanted struct and read it back; `OSError` if the driver refuses.
 
-        Without RS-485 in the config nothing is done, unless it was on before: then the original struct comes back.
+        If the config has no RS-485, restore the original struct if it was changed.
         """
         if config.rs485 is None:
             self.restore()
@@ -67,7 +67,7 @@ class RS485Control:
             policy.adjusted(f"the driver adjusted RS-485: {', '.join(changed)}")
 
     def snapshot(self) -> Callable[[], None]:
-        """A callable that brings back the present state."""
+        """Return a function that restores the present state."""
         if self._original is None:
             return self.restore
         original, present = self._original, self._read()
@@ -92,7 +92,7 @@ class RS485Control:
 
 
 def encode(config: RS485Config, current: bytes) -> bytes:
-    """The struct for `config`; address bytes and bits that are not ours stay as they are in `current`."""
+    """Return the struct for `config`. Address bytes and other bits stay as they are in `current`."""
     flags = _HEAD.unpack_from(current)[0] & ~_OWN_BITS
     if config.enabled:
         flags |= _ENABLED
@@ -104,7 +104,7 @@ def encode(config: RS485Config, current: bytes) -> bytes:
 
 
 def adjustments(wanted: bytes, actual: bytes) -> list[str]:
-    """The fields that the driver changed, with the values that it set."""
+    """List the fields that the driver changed, with the values that it set."""
     flags, before, after = _HEAD.unpack_from(wanted)
     actual_flags, actual_before, actual_after = _HEAD.unpack_from(actual)
     changes = [f"{name} is {bool(actual_flags & bit)}" for name, bit in _BITS.items() if (flags ^ actual_flags) & bit]
@@ -121,6 +121,6 @@ def adjustments(wanted: bytes, actual: bytes) -> list[str]:
 
 
 def probe_rs485(fd: int, ioctl: Callable[..., Any], get: int) -> Capability:
-    """Never SUPPORTED: an answer proves little, a plain 8250 answers zeros and refuses the setter."""
+    """Probe RS-485. The result is never SUPPORTED, because a plain 8250 answers zeros and refuses the setter."""
     found = probe(lambda: ioctl(fd, get, bytes(_SIZE)))
     return Capability.UNKNOWN if found is Capability.SUPPORTED else found

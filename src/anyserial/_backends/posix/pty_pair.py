@@ -1,7 +1,7 @@
 """Two pseudo-terminals joined into one null-modem cable: both ends are real ttys with a path.
 
-One helper thread serves all pairs of the process. It copies between the two controllers with back-pressure: it reads
-one side only while it can hold no more than one chunk for the other.
+One helper thread serves all pairs of the process. It copies between the two controllers with back-pressure: it holds at
+most one chunk per direction, and reads one side only once the other side has taken the last chunk.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _CHUNK: Final = 4096
 
 
 class _Direction:
-    """Bytes on their way from one controller to the other."""
+    """The bytes in transit from one controller to the other."""
 
     __slots__ = ("pending", "sink", "source")
 
@@ -35,7 +35,7 @@ class _Direction:
         self.pending = b""
 
     def pump(self) -> None:
-        """Move what can be moved without waiting."""
+        """Move as many bytes as possible without waiting."""
         with contextlib.suppress(BlockingIOError, OSError):
             if not self.pending:
                 self.pending = os.read(self.source, _CHUNK)
@@ -53,7 +53,7 @@ class _Wire:
             for _ in range(2):
                 controller, end = os.openpty()
                 self.controllers.append(controller)
-                # Held open for the life of the wire: a controller whose tty is not open reads EIO and polls HUP.
+                # Kept open for the wire's life, because a controller whose tty is not open reads EIO and polls HUP.
                 self.ttys.append(end)
                 tty.setraw(end)
                 os.set_blocking(controller, False)
@@ -68,7 +68,7 @@ class _Wire:
         return [os.ttyname(end) for end in self.ttys]
 
     def close(self) -> None:
-        # Controllers first: that is the hang-up. The ttys are only this process's spare handles.
+        # Close the controllers first, which hangs up. The ttys are only this process's spare handles.
         ends = [*self.controllers, *self.ttys]
         self.controllers.clear()
         self.ttys.clear()
@@ -80,41 +80,41 @@ class _Wire:
 
 
 class _Relay:
-    """The helper thread: started with the first wire, gone after the last."""
+    """The helper thread: the first wire starts it, and it ends after the last."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._wires: list[_Wire] = []
         self._thread: threading.Thread | None = None
-        self._bell: tuple[int, int] | None = None
+        self._wakeup: tuple[int, int] | None = None
         self._generation = threading.Condition(self._lock)
         self._rounds = 0
 
-    def close_bell(self) -> None:
-        """When no thread listens any more."""
-        bell, self._bell = self._bell, None
-        for fd in bell or ():
+    def close_wakeup(self) -> None:
+        """Close the self-pipe, once no thread reads it."""
+        wakeup, self._wakeup = self._wakeup, None
+        for fd in wakeup or ():
             os.close(fd)
 
     def add(self, wire: _Wire) -> None:
         with self._lock:
             self._wires.append(wire)
             if self._thread is None:
-                self._bell = os.pipe()
-                for end in self._bell:
+                self._wakeup = os.pipe()
+                for end in self._wakeup:
                     os.set_blocking(end, False)
                 self._thread = threading.Thread(
-                    target=self._run, args=(self._bell[0],), name="anyserial pty relay", daemon=True
+                    target=self._run, args=(self._wakeup[0],), name="anyserial pty relay", daemon=True
                 )
                 self._thread.start()
-            self._ring()
+            self._wake()
 
     def remove(self, wire: _Wire) -> None:
-        """Return when the thread will not touch the wire's descriptors again."""
+        """Remove a wire; return once the thread will not touch its descriptors again."""
         with self._lock:
             self._wires.remove(wire)
             thread = self._thread
-            self._ring()
+            self._wake()
             if self._wires:
                 seen = self._rounds
                 self._generation.wait_for(lambda: self._rounds > seen or self._thread is not thread)
@@ -122,14 +122,14 @@ class _Relay:
             self._thread = None
         assert thread is not None
         thread.join()
-        self.close_bell()
+        self.close_wakeup()
 
-    def _ring(self) -> None:
-        if self._bell is not None:
+    def _wake(self) -> None:
+        if self._wakeup is not None:
             with contextlib.suppress(BlockingIOError):
-                os.write(self._bell[1], b"!")
+                os.write(self._wakeup[1], b"!")
 
-    def _run(self, bell: int) -> None:
+    def _run(self, wakeup: int) -> None:
         me = threading.current_thread()
         while True:
             with self._lock:
@@ -138,12 +138,12 @@ class _Relay:
                 if self._thread is not me:
                     return
                 directions = [direction for wire in self._wires for direction in wire.directions]
-            self._wait_and_pump(bell, directions)
+            self._wait_and_pump(wakeup, directions)
 
     @staticmethod
-    def _wait_and_pump(bell: int, directions: list[_Direction]) -> None:
+    def _wait_and_pump(wakeup: int, directions: list[_Direction]) -> None:
         poll = select.poll()
-        poll.register(bell, select.POLLIN)
+        poll.register(wakeup, select.POLLIN)
         interest: dict[int, int] = {}
         for direction in directions:
             if direction.pending:
@@ -153,9 +153,9 @@ class _Relay:
         for fd, events in interest.items():
             poll.register(fd, events)
         ready = {fd for fd, _ in poll.poll()}
-        if bell in ready:
+        if wakeup in ready:
             with contextlib.suppress(BlockingIOError):
-                os.read(bell, _CHUNK)
+                os.read(wakeup, _CHUNK)
         for direction in directions:
             if (direction.sink if direction.pending else direction.source) in ready:
                 direction.pump()
@@ -165,10 +165,10 @@ _relay = _Relay()
 
 
 def _forget_relay() -> None:
-    # A forked child has no such thread; its own pairs start one.
+    # A forked child has no such thread; its own pairs start a new one.
     global _relay
     old, _relay = _relay, _Relay()
-    old.close_bell()
+    old.close_wakeup()
 
 
 in_forked_child(_forget_relay)
@@ -193,11 +193,11 @@ class _PtyPair:
         return self._paths[1]
 
     def unplug(self) -> None:
-        """Make both ends vanish as a pulled adapter does: open handles hang up, the paths are gone."""
+        """Make both ends vanish like an unplugged adapter: open handles hang up, the paths are gone."""
         if self._wire is None:
             return
         wire, self._wire = self._wire, None
-        # The kernel gives the number of a closed pty to the next one, so a link that stayed would name a stranger.
+        # Remove the links, because the kernel gives the number of a closed pty to the next one that is opened.
         for path in self._paths:
             os.unlink(path)
         _relay.remove(wire)
@@ -217,13 +217,13 @@ class _PtyPair:
         _relay.add(wire)
 
     def remove(self) -> None:
-        """At the end of the pair."""
+        """End the pair: unplug it and remove its folder."""
         self.unplug()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def _forget(self) -> None:
-        """In a forked child: the cable and its paths are the parent's."""
+        """In a forked child: forget the cable and its paths, which belong to the parent."""
         self._wire = self._folder = None
 
 

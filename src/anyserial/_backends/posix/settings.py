@@ -1,4 +1,4 @@
-"""All settings of one open terminal: applied together or not at all, and put back at close."""
+"""All settings of one open terminal: applied together or not at all, and restored at close."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .termios import Bits, Line, build, check
 _log = logging.getLogger("anyserial.config")
 _log_close = logging.getLogger("anyserial.close")
 
-#: What a system call can raise: `termios.error` is no `OSError`.
+#: The exceptions that a system call can raise; `termios.error` is not an `OSError`.
 OS_ERRORS: Final = (OSError, termios.error)
 
 _INT: Final = struct.Struct("i")
@@ -60,13 +60,13 @@ class Settings:
         self._path = path
         self._facts = facts
         self._features = features
-        #: Whether any was ever wanted, so that there may be something to restore.
+        #: Whether a config ever wanted an optional feature, so that there may be something to restore.
         self.has_features = False
-        # What was last applied, without the features that were left out.
+        # The config last applied, without the features that were left out.
         self._applied: SerialConfig | None = None
 
     def apply(self, config: SerialConfig, policy: Policy) -> Callable[[BaseException], None]:
-        """Apply all of `config`, or put everything back and raise the first error.
+        """Apply all of `config`, or restore everything and raise the first error.
 
         Returns a rollback for failures that happen later.
         """
@@ -74,7 +74,7 @@ class Settings:
         try:
             self._applied = self._apply_all(config, policy, undo)
         except OS_ERRORS as exc:
-            # Translated here, so that the notes are on the error that the caller sees.
+            # Translate here, so that the notes are on the error that the caller sees.
             failure = errno_to_exception(exc, context="configure", path=self._path)
             failure.filename = failure.filename or self._path
             self._roll_back(undo, failure)
@@ -94,13 +94,13 @@ class Settings:
                 failure.add_note(f"{self._path}: the previous settings could not be put back completely: {exc}")
 
     def _apply_all(self, config: SerialConfig, policy: Policy, undo: list[Callable[[], None]]) -> SerialConfig:
-        """Apply `config` and return what was applied of it; `undo` takes the way back, in the order of the steps."""
+        """Apply `config`; return it without the features left out. Appends to `undo` what reverts each step."""
         facts, fd, previous = self._facts, self._fd, self._applied
         lines = self._control_lines()
         before = facts.get_line(fd)
         if previous is not None and not facts.reads_rate:
             before = dataclasses.replace(before, rate=previous.baudrate)
-        # Some drivers raise or drop a line when the settings change, so the lines come last, there and back.
+        # Some drivers raise or drop a line when the settings change, so the lines come last, on the way back too.
         undo.append(lambda: self._keep(lines, previous))
         undo.append(lambda: facts.set_line(fd, before))
         config = self._apply_line(before, config, policy)
@@ -133,7 +133,7 @@ class Settings:
         return config
 
     def _keep(self, lines: ControlLines | None, *configs: SerialConfig | None) -> None:
-        """Bring RTS and DTR back to `lines`, but leave RTS alone where one of `configs` has the driver move it."""
+        """Restore RTS and DTR to `lines`, but leave RTS alone if under one of `configs` the driver controls it."""
         if lines is None:
             return
         now = control_lines(modem_status(self._fd, self._facts.ioctl))
@@ -146,7 +146,10 @@ class Settings:
         )
 
     def wait_for_data(self) -> bool:
-        """If another program has changed that, let reads find nothing again in place of an end of file; else false."""
+        """Restore VMIN 1 if another program has changed how reads wait, so that reads do not look like an end of file.
+
+        Returns false if nothing had to be restored.
+        """
         line = self._facts.get_line(self._fd)
         characters = list(line.control_chars)
         if not line.lflag & termios.ICANON and characters[termios.VMIN] > 0:
@@ -164,7 +167,7 @@ class Settings:
             return None
 
     def restore(self, *, after_output: bool) -> None:
-        """Put back the features that may be restored before, or only after, the last output has left; best effort."""
+        """Restore the features that can be restored before, or only after, the last output has left; best effort."""
         for item in self._features:
             if item.restore_after_output is after_output:
                 try:
@@ -178,7 +181,7 @@ def _driver_moves_rts(config: SerialConfig) -> bool:
 
 
 def modem_status(fd: int, ioctl: Callable[..., Any]) -> int:
-    """The TIOCM_* bits."""
+    """Return the TIOCM_* bits."""
     return get_int(fd, ioctl, termios.TIOCMGET)
 
 
@@ -188,7 +191,7 @@ def control_lines(status: int) -> ControlLines:
 
 
 def set_control_lines(fd: int, ioctl: Callable[..., Any], *, rts: bool | None, dtr: bool | None) -> None:
-    """Raise or drop lines; `None` leaves one alone."""
+    """Raise or drop lines; `None` leaves a line as it is."""
     for request, level in ((termios.TIOCMBIS, True), (termios.TIOCMBIC, False)):
         mask = (termios.TIOCM_RTS if rts is level else 0) | (termios.TIOCM_DTR if dtr is level else 0)
         if mask:
@@ -196,6 +199,6 @@ def set_control_lines(fd: int, ioctl: Callable[..., Any], *, rts: bool | None, d
 
 
 def get_int(fd: int, ioctl: Callable[..., Any], request: int) -> int:
-    """The answer of an ioctl that fills in one int."""
+    """Return the int that an ioctl fills in."""
     value: int = _INT.unpack(ioctl(fd, request, bytes(_INT.size)))[0]
     return value

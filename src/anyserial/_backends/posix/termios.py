@@ -1,7 +1,7 @@
-"""Line settings as values: what a config makes of a terminal's attributes. No system calls.
+"""Line settings as values: the terminal attributes for a config. No system calls.
 
-Every bit this package cares about is set or cleared, whatever the previous user of the device left behind; the control
-characters that mean nothing in raw mode and the line discipline stay as they were.
+Every bit that matters to this package is set or cleared, whatever an earlier user of the device has set. The line
+discipline, and the control characters without a meaning in raw mode, stay as they were.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ...exceptions import UnsupportedConfigurationError, UnsupportedSettingError
 class Line:
     """The attributes of a terminal, with the rate as a number and without the rate's bits in `cflag`.
 
-    `discipline` is `c_line` where the platform's call carries it, else `None`.
+    `discipline` is `c_line` if the platform's call carries it, else `None`.
     """
 
     iflag: int
@@ -36,9 +36,9 @@ class Line:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Bits:
-    """Bits that differ between platforms; 0 means the platform has none.
+    """Bits that differ between platforms; 0 means that the platform has no such bit.
 
-    `hardware_flow` is what turns RTS/CTS on; `stick_parity` with `PARENB` makes mark and space.
+    `hardware_flow` turns RTS/CTS on; `stick_parity` together with `PARENB` selects mark or space parity.
     """
 
     hardware_flow: int
@@ -57,7 +57,7 @@ _SIZES: Final = {
     ByteSize.EIGHT: termios.CS8,
 }
 
-#: Rates that have a constant for `tcsetattr`, as `{bits per second: constant}`; B0 hangs up and is none.
+#: Rates that have a constant for `tcsetattr`, as `{bits per second: constant}`. B0 is no rate: it hangs up.
 STANDARD_RATES: Final[dict[int, int]] = {
     int(name[1:]): value
     for name, value in vars(termios).items()
@@ -68,7 +68,7 @@ _MAX_RATE_ERROR: Final = 0.03
 
 
 def build(line: Line, config: SerialConfig, bits: Bits) -> Line:
-    """The attributes for `config`, starting from what the terminal has now."""
+    """Return the attributes for `config`, starting from the present ones in `line`."""
     characters = list(line.control_chars)
     characters[termios.VMIN] = 1
     characters[termios.VTIME] = 0
@@ -103,12 +103,12 @@ def _control_flags(config: SerialConfig, bits: Bits) -> int:
 
 
 def check(wanted: Line, actual: Line, bits: Bits, path: str) -> None:
-    """Compare what the terminal took with what it was given.
+    """Compare the attributes that the terminal has now with those that were set.
 
-    The kernel's call succeeds when *any* setting was taken, and drivers clear the bits they cannot do.
+    tcsetattr succeeds if *any* setting was applied, and drivers clear the bits that they do not support.
 
     Raises:
-        UnsupportedSettingError: Byte size, parity, stop bits or flow control did not stick.
+        UnsupportedSettingError: Byte size, parity, stop bits or flow control were not applied.
         UnsupportedConfigurationError: The rate is off by more than 3 %.
     """
     for label, mask in (

@@ -1,4 +1,4 @@
-"""A POSIX terminal device: open, apply, lines, close. What differs between systems comes in as a facts object."""
+"""A POSIX terminal device: open, apply, lines, close. Differences between systems are passed in as a facts object."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _OPEN_FLAGS: Final = os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC
 _U32: Final = 2**32
 _INT: Final = struct.Struct("i")
 
-#: The exclusive locks of this process, as process and device: a forked child does not take them for its own.
+#: The exclusive locks of this process, as (process, device), so that a forked child does not count them as its own.
 _held: Final[set[tuple[int, int]]] = set()
 
 
@@ -62,10 +62,10 @@ async def open_tty(
 ) -> TtyBackend:
     """Open `path` and apply `config`; the blocking part runs in a worker thread.
 
-    `lookup` finds the device's metadata; whatever it raises is logged and leaves none.
+    `lookup` finds the device's metadata. If it raises, the error is logged and there is no metadata.
     """
     warnings: list[str] = []
-    # The kernel refuses an open while the one before still has the exclusive lock or flag.
+    # The kernel refuses an open while an earlier one still has the exclusive lock or flag.
     opening = closing.Opening(device_number(path))
 
     def work() -> _Opened:
@@ -91,16 +91,16 @@ class _Opened(NamedTuple):
     undo: contextlib.ExitStack
 
     def take_back(self) -> None:
-        """Bring the device back to what it was, and release it."""
+        """Restore the device to its earlier state, and release it."""
         abandoned = OSError(errno.ECANCELED, "the open was given up")
         self.undo.__exit__(type(abandoned), abandoned, None)
 
 
 async def _in_thread(opening: closing.Opening, opener: Callable[[], _Opened]) -> _Opened:
-    """Run a blocking `opener` in a worker thread; cancellable, and nothing leaks.
+    """Run a blocking `opener` in a worker thread. It can be cancelled without a leak.
 
-    An open can block in the kernel for as long as the driver likes, so a cancelled caller leaves at once, and whichever
-    side finishes last takes everything back.
+    An open can block in the kernel without limit. If the caller is cancelled, it returns at once, and the thread or the
+    caller, whichever is last, undoes the open.
     """
     opened: list[_Opened] = []
 
@@ -123,7 +123,7 @@ async def _in_thread(opening: closing.Opening, opener: Callable[[], _Opened]) ->
 
 
 def _take_back(opened: list[_Opened]) -> None:
-    # One step: the thread and the caller may both get here.
+    # `pop` is one step, because the thread and the caller may both get here.
     with contextlib.suppress(IndexError):
         opened.pop().take_back()
 
@@ -131,7 +131,7 @@ def _take_back(opened: list[_Opened]) -> None:
 def _open(
     path: str, config: SerialConfig, facts: TtyFacts, warn: Callable[[str], None], undo: contextlib.ExitStack
 ) -> TtyBackend:
-    """The blocking part; `undo` takes the way back, step by step."""
+    """Open and set up; the blocking part. Pushes onto `undo` what reverts each step."""
     policy = Policy(config.unsupported_policy, path, warn)
     config = policy.settle(config, facts.never)
     try:
@@ -156,7 +156,7 @@ def _open(
 
 
 def _close(fd: int) -> None:
-    # The number is free again, whatever a vanished device answers.
+    # An error of a vanished device is ignored, because the number is free all the same.
     with contextlib.suppress(OSError):
         os.close(fd)
 
@@ -182,10 +182,10 @@ def _device_number(fd: int, path: str) -> int:
 
 
 class TtyBackend(FdBackend):
-    """An open terminal device. Born by `open_tty`."""
+    """An open terminal device, created by `open_tty`."""
 
     def __init__(self, fd: int, path: str, device: int, facts: TtyFacts) -> None:
-        # A read that finds nothing is None here; the functions of `os` would make an exception of it.
+        # FileIO returns None if a read finds nothing; the functions of `os` would raise an exception.
         file = FileIO(fd, "r+", closefd=False)
         self._device = device
         self._facts = facts
@@ -197,7 +197,7 @@ class TtyBackend(FdBackend):
         self._exclusive = False
         self._drains: list[threading.Thread] = []
         self._errors_at_open = LineErrors()
-        # Last: from here on the descriptor is this object's.
+        # Last, because from here on this object owns the descriptor.
         super().__init__(fd, path, read=file.readinto, write=file.write)
 
     def lock(self) -> None:
@@ -205,20 +205,20 @@ class TtyBackend(FdBackend):
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as exc:
-            # A lock belongs to the open file: two opens of one process refuse each other as well.
+            # A flock belongs to the open file, so two opens of one process exclude each other as well.
             if (os.getpid(), self._device) in _held:
                 text = f"another port of this process holds the exclusive lock ({exc.strerror})"
                 raise PortBusyError(errno.EBUSY, text, self.path) from exc
             raise
         self._locked = True
         _held.add((os.getpid(), self._device))
-        # The lock alone stands where the driver refuses this.
+        # If the driver refuses TIOCEXCL, the lock alone remains.
         with contextlib.suppress(OSError):
             self._facts.ioctl(self._fd, termios.TIOCEXCL, 0)
             self._exclusive = True
 
     def _probe(self, base: SerialCapabilities) -> SerialCapabilities:
-        """Refine what the platform promises by asking, without side effects."""
+        """Refine the platform's capabilities by probing the driver, without side effects."""
         if base.modem_lines is Capability.UNKNOWN:
             base = dataclasses.replace(base, modem_lines=probe(lambda: self._get_int(termios.TIOCMGET)))
         if base.output_waiting is Capability.UNKNOWN:
@@ -228,7 +228,7 @@ class TtyBackend(FdBackend):
     # Settings
 
     def set_up(self, config: SerialConfig, policy: Policy, undo: contextlib.ExitStack) -> None:
-        """The steps of an open that follow the lock; `undo` takes the way back."""
+        """Make the steps of an open that follow the lock. Pushes onto `undo` what reverts each step."""
         self.capabilities = self._probe(self.capabilities)
         with contextlib.suppress(OSError):
             self._errors_at_open = self._facts.error_counts(self._fd)
@@ -249,10 +249,10 @@ class TtyBackend(FdBackend):
             termios.tcflush(self._fd, termios.TCIOFLUSH)
 
     async def configure(self, config: SerialConfig) -> None:
-        """Apply all live fields, or put everything back and raise."""
+        """Apply all live fields, or restore everything and raise."""
         self._require_open()
         policy = Policy(config.unsupported_policy, self.path, warn_caller)
-        # These two act at open only.
+        # These two fields act at open only.
         config = config.with_changes(dtr_on_open=None, rts_on_open=None)
         config = policy.settle(config, self._facts.never)
         self._settings.apply(self._without_missing(config, policy), policy)
@@ -266,7 +266,7 @@ class TtyBackend(FdBackend):
         return policy.settle(config, missing)
 
     def _is_gone(self) -> bool:
-        """A tty reads 0 bytes when its device is gone, but also when another program has set it to never wait."""
+        """Tell a vanished device from another program's settings: with VMIN 0, a tty also reads 0 bytes."""
         poll = select.poll()
         poll.register(self._fd, 0)
         if any(events & (select.POLLHUP | select.POLLERR | select.POLLNVAL) for _, events in poll.poll(0)):
@@ -279,11 +279,11 @@ class TtyBackend(FdBackend):
     # Queues, break, lines, counters
 
     def input_waiting(self) -> int:
-        """Bytes a read would find."""
+        """The number of bytes that a read would find."""
         return self.held() + self._get_int(termios.FIONREAD)
 
     def output_waiting(self) -> int:
-        """Bytes in the kernel's output queue."""
+        """The number of bytes in the kernel's output queue."""
         return self._get_int(termios.TIOCOUTQ)
 
     def discard_input(self) -> None:
@@ -296,7 +296,7 @@ class TtyBackend(FdBackend):
         termios.tcflush(self._require_open(), termios.TCOFLUSH)
 
     async def drain_hardware(self) -> None:
-        """Wait for the transmitter's own register where there is one, else for the blocking call in a thread."""
+        """Poll the transmitter's status register; if there is none, make the blocking call in a thread."""
         try:
             await _until(lambda: self._facts.transmitter_is_empty(self._require_open()))
         except OSError as exc:
@@ -305,9 +305,9 @@ class TtyBackend(FdBackend):
             await self._drain_in_thread()
 
     async def _drain_in_thread(self) -> None:
-        """`tcdrain` on a duplicate, in a daemon thread of its own, so that nobody ever has to wait for it.
+        """Call `tcdrain` on a duplicate, in a daemon thread, so that neither a cancellation nor the exit waits for it.
 
-        It cannot be interrupted; a caller that is cancelled leaves it behind, and a close then discards the output.
+        `tcdrain` cannot be interrupted. If the caller is cancelled, the thread goes on; closing discards the output.
         """
         failures: list[BaseException] = []
         drain, duplicate = self._facts.drain, forgotten_in_child(Descriptor(Descriptor.release, _close))
@@ -335,7 +335,7 @@ class TtyBackend(FdBackend):
     def set_break(self, on: bool) -> None:
         """Assert or end the break condition."""
         self._facts.set_break(self._require_open(), on)
-        # A pty answers the call and does nothing; say so instead.
+        # A pty accepts the call and ignores it, so raise an error instead.
         if self.capabilities.break_signal is Capability.UNSUPPORTED:
             raise UnsupportedFeatureError(errno.ENOTTY, "this device cannot send a break", self.path)
 
@@ -361,7 +361,7 @@ class TtyBackend(FdBackend):
         set_control_lines(self._require_open(), self._facts.ioctl, rts=rts, dtr=dtr)
 
     async def line_errors(self) -> LineErrors:
-        """The driver's counters less what they were at open."""
+        """The driver's counters minus their values at open."""
         now = self._facts.error_counts(self._require_open())
         base = self._errors_at_open
         return LineErrors(
@@ -377,7 +377,7 @@ class TtyBackend(FdBackend):
     # Closing
 
     def close(self, *, discard: bool = False) -> Release:
-        """Put back what was changed and release the device; with output pending a helper thread does the last part."""
+        """Restore changed settings and release the device. If output is pending, a helper thread finishes the close."""
         if self._fd >= 0:
             self._close(discard or any(thread.is_alive() for thread in self._drains))
         return self.closer or RELEASED
@@ -408,12 +408,12 @@ class TtyBackend(FdBackend):
             closer.end()
 
     def __del__(self) -> None:
-        # A port closes what it drops. This is for a close that a signal handler ended half-way.
+        # A port closes its backend. This is for a close that a signal handler ended half-way.
         if getattr(self, "_fd", -1) >= 0:
             self._quietly(self.close)
 
     def restore(self) -> None:
-        """Put back the optional features and the exclusive flag; best effort."""
+        """Restore the optional features and the exclusive flag; best effort."""
         if self._settings.has_features:
             self._settings.restore(after_output=False)
             self._settings.restore(after_output=True)
@@ -426,7 +426,7 @@ class TtyBackend(FdBackend):
         if self._locked:
             self._locked = False
             _held.discard((os.getpid(), self._device))
-            # Closing would not end it while an abandoned drain or a forked child holds a duplicate.
+            # Unlock explicitly, because close(2) does not while an abandoned drain or a forked child has a duplicate.
             self._quietly(lambda: fcntl.flock(fd, fcntl.LOCK_UN))
 
     def _has_pending_output(self) -> bool:
@@ -436,7 +436,7 @@ class TtyBackend(FdBackend):
             return False
 
     def _quietly(self, step: Callable[[], object]) -> None:
-        """A vanished device answers every step with EIO; the rest is done all the same."""
+        """Run one step of a close and log its error: with a vanished device every step fails with EIO."""
         try:
             step()
         except OS_ERRORS as exc:
@@ -444,13 +444,13 @@ class TtyBackend(FdBackend):
 
 
 def _int_of(answer: bytes) -> int:
-    """What an ioctl has filled in."""
+    """The int that an ioctl has filled in."""
     value: int = _INT.unpack(answer)[0]
     return value
 
 
 async def _until(condition: Callable[[], bool]) -> None:
-    """Look until `condition` holds, less and less often: the overshoot is a fraction of the time waited."""
+    """Poll `condition` until it holds, less and less often, so the overshoot is a fraction of the time waited."""
     pause = 0.001
     while not condition():
         await anyio.sleep(pause)
