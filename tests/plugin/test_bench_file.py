@@ -533,7 +533,7 @@ def test_the_page_has_every_key() -> None:
     assert {key for key in keys(json_schema()) if f"`{key}`" not in page} == set()
 
 
-@pytest.mark.parametrize("name", ["bench-file.md", "wire-a-bench.md"])
+@pytest.mark.parametrize("name", ["bench-file.md", "lab.md", "wire-a-bench.md"])
 def test_examples_of_bench_files_are_right(tmp_path: Path, name: str) -> None:
     """H-01: what a page shows as a whole file can be used."""
     blocks = re.findall(r"(?ms)^```toml\n(schema = .*?)^```$", (PAGES / name).read_text(encoding="utf-8"))
