@@ -228,3 +228,24 @@ def test_a_bench_without_remote_ports_loads_nothing_of_them(project: Project) ->
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_the_example_driver_passes_on_a_remote_link(remote: Remote) -> None:
+    """R-01, R-24: its tests of the driver as they are, on three loops.
+
+    The other ones give the path of the far end to pyserial, which cannot open ser2net on a pseudo-terminal.
+    """
+    plugins = ["-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:asyncio"]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTEST_DISABLE_PLUGIN_AUTOLOAD"}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-v", *plugins, f"--serial-hw={remote.file}", "tests/test_meter.py"],
+        cwd=Path(__file__).parents[2] / "docs" / "examples" / "modbus_meter",
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    for loop in ("asyncio", "uvloop", "trio"):
+        assert done.stdout.count(f"[hw-null-{loop}] PASSED") == 5
