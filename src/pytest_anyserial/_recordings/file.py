@@ -132,4 +132,4 @@ def _check_end(end: dict[str, Any], events: int, file: IO[bytes]) -> None:
 
 
 def _damaged(place: str, why: str, again: str) -> str:
-    return f"damaged recording, {place}: {why}. Restore the file. {again}"
+    return f"damaged recording, {place}: {why}. Restore the file, or {again[:1].lower()}{again[1:]}"
