@@ -263,7 +263,7 @@ DAMAGES = {
     "torn": (lambda text: text[:-40], "damaged recording, recs/{name}:7: this is no JSON:"),
     "lost line": (
         lambda text: "".join(text.splitlines(keepends=True)[:2] + text.splitlines(keepends=True)[3:]),
-        "damaged recording, recs/{name}:7: the last line counts 6 events, and there are 5. Restore the file, or record it again: ",
+        "damaged recording, recs/{name}:7: the last line counts 6 events, and there are 5. Restore the file, or ",
     ),
     "other kind": (lambda text: text.replace('"sent"', '"sant"'), ":3: there is no event of kind 'sant'"),
     "no time": (lambda text: text.replace('"time"', '"tome"'), ":2: time must be a number, not None"),
