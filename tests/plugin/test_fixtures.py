@@ -284,6 +284,7 @@ MARKER_KEYWORDS = [
     "config",
     "script_strict",
     "allow_leaks",
+    "by_request",
 ]
 
 
