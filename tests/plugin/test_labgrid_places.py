@@ -147,13 +147,18 @@ def test_the_owner_of_a_place_is_named(user: User) -> None:
 def test_a_run_waits_for_its_turn(user: User) -> None:
     """R-20: in the queue of labgrid, and it says what it waits for."""
     with alice_has(user.lab, "meter-1"):
-        timer = threading.Timer(10, user.lab.run, ["-p", "meter-1", "release"], {"user": ALICE})
-        timer.start()
-        with user.run(wait=60):
+
+        def release() -> None:
+            until(lambda: bool(user.said), "the run says that it waits")
+            user.lab.run("-p", "meter-1", "release", user=ALICE)
+
+        thread = threading.Thread(target=release)
+        thread.start()
+        with user.run(wait=120):
             assert user.lab.place().owner == user.lab.client.owner
-        timer.join()
+        thread.join()
     assert len(user.said) == 1
-    assert user.said[0].startswith("waiting 60 s at most: place meter-1 is acquired by desk/alice since ")
+    assert user.said[0].startswith("waiting 120 s at most: place meter-1 is acquired by desk/alice since ")
     assert user.lab.run("reservations") == ""
 
 
