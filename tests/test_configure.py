@@ -94,7 +94,7 @@ async def test_a_cancelled_scope_configures_nothing(anyio_backend: object) -> No
         assert port.config.baudrate == 300
 
 
-async def test_config_and_device_agree_under_concurrent_cancelled_calls(anyio_backend: object) -> None:
+async def test_config_and_device_agree_after_cancelled_calls(anyio_backend: object) -> None:
     """L-70, L-72, L-73, E29, E30: whichever calls are cut, the config shown is the one last applied."""
     chooser = random.Random(7)
     async with faulty_pair() as (port, _, backend):

@@ -72,7 +72,7 @@ def assert_disconnected(error: BaseException | None, port: SerialPort) -> None:
 
 
 @pytest.mark.parametrize("name", RECEIVERS)
-async def test_a_parked_reader_is_told(plugged: Pluggable, name: str) -> None:
+async def test_a_disconnect_wakes_a_waiting_reader(plugged: Pluggable, name: str) -> None:
     """L-56, L-125, L-167, L-222: the plug is pulled while a reader waits; the port stays open for its owner."""
     port, unplug = plugged
     async with anyio.create_task_group() as tg:
@@ -84,7 +84,7 @@ async def test_a_parked_reader_is_told(plugged: Pluggable, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["send", "send_buffer"])
-async def test_a_parked_sender_is_told(plugged: Pluggable, name: str) -> None:
+async def test_a_disconnect_wakes_a_waiting_sender(plugged: Pluggable, name: str) -> None:
     """L-118, L-125, L-167, L-222: the plug is pulled while a sender waits for room."""
     port, unplug = plugged
     async with anyio.create_task_group() as tg:
@@ -96,7 +96,7 @@ async def test_a_parked_sender_is_told(plugged: Pluggable, name: str) -> None:
     assert port.is_open
 
 
-async def test_both_directions_are_told(plugged: Pluggable) -> None:
+async def test_a_disconnect_wakes_both_directions(plugged: Pluggable) -> None:
     """L-125, L-167: one unplug ends a parked read and a parked write."""
     port, unplug = plugged
     async with anyio.create_task_group() as tg:

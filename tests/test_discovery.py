@@ -334,7 +334,7 @@ async def test_an_unknown_backend_is_refused(call: Callable[..., Any]) -> None:
     ("backend", "module"),
     [pytest.param("pyudev", "pyudev", marks=needs_udev), ("pyserial", "serial.tools.list_ports")],
 )
-async def test_a_missing_package_is_named_with_the_command_to_install_it(
+async def test_a_missing_package_is_named_with_its_install_command(
     monkeypatch: pytest.MonkeyPatch, backend: Any, module: str
 ) -> None:
     """L-136: the extra has the name of the backend."""

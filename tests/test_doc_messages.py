@@ -36,7 +36,7 @@ def test_quoted_messages_exist(quote: Quote) -> None:
     )
 
 
-def test_the_doctor_says_what_his_picture_shows() -> None:
+def test_the_doctor_prints_the_output_in_its_picture() -> None:
     """What he finds depends on the machine, and so can be looked up only."""
     assert SPEAKER.unsaid(list(lines_of(terminal(DOCTOR))), whole=True) is None
 

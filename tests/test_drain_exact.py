@@ -227,7 +227,7 @@ anyio.run(main, backend=sys.argv[2])
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_a_thread_left_behind_delays_nobody(backend: str, ptys: PtyPair) -> None:
+def test_no_exit_waits_for_an_abandoned_drain(backend: str, ptys: PtyPair) -> None:
     """L-69: neither the end of the loop nor that of the interpreter waits for it."""
     pytest.importorskip(backend)
     started = time.monotonic()

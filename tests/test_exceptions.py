@@ -228,7 +228,7 @@ def test_a_denied_open_without_a_node_says_what_else_it_may_be(path):
         assert "'dialout' or 'uucp'" in str(error)
 
 
-def test_the_text_of_an_error_starts_with_the_path_and_ends_with_the_errno():
+def test_error_texts_start_with_the_path_and_end_with_the_errno():
     """L-120: one line says where, what, and the number's name."""
     assert str(SerialError(errno.EIO, "gone", "/dev/ttyX")) == "/dev/ttyX: gone [EIO]"
     assert str(SerialError(errno.EIO, "gone", b"/dev/ttyX")) == "/dev/ttyX: gone [EIO]"

@@ -712,7 +712,7 @@ async def test_an_appended_event_wakes_a_parked_reader(anyio_backend: object) ->
         assert indexes(plan) == [0, 1]
 
 
-async def test_faults_are_told_as_they_happen(anyio_backend: object) -> None:
+async def test_faults_are_reported_as_they_fire(anyio_backend: object) -> None:
     """L-172, P-61: `on_fired` hears of each one, `pending` holds what has not come."""
     events = [FaultEvent(action=A.EAGAIN, at_byte=1), FaultEvent(action=A.DROP, at_byte=8)]
     async with planned(*events) as (port, peer, plan):

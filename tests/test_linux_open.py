@@ -599,7 +599,7 @@ async def test_the_lock_ends_with_the_port(tmp_path: Path, ptys: PtyPair) -> Non
         release.set()
 
 
-def test_an_exclusive_port_can_be_reopened_while_its_output_leaves(ptys: PtyPair) -> None:
+def test_an_exclusive_port_reopens_while_its_output_leaves(ptys: PtyPair) -> None:
     """L-95, L-39: the open waits for the helper that still holds the flag, also in a process that is not root."""
     said = run_unprivileged(
         """

@@ -91,7 +91,7 @@ async def test_an_adjusted_struct(tmp_path: Path, ptys: PtyPair, caplog: pytest.
     assert any("delay_before_send is 0 ms" in text for text in said(caplog, "anyserial.config"))
 
 
-async def test_a_disconnect_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_disconnect_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     """L-176: however many calls find the device gone."""
     async with faulty_pair() as (port, _, backend):
         backend.faults.disconnected = True

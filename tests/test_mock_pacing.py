@@ -296,7 +296,7 @@ async def test_a_stopped_line_keeps_drain_waiting(anyio_backend: object) -> None
         assert peer.input_waiting() == 100
 
 
-async def test_nobody_holds_up_a_paced_line(anyio_backend: object) -> None:
+async def test_a_slow_reader_does_not_hold_up_a_paced_line(anyio_backend: object) -> None:
     """L-163, L-164: a peer that does not read has all of it in its input queue."""
     clock = ManualClock()
     port, peer = pair(SerialConfig(baudrate=4_000_000), clock)

@@ -202,7 +202,7 @@ async def test_it_is_a_pair_of_ports_like_any_other(anyio_backend: object) -> No
     await check_port_pair(make_pair, lacks={"framing", "pacing"})
 
 
-async def test_who_opened_a_port_is_known(anyio_backend: object, pair: MockPair) -> None:
+async def test_an_opened_port_records_its_callers(anyio_backend: object, pair: MockPair) -> None:
     """P-25: async and blocking opens, with the line that made them, also of a port that was dropped since."""
 
     def blocking() -> sync.SerialPort:
@@ -216,7 +216,7 @@ async def test_who_opened_a_port_is_known(anyio_backend: object, pair: MockPair)
         assert [opened.path for opened in found] == [pair.path_a, pair.path_a, pair.path_b]
         assert [opened.left_open for opened in found] == [False, True, True]
         names = [opened.callers[0].name for opened in found]
-        assert names == ["test_who_opened_a_port_is_known"] * 2 + ["blocking"]
+        assert names == ["test_an_opened_port_records_its_callers"] * 2 + ["blocking"]
         assert all(opened.callers[0].filename == __file__ for opened in found)
 
         for opened in found:

@@ -126,7 +126,7 @@ def test_close_does_not_wait_for_a_break(ptys: PtyPair) -> None:
 
 
 @pytest.mark.parametrize("kind", [KINDS[0], KINDS[2]])
-def test_nobody_sees_the_descriptor_go(kind: str) -> None:
+def test_close_releases_the_descriptor_after_its_calls(kind: str) -> None:
     """L-148, L-92: it is released after the calls have left it: none fails with EBADF, whenever the close comes."""
     for delay in range(30):
         with open_pair(kind) as (port, peer):

@@ -121,7 +121,7 @@ def test_one_and_a_half_stop_bits_have_no_bit():
     assert build(CLEAN, config, BITS) == build(CLEAN, SerialConfig(), BITS)
 
 
-def test_a_platform_may_spell_hardware_flow_control_with_other_bits():
+def test_hardware_flow_control_bits_depend_on_the_platform():
     """L-42: `CCTS_OFLOW|CRTS_IFLOW`, where that is the spelling, takes the place of `CRTSCTS`."""
     two_bits = Bits(hardware_flow=0x30000, stick_parity=0)
     config = SerialConfig(flow_control=FlowControl(rts_cts=True))

@@ -133,19 +133,19 @@ _TYPES = {
 }
 
 _MARKER = """\
-anyserial(requires=[...], ...): what a test with a serial fixture needs from its link, and how it is judged. \
-It runs once on every selected link that has what it needs; when none has, the reason is shown.
+anyserial(requires=[...], ...): the requirements of a test with a serial fixture, and how the test is judged. \
+It runs once on every selected link that meets them; if no link does, the reason is shown.
     requires=["break_signal"]   facts about the link, such as modem_lines, line_errors, path, unplug
     link="null-modem"           how it is wired: null-modem, loopback, rs485 or device
     wires=["rts-cts"]           lines that are joined: tx-rx, rts-cts, dtr-dsr
     min_baudrate=1_000_000      a rate that it reaches
     device="acme-meter"         the device under test behind it
-    links=["pty"]               names of links, of those selected
-    config=SerialConfig(...)    what both ends are opened with; what it asks for is a need too
-    script_strict=False         serial_script lets pass what it does not expect
+    links=["pty"]               names of links, out of those selected
+    config=SerialConfig(...)    the config of both ends; its features are requirements too
+    script_strict=False         serial_script ignores requests that it does not expect
     allow_leaks=True            the test may leave ports open that it has opened itself
-    by_request=True             a replay answers requests in any order, each as it was answered next
-  Marks of module, class and function are merged: requires and wires add up, of the rest the closest counts."""
+    by_request=True             a replay answers requests in any order, each with its next recorded answer
+  Marks of module, class and function are merged: requires and wires add up; of the rest, the closest mark wins."""
 
 #: The plugin that runs our async tests and fixtures: its entry point and its module.
 ANYIO = ("anyio", "anyio.pytest_plugin")
@@ -173,32 +173,32 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--serial-links",
         metavar="NAMES",
-        help="Links that tests with serial fixtures run on, separated by commas: mock (in memory), "
-        "pty (two joined pseudo terminals), hw (each link of the bench file), hw-NAME (one of them), replay (what was "
-        "recorded with --serial-record). "
-        "Default: mock; with a bench file: hw.",
+        help="Run tests with serial fixtures on these links, separated by commas: mock (in memory), pty (two joined "
+        "pseudo-terminals), hw (each link of the bench file), hw-NAME (one of them), replay (recordings made with "
+        "--serial-record). Default: mock; with a bench file: hw.",
     )
     group.addoption(
         "--serial-hw",
         metavar="FILE",
-        help="Bench file: the serial hardware to run tests on. An unmet need is then a failure, and so is a run in "
-        "which no test ran on hardware. An empty name switches the ini setting off.",
+        help="Run tests on the serial hardware that this bench file describes. An unmet requirement is then a failure, "
+        "and so is a run in which no test used the hardware. Pass an empty string to ignore the ini setting.",
     )
     group.addoption(
         "--no-serial-strict",
         action="store_true",
-        help="On a bench, skip tests that no selected link has the means for, and do not insist on hardware tests.",
+        help="On a bench, skip tests whose requirements no selected link meets, and allow runs in which no test used "
+        "the hardware.",
     )
     group.addoption(
         "--serial-ask",
         action="store_true",
-        help="A person is at the bench: tests that unplug ask at the terminal for adapters to be pulled and plugged in "
-        "whose ports in the bench file name no power.",
+        help="Ask the operator at the terminal to unplug and replug adapters whose ports have no `power` entry in the "
+        "bench file.",
     )
     group.addoption(
         "--serial-loops",
         metavar="NAMES",
-        help="Event loops that async tests with serial fixtures run on, separated by commas: asyncio, uvloop, trio. "
+        help="Run async tests with serial fixtures on these event loops, separated by commas: asyncio, uvloop, trio. "
         "Default: all three.",
     )
     group.addoption(
@@ -206,54 +206,52 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="WHICH",
         choices=("failed", "all", "off"),
         default="failed",
-        help="Tests that leave files with all that passed on their ports, one JSON object per line: failed, all or off "
-        "(none). Reports of failed tests show the last 200 events in any case. Default: failed.",
+        help="Write the transcripts of these tests to files, one JSON object per line: failed, all or off (none). "
+        "Reports of failed tests always show the last 200 events. Default: failed.",
     )
     group.addoption(
         "--serial-artifacts",
         metavar="DIR",
-        help="The folder for these files, with one folder per test in it. Default: .pytest_anyserial in the rootdir.",
+        help="Write these files to this folder, in one subfolder per test. Default: .pytest_anyserial in the rootdir.",
     )
     group.addoption(
         "--serial-pcapng",
         action="store_true",
-        help="Let each test that leaves transcripts also leave a capture of them, wire.pcapng, which Wireshark reads.",
+        help="Write wire.pcapng, a capture for Wireshark, next to the transcripts of each test.",
     )
     group.addoption(
         "--serial-report",
         action="append",
         default=[],
         metavar="FILE",
-        help="Write what each test found on each link to FILE: a page for people if its name ends in .html, data if "
+        help="Write the results of each test on each link to FILE: a page to read if its name ends in .html, data if "
         "it ends in .json. May be given twice.",
     )
     group.addoption(
         "--serial-record",
         metavar="DIR",
-        help="Write what each passed test has said and heard on its link to DIR, one file per test, for the link "
-        "replay. Not for tests on the mock, nor for those that play the far end themselves.",
+        help="Record the bytes that each passed test has sent and received to DIR, one file per test, for the link "
+        "replay. Tests on the mock, and tests that play the far end themselves, are not recorded.",
     )
     group.addoption(
         "--serial-record-in-ci",
         action="store_true",
-        help="Let --serial-record work where CI is set in the environment.",
+        help="Allow --serial-record if CI is set in the environment.",
     )
-    group.addoption(
-        "--serial-recordings", metavar="DIR", help="The folder of the recordings that the link replay plays."
-    )
+    group.addoption("--serial-recordings", metavar="DIR", help="Play recordings from this folder on the link replay.")
     group.addoption(
         "--serial-replay-pace",
         metavar="PACE",
         default="recorded",
-        help="When the far end of a recording answers: recorded (after as long as it took), none (at once) or virtual "
-        "(after as long, in virtual time). Default: recorded.",
+        help="Choose when the far end of a recording answers: recorded (after the recorded time), none (at once) or "
+        "virtual (after the recorded time, in virtual time). Default: recorded.",
     )
     parser.addini(
         "anyserial_recordings", "Folder of recordings, relative to this file; see --serial-recordings.", default=""
     )
     parser.addini(
         "anyserial_recording_max_age",
-        "Warn of recordings that are older, such as 90d or 26w. Default: never.",
+        "Warn of recordings that are older than this, such as 90d or 26w. Default: never.",
         default="",
     )
     parser.addini("anyserial_links", "Links that tests with serial fixtures run on; see --serial-links.", default="")

@@ -1,4 +1,4 @@
-"""The test body under watch: on the loop that its id names, and where the scripted far end can end it."""
+"""The wrapper of a test body: it checks the loop against the test id, and lets the scripted far end end the body."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from ._text import plain
 if TYPE_CHECKING:
     from ._test import SerialTest
 
-#: Modules that a debugger does not stop in.
+#: Modules in which a debugger does not stop.
 _PLUMBING = ("pytest_anyserial.*", "anyio.*", "contextlib")
 
 
 class Body:
-    """Stands in for the function of a test while it is called: a context manager around the call.
+    """A context manager around the call of a test, which replaces the test function during the call.
 
-    It only watches bodies that run on a loop, as AnyIO's plugin runs them.
+    It only watches bodies that AnyIO's plugin runs on a loop.
     """
 
     def __init__(self, test: SerialTest, *, watches: bool) -> None:
@@ -51,25 +51,25 @@ class Body:
         test = self._test
         called, self._item.obj = self._item.obj, self._body
         if self._given:
-            # AnyIO leaves a runner of this test's loop there; its older versions then keep it for the next loop.
+            # AnyIO leaves a runner of this test's loop there. Older versions of AnyIO then reuse it on the next loop.
             self._given.inner_test = self._inner
         test.passed = exc is None
         if test.scope is not None and self._on_its_loop is not None:
-            # A timeout tore pytest out of the loop, and the body still waits in there. AnyIO tears fixtures down in
-            # the task that runs the body, so they would wait for it for ever.
+            # A timeout has interrupted pytest inside the loop, and the body still waits there. AnyIO tears fixtures
+            # down in the task that runs the body, so the teardown would wait for the body for ever.
             self._on_its_loop(test.scope.cancel)
         if test.far_end is not None and not self._watches:
             test.passed = False
             test.far_end.catch_up_from_outside()
             test.far_end.judge(exc)
             test.passed = exc is None
-        # Hypothesis may have had reasons not to run any example.
+        # Hypothesis may run no example at all.
         if test.passed and self._watches and not (self._started or self._given):
             test.passed = False
             pytest.fail(_never_ran(called), pytrace=False)
 
     def undo_tracing(self) -> None:
-        """Let AnyIO see the coroutine function that `--trace` has hidden; the debugger starts inside it."""
+        """Restore the coroutine function that `--trace` has replaced; the debugger starts inside it."""
         if self._traces and not self._given:
             self._item.obj = self._call
 
@@ -89,7 +89,7 @@ class Body:
                         self._start_debugger()
                     await coroutine
             except (Exception, pytest.fail.Exception) as exc:
-                # What the test has sent last belongs to the report.
+                # Let the far end read the last bytes that the test has sent, because they belong in the report.
                 if test.far_end is not None:
                     with anyio.CancelScope(shield=True):
                         await test.far_end.catch_up()
@@ -100,7 +100,7 @@ class Body:
             outcome, test.outcome = test.outcome, None
             if outcome is not None:
                 if self._given and isinstance(outcome, pytest.fail.Exception):
-                    # Without a traceback pytest does not show the example either.
+                    # Show the traceback, because without it pytest does not show the Hypothesis example either.
                     outcome.pytrace = True
                 raise outcome
             if test.far_end is not None:
@@ -110,7 +110,7 @@ class Body:
         return watched
 
     def _start_debugger(self) -> None:
-        """Let the debugger stop at the next line that is none of these modules'."""
+        """Make the debugger stop at the next line outside the modules in `_PLUMBING`."""
         plugins = self._item.config.pluginmanager
         plugins.register(_BeginsAtALine(plugins))
         debugger: Any = pytest
@@ -118,7 +118,7 @@ class Body:
 
 
 def _never_ran(called: Callable[..., object]) -> str:
-    """The message of a test whose body never ran; `called` was called in its place."""
+    """Return the message for a test whose body never ran; `called` was called instead."""
     code = getattr(called, "__code__", None)
     place = "" if code is None else f" What was called instead is {code.co_filename}:{code.co_firstlineno}."
     return plain(
@@ -128,13 +128,13 @@ def _never_ran(called: Callable[..., object]) -> str:
 
 
 class _BeginsAtALine:
-    """From Python 3.14 on a debugger stops at the instruction that follows its start, whatever it has to skip."""
+    """Makes a debugger skip modules on Python 3.14, where it otherwise stops at the instruction after its start."""
 
     def __init__(self, plugins: pytest.PytestPluginManager) -> None:
         self._plugins = plugins
 
     def pytest_enter_pdb(self, pdb: Any) -> None:
-        # What is called after this is debugged already.
+        # Unregister first, because the debugger is active in calls after this one.
         self._plugins.unregister(self)
 
         def at_instruction(_frame: Any) -> None:

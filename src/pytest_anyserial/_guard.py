@@ -1,4 +1,4 @@
-"""The life of one test that uses a serial fixture: what is refused, watched, closed and reported, and when."""
+"""The life cycle of one test that uses a serial fixture: refusals, watching the body, closing ports, the report."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Guard:
         needs = generate.needs_at_collection(item) or refusals.checked_needs(item)
         refusals.refuse_impossible(item, fixtures, mark_of_another)
         if "serial_factory" in fixtures:
-            # It has a wider scope than these, so it cannot ask for them.
+            # It has a wider scope than these fixtures, so it cannot request them.
             item.fixturenames.extend(name for name in ("serial_link", "serial_config") if name not in item.fixturenames)
         if generate.in_virtual_time(item, fixtures) and _clock_of(item) is not None:
             item.fixturenames.append("serial_clock")
@@ -81,7 +81,7 @@ class Guard:
         self._opens.start()
 
     def _backend_for_clock(self) -> OwnBackend | None:
-        """What puts the clock into the project's own `anyio_backend`; None if the loop was made for it."""
+        """Return the plugin that adds the clock to the project's own `anyio_backend`; None if it is not needed."""
         test, item = self._test, self._test.item
         if test.clock is not None or "anyio_backend" not in item.fixturenames:
             return None
@@ -97,8 +97,8 @@ class Guard:
         return own
 
     def _record(self, item: pytest.Function) -> None:
-        """Record the test, unless another of its instances is the one that is recorded."""
-        # Most runs record nothing.
+        """Record the test, unless the recording is made by another of its instances."""
+        # Imported late, because most runs record nothing.
         from ._recordings import keeping, key
 
         decision = generate.decision_for(item)
@@ -107,10 +107,10 @@ class Guard:
             item.stash[RECORDER] = keeping.recorder(item)
 
     def after_failed_setup(self, exc: BaseException) -> None:
-        """Let no fixture wait for a port after `exc`, and raise what the loop kept to itself.
+        """Make fixtures stop waiting for ports after `exc`, and raise the outcome that the loop has not delivered.
 
-        AnyIO tears fixtures down in the task that set them up. When a signal has torn pytest out of the loop, one of
-        them may still wait in there, and the others would wait for it for ever.
+        AnyIO tears fixtures down in the task that set them up. If a signal has interrupted pytest inside the loop, one
+        fixture may still be waiting there, and the teardown of the others would wait for it for ever.
         """
         __tracebackhide__ = True
         self._raised = exc
@@ -122,9 +122,9 @@ class Guard:
 
     @contextmanager
     def calling(self) -> Generator[None]:
-        """Around the call of the body."""
+        """Wrap the call of the body."""
         __tracebackhide__ = True
-        # A test that fails in its set-up has no body to watch.
+        # Imported late, because a test that fails in its setup does not need it.
         from ._body import Body
 
         self._body = Body(self._test, watches=self.is_on_a_loop)
@@ -142,12 +142,12 @@ class Guard:
             refusals.explain(exc)
             player = stash.get(PLAYER, None)
             if player is not None and isinstance(exc, Exception | pytest.fail.Exception):
-                # The far end has stopped there, so whatever failed then is a consequence.
+                # The far end stopped at its own failure, so a later failure of the body is a consequence.
                 player.raise_failure()
             raise
 
     def _check_config(self) -> None:
-        """Let a project's own `serial_config` be a need also where the test, or its driver, opens the port."""
+        """Apply the requirements of a project's own `serial_config`, even if the test or its driver opens the port."""
         __tracebackhide__ = True
         item = self._test.item
         link: SerialLink | None = item.stash.get(LINK, None)
@@ -156,16 +156,16 @@ class Guard:
             refusals.require(item, link._wiring, config)
 
     def undo_tracing(self) -> None:
-        """Let AnyIO see the coroutine function that `--trace` has hidden."""
+        """Restore the coroutine function that `--trace` has replaced, so that AnyIO recognises it."""
         if self._body is not None:
             self._body.undo_tracing()
 
     @contextmanager
     def finishing(self) -> Generator[None]:
-        """Around the teardown of the fixtures; closes what the test has left open.
+        """Wrap the teardown of the fixtures; closes the ports that the test has left open.
 
         Raises:
-            Failed: There was something, the test is not allowed to, and it has not failed by itself.
+            Failed: A passed test has left ports open without `allow_leaks`.
         """
         __tracebackhide__ = True
         test = self._test
@@ -187,13 +187,13 @@ class Guard:
             keeping.keep(test.item)
 
     def shorten(self, call: pytest.CallInfo[None]) -> None:
-        """Leave frames of the plumbing out of what a test with a script or device has raised."""
+        """Hide internal frames in the traceback of a test with a script or device."""
         played = self._test.far_end or self._test.block
         if played is not None and not self._test.item.config.getoption("fulltrace", False):
             frames.hide_plumbing(call)
 
     def report(self, report: pytest.TestReport) -> None:
-        """Add to the report of one phase what the test leaves behind."""
+        """Add the evidence of the test to the report of one phase."""
         if report.when == "call":
             self._call_has_passed = report.passed and not hasattr(report, "wasxfail")
         recorder: Recorder | None = self._test.item.stash.get(RECORDER, None)
@@ -202,7 +202,7 @@ class Guard:
         self._evidence.add_to(report, self._notes)
 
     def _notes(self) -> list[tuple[str, str]]:
-        """Titles and texts for the report of a failure, beside the transcript."""
+        """Return titles and texts for the report of a failure, in addition to the transcript."""
         test = self._test
         notes = [note for far_end in (test.far_end, test.block) if far_end is not None for note in far_end.evidence()]
         player: Player | None = test.item.stash.get(PLAYER, None)
@@ -226,7 +226,7 @@ class Guard:
 
 
 def _causes(exc: BaseException | None) -> Iterator[BaseException]:
-    """An exception, what led to it, and what is in its groups."""
+    """Yield an exception, its causes, and the members of its groups."""
     while exc is not None:
         yield exc
         if isinstance(exc, BaseExceptionGroup):
@@ -236,7 +236,7 @@ def _causes(exc: BaseException | None) -> Iterator[BaseException]:
 
 
 def _set_up_early(item: pytest.Function, name: str) -> None:
-    """Let a fixture be the first of function scope: there before, and after, all that may talk to it."""
+    """Make a fixture the first of function scope, so that it outlives every fixture that may talk to it."""
     names = item.fixturenames
     names.remove(name)
     definitions = item._fixtureinfo.name2fixturedefs
@@ -245,7 +245,7 @@ def _set_up_early(item: pytest.Function, name: str) -> None:
 
 
 def _clock_of(item: pytest.Function) -> SerialClock | None:
-    # A test without a clock need not load it.
+    # Imported late, because a test without a clock does not need it.
     from ._time import clock
 
     source = clock.source_of(item.callspec.params.get("anyio_backend"))

@@ -130,7 +130,7 @@ def test_a_whole_file(tmp_path: Path) -> None:
     }
 
 
-def test_what_need_not_be_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_optional_keys_may_be_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """H-05: a bench of one port; a file named by a relative path has its folder all the same."""
     path = file(tmp_path, 'schema = 1\nports.a.match.path = "dev/tty"\nports.b.match.path = "COM3"')
     monkeypatch.chdir(tmp_path)
@@ -402,7 +402,7 @@ ERRORS = [
 
 
 @pytest.mark.parametrize(("text", "expected"), ERRORS, ids=[expected[:60] for _, expected in ERRORS])
-def test_what_can_be_wrong(tmp_path: Path, text: str, expected: str) -> None:
+def test_each_mistake_in_a_bench_file_is_reported(tmp_path: Path, text: str, expected: str) -> None:
     """H-01, H-02, H-04: every error names the file, the key, and what would be right."""
     found = problems(tmp_path, text)
     if expected.endswith(","):

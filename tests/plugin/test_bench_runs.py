@@ -91,7 +91,7 @@ kind = "{name}"
 """
 
 
-def test_a_feature_that_is_missing_is_told_by_the_port_of_the_test(project: Project, bench: Bench) -> None:
+def test_a_missing_feature_warns_in_the_test_that_opens_the_port(project: Project, bench: Bench) -> None:
     """P-24: the set-up opens the same ports, and leaves it to the test to be warned."""
     bench.write(a="open = { low_latency = true, unsupported_policy = 'warn' }")
     run = project.run(
@@ -329,7 +329,7 @@ def test_a_supply_that_fails_is_told_with_what_it_said(project: Project, bench: 
     assert "power.hub.on: nohub cannot be run in " in problem
 
 
-def test_a_device_in_use_elsewhere_fails_the_test_with_its_holder(project: Project, bench: Bench) -> None:
+def test_a_device_in_use_fails_the_test_and_names_the_holder(project: Project, bench: Bench) -> None:
     """H-11, P-84: after lease_timeout, and with the holder's test."""
     bench.write(top="lease_timeout = 0.2")
     folder = project.path / "leases"
@@ -350,7 +350,7 @@ def test_a_folder_that_cannot_be_written_is_a_usage_error(project: Project, benc
     assert run.reports == []
 
 
-def test_two_files_that_name_a_device_differently_share_its_lease(project: Project, bench: Bench) -> None:
+def test_two_files_with_different_names_share_a_device_lease(project: Project, bench: Bench) -> None:
     """H-10: the lease is the device's, not the file's."""
     project.run(HW, ONE, test=EXCHANGE)
     text = (project.path / "hil.toml").read_text(encoding="utf-8")
@@ -435,7 +435,7 @@ def test_tests_of_a_link_are_one_group_for_xdist(project: Project, bench: Bench)
         assert all_passed(project.run(*options, "-n1", "--dist=loadgroup", plugins=["xdist"]).outcomes(), 2)
 
 
-def test_a_strict_run_of_xdist_without_hardware_tests_is_not_green(project: Project, bench: Bench) -> None:
+def test_a_strict_xdist_run_without_hardware_tests_fails(project: Project, bench: Bench) -> None:
     """P-83: the controller decides, by what the workers report."""
     run = project.run(HW, "-n2", plugins=["xdist"], test="def test_it(): pass")
     assert run.result.ret == pytest.ExitCode.TESTS_FAILED

@@ -215,7 +215,7 @@ def test_threads_work_again_afterwards(project: Project) -> None:
     assert set(run.outcomes().values()) == {"passed"}
 
 
-def test_a_loop_that_somebody_else_chose_is_an_error(project: Project) -> None:
+def test_a_loop_chosen_by_another_fixture_is_an_error(project: Project) -> None:
     """P-70, P-12: an async fixture of wider scope that keeps the loop alive."""
     run = project.run(
         "--serial-loops=asyncio",

@@ -190,7 +190,7 @@ MISUSES = {
 
 
 @pytest.mark.parametrize("test", MISUSES)
-def test_misuse_is_told(project: Project, test: str) -> None:
+def test_misuse_of_the_factory_is_an_error(project: Project, test: str) -> None:
     """P-84: with what to do instead."""
     head = "from anyserial.testing import *\nDROP = FaultEvent(action=FaultAction.DROP, at_byte=0)\n"
     run = project.run(*ONE, "--serial-links=pty", test=head + test)

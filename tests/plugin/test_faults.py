@@ -210,7 +210,7 @@ def test_a_fault_that_never_happens_fails_the_test(project: Project, body: str) 
     assert MISSED[body] in problem
 
 
-def test_all_that_never_happened_is_told_at_once(project: Project) -> None:
+def test_all_unfired_faults_are_reported_at_once(project: Project) -> None:
     """P-61: each with its line."""
     problem = failing(project, "            faults.at_byte(3).drop()\n            faults.at_byte(5).drop()\n")
     assert "serial_faults: 2 faults never happened\n" in problem

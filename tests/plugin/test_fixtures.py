@@ -122,7 +122,7 @@ def test_an_override_of_the_port_keeps_loops_links_and_evidence(project: Project
     assert run.text.count("|hello|") == 6
 
 
-def test_a_fixture_of_the_same_name_that_is_not_ours_is_left_alone(project: Project) -> None:
+def test_a_foreign_fixture_of_the_same_name_is_left_alone(project: Project) -> None:
     """P-03: a project that had a `serial_port` before gets neither loops nor links."""
     run = project.run(
         test="""

@@ -30,7 +30,7 @@ def test_the_links_of_a_bench_file_are_links(project: Project, bench: Bench, whe
     assert run.outcomes() == {f"test_it[hw-null-{loop}]": "passed" for loop in ("asyncio", "uvloop", "trio")}
 
 
-def test_a_bench_on_the_command_line_comes_before_the_links_of_the_project(project: Project, bench: Bench) -> None:
+def test_a_bench_option_overrides_the_links_of_the_project(project: Project, bench: Bench) -> None:
     """P-21, P-83: who asks for a bench gets it, whatever links the ini file names; naming links still counts."""
     project.ini("anyserial_links = mock")
     assert project.run(HW, ONE, test=EXCHANGE).outcomes() == {"test_it[hw-null-asyncio]": "passed"}
@@ -94,7 +94,7 @@ def test_the_bench_file_is_checked_before_anything_runs(project: Project, bench:
     assert "ERROR: other.toml: there is no such file" in project.run("--serial-hw=other.toml").text
 
 
-def test_the_ini_setting_is_relative_to_its_file_and_can_be_switched_off(project: Project, bench: Bench) -> None:
+def test_the_ini_setting_is_relative_and_can_be_switched_off(project: Project, bench: Bench) -> None:
     """H-05: wherever pytest is started; an empty option means no bench."""
     project.ini("anyserial_hw = hil.toml")
     (project.path / "tests").mkdir()

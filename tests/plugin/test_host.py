@@ -70,12 +70,12 @@ def test_a_node_that_lets_no_group_in() -> None:
     ],
     ids=["group", "everybody", "owner", "root"],
 )
-def test_who_may_open_it(node: os.stat_result, person: Person) -> None:
+def test_permissions_name_the_group_and_the_command(node: os.stat_result, person: Person) -> None:
     """H-21: by the first of owner, group and others that applies, as the kernel does."""
     assert permission(node, person).verdict is Verdict.OK
 
 
-def test_this_user_is_somebody() -> None:
+def test_the_user_of_this_process_is_read() -> None:
     """H-21: name and groups of whoever runs this."""
     person = Person.current()
     assert person.uid == os.geteuid()
@@ -118,7 +118,7 @@ def tree(tmp_path: Path) -> Tree:
     return Tree(tmp_path)
 
 
-def test_who_has_it_open(tree: Tree) -> None:
+def test_processes_that_have_the_device_open_are_named(tree: Tree) -> None:
     """H-21: other processes, by name, pid and user; not this one."""
     tree.process(41, "bash", "/dev/pts/1")
     tree.process(os.getpid(), "python", "/dev/null")

@@ -77,7 +77,7 @@ MATCHES = {
 
 
 @pytest.mark.parametrize("arguments", MATCHES)
-def test_a_test_runs_on_each_selected_link_that_has_what_it_needs(project: Project, arguments: str) -> None:
+def test_a_test_runs_on_each_selected_link_that_qualifies(project: Project, arguments: str) -> None:
     """P-22, P-31: capabilities, wiring, names and the config are needs."""
     run = project.run("--serial-links=mock,pty", "--serial-loops=asyncio", test=marked(arguments))
     assert run.outcomes() == {f"test_it[{link}-asyncio]": "passed" for link in MATCHES[arguments].split()}
@@ -183,7 +183,7 @@ def test_a_wrong_mark_is_a_usage_error(project: Project, arguments: str) -> None
     assert f"ERROR: test_it.py::test_it: {WRONG[arguments]}" in run.text
 
 
-def test_all_wrong_marks_are_told_at_once(project: Project) -> None:
+def test_all_wrong_marks_are_reported_at_once(project: Project) -> None:
     """P-30: one run shows every mistake, and a mistake of a class once."""
     run = project.run(
         test="""

@@ -123,7 +123,7 @@ def test_the_same_run_notices_when_it_is_used(tmp_path: Path) -> None:
     assert loaded(output) - {"trio", "uvloop"} == used
 
 
-def test_the_package_imports_pytest_and_the_standard_library_only(tmp_path: Path) -> None:
+def test_the_package_imports_only_pytest_and_the_stdlib(tmp_path: Path) -> None:
     """P-04: the hooks live in a light module."""
     code = (
         "import sys, pytest; before = set(sys.modules); import pytest_anyserial;"

@@ -132,7 +132,7 @@ def test_a_loop_kept_alive_by_a_wider_fixture_is_named(project: Project) -> None
     )
 
 
-def test_a_wider_fixture_that_takes_the_backend_follows_the_loops(project: Project) -> None:
+def test_a_wider_fixture_with_the_backend_follows_the_loops(project: Project) -> None:
     """P-12: what the error advises helps."""
     run = project.run(test=ALIVE.format(argument="anyio_backend"))
     assert set(run.outcomes().values()) == {"passed"}
@@ -312,7 +312,7 @@ def test_a_mark_of_another_plugin_is_an_error(project: Project, name: str) -> No
 
 
 @pytest.mark.parametrize("scope", ["class", "module", "session"])
-def test_a_wider_fixture_that_asks_for_a_port_is_told_why_not(project: Project, scope: str) -> None:
+def test_a_wider_fixture_with_a_port_gets_an_error(project: Project, scope: str) -> None:
     """P-15: the message says why, and what to use."""
     run = project.run(
         "--serial-loops=trio",

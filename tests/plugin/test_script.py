@@ -195,7 +195,7 @@ def test_an_unexpected_request_ends_the_test_with_the_reason(project: Project) -
         assert run.problem(test) == MISMATCH_TEXT
 
 
-def test_a_request_is_shown_whole_although_its_first_byte_was_wrong(project: Project) -> None:
+def test_a_request_with_a_wrong_first_byte_is_shown_whole(project: Project) -> None:
     """P-51: what comes right behind the mismatch belongs to the message."""
     run = project.run(
         *ALL,

@@ -306,7 +306,7 @@ def test_two_fixtures_for_one_end_are_refused(project: Project, arguments: str) 
 
 
 @pytest.mark.parametrize("scope", ["class", "module", "session"])
-def test_a_wider_fixture_that_asks_for_a_blocking_port_is_told_why_not(project: Project, scope: str) -> None:
+def test_a_wider_fixture_with_a_blocking_port_gets_an_error(project: Project, scope: str) -> None:
     """P-15: a blocking port has no event loop, but it is made anew as well."""
     run = project.run(
         test=f"""

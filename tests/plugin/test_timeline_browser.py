@@ -105,7 +105,7 @@ def pixels(page: Page) -> int:
     return int(page.run(f"new Set(new Uint32Array({IMAGE}.data.buffer)).size"))
 
 
-def test_it_opens_and_asks_nobody(page: Page, tmp_path: Path) -> None:
+def test_the_page_opens_without_network_requests(page: Page, tmp_path: Path) -> None:
     """R-42: no request but for the page, nothing on the console; it begins at the first problem."""
     file = meter(tmp_path)
     page.open(file)

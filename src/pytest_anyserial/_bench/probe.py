@@ -101,7 +101,7 @@ class Places:
     Attributes:
         bench: What the file says.
         file: The file, as people know it.
-        operator: The operator who pulls and plugs what has no supply; None if there is none.
+        operator: The operator, who unplugs and replugs devices without a supply; None if there is none.
         asks: Whether devices may be opened to learn what they have.
         lab: Its places of labgrid; None if the file names none.
     """

@@ -1,4 +1,4 @@
-"""Where a port of the bench is now, how its supply makes it come and go, and the wait until it has."""
+"""The present device of a bench port, switching its supply, and waiting until the device has come or gone."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ STATES: Final[tuple[State, ...]] = ("off", "on")
 
 
 class PresenceError(Exception):
-    """A device did not come or go when its supply was switched, or a person was asked to see to it."""
+    """A device did not come or go after its supply was switched or the operator was prompted."""
 
 
 async def found(port: BenchPort) -> PortInfo:
-    """The device that a port is now.
+    """Return the device that a port matches now.
 
     Raises:
-        BenchMatchError: It is not plugged in.
+        BenchMatchError: The device is not plugged in.
     """
     return resolve(port, await devices())
 
@@ -67,7 +67,7 @@ def brought(bench: SerialBench, port: BenchPort, *, test: str, held: bool = Fals
 
 
 def supply_key(power: Power) -> str:
-    """Names a supply on this host: by what it takes to switch it."""
+    """Return the lease key of a supply on this host, made from the commands that switch it."""
     commands = repr((power.off, power.on) if power.place is None else (power.off, power.on, power.place)).encode()
     # Sorts after all device keys, so that a process that holds a device may still lease the supply without a deadlock.
     return f"vbus-{hashlib.sha256(commands).hexdigest()[:12]}"
@@ -77,7 +77,7 @@ def switch(bench: SerialBench, port: BenchPort, to: State) -> None:
     """Switch the supply of a port, and wait until its device is gone, or can be opened.
 
     Raises:
-        PresenceError: It has none, or the command failed, or the device did not follow.
+        PresenceError: The port has no supply, the command failed, or the device did not come or go.
     """
     if port.power is None:
         raise PresenceError(f"ports.{port.name} names no power in {plain(bench.path.name)}")
@@ -140,10 +140,10 @@ def is_so(port: BenchPort, state: State) -> bool:
 
 
 def awaited(port: BenchPort, state: State, *, within: float, after: str) -> None:
-    """Wait until the device of a port is in this state, for so many seconds; `after` says what is to bring it there.
+    """Wait up to `within` seconds until the device of a port is in this state. `after` names the cause, for the error.
 
     Raises:
-        PresenceError: It is not.
+        PresenceError: The device is still in the other state.
     """
     deadline = time.monotonic() + within
     while not is_so(port, state):

@@ -27,13 +27,13 @@ _EVIDENCE: pytest.StashKey[Evidence] = pytest.StashKey()
 
 
 class _Run:
-    """What all tests of a run share; also a plugin, from the first test on that leaves something.
+    """The settings and state that all tests of a run share. A plugin from the first test with serial fixtures on.
 
     Attributes:
-        mode: Which tests leave files: `"failed"`, `"all"` or `"off"`.
+        mode: The tests that leave files: `"failed"`, `"all"` or `"off"`.
         captures: Whether they leave a capture too.
-        folder: Where they go.
-        attempts: How often each test was run, by its id; one that is run again leaves files of its own.
+        folder: The folder of these files.
+        attempts: How often each test was run, by its id. A test that is run again gets its own files.
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -45,7 +45,7 @@ class _Run:
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:
-        """What a fixture says that Ctrl-C found waiting for a port, and that went on because the port was closed."""
+        """After Ctrl-C, ignore the SerialClosedError of a fixture that was waiting on a port that we closed."""
         try:
             return (yield)
         except SerialClosedError:
@@ -57,13 +57,13 @@ class _Run:
     def pytest_report_to_serializable(
         self, report: pytest.CollectReport | pytest.TestReport
     ) -> Generator[None, dict[str, Any] | None, dict[str, Any] | None]:
-        """Let a worker of pytest-xdist send what the messages and tracebacks of a serial test hold."""
+        """Make the texts of a serial test's report encodable, so that a worker of pytest-xdist can send them."""
         data = yield
         is_ours = isinstance(report, pytest.TestReport) and outcome.link_of(report) is not None
         return _encodable(data) if is_ours else data
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-        """A test that Ctrl-C has ended has no report, so what it leaves is shown here."""
+        """Show the transcript of an interrupted test here, because pytest prints no report for it."""
         item: pytest.Item | None = config.stash.get(RUNNING, None)
         if item is not None and LINK in item.stash:
             terminalreporter.section(f"serial ports of {plain(item.nodeid)}, which was interrupted")

@@ -15,36 +15,36 @@ from anyserial.testing import OpenedPort, opened_ports
 from .._text import count, plain
 
 _WATCH: pytest.StashKey[OpenPorts] = pytest.StashKey()
-#: Callers that are shown of an open.
+#: The number of callers shown for an open.
 _SHOWN: Final = 3
 _INSTALLED: Final = ("site-packages", "dist-packages")
 
 
 class OpenPorts:
-    """Collects what one test after the other opens. A plugin of its own, so that it costs nothing until it is used."""
+    """Collects the ports that each test opens. A separate plugin, so that it costs nothing until it is used."""
 
     def __init__(self) -> None:
         self._stack = ExitStack()
         self._found: list[OpenedPort] = []
-        # Of a test that is over.
+        # The paths that the last finished test has opened.
         self._past: set[str] = set()
 
     @classmethod
     def of(cls, config: pytest.Config) -> OpenPorts:
-        """That of a run."""
+        """Return the run's collector, creating it on first use."""
         if _WATCH not in config.stash:
             config.stash[_WATCH] = cls()
             config.pluginmanager.register(config.stash[_WATCH])
         return config.stash[_WATCH]
 
     def start(self) -> None:
-        """From now on, collect."""
+        """Collect the ports that are opened from now on."""
         self._stack.close()
         self._past = set()
         self._found = self._stack.enter_context(opened_ports())
 
     def stop(self) -> list[OpenedPort]:
-        """No more; close what has been left open and return it."""
+        """Stop collecting; close the ports that were left open, and return them."""
         self._stack.close()
         left = [port for port in self._found if port.left_open]
         self._past, self._found = {port.path for port in self._found}, []
@@ -53,7 +53,7 @@ class OpenPorts:
         return left
 
     def close_all(self, *, only_blocking: bool = False) -> None:
-        """Close everything that is open now, or the blocking ports, so that whoever waits for one goes on."""
+        """Close all open ports, or only the blocking ones, so that calls that wait for one return."""
         for port in tuple(self._found):
             if port.is_blocking or not only_blocking:
                 port.close()
@@ -68,7 +68,7 @@ class OpenPorts:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[object]) -> Generator[None, object, object]:
-        """What a fixture of wider scope opens may outlive the test."""
+        """Do not count ports that a fixture of wider scope opens, because they may outlive the test."""
         before = len(self._found)
         try:
             return (yield)
@@ -78,7 +78,7 @@ class OpenPorts:
 
 
 def complaint(ports: list[OpenedPort], item: pytest.Item) -> str:
-    """What to tell about ports that a test has left open."""
+    """Return the message about ports that a test has left open."""
     lines = [f"the test left {count(len(ports), 'port')} open: {', '.join(plain(port.path) for port in ports)}"]
     for port in ports:
         lines.append(f"  {plain(port.path)}, opened by")
@@ -91,7 +91,7 @@ def complaint(ports: list[OpenedPort], item: pytest.Item) -> str:
 
 
 def _places(port: OpenedPort, root: Path) -> Iterator[str]:
-    """Where it was opened, the innermost caller first; those of the project if there are any."""
+    """Yield the callers that opened a port, innermost first; only those of the project, if there are any."""
     callers = port.callers
     ours = [frame for frame in callers if _is_in(root, frame.filename)] or callers[:1]
     for frame in ours[:_SHOWN]:

@@ -1,6 +1,6 @@
-"""What a run has shown: which needs went unmet, whether the bench was exercised, which files could not be written.
+"""The results of a run: unmet requirements, whether the bench was exercised, files that could not be written.
 
-What is to be known of a test travels with its reports, also from the workers of pytest-xdist.
+Outcomes travel as attributes of test reports, so that the workers of pytest-xdist need no channel of their own.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from .._text import plain
 #: transcripts that could not be written, and why; the recording that it has left.
 _TEST, _LINK, _UNMET, _UNWRITTEN = "anyserial_test", "anyserial_link", "anyserial_unmet", "anyserial_unwritten"
 _RECORDED = "anyserial_recorded"
-#: Tests that are named for each unmet need, and folders that could not be written.
+#: The number of tests named for each unmet requirement, and of problems shown with files.
 _NAMED = 3
 
 
 def note(report: pytest.TestReport, item: pytest.Item) -> None:
-    """Let the report of a test of ours say what became of it."""
+    """Add the link of a test with serial fixtures, or its unmet requirement, to its report."""
     params: Any = getattr(getattr(item, "callspec", None), "params", {})
     link: Any = params.get("serial_link")
     if isinstance(link, str):
@@ -34,35 +34,35 @@ def note(report: pytest.TestReport, item: pytest.Item) -> None:
 
 
 def note_unwritten(report: pytest.TestReport, problem: str) -> None:
-    """Let the report of a test say which of its files could not be written, and why."""
+    """Add the reason why files of a test could not be written to its report."""
     vars(report)[_UNWRITTEN] = problem
 
 
 def note_recorded(report: pytest.TestReport, file: str) -> None:
-    """Let the report of a test say which recording it has left."""
+    """Add the name of the recording that a test has left to its report."""
     vars(report)[_RECORDED] = file
 
 
 def link_of(report: pytest.TestReport) -> str | None:
-    """The link that a test of ours runs on, `""` if no selected link has what it needs; None for other tests."""
+    """Return the link of a test with serial fixtures, `""` if no link meets its requirements; None for other tests."""
     facts = vars(report)
     return "" if _UNMET in facts else facts.get(_LINK)
 
 
 def id_of(report: pytest.TestReport) -> str:
-    """The id of a test as it is without pytest-xdist."""
+    """Return the id that a test has without pytest-xdist."""
     test: str = vars(report).get(_TEST, report.nodeid)
     return test
 
 
 def fail(session: pytest.Session) -> None:
-    """Let a run that would have passed end with the exit status of failed tests."""
+    """If the run would have passed, end it with the exit status of failed tests."""
     if session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 class Outcome:
-    """Hooks that watch a run, where its results come together."""
+    """Hooks that collect the results of a run, in the process that gets all reports."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
@@ -83,7 +83,7 @@ class Outcome:
         if _UNWRITTEN in facts:
             self._unwritten[report.nodeid] = facts[_UNWRITTEN]
         elif report.when == "teardown":
-            # The files are written again when all is over, and this time they could be.
+            # The files are written again at teardown, and this time without an error.
             self._unwritten.pop(report.nodeid, None)
 
     @pytest.hookimpl(tryfirst=True)

@@ -26,13 +26,13 @@ _LIBRARIES: Final = frozenset({"anyio", "anyserial", "asyncio", "pytest_anyseria
 
 
 class Source(Protocol):
-    """The keeper of a loop's virtual time."""
+    """The source of a loop's virtual time."""
 
     def current_time(self) -> float: ...
 
 
 class SerialClock:
-    """The virtual time of a test. Sleeps, timeouts and the mock link all go by it."""
+    """The virtual time of a test. Sleeps, timeouts and the mock link all use it."""
 
     def __init__(self, source: Source) -> None:
         self.timers = Timers(source.current_time)
@@ -48,7 +48,7 @@ class SerialClock:
         return round(self._source.current_time() - self._start, 9)
 
     def governs_this_loop(self) -> bool:
-        """Whether the loop of the calling task goes by this clock."""
+        """Whether the loop of the calling task uses this clock."""
         if _loops.running().library == "trio":
             import trio
 
@@ -58,7 +58,7 @@ class SerialClock:
 
 
 def backends() -> dict[str, Any]:
-    """Values of `anyio_backend` for the loops whose time can be virtual, as long as they are installed."""
+    """Return the values of `anyio_backend` for the installed loops whose time can be virtual."""
     loops: dict[str, Any] = {"asyncio": ("asyncio", {"loop_factory": LoopTime()})}
     if missing_loop("trio") is None:
         from trio.testing import MockClock
@@ -68,14 +68,14 @@ def backends() -> dict[str, Any]:
 
 
 def source_of(backend: Any) -> Source | None:
-    """The keeper of virtual time for the loops that a value of `anyio_backend` stands for; None if it is real."""
+    """Return the source of virtual time in a value of `anyio_backend`; None if its time is real."""
     options = cast("dict[str, Any]", backend[1] if isinstance(backend, tuple) else {})
     source: Any = options.get("loop_factory") or options.get("clock")
     return source if hasattr(source, "current_time") else None
 
 
 class Timers:
-    """A clock for mock pairs, whose calls a task of the test's own loop makes."""
+    """A clock for mock pairs. A task on the test's own loop runs `run`, which makes the calls."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self.now = now
@@ -91,7 +91,7 @@ class Timers:
         return call
 
     async def run(self) -> None:
-        """Make the calls, and return when nothing else is left that could happen."""
+        """Make the calls; return when all tasks wait and no timer is left."""
         on_loop = _loops.scheduler()
         end = self.now() + _FOR_EVER
         try:
