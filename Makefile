@@ -71,7 +71,8 @@ demo: .venv/stamp
 test: .venvs/dev/stamp
 	$(DEV)/python $(PYTEST) -n 2
 
-check: lint types coverage pythons free-threaded oldest plugins kit remote drivers windows docs tutorial demo sdist
+# `coverage` runs what `make remote` runs.
+check: lint types coverage pythons free-threaded oldest plugins kit drivers windows docs tutorial demo sdist
 
 lint: .venvs/dev/tools.stamp
 	$(DEV)/ruff check .
@@ -87,7 +88,7 @@ types: .venvs/dev/tools.stamp
 	for platform in Linux Darwin Windows; do \
 	    $(DEV)/pyright --pythonpath $(DEV)/python --pythonplatform $$platform || exit; done
 
-# With what `make remote` runs, or the code that asks labgrid would not be covered.
+# With the servers and the labgrid of `make remote`, which `check` therefore does not run once more.
 coverage: .venvs/dev/tools.stamp .venvs/labgrid/stamp
 	.ci/ser2net
 	$(DEV)/coverage erase
