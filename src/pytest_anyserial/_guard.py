@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ._time.own_backend import OwnBackend
 
 _ONLY_HERE = (
-    "was not opened. It is a path in memory, which anyserial opens in this process and nobody else sees. For a driver "
+    "was not opened. It is a path in memory, which only anyserial in this process can open. For a driver "
     "on another library, or another program, mark the test with @pytest.mark.anyserial(requires=['path']) and run it "
     "with --serial-links=pty."
 )

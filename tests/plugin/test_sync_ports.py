@@ -241,7 +241,7 @@ def test_a_path_that_others_do_not_find_is_explained(project: Project) -> None:
     assert run.outcomes() == {"test_other[mock]": "failed", "test_ours[mock]": "failed"}
     sections = [dict(report.sections) for report in run.reports if report.failed]
     assert sections[0]["serial_path"] == (
-        "/dev/mockA was not opened. It is a path in memory, which anyserial opens in this process and nobody else sees."
+        "/dev/mockA was not opened. It is a path in memory, which only anyserial in this process can open."
         " For a driver on another library, or another program, mark the test with"
         " @pytest.mark.anyserial(requires=['path']) and run it with --serial-links=pty."
     )

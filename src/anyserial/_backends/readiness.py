@@ -311,7 +311,7 @@ class _Callback:
             if interest is not None and interest.report():
                 return
         except BaseException:
-            # uvloop drops a callback that raises, but the traceback may keep it alive. The waiting call registers anew.
+            # uvloop drops a callback that raises, but the traceback may keep it alive. The waiting call adds a new one.
             interest = self._interest()
             if interest is not None:
                 interest.callback = _no_callback

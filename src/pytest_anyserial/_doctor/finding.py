@@ -9,7 +9,7 @@ from .._text import plain_lines
 
 
 class Verdict(enum.StrEnum):
-    """How well it is; only a problem makes the doctor fail."""
+    """The severity of a finding; only a problem makes the doctor fail."""
 
     OK = "ok"
     WARNING = "warning"
@@ -19,7 +19,7 @@ class Verdict(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of one check; `advice` is what to do, if there is anything to do."""
+    """The result of one check; `advice` is the next step, if there is one."""
 
     check: str
     verdict: Verdict
@@ -33,20 +33,20 @@ class Finding:
 
 
 def ok(check: str, text: str) -> Finding:
-    """All is well."""
+    """Return a finding that the check has passed."""
     return Finding(check, Verdict.OK, text)
 
 
 def warning(check: str, text: str, advice: str) -> Finding:
-    """It works, but may not for long, or not well."""
+    """Return a finding that the subject works, but perhaps not well or not for long."""
     return Finding(check, Verdict.WARNING, text, advice)
 
 
 def problem(check: str, text: str, advice: str = "") -> Finding:
-    """The subject cannot be used; the doctor fails."""
+    """Return a finding that the subject cannot be used; the doctor fails."""
     return Finding(check, Verdict.PROBLEM, text, advice)
 
 
 def skipped(check: str, text: str) -> Finding:
-    """It was not looked at, for this reason."""
+    """Return a finding that the check was left out, with the reason."""
     return Finding(check, Verdict.SKIPPED, text)

@@ -32,7 +32,7 @@ _WORDS: Final[dict[FaultAction, Callable[[FaultEvent], str]]] = {
     _A.DISCONNECT: lambda _: "unplug",
     _A.REPLUG: lambda _: "replug",
 }
-#: What the device does by itself, though nobody calls it.
+#: Faults of the device itself, which need no call.
 _BY_ITSELF: Final = frozenset({_A.DISCONNECT, _A.REPLUG, _A.PARITY, _A.FRAMING, _A.OVERRUN, _A.BREAK})
 
 
@@ -62,7 +62,7 @@ def unfired(event: FaultEvent, progress: Progress | None, *, begun: bool) -> str
 
     Args:
         event: What was planned.
-        progress: How far the port has come in this direction; None if nobody can tell.
+        progress: How far the port has come in this direction; None if it is unknown.
         begun: Whether another fault of the same moment has happened.
     """
     if begun or progress is None or event.direction not in ("read", "write"):

@@ -60,7 +60,7 @@ _SHOWN: Final = 16
 
 
 class NoisyLinkError(Exception):
-    """Bytes come although nobody on this link sends."""
+    """Bytes arrive although neither end of this link sends."""
 
 
 _PROBLEMS: Final = (BenchMatchError, LeaseError, NoisyLinkError, PlaceError, PresenceError, SerialError)
@@ -233,7 +233,7 @@ class HardwareCable:
         self._bench = wiring.places.bench
         self._test = test
         self._paths: dict[int, str] = {}
-        # What can be switched asks nobody.
+        # If the port has a supply, switch that instead of prompting the operator.
         self._operator = None if wiring.power else wiring.places.operator
 
     @property

@@ -1,4 +1,4 @@
-"""What a test needs from its link: the `anyserial` marks of module, class and function as one checked value."""
+"""The requirements of a test: the `anyserial` marks of module, class and function merged into one checked value."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _PARAMETER = type(pytest.param())
 
 
 def needs_of(node: pytest.Item) -> Needs:
-    """The merged needs of a test: `requires` and `wires` add up, of the others the closest to the test counts.
+    """Return the merged needs of a test: `requires` and `wires` add up; for other keywords the closest mark wins.
 
     Raises:
         pytest.UsageError: A mark is wrong.
     """
     marks = list(node.iter_markers("anyserial"))
-    # For pytest those of a `pytest.param` come behind those of the function.
+    # pytest yields the marks of a `pytest.param` after those of the function, but they are closer to the test.
     own: Any = getattr(getattr(node, "callspec", None), "marks", ())
     marks.sort(key=lambda mark: not any(mark is one for one in own))
     return _merged(reversed(marks))
@@ -33,11 +33,11 @@ def check_parameters(node: pytest.Item) -> None:
     """Check the marks of each `pytest.param` of a test before there is an item that has them.
 
     Raises:
-        pytest.UsageError: One is wrong.
+        pytest.UsageError: A mark is wrong.
     """
     for mark in node.iter_markers("parametrize"):
         values: Any = mark.args[1] if len(mark.args) > 1 else mark.kwargs.get("argvalues")
-        # An iterator is for pytest, which goes through it once.
+        # Leave an iterator alone, because pytest can go through it only once.
         for value in cast("Sequence[object]", values) if isinstance(values, list | tuple) else ():
             if isinstance(value, _PARAMETER):
                 marks = (each if isinstance(each, pytest.Mark) else each.mark for each in value.marks)
@@ -77,7 +77,7 @@ def _words(
 
 
 def _word(known: tuple[str, ...], also: Callable[[str], bool] | None = None) -> Callable[[str, object], str]:
-    """A name that is known, or that `also` accepts."""
+    """Return a check for a name that is known, or that `also` accepts."""
 
     def check(keyword: str, value: object) -> str:
         if isinstance(value, str) and (value in known or (also is not None and also(value))):

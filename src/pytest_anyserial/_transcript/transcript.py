@@ -1,4 +1,4 @@
-"""What passed on the ports of a test. Recording keeps references and counts; text is made when somebody asks."""
+"""What passed on the ports of a test. Recording keeps references and counts; text is made on request."""
 
 from __future__ import annotations
 
