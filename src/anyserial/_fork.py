@@ -1,4 +1,4 @@
-"""What a forked child must forget: one registry of everything that belongs to the process that made it.
+"""One registry of the objects that a forked child must forget, because they belong to the process that made them.
 
 A child has copies of the parent's descriptors, but shares the objects behind them: the open device with its lock and
 its queues, an epoll set, a pseudo-terminal's controller. The parent's other threads do not exist in the child, and

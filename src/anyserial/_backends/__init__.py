@@ -1,1 +1,1 @@
-"""What is behind a port: open devices, each with the same few methods (`base.Backend`)."""
+"""The backends behind a port: open devices, each with the same few methods (`base.Backend`)."""

@@ -1,4 +1,4 @@
-"""How to wait for a descriptor, and how to give way, on each event loop. The only module that knows about loops.
+"""Waiting for a descriptor, and yielding, on each event loop. The only module that knows about loops.
 
 On asyncio and uvloop a registration outlives the call that made it, because adding and removing one costs two system
 calls and a few objects per wait. The callback makes the read itself, because a level-triggered loop would report the

@@ -1,1 +1,1 @@
-"""What the async and the blocking port share."""
+"""The code that the async and the blocking port share."""

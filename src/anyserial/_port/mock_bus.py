@@ -15,9 +15,10 @@ from .opening import path_text, published
 
 
 class MockBus:
-    """Ends that share one line, by path; made by `mock_bus()`. What one sends, all others receive.
+    """Ends that share one line, by path; made by `mock_bus()`. All other ends receive the bytes that one end sends.
 
-    While two send at the same time, the others receive one garbled byte for each byte time, and count a framing error.
+    While two ends send at the same time, the others receive one garbled byte for each byte time, and count a framing
+    error.
 
     Attributes:
         paths: The paths of the ends, in order.
@@ -30,15 +31,15 @@ class MockBus:
         self._pairs = [MockPair(path, "", (end, tap)) for path, end, tap in zip(paths, bus.ends, bus.taps, strict=True)]
 
     def faults(self, end: int) -> FaultPlan:
-        """What goes wrong at an end, counted from 0, for whichever port has it open."""
+        """The faults of an end, counted from 0, for whichever port has it open."""
         return self._pairs[end].faults_a
 
     def unplug(self, end: int) -> None:
-        """Take an end off the bus: its port sees that its device has gone, the others hear nothing from it."""
+        """Take an end off the bus: its port is disconnected, and the other ends receive nothing from it."""
         self._pairs[end].unplug()
 
     def replug(self, end: int) -> None:
-        """Bring it back."""
+        """Bring an end back."""
         self._pairs[end].replug()
 
 
@@ -53,11 +54,11 @@ def mock_bus(
     """A bus in memory for the length of a `with` block, for sync and async code; open its `paths` like any device.
 
     Args:
-        paths: Of each end, or how many ends there are; these are called `/dev/mockBus1` and so on.
+        paths: The path of each end, or the number of ends; these are called `/dev/mockBus1` and so on.
         echo: Whether an end receives what it sends itself.
         paced: Whether bytes take as long as on a wire, by the config of the end that sends. Otherwise they arrive at
             once, and nothing collides.
-        clock: As for `mock_pair`.
+        clock: The source of all times, see `mock_pair`.
 
     Raises:
         ValueError: There are fewer than two ends, or a path is in use.

@@ -35,7 +35,7 @@ from .power import Fit, examine_power
 if TYPE_CHECKING:
     from .lab import Visit
 
-#: What leases are held for.
+#: The purpose that leases of the doctor name.
 PURPOSE: Final = "python -m pytest_anyserial"
 
 _ROOT: Final = Path("/")
@@ -129,7 +129,7 @@ def _look_at(port: BenchPort, devices: Sequence[PortInfo], root: Path) -> tuple[
     if advice is not None:
         findings.append(warning("name", advice, "put that into the file"))
     try:
-        # What was found stays, should the device vanish meanwhile.
+        # If the device vanishes meanwhile, the findings so far are kept.
         findings.extend(_host_findings(port, device, devices, root))
     except FileNotFoundError:
         text = f"{plain(device.device)} does not exist, although the system lists the device"

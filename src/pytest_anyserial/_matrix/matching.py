@@ -65,7 +65,7 @@ def match(
 
 
 def unmet_by(wiring: Wiring, config: SerialConfig) -> Unmet | None:
-    """What a config that came after the links were chosen needs, and this link does not have."""
+    """Return the need of a config that this link does not meet, for a config known after the links were chosen."""
     refusal = wiring.refuses(config)
     if refusal is None:
         return None
@@ -74,7 +74,7 @@ def unmet_by(wiring: Wiring, config: SerialConfig) -> Unmet | None:
 
 
 def _helpful(needs: Needs, selected: Mapping[str, Wiring]) -> str:
-    # Who runs tests on a bench does not want to hear of the mock.
+    # Do not suggest mock or pty in a hardware run.
     if not selected.keys() <= set(LINKS):
         return ""
     others = [name for name in ("mock", "pty") if name not in selected and complaint(built_in(name), needs) is None]

@@ -92,7 +92,7 @@ def consider_late_marks(item: pytest.Function) -> None:
     if here in names:
         return
     if unmet is not None:
-        # As if it had been found out at collection.
+        # Treat the instance as if the collection had found no link.
         item.callspec.params["serial_link"] = unmet
         if not generate.is_a_failure(unmet, item.config):
             item.add_marker(pytest.mark.skip(reason=unmet.reason))
@@ -129,7 +129,7 @@ def _place_of_config(item: pytest.Function) -> str:
 
 
 def checked_needs(item: pytest.Item) -> Needs:
-    """What the marks of an item ask for; a wrong one fails the test."""
+    """Return the needs of an item's marks; a wrong mark fails the test."""
     __tracebackhide__ = True
     try:
         return needs_of(item)
@@ -138,7 +138,7 @@ def checked_needs(item: pytest.Item) -> Needs:
 
 
 def explain(exc: BaseException | None) -> None:
-    """If `exc` is what pytest says about an async fixture that came too late, fail with words that help instead."""
+    """If `exc` is pytest's error for an async fixture that was requested too late, fail with a better message."""
     __tracebackhide__ = True
     if (
         isinstance(exc, pytest.fail.Exception)
@@ -153,7 +153,7 @@ def explain(exc: BaseException | None) -> None:
 
 
 def refuse_later_marks(item: pytest.Item, needs: Needs) -> Needs:
-    """What the marks ask for when the test is over; fail if a fixture or the body has added one that did not count."""
+    """Return the needs of the marks after the test; fail if a mark was added too late to be applied."""
     now = dataclasses.replace(checked_needs(item), peer=needs.peer, bus=needs.bus)
     if dataclasses.replace(now, allow_leaks=needs.allow_leaks) != needs:
         pytest.fail(
@@ -165,7 +165,7 @@ def refuse_later_marks(item: pytest.Item, needs: Needs) -> Needs:
 
 
 def _askers(node: Any) -> list[str]:
-    """The project's fixtures that ask for ours."""
+    """Return the project's fixtures that request ours."""
     ours = generate.used(node)
     return sorted(
         f"fixture {name!r}"

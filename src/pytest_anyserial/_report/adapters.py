@@ -141,11 +141,11 @@ def _page(data: dict[str, Any]) -> str:
 
 @dataclasses.dataclass
 class _Test:
-    """What is known of one test.
+    """The collected facts about one test.
 
     Attributes:
-        id: As it is without pytest-xdist.
-        link: Where it runs, `""` if no selected link has what it needs; None for a test without serial fixtures.
+        id: The id that it has without pytest-xdist.
+        link: The link it runs on, `""` if no selected link meets its needs; None for a test without serial fixtures.
         phases: Outcome, reason and seconds of each.
     """
 
@@ -163,7 +163,7 @@ class _Test:
             self.id, self.link = as_text(id_of(report)), link
         outcome: str = report.outcome
         reason = "" if report.passed else _reason(report)
-        # A subtest has a report of its own in the call of its test; the test's report comes last, with all the seconds.
+        # Subtests report in the call phase of their test. The test's own report comes last, with all the seconds.
         before = self.phases.get(report.when)
         if before is not None and before[0] == "failed":
             outcome, reason, _ = before

@@ -20,7 +20,7 @@ from .._text import count, readable
 _BARS: Final = 24
 _WIDTH: Final = 264
 _HEIGHT: Final = 60
-#: Of a value; the data has all of it.
+#: The most characters shown of a value; the JSON data has all of it.
 _CHARACTERS: Final = 1000
 
 _Test = Mapping[str, Any]

@@ -73,7 +73,7 @@ class _Run:
 
 
 class Evidence:
-    """What one test leaves behind."""
+    """The evidence of one test: sections, properties and files."""
 
     def __init__(self, item: pytest.Function) -> None:
         self._item = item
@@ -91,10 +91,10 @@ class Evidence:
 
     @property
     def folder(self) -> Path | None:
-        """Where its transcripts go, one file per port; None if none are written."""
+        """The folder of the test's transcripts, one file per port; None if none are written."""
         if self._run.mode == "off":
             return None
-        # Most tests leave no file.
+        # Imported late, because most tests leave no file.
         from .. import _files
 
         name = _files.named_after(encodable(test_id(self._item)))
@@ -109,7 +109,7 @@ class Evidence:
         if link is not None:
             self._set_properties(link)
             if report.failed:
-                # Also written now, because a run may not get as far as the teardown.
+                # Write the files now too, because the run may end before the teardown.
                 report.sections.extend(self.of(link))
             elif report.when == "teardown" and self._leaves_files:
                 self._write(link)

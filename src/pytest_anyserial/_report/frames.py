@@ -10,18 +10,18 @@ from typing import Final
 
 import pytest
 
-#: What stands between a test, its driver and its device.
+#: Packages whose frames are between those of a test, its driver and its device.
 _PLUMBING: Final = frozenset({"anyio", "contextlib", "pytest_anyserial"})
-#: What runs a test: left out above the first frame that is none of it.
+#: Packages that run a test. Their frames are left out above the first frame of any other package.
 _RUNNERS: Final = _PLUMBING | {"_pytest", "asyncio", "outcome", "pluggy", "pytest", "trio", "uvloop"}
 
 
 def hide_plumbing(call: pytest.CallInfo[object]) -> None:
-    """Leave out of what a call has raised, and of its causes, what is no help to the author of the test."""
+    """Hide frames in the traceback of an exception and of its causes that do not help the author of the test."""
     if call.excinfo is None or getattr(call.excinfo.value, "pytrace", True) is False:
         return
     for exc in _chain(call.excinfo.value):
-        # Of a wait that was cancelled, the line of the driver matters: how ports and loops wait does not.
+        # For a cancelled wait, show the driver's line, but not how ports and loops wait.
         left_out = _RUNNERS | {"anyserial"} if isinstance(exc, _cancellations()) else _PLUMBING
         exc.__traceback__ = _without(left_out, exc.__traceback__)
     value: BaseException = call.excinfo.value
@@ -44,7 +44,7 @@ def _without(left_out: frozenset[str], traceback: TracebackType | None) -> Trace
         entry = entry.tb_next
     first = next((index for index, entry in enumerate(entries) if _top(entry) not in _RUNNERS), None)
     if first is None:
-        # pytest shows one frame at least.
+        # pytest needs at least one frame.
         return entries[-1] if entries else None
     kept: TracebackType | None = None
     for entry in reversed(entries[first:]):
