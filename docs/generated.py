@@ -94,7 +94,7 @@ def _types() -> str:
     return "\n".join(["```{eval-rst}", *blocks, "```"])
 
 
-#: Linux tells a pseudo terminal by its number.
+#: Linux tells a pseudo-terminal by its number.
 _UART, _PTY = os.makedev(4, 64), os.makedev(136, 0)
 _SIGNS: Final = {Capability.SUPPORTED: "yes", Capability.UNSUPPORTED: "no", Capability.UNKNOWN: "asks"}
 

@@ -1,6 +1,6 @@
 """Unplug and replug: who uses the port is told at once and always in the same way, and the bench gets its port back.
 
-On every loop, and for blocking code. It can be done in memory, on pseudo terminals, with ports that name a `power`
+On every loop, and for blocking code. It can be done in memory, on pseudo-terminals, with ports that name a `power`
 in the bench file, and by a person (`--serial-ask`).
 """
 

@@ -129,13 +129,13 @@ async def mock_ports(anyio_backend: object) -> AsyncIterator[tuple[SerialPort, S
 
 @pytest.fixture
 async def pty_ports(anyio_backend: object) -> AsyncIterator[tuple[SerialPort, SerialPort]]:
-    """Two open ports on a pair of pseudo terminals; on Windows, of COM ports."""
+    """Two open ports on a pair of pseudo-terminals; on Windows, of COM ports."""
     async with open_pair(LINKS[1]) as pair:
         yield pair
 
 
 @pytest.fixture
 def ptys() -> Iterator[PtyPair]:
-    """A pair of joined pseudo terminals that nobody has opened yet; on Windows, of COM ports."""
+    """A pair of joined pseudo-terminals that nobody has opened yet; on Windows, of COM ports."""
     with device_pair() as pair:
         yield pair

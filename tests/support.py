@@ -49,7 +49,7 @@ AWAITABLES: dict[str, Callable[[SerialPort], Awaitable[object]]] = {
 }
 RECEIVERS = ["receive", "receive_into", "receive_available"]
 SENDERS = ["send", "send_buffer", "send_eof", "drain", "drain_exact", "send_break"]
-# What a pseudo terminal has no wires for.
+# What a pseudo-terminal has no wires for.
 WIRED = ["modem_lines", "control_lines", "line_errors", "set_control_lines", "send_break"]
 # What a closed port still answers, and in silence.
 SILENT_WHEN_CLOSED = ["send_eof", "aclose"]

@@ -14,7 +14,7 @@ from .support import open_pair
 
 pytestmark = pytest.mark.anyio
 
-# What a pseudo terminal does not have, in the words of the capabilities.
+# What a pseudo-terminal does not have, in the words of the capabilities.
 PTY_LACKS = [
     "modem_lines",
     "control_lines",

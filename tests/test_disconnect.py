@@ -57,7 +57,7 @@ async def pluggable(kind: str) -> AsyncIterator[Pluggable]:
 
 @pytest.fixture(params=LINKS)
 async def plugged(request: pytest.FixtureRequest, anyio_backend: object) -> AsyncIterator[Pluggable]:
-    """A port with a plug, in memory and on a pseudo terminal."""
+    """A port with a plug, in memory and on a pseudo-terminal."""
     async with pluggable(request.param) as found:
         yield found
 

@@ -70,7 +70,7 @@ def test_a_path_leads_to_its_port(plugged: Path, path: str, name: str | None) ->
 
 
 def test_a_name_alone_makes_no_port(plugged: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """L-139: the device number decides, so a pseudo terminal or a file of the same name elsewhere is none."""
+    """L-139: the device number decides, so a pseudo-terminal or a file of the same name elsewhere is none."""
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     (elsewhere / "cuaU0").touch()
     (plugged / "cuaU2").touch()

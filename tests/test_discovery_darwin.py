@@ -360,7 +360,7 @@ def test_a_path_leads_to_its_port(
 
 
 def test_a_name_alone_makes_no_port(plugged: Callable[[str], PortInfo | None], tmp_path: Path) -> None:
-    """L-139: the device number decides, so a missing node, a file and a pseudo terminal are none."""
+    """L-139: the device number decides, so a missing node, a file and a pseudo-terminal are none."""
     (tmp_path / "other").mkdir()
     (tmp_path / "other/cu.a").touch()
     controller, worker = os.openpty()

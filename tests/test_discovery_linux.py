@@ -331,7 +331,7 @@ def test_what_is_not_listed_is_not_looked_up(machine: Machine, path: str, kind: 
 
 @pytest.fixture
 def terminal() -> Iterator[str]:
-    """The path of a pseudo terminal."""
+    """The path of a pseudo-terminal."""
     controller, worker = os.openpty()
     try:
         yield os.ttyname(worker)

@@ -34,7 +34,7 @@ _ONLY_HERE = (
     "with --serial-links=pty."
 )
 _NO_FRAMING = (
-    "{}. A pseudo terminal has no parity and 8 data bits, whatever the driver asks for. Name what it opens the port "
+    "{}. A pseudo-terminal has no parity and 8 data bits, whatever the driver asks for. Name what it opens the port "
     "with in @pytest.mark.anyserial(config=SerialConfig(...)): the test is then skipped on pty, and runs on the mock."
 )
 

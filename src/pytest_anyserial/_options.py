@@ -79,7 +79,7 @@ def chosen_links(config: pytest.Config) -> tuple[str, ...]:
     wirings: tuple[str, ...] = () if hardware is None else tuple(hardware.wirings)
     names = choice(config, "link", LINKS if hardware is None else (*LINKS, HW, *wirings))
     if "pty" in names and importlib.util.find_spec("termios") is None:
-        raise pytest.UsageError("link 'pty' needs pseudo terminals, which this platform does not have: use mock")
+        raise pytest.UsageError("link 'pty' needs pseudo-terminals, which this platform does not have: use mock")
     names = names or (LINKS[0] if hardware is None else HW,)
     return tuple(dict.fromkeys(each for name in names for each in (wirings if name == HW else (name,))))
 

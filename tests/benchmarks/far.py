@@ -1,4 +1,4 @@
-"""The far end of the lines: `far.py MODE DESCRIPTOR...` on the controllers of pseudo terminals.
+"""The far end of the lines: `far.py MODE DESCRIPTOR...` on the controllers of pseudo-terminals.
 
 echo     sends back what comes
 late     likewise, a few milliseconds later

@@ -28,7 +28,7 @@ def processors() -> list[int]:
 def kernel_work_at_far_end() -> Iterator[bool]:
     """Have the kernel's work queues run on the far end's processor; false when this user may not.
 
-    A pseudo terminal hands its bytes over in such a queue, a stand-in for the wire. Beside the contestant it interrupts
+    A pseudo-terminal hands its bytes over in such a queue, a stand-in for the wire. Beside the contestant it interrupts
     it or waits for it, which changes by the second: the throughput of one program differs by a factor of two.
     """
     available = processors()

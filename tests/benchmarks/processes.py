@@ -97,7 +97,7 @@ class Worker:
 
 @contextlib.contextmanager
 def _shared(*, is_fast: bool) -> Iterator[str]:
-    """The address of a pseudo terminal that echoes, behind ser2net."""
+    """The address of a pseudo-terminal that echoes, behind ser2net."""
     # From the tests: it needs pytest, which most cases do not.
     from servers import free_port, ser2net
 
@@ -111,7 +111,7 @@ def _shared(*, is_fast: bool) -> Iterator[str]:
 
 @contextlib.contextmanager
 def far_end(case: Case) -> Iterator[list[str]]:
-    """Raw pseudo terminals with a process on their controllers; gives their paths."""
+    """Raw pseudo-terminals with a process on their controllers; gives their paths."""
     if case.far in ("remote", "remote-default"):
         with _shared(is_fast=case.far == "remote") as url:
             yield [url]

@@ -1,4 +1,4 @@
-"""Benches without hardware: ports that are pseudo terminals, named by their paths like any other serial device."""
+"""Benches without hardware: ports that are pseudo-terminals, named by their paths like any other serial device."""
 
 from __future__ import annotations
 

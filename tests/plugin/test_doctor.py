@@ -1,4 +1,4 @@
-"""`python -m pytest_anyserial doctor` and `who`, on benches of pseudo terminals."""
+"""`python -m pytest_anyserial doctor` and `who`, on benches of pseudo-terminals."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pytest_anyserial._doctor.finding import Verdict
 from .cables import QUICK, cable, lost
 
 if sys.platform == "win32":
-    pytest.skip("needs pseudo terminals", allow_module_level=True)
+    pytest.skip("needs pseudo-terminals", allow_module_level=True)
 
 LINK = "[links.null]\nends = ['a', 'b']\nkind = 'null-modem'\n"
 

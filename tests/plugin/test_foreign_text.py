@@ -20,7 +20,7 @@ from .benches import Bench
 from .conftest import Project
 
 if sys.platform == "win32":
-    pytest.skip("needs pseudo terminals", allow_module_level=True)
+    pytest.skip("needs pseudo-terminals", allow_module_level=True)
 
 #: Escape sequences, lines of our own form, markup, a carriage return, a bidirectional override, no text at all.
 HOSTILE = (

@@ -144,7 +144,7 @@ def test_an_own_serial_config_is_a_need(project: Project) -> None:
         "test_script[even-pty-asyncio]",
     }
     assert len(outcomes) == 12
-    assert run.text.count('needs parity even: link "pty" UNSUPPORTED: a pseudo terminal has none') == 4
+    assert run.text.count('needs parity even: link "pty" UNSUPPORTED: a pseudo-terminal has none') == 4
     assert "parity even: 3 tests\n" in run.text
 
 

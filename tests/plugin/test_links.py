@@ -92,7 +92,7 @@ UNMET = {
     "link='loopback'": 'needs link loopback: link "mock" is wired as null-modem',
     "device='acme'": 'needs device acme: link "mock" has no device behind it',
     "links=['pty'], config=SerialConfig(parity='odd')": 'needs parity odd: link "pty" UNSUPPORTED: a pseudo',
-    "links=['pty'], config=SerialConfig(byte_size=7)": 'needs 7 data bits: link "pty" UNSUPPORTED: a pseudo terminal',
+    "links=['pty'], config=SerialConfig(byte_size=7)": 'needs 7 data bits: link "pty" UNSUPPORTED: a pseudo-terminal',
     "links=['pty'], config=SerialConfig(low_latency=True)": 'needs low_latency: link "pty" UNSUPPORTED: a pseudo',
 }
 

@@ -42,7 +42,7 @@ def test_an_overridden_config_is_a_need(project: Project, use: str) -> None:
     run = project.run(*PTY, "-rs")
     assert list(run.outcomes().values()) == ["skipped"]
     assert (
-        'needs parity even: link "pty" UNSUPPORTED: a pseudo terminal has none; '
+        'needs parity even: link "pty" UNSUPPORTED: a pseudo-terminal has none; '
         "asked for by serial_config at test_it.py:5"
     ) in run.text
 
@@ -68,7 +68,7 @@ def test_a_driver_that_asks_a_pty_for_parity_gets_a_section(project: Project) ->
         section for report in run.reports for section in report.sections if section[0].startswith("setting of ")
     )
     assert title.endswith("/a")
-    assert "the driver did not take the parity [EINVAL]. A pseudo terminal has no parity" in text
+    assert "the driver did not take the parity [EINVAL]. A pseudo-terminal has no parity" in text
     assert "@pytest.mark.anyserial(config=SerialConfig(...))" in text
 
 

@@ -29,7 +29,7 @@ from pytest_anyserial._doctor.suggest import links_of, links_text, named, ports_
 from pytest_anyserial._doctor.wiring import Edge, Lines
 
 if sys.platform == "win32":
-    pytest.skip("needs pseudo terminals", allow_module_level=True)
+    pytest.skip("needs pseudo-terminals", allow_module_level=True)
 
 DEVICES = [
     PortInfo(

@@ -60,7 +60,7 @@ FACTS = {
     "missing bench file": "hil.toml: there is no such file; to begin one: python -m pyt",
     "device gone in mid-run": 'link "null": ports.a.match: there is no serial device at PTY',
     "a synchronous test with an async port": "a `def` test cannot use serial_port: an async port works in ",
-    "a config that a pty cannot have": 'needs parity even: link "pty" UNSUPPORTED: a pseudo terminal',
+    "a config that a pty cannot have": 'needs parity even: link "pty" UNSUPPORTED: a pseudo-terminal',
     "a bus on a pty": 'needs a bus: link "pty" is wired as null-modem, not rs485 (-',
     "a driver that never answers": "TimeoutError",
 }

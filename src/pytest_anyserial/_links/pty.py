@@ -35,7 +35,7 @@ _N: Final = Capability.UNSUPPORTED
 
 
 class PtyWiring:
-    """Two joined pseudo terminals."""
+    """Two joined pseudo-terminals."""
 
     name = title = "pty"
     kind = "null-modem"
@@ -47,13 +47,13 @@ class PtyWiring:
     max_baudrate = None
 
     _FACTS: Final = {
-        "line_errors": (_N, "a pseudo terminal counts none"),
-        "framing": (_N, "a pseudo terminal has no parity and no 5 to 7 bits"),
+        "line_errors": (_N, "a pseudo-terminal counts none"),
+        "framing": (_N, "a pseudo-terminal has no parity and no 5 to 7 bits"),
         "path": (_S, ""),
         "unplug": (_S, ""),
         "power": (_N, "nothing here has a supply"),
         "pacing": (_N, "bytes pass at once"),
-        "control_lines": (_N, "a pseudo terminal has no RTS and DTR"),
+        "control_lines": (_N, "a pseudo-terminal has no RTS and DTR"),
     }
 
     def config(self, end: int, asked: SerialConfig | None) -> SerialConfig:
@@ -75,9 +75,9 @@ class PtyWiring:
 
     def refuses(self, config: SerialConfig) -> tuple[str, Fact] | None:
         if config.parity is not Parity.NONE:
-            return f"parity {config.parity}", Fact(value=_N, why="a pseudo terminal has none")
+            return f"parity {config.parity}", Fact(value=_N, why="a pseudo-terminal has none")
         if config.byte_size is not ByteSize.EIGHT:
-            return f"{config.byte_size} data bits", Fact(value=_N, why="a pseudo terminal has 8")
+            return f"{config.byte_size} data bits", Fact(value=_N, why="a pseudo-terminal has 8")
         if config.unsupported_policy is UnsupportedPolicy.RAISE:
             for need in features(config):
                 try:
@@ -85,7 +85,7 @@ class PtyWiring:
                 except OSError as exc:
                     return need, unopened(exc)
                 if any(getattr(end, need) is _N for end in ends):
-                    return need, Fact(value=_N, why="a pseudo terminal does not have it")
+                    return need, Fact(value=_N, why="a pseudo-terminal does not have it")
         return None
 
     @contextmanager

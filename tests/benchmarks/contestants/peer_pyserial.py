@@ -17,6 +17,6 @@ class Port:
 
 def open_port(path: str) -> Port:
     if "://" in path:
-        # ser2net does not confirm RTS and DTR of a pseudo terminal, for which pyserial would wait in vain.
+        # ser2net does not confirm RTS and DTR of a pseudo-terminal, for which pyserial would wait in vain.
         return Port(serial.serial_for_url(f"{path}?ign_set_control", 115200))
     return Port(serial.Serial(path, 115200))
