@@ -248,7 +248,7 @@ ERRORS = [
     (
         match(""),
         (
-            "ports.a.match: is empty: name the device with path, or with vid, pid, serial_number, interface, "
+            "ports.a.match: is empty: name the device with path, url, or vid, pid, serial_number, interface, "
             "location; or with place or tags of labgrid"
         ),
     ),
@@ -283,7 +283,7 @@ ERRORS = [
     ),
     (
         match("serial = 'x'"),
-        "ports.a.match.serial: unknown key 'serial': did you mean 'serial_number'? Known: path, vid, pid,",
+        "ports.a.match.serial: unknown key 'serial': did you mean 'serial_number'? Known: path, url, vid, pid,",
     ),
     (match("path = ''"), f'ports.a.match.path: {TEXT} ""'),
     (match("vid = 65536"), f"ports.a.match.vid: {USB_ID} 65536"),

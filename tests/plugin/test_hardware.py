@@ -81,7 +81,7 @@ def test_an_unknown_link_of_the_bench_is_a_usage_error(project: Project, bench: 
     """P-21: with a guess, and what the file has."""
     run = project.run(HW, "--serial-links=hw-nul", test=EXCHANGE)
     assert run.result.ret == pytest.ExitCode.USAGE_ERROR
-    assert "unknown link 'hw-nul': did you mean 'hw-null'? Known: mock, pty, hw, hw-null" in run.text
+    assert "unknown link 'hw-nul': did you mean 'hw-null'? Known: mock, pty, replay, hw, hw-null" in run.text
 
 
 def test_the_bench_file_is_checked_before_anything_runs(project: Project, bench: Bench) -> None:
