@@ -94,7 +94,7 @@ def test_statements_run(block: Block) -> None:
 
 
 def test_tests_pass(pytester: pytest.Pytester) -> None:
-    """C2, B10, B11: the tests that pages show, and those that they hide, pass beside the files of the pages."""
+    """C2, B10, B11, P-116: the tests that pages show, and those that they hide, pass beside the files of the pages."""
     expected = []
     for block in (block for block in BLOCKS if block.title or block.tests):
         file = pytester.path / (block.title or f"test_{block.page.stem.replace('-', '_')}_{block.line}.py")

@@ -61,7 +61,7 @@ async def feed(port: SerialPort, total: int, rng: random.Random) -> None:
 
 
 async def test_conformance(anyio_backend: str) -> None:
-    """W-01: A pair of COM ports keeps the contract of a port."""
+    """W-01, L-202, A14, A17: A pair of COM ports keeps the contract of a port."""
 
     @contextlib.asynccontextmanager
     async def make(config: SerialConfig) -> AsyncIterator[tuple[SerialPort, SerialPort]]:
@@ -201,7 +201,7 @@ class Rounds:
 
 
 async def test_idle_reader_sleeps(pair: tuple[SerialPort, SerialPort]) -> None:
-    """W-02: While a reader waits the loop is not woken, and no processor is used."""
+    """W-02, L-206: While a reader waits the loop is not woken, and no processor is used."""
     a, _ = pair
     rounds = Rounds()
     async with anyio.create_task_group() as group:
@@ -326,7 +326,7 @@ async def test_line_that_is_low_from_the_open_on(line: str, anyio_backend: str) 
 
 
 def test_selector_loop_is_refused() -> None:
-    """W-06: A loop without a completion port is refused at open, by name of the one to use."""
+    """W-06, L-201, A15, A16: A loop without a completion port is refused at open, by name of the one to use."""
     with pytest.raises(anyserial.UnsupportedPlatformError, match=r"ProactorEventLoop.*WindowsProactorEventLoopPolicy"):
         asyncio.run(_open(), loop_factory=asyncio.SelectorEventLoop)  # type: ignore[call-arg,unused-ignore]
 

@@ -236,7 +236,7 @@ RECORDS = (
 
 
 def test_recorded_ports() -> None:
-    """W-12: Ports as SetupAPI lists them, sorted; ids from the instance id, names from the registry."""
+    """W-12, L-214: Ports as SetupAPI lists them, sorted; ids from the instance id, names from the registry."""
     ports = {port.device: port for port in native_ports(lambda: RECORDS, lambda: ["COM99"])}
     assert list(ports) == ["COM1", "COM12", "COM3", "COM4", "COM7"]
     assert {name: (port.vid, port.pid, port.serial_number) for name, port in ports.items()} == {
