@@ -9,7 +9,6 @@ from __future__ import annotations
 import linecache
 import os
 import sys
-import sysconfig
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -33,7 +32,6 @@ _INTERVAL: Final = 0.1
 _PATIENCE: Final = 10.0
 #: Frames that the report names.
 _SHOWN: Final = 3
-_LIBRARIES: Final = (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
 _OURS: Final = frozenset({"anyio", "anyserial", "pytest_anyserial"})
 
 
@@ -134,11 +132,15 @@ class _Stuck:
 
 def _places(frame: FrameType | None) -> Iterator[str]:
     """The lines of the test and its driver where a thread is, the innermost first; nothing if it is in none of them."""
+    # Only a test that blocks needs it, and importing it takes 2 ms.
+    import sysconfig
+
+    libraries = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
     found = 0
     while frame is not None and found < _SHOWN:
         code = frame.f_code
         top = str(frame.f_globals.get("__name__", "")).partition(".")[0]
-        if top not in _OURS and not code.co_filename.startswith((*_LIBRARIES, "<")):
+        if top not in _OURS and not code.co_filename.startswith((*libraries, "<")):
             line = linecache.getline(code.co_filename, frame.f_lineno).strip()
             found += 1
             yield plain(f"{os.path.basename(code.co_filename)}:{frame.f_lineno} in {code.co_name}: {line}")
