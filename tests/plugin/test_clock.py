@@ -262,7 +262,7 @@ OWN = """
     async def test_after(serial_port):
         started = time.monotonic()
         await anyio.sleep(0.01)
-        assert time.monotonic() >= started + 0.01
+        assert time.monotonic() >= started + 0.009
 """
 OWN_BACKENDS = {
     "function": "@pytest.fixture\n    def anyio_backend(): return {value}",
