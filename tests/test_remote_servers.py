@@ -53,7 +53,7 @@ async def opened(server: Server, query: str = "", **fields: object) -> SerialPor
 
 async def received(port: SerialPort, size: int) -> bytes:
     got = bytearray()
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while len(got) < size:
             got += await port.receive(size - len(got))
     return bytes(got)
@@ -67,7 +67,8 @@ async def test_bytes_pass_both_ways_while_settings_change(server, kind):
         "random": random.Random(1).randbytes(PLENTY),
         "0xFF": b"\xff" * PLENTY,
     }[kind]
-    async with await opened(server) as port:
+    # A command is in band: it waits behind the bytes that are on their way, for seconds on a busy machine.
+    async with await opened(server, "?timeout=30") as port:
         got = []
 
         async def receive() -> None:

@@ -45,7 +45,7 @@ def wiring(port: Probed, **declared: frozenset[str]) -> HardwareWiring:
         links={"loop": BenchLink(name="loop", ends=("a",), kind="loopback")},
         power={},
     )
-    return Hardware(bench, "hil.toml", asks=True, known={"a": port}).wirings["hw-loop"]
+    return Hardware(bench, "hil.toml", asks=True, known={"a": port}, lab=None).wirings["hw-loop"]
 
 
 def refusal(link: HardwareWiring, need: str) -> str | None:

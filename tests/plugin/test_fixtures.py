@@ -302,6 +302,6 @@ def test_help_and_markers_explain_themselves(project: Project) -> None:
     for word in ("--serial-transcript=WHICH", "--serial-artifacts=DIR"):
         assert word in text
     text = project.run("--markers").text
-    assert "@pytest.mark.anyserial(requires=[...], ...): what a test with a serial fixture needs" in text
+    assert "@pytest.mark.anyserial(requires=[...], ...): the requirements of a test" in text
     for keyword in MARKER_KEYWORDS:
         assert f"\n    {keyword}=" in text

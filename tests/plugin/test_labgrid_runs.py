@@ -160,7 +160,7 @@ def test_another_user_is_told_who_has_the_place(project: Project, shared: Lab) -
     assert run.outcomes() == {"test_it[hw-meter-asyncio]": "error in setup"}
     kick = shared.client.line("-p", "meter-1", "release", "--kick")
     assert run.problem("test_it[hw-meter-asyncio]") == (
-        f'link "meter" of hil.toml: place meter-1 is acquired by desk/alice since {since}. '
+        f'link "meter": place meter-1 is acquired by desk/alice since {since}. '
         f"If that user has left it: {kick}"
     )
 
@@ -234,7 +234,7 @@ def test_a_missing_place_fails_each_test_once(project: Project, shared: Lab) -> 
     run = project.run(HW, "--serial-loops=asyncio,trio", test=ECHO)
     assert list(run.outcomes().values()) == ["error in setup", "error in setup"]
     text = run.problem("test_it[hw-meter-trio]")
-    assert text.startswith('link "meter" of hil.toml: place empty has no serial port: ')
+    assert text.startswith('link "meter": place empty has no serial port: ')
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
