@@ -160,8 +160,7 @@ def test_another_user_is_told_who_has_the_place(project: Project, shared: Lab) -
     assert run.outcomes() == {"test_it[hw-meter-asyncio]": "error in setup"}
     kick = shared.client.line("-p", "meter-1", "release", "--kick")
     assert run.problem("test_it[hw-meter-asyncio]") == (
-        f'link "meter": place meter-1 is acquired by desk/alice since {since}. '
-        f"If that user has left it: {kick}"
+        f'link "meter": place meter-1 is acquired by desk/alice since {since}. If that user has left it: {kick}'
     )
 
 
