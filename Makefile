@@ -155,7 +155,7 @@ drivers: .venvs/dev/stamp
 
 # Each run has the null modem of COM ports to itself.
 WINDOWS := .ci/windows -m pytest -q -p no:cacheprovider -p no:hypothesispytest --timeout 60
-METER   := -p anyio -p pytest_anyserial --serial-loops=asyncio,trio --rootdir=$(EXAMPLE) $(EXAMPLE)/tests
+METER   := -p no:asyncio -p anyio -p pytest_anyserial --serial-loops=asyncio,trio --rootdir=$(EXAMPLE) $(EXAMPLE)/tests
 
 windows: .venvs/dev/stamp
 	.ci/windows -c 'import sys; print("Windows CPython", sys.version)'
