@@ -73,9 +73,20 @@ class SocketBackend:
 
     async def read_some(self, view: memoryview, /) -> int:
         """Move 1..`len(view)` bytes, waiting for the first; 0 at the end of the connection."""
-        await lowlevel.checkpoint()
-        while (count := self.try_read(view)) is None:
+        await lowlevel.checkpoint_if_cancelled()
+        count = self.try_read(view)
+        if count is not None:
+            # A call that waits gives way by waiting; this one has not.
+            try:
+                await lowlevel.cancel_shielded_checkpoint()
+            except BaseException:
+                # A native cancellation of asyncio.
+                self.hold(view[:count])
+                raise
+            return count
+        while count is None:
             await self._wait_for_input()
+            count = self.try_read(view)
         return count
 
     read_queued = read_some
@@ -142,6 +153,8 @@ class SocketBackend:
         """Take back bytes that a read returned and that did not reach their caller."""
         with self._lock:
             self._data[:0] = data
+            # They count when they are read again.
+            self.meter.bytes_received -= len(data)
 
     def drop_held(self) -> None:
         """Forget what has arrived."""
