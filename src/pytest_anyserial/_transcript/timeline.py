@@ -71,7 +71,9 @@ def _both_ends(transcript: SerialTranscript, ends: dict[End, list[PortLog]]) -> 
     for row in rows:
         if before is not None and row.time - before >= _SILENCE:
             yield f"{'':13}(silence for {length(row.time - before)})"
-        before = max(before or 0.0, row.until)
+        # How long a test takes to set up says nothing about the line.
+        if before is not None or row.event.data:
+            before = max(before or 0.0, row.until)
         yield from _lines(row)
 
 
