@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import shutil
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -117,7 +118,10 @@ class Project:
 
     def file(self, name: str, *parts: str) -> None:
         """Write a file; each part may be indented in its own way."""
-        (self.path / name).write_text("\n".join(map(textwrap.dedent, parts)), encoding="utf-8")
+        path = self.path / name
+        path.write_text("\n".join(map(textwrap.dedent, parts)), encoding="utf-8")
+        # Python takes compiled code for that of a file with the same size and the same second.
+        shutil.rmtree(path.parent / "__pycache__", ignore_errors=True)
 
     def run(self, *args: str, test: str | None = None, plugins: Sequence[str] = (), base: Sequence[str] = BASE) -> Run:
         """Run pytest in this process, with the plugins of `base` and these."""

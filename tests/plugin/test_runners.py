@@ -105,6 +105,9 @@ def test_a_module_fixture_on_another_loop_is_refused(project: Project) -> None:
 
 def test_loop_factories_do_not_multiply_serial_tests(project: Project) -> None:
     """P-110: pytest-asyncio's own tests run on each factory of the project, ours on the loops of their ids."""
+    hooks = getattr(pytest.importorskip("pytest_asyncio.plugin"), "PytestAsyncioSpecs", None)
+    if not hasattr(hooks, "pytest_asyncio_loop_factories"):
+        pytest.skip("this pytest-asyncio has no factories of loops")
     project.file(
         "conftest.py",
         """

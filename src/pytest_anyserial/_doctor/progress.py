@@ -13,6 +13,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 def bar(total: int) -> Generator[Callable[[str, int], None]]:
     """Show a bar until the end of the block; what is yielded takes the current step and how many are done."""
     console = Console(stderr=True)
+    if not console.is_terminal:
+        # A disabled bar of older versions of rich still ends with a line.
+        yield lambda _step, _done: None
+        return
     # The answer of the command may go to the same terminal: it is printed when the bar is gone.
     with Progress(
         # As text, not as markup.
@@ -23,7 +27,6 @@ def bar(total: int) -> Generator[Callable[[str, int], None]]:
         transient=True,
         redirect_stdout=False,
         redirect_stderr=False,
-        disable=not console.is_terminal,
     ) as progress:
         task = progress.add_task("", total=total)
         yield lambda step, done: progress.update(task, description=step, completed=done)
