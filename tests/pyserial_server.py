@@ -128,6 +128,9 @@ def main() -> None:
     for thread in threads:
         thread.start()
     print("ready", flush=True)
+    # Python 3.12 makes no new thread once the main one has ended.
+    for thread in threads:
+        thread.join()
 
 
 if __name__ == "__main__":
