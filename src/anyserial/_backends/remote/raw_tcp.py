@@ -10,7 +10,6 @@ import contextlib
 import errno
 import select
 import socket
-import sys
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -26,7 +25,7 @@ from ...exceptions import UnsupportedFeatureError
 from ..base import RELEASED, HasDescriptor, Release, WaitsOnThread
 from ..meter import Meter
 from ..on_thread import POLLIN, POLLOUT, DescriptorOnThread, is_over, poll_of
-from ..readiness import running_loop
+from ..readiness import waits_here
 from .connection import LARGEST_PIECE, Connection, Turns
 
 _S: Final = Capability.SUPPORTED
@@ -53,7 +52,7 @@ class SocketBackend:
         self._nudging: socket.socket | None = None
         # The thread of the event loop, and how another one makes a call there.
         self._home = threading.get_ident()
-        self._soon = _soon()
+        self._soon = waits_here().soon
         self._is_over = False
         #: Calls on the thread of the event loop that wait while a blocking port moves bytes on another one.
         self._asking = 0
@@ -383,23 +382,6 @@ class _OnThread(DescriptorOnThread):
         """Forget nudges: what they were about is found by the look that follows."""
         with contextlib.suppress(OSError):
             self._nudged.recv(4096)
-
-
-def _soon() -> Callable[[Callable[[], None]], None]:
-    """A function for any other thread that has the event loop of this one make a call."""
-    loop = running_loop()
-    schedule: Callable[[Callable[[], None]], object]
-    if loop is None:
-        schedule = sys.modules["trio"].lowlevel.current_trio_token().run_sync_soon
-    else:
-        schedule = loop.call_soon_threadsafe
-
-    def soon(call: Callable[[], None]) -> None:
-        # The loop may have ended.
-        with contextlib.suppress(RuntimeError):
-            schedule(call)
-
-    return soon
 
 
 def lacking(what: str) -> UnsupportedFeatureError:
