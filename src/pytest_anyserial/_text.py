@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 _WIDTH = 16
 
@@ -20,6 +20,18 @@ def hex_lines(data: bytes) -> Iterator[str]:
 def count(number: int, noun: str) -> str:
     """`1 byte`, `2 bytes`."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def labelled(label: str, lines: Iterable[str]) -> Iterator[str]:
+    """Lines of a message, in a column behind their label."""
+    return hanging(f"  {label:<10}", lines)
+
+
+def hanging(label: str, lines: Iterable[str]) -> Iterator[str]:
+    """Put the label in front of the first line, and blanks of its width in front of the others."""
+    for line in lines:
+        yield f"{label}{line}"
+        label = " " * len(label)
 
 
 def caller(depth: int) -> str:

@@ -7,11 +7,11 @@ from collections import deque
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from typing import Any, Final
 
-from .._text import count
+from .._text import count, labelled
 from .framing import AnyFramer, FramedSearch, Framer, framer_of
 from .search import LONGEST
 from .steps import Gate, Opening, Stage, Step, as_bytes, shown
-from .words import held_lines, labelled
+from .words import held_lines
 
 #: What a handler returns: bytes, several replies one after the other, or None for silence.
 HandlerReply = bytes | Iterable[bytes] | AsyncIterable[bytes] | None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
-from .._text import count, cut, hex_lines
+from .._text import count, cut, hex_lines, labelled
 from .expectation import SerialExpectation, describe
 from .search import matched_part
 from .steps import SHOWN, shown
@@ -147,14 +147,6 @@ def owner_of_rest(rest: bytes, last: SerialExpectation | None) -> Iterator[str]:
 def held_lines(held: bytes) -> list[str]:
     """Bytes that are no whole request: printable, then hex."""
     return [f"{shown(held)} ({count(len(held), 'byte')})", *hex_lines(held[:SHOWN])] if held else []
-
-
-def labelled(label: str, lines: Iterable[str]) -> Iterator[str]:
-    """Lines behind a word that stands before the first of them."""
-    label = f"  {label:<10}"
-    for line in lines:
-        yield f"{label}{line}"
-        label = " " * len(label)
 
 
 def _unfinished(held: bytes, candidates: Sequence[SerialExpectation]) -> Iterator[str]:

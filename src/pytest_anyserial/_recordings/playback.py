@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, Protocol, cast
 
-from .._text import count, cut, hex_lines
+from .._text import count, cut, hex_lines, labelled
 from .._transcript.recording import described, levels
 from .events import config_of
 from .file import Recording
@@ -376,9 +376,9 @@ def mismatch_lines(came: bytes | Call, expected: list[Step], shown: str) -> Iter
         yield f"  came      {came}"
     else:
         data, rest = cut(came, _SHOWN)
-        yield from _indented("  came      ", [repr(data), *hex_lines(data), *filter(None, [rest])])
+        yield from labelled("came", [repr(data), *hex_lines(data), *filter(None, [rest])])
     for step in expected:
-        yield from _indented("  expected  ", _step_lines(step, shown))
+        yield from labelled("expected", _step_lines(step, shown))
         if step.kind == "expect" and not isinstance(came, Call):
             matched = _common(step.data, came)
             yield f"  matched   {cut(came[:matched], _SHOWN)[0]!r} ({count(matched, 'byte')})"
@@ -392,7 +392,7 @@ def mismatch_lines(came: bytes | Call, expected: list[Step], shown: str) -> Iter
 def step_lines(step: Step, shown: str) -> Iterator[str]:
     """A step for a message: what was recorded, and where."""
     word = "expected" if step.is_expected else "received"
-    yield from _indented(f"  {word}  ", _step_lines(step, shown))
+    yield from labelled(word, _step_lines(step, shown))
 
 
 def _step_lines(step: Step, shown: str) -> list[str]:
@@ -438,9 +438,3 @@ def _bytes_at_front(came: Iterable[memoryview | Call]) -> Iterator[memoryview]:
         if isinstance(each, Call):
             return
         yield each
-
-
-def _indented(label: str, lines: Iterable[str]) -> Iterator[str]:
-    for line in lines:
-        yield f"{label}{line}"
-        label = " " * len(label)

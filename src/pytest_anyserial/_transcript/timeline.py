@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-from .._text import count, cut, hex_lines, plain
+from .._text import count, cut, hanging, hex_lines, plain
 from .transcript import BYTES_SHOWN, SHOWN, End, PortLog, SerialTranscript, TranscriptEvent
 
 #: Seconds without an event that get a line of their own, and seconds under way that get a note.
@@ -119,7 +119,4 @@ def length(seconds: float) -> str:
 def _lines(row: _Row) -> Iterator[str]:
     data, rest = cut(row.event.data, BYTES_SHOWN)
     notes = [*hex_lines(data), *filter(None, (rest, plain(row.event.detail), row.note))]
-    label = f"{row.time:+9.4f} s  {row.what:<16}"
-    for note in notes or [""]:
-        yield f"{label}  {note}".rstrip()
-        label = " " * len(label)
+    return map(str.rstrip, hanging(f"{row.time:+9.4f} s  {row.what:<16}  ", notes or [""]))

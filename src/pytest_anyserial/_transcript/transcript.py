@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from anyserial import PortInfo, SerialCapabilities
 
-from .._text import count, cut, encodable, hex_lines, plain
+from .._text import count, cut, encodable, hanging, hex_lines, plain
 
 #: An end of a link: `"port"` is end A, `"peer"` end B.
 End: TypeAlias = Literal["port", "peer"]
@@ -263,7 +263,4 @@ def _lines(event: TranscriptEvent, limit: int | None, *, named: bool) -> Iterato
     data, rest = cut(event.data, limit)
     notes = [*hex_lines(data), *filter(None, (rest, plain(event.detail)))]
     who = f"{event.port:<16}  " if named else ""
-    label = f"{event.time:+9.4f} s  {who}{event.kind:<14}"
-    for note in notes or [""]:
-        yield f"{label}  {note}".rstrip()
-        label = " " * len(label)
+    return map(str.rstrip, hanging(f"{event.time:+9.4f} s  {who}{event.kind:<14}  ", notes or [""]))
