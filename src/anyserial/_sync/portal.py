@@ -113,7 +113,7 @@ def configure_portal(*, backend: str = "asyncio", backend_options: Mapping[str, 
 
 
 def stop_in_forked_child(portal: BlockingPortal) -> None:
-    """End a portal that has no thread here. Otherwise its finaliser would wait for that thread for ever."""
+    """End a portal that has no thread here. Otherwise its finaliser would hang, waiting for that thread."""
     with contextlib.suppress(RuntimeError):
         _first_step(portal.stop())
 
@@ -191,7 +191,7 @@ class _Call(Generic[_T]):
     """One coroutine on the loop, which its caller can give up. Its state is changed on the loop only.
 
     Caller and loop share no lock. Every future has a `threading.Condition`. A signal handler that raises inside one
-    leaves it locked, and the loop would wait for it for ever. A `SimpleQueue` is waited for in one C call instead.
+    leaves it locked, and the loop would hang at it. A `SimpleQueue` is waited for in one C call instead.
     """
 
     def __init__(self, func: Callable[[], Coroutine[Any, Any, _T]], path: str) -> None:
@@ -288,7 +288,7 @@ def _first_step(coroutine: Coroutine[Any, Any, _T]) -> _T:
 
 
 def check_timeout(timeout: float | None) -> float | None:
-    """Return a valid timeout; more seconds than the system can count become `None`, which waits for ever.
+    """Return a valid timeout; more seconds than the system can count become `None`, which is no timeout.
 
     Raises:
         ValueError: `timeout` is negative or not a number.

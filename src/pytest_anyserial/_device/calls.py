@@ -42,7 +42,7 @@ class FarEndCalls:
         """Send bytes every `interval` seconds, once everything required before this has happened.
 
         They are sent in the background until the test is over, or until `stop()` of the result is called; in virtual
-        time at most 20,000 times, because a test that waits for ever would have no end.
+        time at most 20,000 times, because a test that hangs would otherwise have no end.
 
         Args:
             interval: Seconds before the first and between two of them.

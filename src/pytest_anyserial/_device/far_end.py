@@ -29,7 +29,7 @@ _TURN: Final = 0.002
 #: How long what is expected may be under way when the test is over.
 _UNDER_WAY: Final = 1.0
 
-#: Of one datum. Virtual time never stands still while something is repeated, so a test that waits for ever had no end.
+#: Repeats of one `every()`. While something is repeated, virtual time moves on, so a test that hangs would have no end.
 _VIRTUAL_REPEATS: Final = 20_000
 
 #: The driver has closed its end, or the test has pulled the plug.

@@ -130,19 +130,25 @@ class Service:
     def verdict(self) -> str | None:
         """What is wrong, now that nothing more will come."""
         if self.mismatch is None and self._handler is None and self._unread:
-            return f"{shown(bytes(self._unread[:_MOST_HELD]))} came, and serial_device.serve(...) was not called"
+            return self._unserved()
         return self.mismatch
 
     def unmet(self) -> list[str]:
         """Nothing: a device expects no request."""
         return []
 
+    def _unserved(self) -> str:
+        return f"{shown(self._held())} came, and serial_device.serve(...) was not called"
+
+    def _held(self) -> bytes:
+        return bytes(self._unread[:_MOST_HELD])
+
     def state(self) -> list[str]:
         """How far it has come, for the report of a test that failed."""
-        held = bytes(self._unread[:_MOST_HELD])
+        held = self._held()
         asked = f"{count(len(self.requests), 'request')} came, {self.answered} answered"
         if held and self._handler is None:
-            lines = [f"{shown(held)} came, and serial_device.serve(...) was not called"]
+            lines = [self._unserved()]
         elif held:
             lines = [f"{shown(held)} came without its end. {self._missing()}"]
         else:

@@ -69,7 +69,7 @@ class Operation:
         self._overlapped = win32.OVERLAPPED()
         # With the lowest bit set, the end of the operation is not reported to the handle's completion port.
         self._overlapped.hEvent = event | 1 if event else None
-        # The Win32 code of a call that started nothing. Its OVERLAPPED says for ever that it is pending.
+        # The Win32 code of a call that failed at once. Its OVERLAPPED then stays in the state "pending".
         self._failure = 0
         self.address = ctypes.addressof(self._overlapped)
         self.buffer = buffer
