@@ -10,9 +10,9 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from tests.servers import IS_ASKED_FOR, SER2NET, free_port
@@ -35,6 +35,7 @@ _MISSING: Final = [
 needs_labgrid = pytest.mark.skipif(
     not IS_ASKED_FOR, reason="; ".join(_MISSING) or "labgrid takes minutes: make remote, or set ANYSERIAL_REMOTE"
 )
+
 #: For a machine that does much else.
 patient = pytest.mark.timeout(400)
 
@@ -191,3 +192,16 @@ def _places() -> dict[str, object]:
         "pair": place("pair"),
         "empty": place(),
     }
+
+
+@contextlib.contextmanager
+def running(
+    command: Sequence[str], *, user: Mapping[str, str] | None = None, **options: Any
+) -> Iterator[subprocess.Popen[str]]:
+    """A program as another user of labgrid may run it, with its output as text; killed at the end of the block."""
+    environment = os.environ | dict(user or {})
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, **options) as run:
+        try:
+            yield run
+        finally:
+            run.kill()

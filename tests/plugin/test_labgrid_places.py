@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from anyserial import SerialDisconnectedError
 from pytest_anyserial._bench.place import RunPlaces, Wish
 from pytest_anyserial._bench.resolve import PlaceError
 
-from .labs import ALICE, Lab, lab, needs_labgrid, patient, until
+from .labs import ALICE, Lab, lab, needs_labgrid, patient, running, until
 
 pytestmark = [needs_labgrid, patient]
 
@@ -94,22 +95,12 @@ print(problems)
 """
 
 
-@contextlib.contextmanager
 def process(
     made: Lab, place: str, wait: float = 0, user: Mapping[str, str] | None = None
-) -> Iterator[subprocess.Popen[str]]:
+) -> AbstractContextManager[subprocess.Popen[str]]:
     """A run in a process of its own, which prints the address and ends when its input does."""
-    with subprocess.Popen(
-        [sys.executable, "-c", RUN, made.client.command, made.coordinator, made.folder, place, str(wait)],
-        env=os.environ | dict(user or {}),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as run:
-        try:
-            yield run
-        finally:
-            run.kill()
+    arguments = [made.client.command, made.coordinator, str(made.folder), place, str(wait)]
+    return running([sys.executable, "-c", RUN, *arguments], user=user, stdin=subprocess.PIPE)
 
 
 def line(run: subprocess.Popen[str]) -> str:

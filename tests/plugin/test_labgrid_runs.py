@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ import pytest
 from pytest_anyserial.__main__ import main
 
 from .conftest import Project
-from .labs import ALICE, Lab, lab, needs_labgrid, patient, until
+from .labs import ALICE, Lab, lab, needs_labgrid, patient, running, until
 
 pytestmark = [needs_labgrid, patient]
 
@@ -106,22 +107,13 @@ def bench(project: Project, made: Lab, match: str = METER, wait: float = 0, more
     )
 
 
-@contextlib.contextmanager
-def started(project: Project, *args: str, user: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
+def started(
+    project: Project, *args: str, user: Mapping[str, str] | None = None
+) -> AbstractContextManager[subprocess.Popen[str]]:
     """Pytest in a process of its own."""
     options = ["-p", "anyio", "-p", "pytest_anyserial", "-p", "no:cacheprovider", HW, ONE, *args]
-    with subprocess.Popen(
-        [sys.executable, "-m", "pytest", *options],
-        cwd=project.path,
-        env=os.environ | dict(user or {}),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as run:
-        try:
-            yield run
-        finally:
-            run.kill()
+    command = [sys.executable, "-m", "pytest", *options]
+    return running(command, user=user, cwd=project.path, stderr=subprocess.STDOUT)
 
 
 def finished(run: subprocess.Popen[str]) -> str:
