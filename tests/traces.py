@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import sys
 from collections.abc import Awaitable, Callable
@@ -24,17 +25,22 @@ Traces = dict[str, dict[str, set[str]]]
 
 
 class Trace:
-    """The files of the library that are entered within the block, with the functions in them."""
+    """The files of the library that are entered within the block, with the functions in them.
+
+    No garbage is collected meanwhile: that would enter whatever objects of earlier tests end in.
+    """
 
     def __init__(self) -> None:
         self.files: dict[str, set[str]] = {}
 
     def __enter__(self) -> dict[str, set[str]]:
+        gc.disable()
         sys.setprofile(self._note)
         return self.files
 
     def __exit__(self, *exc: object) -> None:
         sys.setprofile(None)
+        gc.enable()
 
     def _note(self, frame: FrameType, event: str, arg: Any) -> None:
         code = frame.f_code
