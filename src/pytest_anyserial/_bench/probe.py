@@ -159,9 +159,7 @@ class Places:
             SerialError: It does not.
         """
         if name in self._doubted:
-            port = self.bench.ports[name]
-            config = as_the_file_says(port, port.config).with_changes(unsupported_policy=UnsupportedPolicy.IGNORE)
-            async with await open_serial_port(device.device, config):
+            async with await open_serial_port(device.device, _undemanding(self.bench.ports[name])):
                 self._doubted.discard(name)
 
     def is_silent(self, name: str) -> bool:
@@ -274,12 +272,15 @@ def as_the_file_says(port: BenchPort, config: SerialConfig) -> SerialConfig:
     return config.with_changes(**changes) if changes else config
 
 
+def _undemanding(port: BenchPort) -> SerialConfig:
+    """The port's config by the file, for an open that neither fails nor warns because of what the device lacks."""
+    return as_the_file_says(port, port.config).with_changes(unsupported_policy=UnsupportedPolicy.IGNORE)
+
+
 async def _looked(port: BenchPort, device: PortInfo) -> Probed:
     """Open `port`, which is leased, and ask it; problems are a part of the result."""
-    # Asking must not fail, nor warn, because of what is being asked.
-    config = as_the_file_says(port, port.config).with_changes(unsupported_policy=UnsupportedPolicy.IGNORE)
     try:
-        async with await open_serial_port(device.device, config) as serial:
+        async with await open_serial_port(device.device, _undemanding(port)) as serial:
             return await asked(serial, device)
     except SerialError as exc:
         return Probed(problem=plain_lines(str(exc)))

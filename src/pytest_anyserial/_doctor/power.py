@@ -49,12 +49,9 @@ async def examine_power(power: Power, bench: SerialBench, fit: Mapping[str, Fit]
     links = [link for link in bench.links.values() if link.power == power.name]
     if not ports and not links:
         return [warning("used", "no port and no link names it", "take it out of the file, or name it")]
-    unfit = sorted(
-        {port.name for port in ports} - fit.keys() | {end for link in links for end in link.ends} - fit.keys()
-    )
-    if unfit:
-        return [skipped("off and on", f"{' and '.join(f'ports.{name}' for name in unfit)} cannot be used")]
     names = {port.name for port in ports} | {end for link in links for end in link.ends}
+    if unfit := sorted(names - fit.keys()):
+        return [skipped("off and on", f"{' and '.join(f'ports.{name}' for name in unfit)} cannot be used")]
     keys = {fit[name].key for name in names} | {supply_key(power)}
     try:
         with leased(keys, test=purpose, timeout=0, folder=bench.lease_dir):

@@ -7,6 +7,7 @@ shows as text. The page's policy lets nothing run but that script, by its hash.
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import itertools
 import json
@@ -50,7 +51,7 @@ def page(
         unmet: What the script of the far end still expects.
     """
     style = _file("timeline.css")
-    script = f'"use strict";\n{{\n{"".join(map(_file, _SCRIPTS))}}}\n'
+    script = _script()
     policy = f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'"
     markup = _file("timeline.html")
     for mark, text in (("{{policy}}", policy), ("{{style}}", style)):
@@ -65,10 +66,17 @@ def page(
     yield from (before, script, after)
 
 
+@functools.cache
+def _script() -> str:
+    return f'"use strict";\n{{\n{"".join(map(_file, _SCRIPTS))}}}\n'
+
+
+@functools.cache
 def _file(name: str) -> str:
     return (_FOLDER / name).read_text(encoding="utf-8")
 
 
+@functools.cache
 def _hash(text: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
