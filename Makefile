@@ -92,7 +92,7 @@ types: .venvs/dev/tools.stamp
 coverage: .venvs/dev/tools.stamp .venvs/labgrid/stamp
 	.ci/ser2net
 	$(DEV)/coverage erase
-	ANYSERIAL_REMOTE=1 $(DEV)/coverage run $(PYTEST) -n 2
+	ANYSERIAL_GATE=1 ANYSERIAL_REMOTE=1 $(DEV)/coverage run $(PYTEST) -n 2
 	$(DEV)/coverage combine --quiet
 	$(DEV)/coverage report --include 'src/anyserial/*' --fail-under 94
 	$(DEV)/coverage report --include 'src/pytest_anyserial/*' --fail-under 94

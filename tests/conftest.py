@@ -6,6 +6,7 @@ import ast
 import functools
 import importlib.util
 import inspect
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "posix(reason): what Windows has not; of a module, that Windows cannot import it"
     )
+    config.addinivalue_line("markers", "gate(reason): what takes long, and runs where ANYSERIAL_GATE is set")
 
 
 def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
@@ -84,6 +86,9 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     posix = item.get_closest_marker("posix")
     if ON_WINDOWS and posix is not None:
         item.add_marker(pytest.mark.skip(f"not for Windows: {posix.args[0]}"))
+    gate = item.get_closest_marker("gate")
+    if gate is not None and "ANYSERIAL_GATE" not in os.environ:
+        item.add_marker(pytest.mark.skip(f"{gate.args[0]}: make coverage, or set ANYSERIAL_GATE"))
     if not isinstance(item, pytest.Function) or item.get_closest_marker("anyio") is None:
         return
     # Hypothesis calls the inner test once per example, and the bound is for one of them.

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from .pages import DOCS
 from .quotes import terminal
 
@@ -17,6 +19,7 @@ def shown(picture: Path) -> list[str]:
     return [" ".join(re.sub(r"\d+|[-=_]{3,}", "#", line).split()) for line in lines]
 
 
+@pytest.mark.gate("drawing the pictures takes seconds")
 def test_runs_look_like_their_pictures(tmp_path: Path) -> None:
     """Drawn again they say the same; of the doctor, what the machine is like is another matter."""
     subprocess.run([sys.executable, DOCS / "screenshots.py", tmp_path], check=True)

@@ -225,6 +225,32 @@ def test_late_answers_do_not_answer_the_next_exchange() -> None:
     assert late.answers == [None]
 
 
+def test_late_answers_to_nothing_asked_now_are_dropped() -> None:
+    """R-06, R-08: a receive that waits takes them; what is asked afterwards has its own answers."""
+    client = agreed(Client())
+    client.begin(rate(9600), Request(rfc2217.SET_DATASIZE, b"\x07"))
+    client.give_up()
+    old = answer(1, (9600).to_bytes(4, "big"))
+    client.telnet.feed(old + answer(2, b"\x07") + old)
+    exchange = client.begin(Request(rfc2217.SET_DATASIZE, b"\x08"))
+    client.telnet.feed(answer(2, b"\x08") + old)
+    assert exchange.is_over
+    assert exchange.answers == [b"\x08"]
+
+
+def test_late_answers_of_every_kind_belong_to_their_exchange() -> None:
+    """R-06, R-08: a setting that was given up with the value that is asked for next."""
+    client = agreed(Client())
+    client.begin(rate(9600), Request(rfc2217.SET_DATASIZE, b"\x07"))
+    client.give_up()
+    exchange = client.begin(Request(rfc2217.SET_DATASIZE, b"\x08"))
+    old = answer(1, (9600).to_bytes(4, "big"))
+    client.telnet.feed(old + answer(2, b"\x07") + old)
+    assert exchange.answers == [None]
+    client.telnet.feed(answer(2, b"\x08") + old)
+    assert exchange.answers == [b"\x08"]
+
+
 def test_a_lost_answer_is_waited_for_once() -> None:
     """R-13: a server that has swallowed a query answers those that follow."""
     client = agreed(Client())

@@ -109,12 +109,14 @@ def walk(tmp_path: Path) -> Iterator[Walk]:
         yield walk
 
 
+@pytest.mark.gate("typing in a page takes seconds")
 def test_the_tutorial(walk: Walk) -> None:
     """The tutorial is right, page after page in one folder."""
     for page in PAGES:
         walk.take(page)
 
 
+@pytest.mark.gate("typing in a page takes seconds")
 @pytest.mark.parametrize("page", OTHERS, ids=lambda page: str(page.relative_to(pages.ROOT)))
 def test_other_pages(walk: Walk, page: Path) -> None:
     """What a page shows of a terminal can be seen there."""

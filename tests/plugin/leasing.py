@@ -14,9 +14,12 @@ from pytest_anyserial._bench.lease import leased
 PREAMBLE = """
 import fcntl, json, os, socket, sys, time
 from pathlib import Path
+folder = Path(sys.argv[1])
+"""
+#: Added to code that names leases, because it takes longer than all the rest.
+LEASES = """
 from pytest_anyserial._bench.lease import *
 from pytest_anyserial._bench.lease import leased, leases
-folder = Path(sys.argv[1])
 """
 HOLD = """
 with leased(sys.argv[2].split(","), test="test_it.py::test_long", timeout=0, folder=folder):
@@ -34,7 +37,7 @@ IS_ROOT = getattr(os, "getuid", lambda: 1)() == 0
 def python(code: str, *args: object) -> Iterator[subprocess.Popen[str]]:
     """A process that runs `code`; it is gone when the block is."""
     process = subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", PREAMBLE + code, *map(str, args)],
+        [sys.executable, "-W", "error", "-c", PREAMBLE + LEASES * ("lease" in code) + code, *map(str, args)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -176,6 +176,7 @@ async def test_stopped(serial_port, serial_device, serial_clock):
     assert sorted(run.outcomes().values()) == ["passed"] * 4 + ["skipped"] * 2, run.text
 
 
+@pytest.mark.gate("20,000 repeats take seconds")
 def test_repeated_data_keeps_no_test_from_its_end(project: Project) -> None:
     """P-105, P-84: virtual time stands still some day, and the test that waits for ever fails."""
     run = project.run(

@@ -285,6 +285,7 @@ def test_a_text_that_changes_does_not_prolong_a_wait(folder: Path) -> None:
         assert time.monotonic() - start < 8
 
 
+@pytest.mark.gate("it waits for 20 seconds")
 def test_a_queue_may_take_ten_times_the_timeout(folder: Path) -> None:
     """H-12: a holder that renews its own text is believed, but not for ever."""
     take(folder, "usb-1-4")

@@ -237,6 +237,7 @@ def test_the_policy_stops_other_scripts(page: Page, tmp_path: Path) -> None:
     page.problems.clear()
 
 
+@pytest.mark.gate("drawing so many takes seconds")
 def test_a_hundred_thousand_events_stay_usable(page: Page, tmp_path: Path) -> None:
     """R-42: the page holds few elements, and each key is answered in a moment."""
     wire = Wire()

@@ -133,9 +133,11 @@ class Exchange:
         """An answer of the server; one that belongs to nothing that was asked is dropped."""
         if command == SET_BAUDRATE:
             self._heard_a_rate = True
-            if self._stale:
-                self._stale -= 1
-                return
+        if self._stale:
+            # Servers answer in turn, so this belongs to an exchange that was given up.
+            self._stale -= command == SET_BAUDRATE
+            return
+        if command == SET_BAUDRATE:
             self._rates -= 1
             if self._rates == 0:
                 # Some servers send more than four bytes.
@@ -167,6 +169,7 @@ class Client:
         self.is_mirrored = False
         self.signature = b""
         self._exchange: Exchange | None = None
+        #: Answers to rates of exchanges that were given up, while there is no exchange.
         self._stale = 0
         self.telnet.ask(WILL, COM_PORT)
         for verb in (WILL, DO):
@@ -228,7 +231,9 @@ class Client:
         else:
             if command == SIGNATURE and value:
                 self.signature = value
-            if self._exchange is not None:
+            if self._exchange is None:
+                self._stale -= bool(self._stale) and command == SET_BAUDRATE
+            else:
                 self._exchange.take(command, value)
                 if self._exchange.is_over:
                     if self._exchange.drops_input:
