@@ -56,6 +56,8 @@ TOOLS := check-jsonschema coverage mypy 'pyright[nodejs]' ruff zizmor
 DEV    := .venvs/dev/bin
 FORMS  := $(DEV)/check-jsonschema --quiet --builtin-schema vendor
 PYTEST := -m pytest --timeout 120
+# Tests wait for half of their time, so there may be more workers than processors.
+SPREAD := -n 4 --dist worksteal
 
 # pyright runs on the pinned node, not on what the machine may have.
 export PYRIGHT_PYTHON_GLOBAL_NODE := 0
@@ -69,7 +71,7 @@ demo: .venv/stamp
 	cd $(EXAMPLE) && "$(CURDIR)/.venv/bin/python" -m pytest -v --serial-links=mock,pty
 
 test: .venvs/dev/stamp
-	$(DEV)/python $(PYTEST) -n 2
+	$(DEV)/python $(PYTEST) $(SPREAD)
 
 # `coverage` runs what `make remote` runs.
 check: lint types coverage pythons free-threaded oldest plugins kit drivers windows docs tutorial demo sdist
@@ -92,7 +94,7 @@ types: .venvs/dev/tools.stamp
 coverage: .venvs/dev/tools.stamp .venvs/labgrid/stamp
 	.ci/ser2net
 	$(DEV)/coverage erase
-	ANYSERIAL_GATE=1 ANYSERIAL_REMOTE=1 $(DEV)/coverage run $(PYTEST) -n 2
+	ANYSERIAL_GATE=1 ANYSERIAL_REMOTE=1 $(DEV)/coverage run $(PYTEST) $(SPREAD)
 	$(DEV)/coverage combine --quiet
 	$(DEV)/coverage report --include 'src/anyserial/*' --fail-under 94
 	$(DEV)/coverage report --include 'src/pytest_anyserial/*' --fail-under 94
@@ -107,7 +109,7 @@ pythons: .venvs/dev/stamp
 
 python-%: .venvs/%/stamp
 	@.venvs/$*/bin/python -c 'import os, sys; print("Python", *sys.version.split()[:1], os.confstr("CS_GNU_LIBC_VERSION"))'
-	.venvs/$*/bin/python $(PYTEST) -n 2
+	.venvs/$*/bin/python $(PYTEST) $(SPREAD)
 
 # Without PYTHON_GIL=0 an extension module could bring the lock back.
 free-threaded:
@@ -168,7 +170,7 @@ windows-long: windows
 	$(WINDOWS) $(addprefix tests/,$(shell cat tests/windows/long.txt))
 
 oldest: .venvs/oldest/stamp
-	.venvs/oldest/bin/python $(PYTEST) -n 2
+	.venvs/oldest/bin/python $(PYTEST) $(SPREAD)
 
 # pytest-embedded has an option of the same name as pytest-repeat.
 plugins: .venvs/plugins/older.stamp .venvs/embedded/stamp

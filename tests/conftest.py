@@ -21,7 +21,8 @@ from anyserial.testing import PtyPair
 from .support import LINKS, ON_WINDOWS, device_pair, open_pair
 
 # A machine that is busy elsewhere may take long over one example; pytest-timeout bounds the test as a whole.
-settings.register_profile("anyserial", deadline=None)
+_IS_GATE = "ANYSERIAL_GATE" in os.environ
+settings.register_profile("anyserial", deadline=None, max_examples=100 if _IS_GATE else 25)
 settings.load_profile("anyserial")
 
 _needs_uvloop = pytest.mark.skipif(importlib.util.find_spec("uvloop") is None, reason="uvloop is not installed")
@@ -87,7 +88,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     if ON_WINDOWS and posix is not None:
         item.add_marker(pytest.mark.skip(f"not for Windows: {posix.args[0]}"))
     gate = item.get_closest_marker("gate")
-    if gate is not None and "ANYSERIAL_GATE" not in os.environ:
+    if gate is not None and not _IS_GATE:
         item.add_marker(pytest.mark.skip(f"{gate.args[0]}: make coverage, or set ANYSERIAL_GATE"))
     if not isinstance(item, pytest.Function) or item.get_closest_marker("anyio") is None:
         return

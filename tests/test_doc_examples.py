@@ -102,7 +102,10 @@ def test_tests_pass(pytester: pytest.Pytester) -> None:
         file.write_text(block.code, "utf-8")
         outcome = "SKIPPED" if block.not_run else "PASSED"
         expected += [f"{file.name}::{test}[[ ]*{outcome}*" for test in block.tests]
+    pytester.makepyfile(few="from hypothesis import settings\nsettings.register_profile('few', max_examples=10)\n")
     pytester.syspathinsert()
-    result = pytester.runpytest_subprocess("-v", "--serial-links=mock,pty", "-p", "no:randomly")
+    result = pytester.runpytest_subprocess(
+        "-v", "--serial-links=mock,pty", "-p", "no:randomly", "-p", "few", "--hypothesis-profile=few"
+    )
     assert result.ret == 0
     result.stdout.fnmatch_lines_random(expected)

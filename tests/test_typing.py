@@ -8,6 +8,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
+pytestmark = pytest.mark.gate("mypy takes seconds")
+
 
 @pytest.mark.parametrize("platform", ["linux", "darwin", "win32"])
 def test_mypy_agrees_with_the_expected_types(platform, pytestconfig):
