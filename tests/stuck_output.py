@@ -46,12 +46,17 @@ class StuckOutput:
         self.depth = depth
         self.looks = 0
 
+    def hold(self, handle: int) -> None:
+        """Be the output of a COM port that is open, by its handle."""
+        assert sys.platform == "win32"
+        _stuck[handle] = self
+
     def open(self, path: str, portals: BlockingPortalProvider) -> sync.SerialPort:
         """A blocking port whose output queue is this one."""
         with portals as portal:
             if sys.platform == "win32":
                 backend = portal.call(open_com_port, path, SerialConfig())
-                _stuck[backend.handle] = self
+                self.hold(backend.handle)
                 return over(backend, portals)
             return over(portal.call(open_tty, path, SerialConfig(), LinuxFacts(ioctl=self.ioctl)), portals)
 

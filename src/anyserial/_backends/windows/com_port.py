@@ -424,7 +424,8 @@ class ComPort:
         return closer
 
     def __del__(self) -> None:
-        if getattr(self, "_is_open", False):
+        # An open that failed has closed the handle.
+        if getattr(self, "_is_open", False) and self._handle.is_attached:
             self.close(discard=True)
 
     @property

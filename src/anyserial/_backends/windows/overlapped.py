@@ -148,6 +148,11 @@ class Handle:
         """The number, for asyncio."""
         return self.number
 
+    @property
+    def is_attached(self) -> bool:
+        """Whether the number still is this device's; Windows gives it to the next one after the close."""
+        return bool(self._attached)
+
     def read(self, size: int, on_end: Callable[[Operation], object], event: int = 0) -> Operation:
         """A read of exactly `size` bytes; `on_end` is called when it has ended, however it ended."""
         return Operation(self, win32.read_file, ctypes.create_string_buffer(size), on_end, event)
@@ -159,7 +164,7 @@ class Handle:
 
     def note_start(self, operation: Operation) -> None:
         """An operation is about to be started."""
-        if not self._attached:
+        if not self.is_attached:
             raise closed_error()
         self._operations.add(operation)
 
@@ -178,7 +183,7 @@ class Handle:
     def note_end(self, operation: Operation) -> None:
         """The end of an operation has been seen."""
         self._operations.discard(operation)
-        if not self._attached:
+        if not self.is_attached:
             self._close_if_idle()
 
     def _close_if_idle(self) -> None:
