@@ -15,7 +15,7 @@ from anyio.streams.file import FileStreamAttribute
 from anyserial import SerialConfig, SerialPort, SerialStreamAttribute, open_serial_port, sync
 from anyserial.testing import MockBackend, PtyPair
 
-from .support import AWAITABLES
+from .support import AWAITABLES, LINKS
 from .sync_support import KINDS, Background, WithoutDescriptor, faulty_pair, open_pair, over, provider, until
 
 CALLS: dict[str, Callable[[Any], Any]] = {
@@ -224,6 +224,7 @@ def test_settings_and_lines() -> None:
         assert port.input_waiting() == 0
 
 
+@pytest.mark.posix("a mock that is waited for on the calling thread")
 def test_bytes_need_no_loop() -> None:
     """L-146: they move on the calling thread, also while the loop has no time; everything else waits for the loop."""
     with provider() as portals, portals as portal:
@@ -242,6 +243,19 @@ def test_bytes_need_no_loop() -> None:
             finally:
                 free.set()
             drained.result()
+
+
+def test_bytes_of_a_device_need_no_loop() -> None:
+    """L-146, W-07: nor do those of a tty or a COM port."""
+    with open_pair(LINKS[1]) as (port, peer), sync.portal_provider() as portal:
+        free = threading.Event()
+        blocked = portal.start_task_soon(free.wait)
+        try:
+            port.send(b"x", timeout=5)
+            assert peer.receive(timeout=5) == b"x"
+            assert not blocked.done()
+        finally:
+            free.set()
 
 
 def test_held_bytes_come_first_also_after_a_request() -> None:

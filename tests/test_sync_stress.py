@@ -15,9 +15,8 @@ import anyio
 import pytest
 
 from anyserial import SerialClosedError, sync
-from anyserial.testing import pty_pair
 
-from .support import descriptors, leaked
+from .support import descriptors, device_pair, leaked
 from .sync_support import Background, until
 
 ROUNDS = 15
@@ -103,7 +102,7 @@ def test_any_mix_of_threads_ends_with_the_close() -> None:
     choose = random.Random(3)
     before = descriptors()
     for _ in range(ROUNDS):
-        # Each round has ptys of its own: on a busy machine the last bytes of one can arrive during the next.
-        with pty_pair() as ptys, sync.open_serial_port(ptys.path_b) as peer:
-            use_from_many_threads(sync.open_serial_port(ptys.path_a), peer, choose.uniform(0, 0.1))
+        # Each round has a pair of its own: on a busy machine the last bytes of one can arrive during the next.
+        with device_pair() as pair, sync.open_serial_port(pair.path_b) as peer:
+            use_from_many_threads(sync.open_serial_port(pair.path_a), peer, choose.uniform(0, 0.1))
     until(lambda: not leaked(before))

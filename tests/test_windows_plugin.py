@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from .com_pair import ComPair, com_pair
+from .test_windows_messages import FOREIGN
 
 pytestmark = pytest.mark.skipif(sys.platform != "win32", reason="COM ports are for Windows")
 
@@ -116,3 +117,20 @@ def test_suggest(project: Path, cable: ComPair) -> None:
     done = run(project, "pytest_anyserial", "suggest")
     assert done.returncode == 0, done.stdout + done.stderr
     assert cable.path_a in done.stdout
+
+
+def test_advice_is_for_windows(project: Path, cable: ComPair) -> None:
+    """W-13, H-21: no command, group or file of Linux; what is not there is told with the ports that there are."""
+    healthy = run(project, "pytest_anyserial", "doctor", "hil.toml")
+    assert healthy.returncode in (0, 1), healthy.stdout + healthy.stderr
+    # The number is the one name that such a port has.
+    assert "stable" not in healthy.stdout
+    (project / "hil.toml").write_text("schema = 1\n[ports.a]\nmatch = { path = 'COM77' }\n", encoding="utf-8")
+    ill = run(project, "pytest_anyserial", "doctor", "hil.toml")
+    assert ill.returncode == 1, ill.stdout + ill.stderr
+    assert "there is no serial device at COM77" in ill.stdout
+    assert cable.path_a in ill.stdout
+    who = run(project, "pytest_anyserial", "who", "hil.toml")
+    assert who.returncode == 0, who.stdout + who.stderr
+    for text in (healthy.stdout, ill.stdout, ill.stderr, who.stdout):
+        assert not FOREIGN.search(text)

@@ -160,6 +160,13 @@ def test_names_of_devices() -> None:
     assert win32.dos_device("//./COM3") == "//./COM3"
 
 
+def test_reads_and_writes_are_the_only_operations() -> None:
+    """W-08: What else could complete later, such as a wait for line events, is not called."""
+    names = {name for name, *_ in win32._FUNCTIONS}
+    assert {"ReadFile", "WriteFile"} <= names
+    assert not names & {"WaitCommEvent", "SetCommMask", "DeviceIoControl", "TransmitFile", "ReadFileEx", "WriteFileEx"}
+
+
 DISCONNECTED = anyserial.SerialDisconnectedError
 
 
@@ -193,7 +200,8 @@ def test_errors_of_windows(code: int, context: ErrorContext, expected: type[anys
     assert type(error) is expected
     assert error.errno == original.errno
     assert getattr(error, "winerror", None) == code
-    assert str(error) == f"COM5: refused [WinError {code}]"
+    advice = " (another program has the port open: close it there)" if expected is anyserial.PortBusyError else ""
+    assert str(error) == f"COM5: refused{advice} [WinError {code}]"
 
 
 RECORDS = (

@@ -182,6 +182,9 @@ def errno_to_exception(exc: BaseException, *, context: ErrorContext, path: str |
     filename = filename or path
     if cls is PortPermissionError:
         text = f"{text} ({_permission_advice(filename)})"
+    elif cls is PortBusyError and winerror is not None:
+        # There the one reason: a COM port has one owner at a time, and no permissions by default.
+        text = f"{text} (another program has the port open: close it there)"
     if context == "lock":
         code, text = errno.EBUSY, f"another process or library holds the exclusive lock ({text})"
     error = cls(text) if code is None else cls(code, text)
@@ -218,8 +221,11 @@ def _permission_advice(path: str | None) -> str:
     try:
         # Imported late, because it exists on Unix only, and only an error needs it.
         groups: Any = importlib.import_module("grp")
+    except ImportError:
+        return other
+    try:
         group: str = groups.getgrgid(os.stat(path).st_gid).gr_name
-    except (ImportError, KeyError, OSError, ValueError):
+    except (KeyError, OSError, ValueError):
         return f"{other}; on Linux serial devices belong to group 'dialout' or 'uucp'"
     return (
         f"{path} belongs to group '{group}': join it with `sudo usermod -aG {group} \"$USER\"`"

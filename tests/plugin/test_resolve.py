@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -173,10 +174,20 @@ def test_a_path_that_is_not_stable_gets_a_better_name() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.endswith('; stable is a match with vid 0x0403, pid 0x6001, serial_number "A"\n')
     assert "udev rule" in (unstable(port(path="/dev/ttyACM0"), PortInfo(device="/dev/ttyACM0"), []) or "")
-    assert unstable(port(path="COM3"), PortInfo(device="COM3"), [])
     assert unstable(port(path="/dev/ttyS0"), ONBOARD, []) is None
     assert unstable(port(path="/dev/serial/by-id/x"), A, [A]) is None
     assert unstable(port(vid=0x0403), A, [A]) is None
+
+
+@pytest.mark.parametrize("path", ["COM3", "com3", "\\\\.\\COM3"])
+def test_a_number_of_windows_gets_a_better_name(path: str) -> None:
+    """H-04, W-13: Windows keeps the number, so it is said only if there is a better name, and no link is advised."""
+    known = dataclasses.replace(A, device="COM3")
+    assert unstable(port(path=path), known, [known]) == (
+        f"ports.a.match.path: {path} is the number that this computer gave it; "
+        'stable is match = {vid = 0x0403, pid = 0x6001, serial_number = "A"}'
+    )
+    assert unstable(port(path=path), PortInfo(device="COM3"), []) is None
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs device nodes")

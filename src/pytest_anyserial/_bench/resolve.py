@@ -19,8 +19,10 @@ from .shapes import Problem, shown
 _DISTINGUISHING: Final = ("serial_number", "interface", "location")
 #: Characters of a description; USB strings have 126 at most.
 _LONGEST: Final = 126
-#: Names that the next device to be plugged in may get.
-_UNSTABLE: Final = re.compile(r"(/dev/)?(tty|cu)(USB|ACM)[0-9]+|(\\\\\.\\)?COM[0-9]+", re.IGNORECASE)
+#: Names that Linux gives in the order of plugging in.
+_FIRST_COME: Final = re.compile(r"(/dev/)?(tty|cu)(USB|ACM)[0-9]+")
+#: Names that Windows gives to an adapter when it sees it for the first time.
+_OF_THIS_COMPUTER: Final = re.compile(r"(\\\\\.\\)?COM[0-9]+", re.IGNORECASE)
 
 
 class BenchMatchError(LookupError):
@@ -149,15 +151,19 @@ def keys_of(match: Match) -> dict[str, Any]:
 def unstable(port: BenchPort, device: PortInfo, devices: Sequence[PortInfo]) -> str | None:
     """Why the path of a port is no good name for `device`, with a better one; None if there is nothing to say."""
     path = port.match.path
-    if path is None or not _UNSTABLE.fullmatch(path):
+    if path is None:
         return None
-    better = stable_match(device, devices)
-    advice = (
-        "a link in /dev/serial/by-path, or a udev rule, would be stable"
-        if better is None or better.path is not None
-        else f"stable is {_stanza(better)}"
-    )
-    return f"ports.{port.name}.match.path: {plain(path)} is whichever device was plugged in first; {advice}"
+    match = stable_match(device, devices)
+    better = None if match is None or match.path is not None else f"stable is {_stanza(match)}"
+    if _FIRST_COME.fullmatch(path):
+        reason = "is whichever device was plugged in first"
+        better = better or "a link in /dev/serial/by-path, or a udev rule, would be stable"
+    elif _OF_THIS_COMPUTER.fullmatch(path):
+        # Windows keeps the number for a serial number or, without one, for a socket; there is no other name.
+        reason = "is the number that this computer gave it"
+    else:
+        return None
+    return better and f"ports.{port.name}.match.path: {plain(path)} {reason}; {better}"
 
 
 def describe_place(match: Match) -> str:

@@ -197,10 +197,15 @@ async def _open(port: BenchPort, fit: Fit, bench: SerialBench) -> list[Finding]:
     except PortBusyError as exc:
         if is_remote(device):
             return [problem("open", plain(str(exc)), "another program on any host has it: end that one")]
-        advice = f"another program has locked it; to see which: sudo fuser -v {plain(device.device)}"
-        return [problem("open", plain(str(exc)), advice)]
+        return [problem("open", plain(str(exc)), _how_to_find_who_has(device.device))]
     except (LeaseError, SerialError) as exc:
         return [problem("open", plain(str(exc)))]
+
+
+def _how_to_find_who_has(path: str) -> str:
+    if sys.platform == "win32":
+        return "it may be a terminal, the serial monitor of an editor, or a service of the adapter's maker"
+    return f"another program has locked it; to see which: sudo fuser -v {plain(path)}"
 
 
 async def _examine_link(link: BenchLink, bench: SerialBench, fit: Mapping[str, Fit]) -> list[Finding]:
