@@ -53,6 +53,15 @@ class Raw(FakeServer):
             self.client.sendall(chunk)
 
 
+class InPieces(FakeServer):
+    """One that answers in two pieces, the second of which waits for a confirmation of the first."""
+
+    def took(self, data: bytes) -> None:
+        assert self.client is not None
+        for _ in range(2):
+            self.client.sendall(data)
+
+
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a certificate."""
@@ -240,6 +249,99 @@ async def test_a_dropped_port_ends_its_connection() -> None:
             gc.collect()
         async with await open_serial_port(server.url) as port:
             assert await echoed(port, b"next") == b"next"
+
+
+@pytest.mark.anyio
+async def test_an_answer_in_pieces_comes_at_once() -> None:
+    """R-03: a server with Nagle's algorithm is not left waiting for the 40 ms of a late confirmation."""
+    times = []
+    with serving(InPieces) as server:
+        async with await open_serial_port(server.url) as port:
+            for _ in range(8):
+                start = time.monotonic()
+                await port.send(b"ping")
+                got = b""
+                while len(got) < 8:
+                    got += await port.receive()
+                times.append(time.monotonic() - start)
+    assert min(times[1:]) < 0.03, times
+
+
+def test_a_blocking_answer_in_pieces_comes_at_once() -> None:
+    """R-03: the same without an event loop."""
+    times = []
+    with serving(InPieces) as server, anyserial.sync.SerialPort.open(server.url) as port:
+        for _ in range(8):
+            start = time.monotonic()
+            port.send(b"ping")
+            got = b""
+            while len(got) < 8:
+                got += port.receive(timeout=5)
+            times.append(time.monotonic() - start)
+    assert min(times[1:]) < 0.03, times
+
+
+@pytest.mark.anyio
+async def test_a_port_that_one_task_reads_while_others_ask() -> None:
+    """R-04: each answer to a setting may be read by the task that receives, also after a send that nothing answers."""
+    with serving() as server:
+        async with await open_serial_port(server.url) as port, anyio.create_task_group() as group:
+            got = bytearray()
+
+            async def receive() -> None:
+                while True:
+                    got.extend(await port.receive())
+
+            group.start_soon(receive)
+            with anyio.fail_after(10):
+                for number in range(30):
+                    await port.send(bytes((number,)))
+                    await port.configure(port.config)
+                while len(got) < 30:
+                    await anyio.sleep(0)
+            group.cancel_scope.cancel()
+    assert bytes(got) == bytes(range(30))
+
+
+@pytest.mark.anyio
+async def test_a_round_trip_makes_one_read_and_one_write() -> None:
+    """R-12: what a request and its answer cost; a look that finds nothing would cost as much as the rest."""
+    with serving() as server:
+        async with await open_serial_port(server.url) as port:
+            before = port.stats()
+            for _ in range(50):
+                await port.send(b"x")
+                assert await port.receive() == b"x"
+            after = port.stats()
+    assert after.write_calls - before.write_calls == 50
+    assert after.read_calls - before.read_calls == 50
+
+
+def test_a_blocking_round_trip_makes_one_read_and_one_write() -> None:
+    """R-12: the same without an event loop."""
+    with serving() as server, anyserial.sync.SerialPort.open(server.url) as port:
+        before = port.stats()
+        for _ in range(50):
+            port.send(b"x")
+            assert port.receive(timeout=5) == b"x"
+        after = port.stats()
+    assert after.write_calls - before.write_calls == 50
+    assert after.read_calls - before.read_calls == 50
+
+
+def test_a_receive_without_a_wait_finds_an_answer() -> None:
+    """R-03: the first look after a send, although a device needs time to answer."""
+    with serving() as server, anyserial.sync.SerialPort.open(server.url) as port:
+        for _ in range(20):
+            port.send(b"x")
+            while not port.input_waiting():
+                time.sleep(0.001)
+            assert port.receive(timeout=0) == b"x"
+        port.send(b"y")
+        time.sleep(0.1)
+        assert port.receive(timeout=0) == b"y"
+        with pytest.raises(TimeoutError):
+            port.receive(timeout=0)
 
 
 def test_a_blocking_port_of_a_remote_server() -> None:

@@ -20,6 +20,7 @@ _LONGEST_POLL: Final = 3600.0
 
 # Windows has no poll, and no descriptors either.
 _poll: Final[Callable[[], Any] | None] = getattr(select, "poll", None)
+HAS_POLL: Final = _poll is not None
 POLLIN: Final[int] = getattr(select, "POLLIN", 0x1)
 POLLOUT: Final[int] = getattr(select, "POLLOUT", 0x4)
 

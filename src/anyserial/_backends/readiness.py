@@ -30,7 +30,7 @@ import anyio
 from anyio import lowlevel, to_thread
 
 from ..exceptions import UnsupportedAsyncBackendError
-from .watch import Attempt, Closable, Keep, Watch
+from .watch import Attempt, Closable, DescriptorWatch, Keep
 
 checkpoint = lowlevel.checkpoint
 checkpoint_if_cancelled = lowlevel.checkpoint_if_cancelled
@@ -96,7 +96,7 @@ class Descriptor:
             self._close_copy(number)
 
 
-def watch(fd: int) -> Watch:
+def watch(fd: int) -> DescriptorWatch:
     """Return a watch of `fd` on the running loop.
 
     Raises:
@@ -143,10 +143,8 @@ async def in_thread(func: Callable[[], _T]) -> _T:
 
 async def give_way() -> None:
     """Let the loop run once. On asyncio this raises a cancellation of an AnyIO scope; on trio it is shielded."""
-    if running_loop() is not None and asyncio.current_task() is not None:
-        await _yield_once()
-    else:
-        await lowlevel.cancel_shielded_checkpoint()
+    in_asyncio = running_loop() is not None and asyncio.current_task() is not None
+    await (_yield_once() if in_asyncio else lowlevel.cancel_shielded_checkpoint())
 
 
 @types.coroutine
@@ -186,6 +184,10 @@ class _AsyncioWatch:
     async def readable(self) -> None:
         await self.read(_nothing, _NO_VIEW, _drop)
 
+    def wake(self) -> None:
+        self._reads.wake()
+        self._writes.wake()
+
     def detach(self, descriptor: Closable) -> None:
         if not _in_its_turn(self.loop, functools.partial(self._let_go, descriptor)):
             self._let_go(descriptor)
@@ -194,8 +196,7 @@ class _AsyncioWatch:
         try:
             # A closed loop has no registrations, and a closed uvloop accepts callbacks that it never calls.
             if not self.loop.is_closed():
-                self._reads.wake()
-                self._writes.wake()
+                self.wake()
                 notify_closing(self._fd)
                 self._unregister()
         finally:
@@ -331,6 +332,8 @@ class Waits(NamedTuple):
     readable: Callable[[int], Awaitable[None]]
     writable: Callable[[int], Awaitable[None]]
     closed: type[Exception]
+    #: Ends the waits for a descriptor, in a task or a callback of the loop.
+    wake: Callable[[int], None] | None
     #: Schedules a function for the loop's next turn; false on the loop's own thread, or if the loop has ended.
     in_its_turn: Callable[[Callable[[], None]], bool]
     #: Schedules a function on the loop's thread, from any thread; false if the loop has ended.
@@ -345,6 +348,8 @@ def _by_asyncio(loop: asyncio.AbstractEventLoop) -> Waits:
         anyio.wait_readable,
         anyio.wait_writable,
         anyio.ClosedResourceError,
+        # AnyIO's `notify_closing` needs a task.
+        None,
         functools.partial(_in_its_turn, loop),
         functools.partial(_soon, loop),
     )
@@ -392,6 +397,7 @@ def _by_trio(trio: Any) -> Waits:
         own.wait_readable,
         own.wait_writable,
         trio.ClosedResourceError,
+        own.notify_closing,
         in_its_turn,
         soon,
     )
@@ -408,6 +414,7 @@ class _PlainWatch:
         self._readable = waits.readable
         self._writable = waits.writable
         self._closed = waits.closed
+        self.wake = None if waits.wake is None else functools.partial(waits.wake, fd)
         self._in_its_turn = waits.in_its_turn
         self._fd = fd
 

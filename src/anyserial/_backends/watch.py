@@ -64,3 +64,12 @@ class Watch(Protocol):
     def forget(self) -> None:
         """Remove the loop's registrations, when the port has moved to another loop."""
         ...
+
+
+class DescriptorWatch(Watch, Protocol):
+    """A watch whose waits others can end."""
+
+    @property
+    def wake(self) -> Callable[[], None] | None:
+        """Ends the waits, on the loop's thread; they return early. None where only a cancellation ends them."""
+        ...

@@ -18,7 +18,8 @@ from typing import Any, Final
 import anyio
 
 from ...exceptions import PortNotFoundError, SerialError
-from ..readiness import notify_closing
+from ..on_thread import HAS_POLL, POLLIN, poll_of
+from ..readiness import watch
 from .url import RemoteAddress
 
 # Set before the connection: the kernel would let it grow to megabytes, and each command would wait behind all of that.
@@ -28,8 +29,11 @@ _CHUNK: Final = 65_536
 #: Of each piece of a payload that goes out at once.
 LARGEST_PIECE: Final = 4096
 
-# Linux waits before it confirms what came, and a server with Nagle's algorithm waits for that. It forgets the option.
+# Linux waits before it confirms what came, and a server with Nagle's algorithm waits for that. It forgets the option
+# when data is sent, which also confirms.
 _QUICKACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
+
+_NO_VIEW: Final = memoryview(b"")
 
 
 class Connection:
@@ -45,13 +49,17 @@ class Connection:
 
     def __init__(self, sock: socket.socket) -> None:
         self.out = bytearray()
+        #: Whether it has not been closed on this side.
+        self.is_open = True
+        self.is_encrypted = isinstance(sock, ssl.SSLSocket)
         self._sock = sock
-        self._is_encrypted = isinstance(sock, ssl.SSLSocket)
-
-    @property
-    def is_open(self) -> bool:
-        """Whether it has not been closed on this side."""
-        return self._sock.fileno() >= 0
+        self._is_unconfirmed = False
+        self._watch = waits = watch(sock.fileno())
+        self.before_read, self.after_read, self.before_write = waits.before_read, waits.after_read, waits.before_write
+        #: Ends the waits, on the loop's thread; None where only a cancellation does.
+        self.wake = waits.wake
+        # A receive that finds nothing costs an exception, which is several times as much as a poll.
+        self._poll = poll_of(sock.fileno(), POLLIN) if HAS_POLL and not self.is_encrypted else None
 
     def receive(self) -> bytes | None:
         """What has come; None if nothing has, `b""` if the other side has closed the connection."""
@@ -62,15 +70,25 @@ class Connection:
         except OSError:
             # A reset, or nothing is left of the route. What was sent before has been read by now.
             return b""
-        if _QUICKACK is not None:
-            with contextlib.suppress(OSError):
-                self._sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
+        self._is_unconfirmed = True
         return data
+
+    def confirm(self) -> None:
+        """Tell the other side that what was received has arrived, unless something sent since then has told it."""
+        if self._is_unconfirmed:
+            self._is_unconfirmed = False
+            if _QUICKACK is not None:
+                with contextlib.suppress(OSError):
+                    self._sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
+
+    def may_have_input(self) -> bool:
+        """False if `receive` would find nothing."""
+        return self._poll is None or bool(self._poll(0))
 
     def may_have_more(self, chunk: bytes) -> bool:
         """Whether `receive` is worth another try at once after it has given `chunk`."""
         # Of TLS a record may be left that has been read from the socket, for which no wait would end.
-        return len(chunk) == _CHUNK or self._is_encrypted
+        return len(chunk) == _CHUNK or self.is_encrypted
 
     def flush(self) -> bool:
         """Send what is in `out`; false if there is no room for all of it.
@@ -94,7 +112,7 @@ class Connection:
         if not self.flush():
             return None
         sent = self._try_send(data)
-        if sent is None and self._is_encrypted:
+        if sent is None and self.is_encrypted:
             # OpenSSL has made a record of it, which goes out next whatever happens here.
             self.out += data
             return len(data)
@@ -102,29 +120,25 @@ class Connection:
 
     def _try_send(self, data: bytes) -> int | None:
         try:
-            return self._sock.send(data)
+            sent = self._sock.send(data)
         except (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return None
+        self._is_unconfirmed = False
+        return sent
 
     async def wait_readable(self) -> None:
-        """Return when `receive` is worth trying.
-
-        Raises:
-            anyio.ClosedResourceError: It was closed meanwhile.
-        """
-        await anyio.wait_readable(self._sock)
+        """Return when `receive` is worth trying, or the connection was closed; may be early. One task at a time."""
+        if self.is_open:
+            await self._watch.readable()
 
     async def wait_writable(self) -> None:
-        """Return when `send` is worth trying.
-
-        Raises:
-            anyio.ClosedResourceError: It was closed meanwhile.
-        """
-        await anyio.wait_writable(self._sock)
+        """Return when `send` is worth trying, or the connection was closed; may be early. One task at a time."""
+        if self.is_open:
+            await self._watch.write(_no_transfer, _NO_VIEW)
 
     def fileno(self) -> int:
         """The descriptor, for waits on the calling thread; -1 once closed."""
-        return self._sock.fileno()
+        return self._sock.fileno() if self.is_open else -1
 
     def close(self, *, discard: bool) -> None:
         """Wake who waits and end the connection. With `discard`, what is still on this host is not sent."""
@@ -136,11 +150,12 @@ class Connection:
             else:
                 with contextlib.suppress(OSError):
                     self.flush()
-            notify_closing(self._sock.fileno())
-            self._sock.close()
+            self.is_open = False
+            self._watch.detach(self._sock)
 
     def forget(self) -> None:
         """In a forked child: release its copy, and leave the connection to the parent."""
+        self.is_open = False
         with contextlib.suppress(OSError):
             os.close(self._sock.detach())
 
@@ -149,40 +164,55 @@ class Turns:
     """Waits of several tasks for one socket: one of them waits for it, the others for that one.
 
     Args:
-        wait: Waits for the socket.
+        wait: Waits for the socket; may return early.
+        end: Makes `wait` return, in a task or a callback of the loop; None if a cancellation has to.
     """
 
-    def __init__(self, wait: Callable[[], Awaitable[None]]) -> None:
-        self._wait = wait
-        self._leading: anyio.CancelScope | None = None
+    def __init__(self, wait: Callable[[], Awaitable[None]], end: Callable[[], None] | None) -> None:
+        self._wait_for_socket = wait
+        self._wait = wait if end is not None else self._wait_in_scope
+        self._end = end if end is not None else self._end_scope
+        self._scope: anyio.CancelScope | None = None
+        self._is_led = False
         self._changed: anyio.Event | None = None
 
     async def wait(self) -> None:
         """Return when the socket may be ready, or another task has used it."""
-        if self._leading is not None:
+        if self._is_led:
             if self._changed is None:
                 self._changed = anyio.Event()
             await self._changed.wait()
             return
-        # By its scope, because AnyIO's `notify_closing` needs a task, and `wake` may run in a callback of the loop.
-        with anyio.CancelScope() as self._leading:
-            try:
-                with contextlib.suppress(anyio.ClosedResourceError):
-                    await self._wait()
-            finally:
-                self._leading = None
-                self._wake_followers()
+        self._is_led = True
+        try:
+            await self._wait()
+        finally:
+            self._is_led = False
+            self._wake_followers()
 
     def wake(self) -> None:
         """Let all of them look again, because another task has taken what they may wait for."""
         self._wake_followers()
-        if self._leading is not None:
-            self._leading.cancel()
+        if self._is_led:
+            self._end()
+
+    async def _wait_in_scope(self) -> None:
+        with anyio.CancelScope() as self._scope:
+            await self._wait_for_socket()
+
+    def _end_scope(self) -> None:
+        if self._scope is not None:
+            self._scope.cancel()
 
     def _wake_followers(self) -> None:
         changed, self._changed = self._changed, None
         if changed is not None:
             changed.set()
+
+
+def _no_transfer(view: memoryview) -> int:
+    del view
+    return 0
 
 
 async def connect(address: RemoteAddress, url: str, tls: ssl.SSLContext | None) -> Connection:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import select
 import socket
 import threading
 from collections.abc import Awaitable, Callable
@@ -24,7 +23,7 @@ from ...config import SerialConfig
 from ...exceptions import UnsupportedFeatureError
 from ..base import RELEASED, HasDescriptor, Release, WaitsOnThread
 from ..meter import Meter
-from ..on_thread import POLLIN, POLLOUT, DescriptorOnThread, is_over, poll_of
+from ..on_thread import HAS_POLL, POLLIN, POLLOUT, DescriptorOnThread, is_over, poll_of
 from ..readiness import waits_here
 from .connection import LARGEST_PIECE, Connection, Turns
 
@@ -46,10 +45,13 @@ class SocketBackend:
         self.capabilities = capabilities_of("socket")
         self._connection = connection
         self._timeout = timeout
-        self._input = Turns(connection.wait_readable)
-        self._output = Turns(connection.wait_writable)
+        self._input = Turns(connection.wait_readable, connection.wake)
+        self._output = Turns(connection.wait_writable, connection.wake)
+        #: Since a send there was no look: one would find nothing, because a device needs time to answer.
+        self._is_answer_expected = False
         #: Ends a wait of a blocking port early.
         self._nudging: socket.socket | None = None
+        self.is_nudged = False
         # The thread of the event loop, and how another one makes a call there.
         self._home = threading.get_ident()
         self._soon = waits_here().soon
@@ -65,34 +67,35 @@ class SocketBackend:
 
     def on_thread(self) -> WaitsOnThread | None:
         """How bytes move without an event loop."""
-        if not hasattr(select, "poll"):
+        if not HAS_POLL:
             return None
         nudged, self._nudging = socket.socketpair()
         return _OnThread(self, nudged, self._nudging)
 
     async def read_some(self, view: memoryview, /) -> int:
         """Move 1..`len(view)` bytes, waiting for the first; 0 at the end of the connection."""
-        await lowlevel.checkpoint_if_cancelled()
-        count = self.try_read(view)
-        if count is not None:
+        connection = self._connection
+        await connection.before_read()
+        count = None if self.must_wait() else self.try_read(view)
+        if count is None:
+            while count is None:
+                await self._wait_for_input()
+                count = self.try_read(view)
+        elif connection.after_read is not None:
             # A call that waits gives way by waiting; this one has not.
             try:
-                await lowlevel.cancel_shielded_checkpoint()
+                await connection.after_read()
             except BaseException:
-                # A native cancellation of asyncio.
+                # trio raises Ctrl-C in whichever task runs.
                 self.hold(view[:count])
                 raise
-            return count
-        while count is None:
-            await self._wait_for_input()
-            count = self.try_read(view)
         return count
 
     read_queued = read_some
 
     async def write_some(self, view: memoryview, /) -> int:
         """Move 1..`len(view)` bytes, waiting for room for the first."""
-        await lowlevel.checkpoint()
+        await self._connection.before_write()
         while (count := self.try_write(view)) is None:
             await self._wait(self._input if self.is_held() else self._output)
         if count == len(view):
@@ -100,6 +103,12 @@ class SocketBackend:
             while self.has_begun() and not self.flush():
                 await self._wait(self._output)
         return count
+
+    def must_wait(self) -> bool:
+        """Whether a read that follows the last send at once may wait before it looks for the answer."""
+        is_expected, self._is_answer_expected = self._is_answer_expected, False
+        # What OpenSSL has read from the socket would end no wait.
+        return is_expected and not (self._data or self.has_begun() or self._is_over or self._connection.is_encrypted)
 
     def try_read(self, view: memoryview) -> int | None:
         """One read without waiting; None when nothing is there."""
@@ -136,6 +145,7 @@ class SocketBackend:
                 self.meter.write_eagain += 1
             else:
                 self.meter.bytes_sent += count
+                self._is_answer_expected = True
             return count
 
     def has_input(self) -> bool:
@@ -175,8 +185,8 @@ class SocketBackend:
         return False
 
     def _pump(self, *, for_reader: bool = False) -> None:
-        """Take all that has come; the lock is held. The reader itself need not be told of it."""
-        is_changed = False
+        """Take all that has come; the lock is held. A receive itself need not be told of it."""
+        is_changed = self._is_answer_expected = False
         while not self._is_over:
             chunk = self._connection.receive()
             if chunk is None:
@@ -188,12 +198,17 @@ class SocketBackend:
                 self._is_over = True
             if not self._connection.may_have_more(chunk):
                 break
+        if not (for_reader and self._data):
+            # What a receive found will be confirmed by the next request, unless a look for more comes first.
+            self._connection.confirm()
         if is_changed:
             # The socket is empty now, and a call that waits for it would wait on.
             self._wake(self._input)
             if self._nudging is not None and not for_reader:
                 with contextlib.suppress(OSError):
                     self._nudging.send(b"\0")
+                # In this order: who sees this finds the byte.
+                self.is_nudged = True
 
     def _wake(self, turns: Turns) -> None:
         """Have the tasks that take these turns look again; from any thread."""
@@ -350,6 +365,11 @@ class _OnThread(DescriptorOnThread):
         return self.read_queued(view, deadline)
 
     def read_queued(self, view: memoryview, deadline: float | None, /) -> int | None:
+        # A poll is tried at least once, also when the deadline has passed.
+        if self._backend.must_wait():
+            if not self._wait(self._poll_input, deadline):
+                return None
+            self._look()
         while True:
             count = self._backend.try_read(view)
             if count is not None or is_over(deadline):
@@ -380,8 +400,10 @@ class _OnThread(DescriptorOnThread):
 
     def _look(self) -> None:
         """Forget nudges: what they were about is found by the look that follows."""
-        with contextlib.suppress(OSError):
-            self._nudged.recv(4096)
+        if self._backend.is_nudged:
+            self._backend.is_nudged = False
+            with contextlib.suppress(OSError):
+                self._nudged.recv(4096)
 
 
 def lacking(what: str) -> UnsupportedFeatureError:

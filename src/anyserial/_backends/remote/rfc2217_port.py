@@ -131,7 +131,7 @@ class Rfc2217Backend(SocketBackend):
         return self._client.is_held
 
     def _must_wait(self) -> bool:
-        if len(self._data) < _ENOUGH:
+        if len(self._data) < _ENOUGH and self._connection.may_have_input():
             self._pump()
         return self._client.is_held
 
