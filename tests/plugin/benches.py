@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import select
 import socketserver
 import sys
 import textwrap
 import threading
+import tty
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,6 +65,39 @@ def pty_bench(folder: Path) -> Iterator[Bench]:
     """A bench in `folder` for the length of a `with` block."""
     with pty_pair() as pair:
         yield Bench(folder, pair)
+
+
+@contextlib.contextmanager
+def pty_bus(folder: Path, ends: int, *, is_cut: bool = False) -> Iterator[None]:
+    """A bench of so many ports on one line; if it is cut, the last one hears nothing from the first."""
+    with contextlib.ExitStack() as stack:
+        masters, lines = list[int](), ["schema = 1", "[bench]", 'name = "lab-bus"', 'lease_dir = "leases"']
+        for number in range(ends):
+            master, slave = os.openpty()
+            stack.callback(os.close, master)
+            stack.callback(os.close, slave)
+            tty.setraw(slave)
+            masters.append(master)
+            lines += [f"[ports.{'abcd'[number]}]", f'match = {{ path = "{os.ttyname(slave)}" }}']
+        lines += ["[links.bus]", f"ends = {list('abcd'[:ends])}", 'kind = "rs485"']
+        (folder / "hil.toml").write_text("\n".join(lines), encoding="utf-8")
+        is_over = threading.Event()
+
+        def relay() -> None:
+            while not is_over.is_set():
+                for sender in select.select(masters, [], [], 0.02)[0]:
+                    data = os.read(sender, 4096)
+                    for listener in masters:
+                        if listener != sender and not (is_cut and (sender, listener) == (masters[0], masters[-1])):
+                            os.write(listener, data)
+
+        thread = threading.Thread(target=relay)
+        thread.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            thread.join()
 
 
 @contextlib.contextmanager

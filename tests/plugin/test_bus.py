@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from .benches import Bench
+from pytest_anyserial.__main__ import main
+
+from .benches import Bench, pty_bus
 from .conftest import Project
 
 LOOPS = ("asyncio", "uvloop", "trio")
@@ -100,6 +102,55 @@ def test_a_pty_has_no_bus(project: Project) -> None:
     assert (
         'needs a bus: link "pty" is wired as null-modem, not rs485 (--serial-links=pty,mock would run it)' in run.text
     )
+
+
+@pytest.mark.parametrize("ends", [2, 3, 4])
+def test_a_bench_link_may_join_several_ports(project: Project, ends: int) -> None:
+    """P-111: all are leased, a test opens as many as it needs, and drivers may open paths themselves."""
+    with pty_bus(project.path, 4):
+        run = project.run(
+            "--serial-hw=hil.toml",
+            test=f"""
+            from anyserial import SerialPort
+
+            async def test_all(serial_bus, serial_link):
+                async with serial_bus({ends}) as bus:
+                    assert len(bus) == len(set(bus.paths)) == {ends}
+                    for sender in bus:
+                        await sender.send(b"x")
+                        for listener in bus:
+                            if listener is not sender:
+                                assert await listener.receive() == b"x"
+                assert len({{event.port for event in serial_link.transcript.events}}) == {ends}
+
+            async def test_path(serial_bus):
+                async with serial_bus({ends}, opened=1) as bus:
+                    async with await SerialPort.open(bus.paths[-1]) as driver:
+                        await bus[0].send(b"x")
+                        assert await driver.receive() == b"x"
+
+            async def test_pair(serial_port, serial_peer):
+                await serial_port.send(b"x")
+                assert await serial_peer.receive() == b"x"
+            """,
+        )
+    assert set(run.outcomes().values()) == {"passed"}, run.text
+    assert len(run.outcomes()) == 9
+
+
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_the_doctor_hears_every_port_of_a_bus(
+    project: Project, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, is_cut: bool
+) -> None:
+    """H-20, P-111: from each to each, so that it names the one wire that is wrong."""
+    monkeypatch.setenv("COLUMNS", "200")
+    with pty_bus(project.path, 3, is_cut=is_cut):
+        capsys.readouterr()
+        status = main(["doctor", str(project.path / "hil.toml")])
+    text = " ".join(capsys.readouterr().out.split())
+    assert text.count("every byte value") == 6 - is_cut
+    assert ("TX of a does not reach RX of c" in text) == is_cut
+    assert status == is_cut
 
 
 @pytest.mark.parametrize(("ends", "outcome"), [(2, "passed"), (3, "skipped")])

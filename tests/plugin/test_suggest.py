@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import itertools
 import json
 import os
 import subprocess
@@ -192,8 +191,7 @@ def test_what_was_heard_becomes_the_links_that_are_there(data: st.DataObject) ->
         elif size == 2:
             expected.add((frozenset(ports), "null-modem", ("tx-rx", *wires)))
         else:
-            pairs = itertools.combinations(ports, 2)
-            expected |= {(frozenset(pair), "rs485", ("tx-rx",)) for pair in pairs}
+            expected.add((frozenset(ports), "rs485", ("tx-rx",)))
         heard |= {(x, y) for x in ports for y in ports if x != y or size == 1}
         if size < 3:
             edges |= crossed(ports[0], ports[-1], *wires)

@@ -14,8 +14,10 @@ from .shapes import Array, Choice, Flag, Integer, Named, Rule, Seconds, Shape, T
 #: The numbers of `schema` that this version reads.
 SCHEMAS: Final = (1,)
 
-#: How many ends a link of each kind has.
-ENDS: Final = {"null-modem": 2, "loopback": 1, "rs485": 2, "device": 1}
+#: The ends of a bus; reports call them by a letter.
+_MOST_ENDS: Final = 26
+#: How many ends a link of each kind has, at least and at most.
+ENDS: Final = {"null-modem": (2, 2), "loopback": (1, 1), "rs485": (2, _MOST_ENDS), "device": (1, 1)}
 
 _SWITCH: Final = ("off", "on")
 _USB_KEYS: Final = ("vid", "pid", "serial_number", "interface", "location")
@@ -49,10 +51,13 @@ def _as_many_ends_as_the_kind_has(link: Mapping[str, object]) -> list[tuple[str,
     if not isinstance(kind, str) or kind not in ENDS or not isinstance(ends, list):
         return []
     number = len(cast("list[object]", ends))
-    # The shape of `ends` checks that there are one or two.
-    if number == ENDS[kind] or number not in (1, 2):
+    least, most = ENDS[kind]
+    # The shape of `ends` has bounds of its own.
+    if least <= number <= most or not 1 <= number <= _MOST_ENDS:
         return []
-    return [("ends", f"a link of kind {shown(kind)} has {count(ENDS[kind], 'end')}, not {number}")]
+    return [
+        ("ends", f"a link of kind {shown(kind)} has {count(least, 'end')}{' or more' * (most > least)}, not {number}")
+    ]
 
 
 def _a_device_where_there_is_one(link: Mapping[str, object]) -> list[tuple[str, str]]:
@@ -83,7 +88,8 @@ def _when_kind(kind: str, then: dict[str, Any]) -> dict[str, Any]:
 
 def _ends_schema(kind: str) -> dict[str, Any]:
     device: dict[str, Any] = {"required": ["device"]}
-    ends = {"properties": {"ends": {"minItems": ENDS[kind], "maxItems": ENDS[kind]}}}
+    least, most = ENDS[kind]
+    ends = {"properties": {"ends": {"minItems": least, "maxItems": most}}}
     return _when_kind(kind, ends | (device if kind == "device" else {"not": device}))
 
 
@@ -191,7 +197,10 @@ _LINK = Table(
     "One wiring; tests ask for wirings, not for ports.",
     {
         "ends": Array(
-            "The ports it joins, end A first; one port for a loopback plug or a device.", Text("A port."), 1, 2
+            "The ports it joins, end A first; one for a loopback plug or a device, two or more for rs485.",
+            Text("A port."),
+            1,
+            _MOST_ENDS,
         ),
         "kind": Choice("How it is wired.", "kind", KINDS),
         "wires": Array("The wires that are there; default tx-rx alone.", Choice("A wire.", "wire", WIRES), 1),

@@ -29,7 +29,7 @@ SHOWN: Final[dict[str, tuple[str, str, str, str, str, str]]] = {
     "code that opens a path with anyserial": ("yes", "yes", "yes", "yes", "its address", "yes"),
     "code that opens a path, on any library": ("", "", "yes", "yes", "", "yes"),
     "a driver that looks for its port": ("serial_ports", "serial_ports", "serial_ports", "yes", "", "yes"),
-    "several ports on one line (RS-485)": ("serial_bus", "", "", "two ends", "", "two ends"),
+    "several ports on one line (RS-485)": ("serial_bus", "", "", "two ends", "", "serial_bus"),
     "the kernel's tty layer, its limits and queues": ("", "", "yes", "yes", "", "yes"),
     "control and modem lines, break, error counters": ("simulated", "as recorded", "", "yes", "RFC 2217", "yes"),
     "what a kernel driver refuses, rounds or ignores": ("", "as recorded", "", "yes", "", "yes"),

@@ -126,11 +126,13 @@ def links_of(ports: Sequence[str], data: Collection[tuple[str, str]], lines: Lin
     facing = {name: [other for other in ports if other != name and _both_ways(name, other, data)] for name in ports}
     links: list[BenchLink] = []
     for name, other in itertools.combinations(ports, 2):
-        if other not in facing[name]:
+        if other not in facing[name] or any({name, other} <= set(link.ends) for link in links):
             continue
         # A port that hears more than one port, or itself as well, is on a bus.
         if len(facing[name]) > 1 or len(facing[other]) > 1 or (name, name) in data or (other, other) in data:
-            links.append(BenchLink(name=f"{name}-{other}", ends=(name, other), kind="rs485"))
+            ends = [name, other]
+            ends += [port for port in facing[name] if port not in ends and set(ends) <= set(facing[port])]
+            links.append(BenchLink(name="-".join(ends), ends=tuple(ends), kind="rs485"))
         else:
             wires = _wires_between(name, other, lines)
             links.append(BenchLink(name=f"{name}-{other}", ends=(name, other), kind="null-modem", wires=wires))

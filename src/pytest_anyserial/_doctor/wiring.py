@@ -1,13 +1,14 @@
 """What is wired to what, found out by sending bytes and moving lines between open ports.
 
-Every wait is bounded. What a check finds is about the link of `ends`: two ports that face each other, or one port with
-a loopback plug, given once.
+Every wait is bounded. What a check finds is about the link of `ends`: two ports that face each other, the ports of a
+bus, or one port with a loopback plug.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
@@ -130,9 +131,9 @@ async def carry(
 
 
 async def check_bytes(ends: Sequence[End], *, patience: Patience = _PATIENCE) -> list[Finding]:
-    """Whether all byte values arrive, in each direction."""
+    """Whether all byte values arrive, from each port at each other."""
     findings: list[Finding] = []
-    for sender, receiver in _directions(ends):
+    for sender, receiver in itertools.permutations(ends, 2) if len(ends) > 1 else _directions(ends):
         heard = await carry(sender, ends, _EVERY_BYTE, to=receiver, patience=patience)
         wire = f"TX of {sender.name}", f"RX of {receiver.name}"
         got = heard[receiver.name]
@@ -316,9 +317,8 @@ async def check_round_trip(ends: Sequence[End], *, patience: Patience = _PATIENC
 
 
 def _directions(ends: Sequence[End]) -> Iterator[tuple[End, End]]:
-    yield ends[0], ends[-1]
-    if len(ends) > 1:
-        yield ends[-1], ends[0]
+    """Round the link, so that each port sends once and receives once."""
+    return zip(ends, [*ends[1:], ends[0]], strict=True)
 
 
 def _difference(sent: bytes, got: bytes) -> str:

@@ -74,6 +74,16 @@ class LastingCable(Protocol):
 
 
 @runtime_checkable
+class BusCable(Protocol):
+    """A cable that may join more than two ports."""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Where the devices at its ends are now, end A first."""
+        ...
+
+
+@runtime_checkable
 class RecordedCable(Protocol):
     """A cable that knows how the port at end A is to be opened if the test does not say."""
 
@@ -125,7 +135,7 @@ class Wiring(Protocol):
         ...
 
     def config(self, end: int, asked: SerialConfig | None) -> SerialConfig:
-        """How to open end A (0) or end B (1), where a test asks for `asked` or does not say."""
+        """How to open end A (0), end B (1) or another, where a test asks for `asked` or does not say."""
         ...
 
     def capabilities(self) -> tuple[SerialCapabilities, ...]:

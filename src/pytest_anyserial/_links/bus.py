@@ -12,6 +12,7 @@ from anyserial import SerialConfig, SerialPort
 from anyserial.testing import MockBus, mock_bus
 
 from .._transcript.recording import Opening
+from .base import BusCable
 
 if TYPE_CHECKING:
     from .._transcript.transcript import End
@@ -65,7 +66,7 @@ class SerialBus:
         bytes, one for each byte time, and count framing errors.
 
         Args:
-            ends: How many there are. A bench link has two; a test that asks it for more is skipped.
+            ends: How many there are. A bench link gives its first ones; a test that asks for more is skipped.
             config: How all are opened; without one, as `serial_config` says.
             echo: Whether a port receives what it sends itself; on hardware its transceiver decides.
             opened: How many of them are opened, from the first; the others are left to code that opens `paths`.
@@ -77,12 +78,19 @@ class SerialBus:
         if ends < 2:
             raise ValueError(f"a bus has at least two ends, not {ends}")
         link, opened_with = self._link, config or self._config
-        if link.name != "mock":
-            if ends > 2:
-                pytest.skip(f'needs a bus of {ends} ends: link "{link._wiring.title}" has 2{link._wiring.declared}')
+        cable = link._cable
+        if isinstance(cable, BusCable):
+            if ends > len(cable.paths):
+                has = f'link "{link._wiring.title}" has {len(cable.paths)}{link._wiring.declared}'
+                pytest.skip(f"needs a bus of {ends} ends: {has}")
+            paths = (link.path("port"), link.path("peer"), *cable.paths[2:ends])
             async with AsyncExitStack() as stack:
                 ports = [await stack.enter_async_context(link.opened(side, opened_with)) for side in _ENDS[:opened]]
-                yield SerialBusPorts(tuple(ports), (link.path("port"), link.path("peer")), None)
+                for number, path in list(enumerate(paths))[len(_ENDS) : opened]:
+                    with Opening(f"serial_bus_{number + 1}").here():
+                        port = await SerialPort.open(path, link._config_of(number, opened_with))
+                    ports.append(await stack.enter_async_context(port))
+                yield SerialBusPorts(tuple(ports), paths, None)
             return
         clock = None if link._test.clock is None else link._test.clock.timers
         with ExitStack() as cables:

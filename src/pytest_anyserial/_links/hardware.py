@@ -5,6 +5,7 @@ Set-up never trusts the last tear-down, which may have been a SIGKILL.
 
 from __future__ import annotations
 
+import string
 from collections.abc import Generator, Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from typing import TYPE_CHECKING, Final
@@ -64,6 +65,8 @@ class NoisyLinkError(Exception):
 
 
 _PROBLEMS: Final = (BenchMatchError, LeaseError, NoisyLinkError, PlaceError, PresenceError, SerialError)
+#: What reports call the ends.
+_LETTERS: Final = string.ascii_lowercase
 #: What a test requires that switches supplies.
 _SWITCHES: Final = frozenset({"unplug", "power"})
 
@@ -82,7 +85,7 @@ class HardwareWiring:
         self.bench: str | None = places.bench.name
         self.declared = f" (declared in {places.file})"
         self.ports = tuple(places.bench.ports[name] for name in link.ends)
-        self.has_peer = len(self.ports) == 2
+        self.has_peer = len(self.ports) > 1
         #: The supply of the device under test, else that of the adapter at end A.
         self.power = link.power or self.ports[0].power
         self._said: set[str] = set()
@@ -98,10 +101,10 @@ class HardwareWiring:
         return f"{fact} ({self.places.file}). {more}"
 
     def port(self, end: int) -> BenchPort:
-        """The port at end A (0) or end B (1).
+        """The port at end A (0), end B (1) or, of a bus, another.
 
         Raises:
-            LookupError: There is no end B.
+            LookupError: There is no such end.
         """
         if end < len(self.ports):
             return self.ports[end]
@@ -131,7 +134,7 @@ class HardwareWiring:
     def facts(self, name: str) -> Iterator[Fact]:
         """Whether its ends have a fact: by the file, else by what they have told."""
         # What vanishes is the device at end A.
-        for end, port in zip("ab", self.ports[:1] if name in _SWITCHES else self.ports, strict=False):
+        for end, port in zip(_LETTERS, self.ports[:1] if name in _SWITCHES else self.ports, strict=False):
             yield self._fact(end, port, name)
 
     def refuses(self, config: SerialConfig) -> tuple[str, Fact] | None:
@@ -253,6 +256,15 @@ class HardwareCable:
             LookupError: There is none, or it is not plugged in.
         """
         return self._path(1)
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Where the devices at its ends are now, end A first.
+
+        Raises:
+            BenchMatchError: One is not plugged in.
+        """
+        return tuple(map(self._path, range(len(self._wiring.ports))))
 
     def unplug(self) -> None:
         """Switch the supply of end A off, or ask the operator, and wait until its device is gone.
@@ -379,7 +391,7 @@ async def _silence(ports: list[SerialPort]) -> None:
             noisy = [port for port in ports if port.input_waiting()]
             if not noisy:
                 return
-            end = "ab"[ports.index(noisy[0])]
+            end = _LETTERS[ports.index(noisy[0])]
             came = await noisy[0].receive()
             pause = max(pause, _CONVINCING)
     shown, rest = cut(came, _SHOWN)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .._recordings.recorder import Recorder
     from .._test import SerialTest
 
+_NUMBERS: Final[dict[End, int]] = {"port": 0, "peer": 1}
 #: What a port that the link has opened is called, and its end.
 _ENDS: Final[dict[str, End]] = {"serial_port": "port", "serial_peer": "peer"}
 #: Seconds that opening and closing a blocking port may take.
@@ -60,7 +61,7 @@ class SerialLink:
         self._log: PortLog | None = None
         self._wiring = wiring
         self._cable = cable
-        self.config = self._wired_config("port", test.needs.config)
+        self.config = self._wired_config(0, test.needs.config)
         self._number = 1
         self._power_cycles = 0
         self._numbers = {1}
@@ -107,7 +108,7 @@ class SerialLink:
     async def opened(self, end: End = "port", config: SerialConfig | None = None) -> AsyncGenerator[SerialPort]:
         """Open an end, also again, for the length of an `async with` block; with the link's config if none is given."""
         with Opening(f"serial_{end}", self._title()).here() as opening:
-            port = await SerialPort.open(self.path(end), self._config_of(end, config))
+            port = await SerialPort.open(self.path(end), self._config_of(_NUMBERS[end], config))
         async with port:
             if end == "port":
                 self._ports.append(port)
@@ -121,7 +122,7 @@ class SerialLink:
         from anyserial import sync
 
         with Opening(f"sync_serial_{end}").here() as opening:
-            port = sync.SerialPort.open(self.path(end), self._config_of(end, config), timeout=_PATIENCE)
+            port = sync.SerialPort.open(self.path(end), self._config_of(_NUMBERS[end], config), timeout=_PATIENCE)
         try:
             if end == "port":
                 self._ports.append(port)
@@ -130,15 +131,15 @@ class SerialLink:
         finally:
             port.close(timeout=_PATIENCE)
 
-    def _config_of(self, end: End, config: SerialConfig | None) -> SerialConfig:
+    def _config_of(self, end: int, config: SerialConfig | None) -> SerialConfig:
         """What the default of `serial_config` means for an end: each port of a bench may have its own."""
         asked = self._test.needs.config if config is None or config is self.config else config
         return self._wired_config(end, asked)
 
-    def _wired_config(self, end: End, asked: SerialConfig | None) -> SerialConfig:
+    def _wired_config(self, end: int, asked: SerialConfig | None) -> SerialConfig:
         if asked is None and isinstance(self._cable, RecordedCable):
             asked = self._cable.recorded_config
-        return self._wiring.config(0 if end == "port" else 1, asked)
+        return self._wiring.config(end, asked)
 
     @contextmanager
     def _another(self) -> Generator[SerialLink]:
