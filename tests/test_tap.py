@@ -350,3 +350,54 @@ async def test_watches_nest_and_end(pair: MockPair) -> None:
     async with await open_serial_port(pair.path_a):
         pass
     assert (len(outer), len(inner)) == (1, 1)
+
+
+@pytest.mark.anyio
+async def test_a_listener_gets_the_bytes_that_the_caller_has(pair: MockPair) -> None:
+    """R-30: what a listener keeps of them costs no copy; a buffer that may change is never given so."""
+
+    class Keeper(PortListener):
+        def __init__(self) -> None:
+            self.kept: list[tuple[str, object]] = []
+
+        def received(self, data: memoryview, /) -> None:
+            self.kept.append(("received", data.obj if type(data.obj) is bytes else None))
+
+        def sent(self, data: memoryview, /) -> None:
+            self.kept.append(("sent", data.obj if type(data.obj) is bytes else None))
+
+    keeper = Keeper()
+    with watch_ports(lambda opened: opened.tap(keeper)):
+        port = await open_serial_port(pair.path_a)
+    async with port, await open_serial_port(pair.path_b) as peer:
+        hello = b"hello"
+        await port.send(hello)
+        await port.send_buffer(bytearray(hello))
+        got: list[object] = []
+        for receive in (port.receive, port.receive_available):
+            await peer.send(b"answer")
+            got.append(await receive())
+        await peer.send(b"answer")
+        await port.receive_into(bytearray(6))
+    assert [kind for kind, _ in keeper.kept] == ["sent", "sent", "received", "received", "received"]
+    whole = [data for _, data in keeper.kept]
+    assert whole[0] is hello
+    assert whole[1] is whole[4] is None
+    assert whole[2] is got[0]
+    assert whole[3] is got[1]
+
+
+@pytest.mark.parametrize("call", ["receive", "receive_available"])
+def test_a_listener_gets_the_bytes_of_a_blocking_caller(pair: MockPair, call: str) -> None:
+    """R-30: as on a loop."""
+
+    class Keeper(PortListener):
+        def received(self, data: memoryview, /) -> None:
+            self.kept = data.obj
+
+    keeper = Keeper()
+    with watch_ports(lambda opened: opened.tap(keeper)):
+        port = sync.open_serial_port(pair.path_a)
+    with port, sync.open_serial_port(pair.path_b) as peer:
+        peer.send(b"answer")
+        assert getattr(port, call)() is keeper.kept

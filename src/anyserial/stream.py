@@ -187,9 +187,9 @@ class SerialPort(ByteStream):
             view = room if len(room) == max_bytes else core.make_room(max_bytes)
             count = await self._read_some(view) or core.require_data(0)
             try:
-                if self._meter.tap is not None:
-                    self._meter.tap.received(view[:count])
-                return view[:count].tobytes()
+                if self._meter.tap is None:
+                    return view[:count].tobytes()
+                return self._meter.reported(view[:count])
             except BaseException:
                 # Ctrl-C came before the bytes could be returned, so keep them for the next receive.
                 self._backend.hold(view[:count])
@@ -243,9 +243,9 @@ class SerialPort(ByteStream):
             view = core.sized_buffer(depth, limit)
             count = await backend.read_queued(view) or core.require_data(0)
             try:
-                if self._meter.tap is not None:
-                    self._meter.tap.received(view[:count])
-                return view[:count].tobytes()
+                if self._meter.tap is None:
+                    return view[:count].tobytes()
+                return self._meter.reported(view[:count])
             except BaseException:
                 backend.hold(view[:count])
                 raise

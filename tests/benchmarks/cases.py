@@ -129,6 +129,23 @@ def _bulk(direction: str, title: str, far: str, *bars: Bar) -> Case:
     )
 
 
+def _recorded(what: str, title: str, **changes: Any) -> Case:
+    settings: dict[str, Any] = {"size": 4 * MIB, "times": 16}
+    case = Case(
+        name=f"recorded-{what}",
+        title=f"{title}, recorded",
+        measure=f"recorded_{what}",
+        metrics={"cpu": "not recorded, CPU ms per MiB", "recorded": "recorded", "percent": "% more"},
+        settings=settings,
+        quick={"times": 2},
+        rounds=5,
+        only=(OURS,),
+        loops=ANYWHERE,
+        bars=(Bar(metric="percent", limit=5, loops=ANYWHERE),),
+    )
+    return replace(case, **changes)
+
+
 def _open(name: str, title: str, limit: float) -> Case:
     return Case(
         name=f"{name}-open",
@@ -180,6 +197,9 @@ CASES: Final = [
         _bulk("read", "Receiving 16 MiB", "source", Bar(metric="rate", versus=BEST_PEER, limit=1.0, at_least=True))
     ),
     *_asleep_and_awake(_bulk("write", "Sending 16 MiB", "sink")),
+    _recorded("read", "Receiving 4 MiB", far="source"),
+    _recorded("write", "Sending 4 MiB", far="sink"),
+    _recorded("exchange", "Exchanges of 64 bytes", settings={"size": 64, "count": 400, "times": 16}),
     Case(
         name="queued",
         title="Receiving 16 bytes that are there",

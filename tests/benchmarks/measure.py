@@ -18,6 +18,7 @@ import anyio
 
 from .contestants import AsyncLibrary, AsyncPort
 from .figures import Figures, Stopwatch, quantiles, thread_count, voluntary_switches
+from .recorded import Turns
 
 Paths = Sequence[str]
 
@@ -86,6 +87,46 @@ async def bench_bulk_write(library: AsyncLibrary, paths: Paths, size: int, times
             await port.read_all(1)
     await port.aclose()
     return watch.throughput(size * times)
+
+
+async def bench_recorded_read(library: AsyncLibrary, paths: Paths, size: int, times: int) -> Figures:
+    """R-30: receiving, recorded and not."""
+    turns = Turns()
+    with turns.opening():
+        port = await library.open_port(paths[0])
+        for _ in turns.take(times):
+            await port.write_all(b"%d\n" % size)
+            await port.read_all(size)
+        await port.aclose()
+    return turns.figures(size)
+
+
+async def bench_recorded_write(library: AsyncLibrary, paths: Paths, size: int, times: int) -> Figures:
+    """R-30: sending, recorded and not."""
+    turns = Turns()
+    chunk = bytes(65536)
+    with turns.opening():
+        port = await library.open_port(paths[0])
+        for _ in turns.take(times):
+            for _ in range(size // len(chunk) - 1):
+                await port.write_all(chunk)
+            await port.write_all(chunk[1:] + b"\n")
+            await port.read_all(1)
+        await port.aclose()
+    return turns.figures(size)
+
+
+async def bench_recorded_exchange(library: AsyncLibrary, paths: Paths, size: int, count: int, times: int) -> Figures:
+    """R-30: exchanges of a driver, recorded and not."""
+    turns = Turns()
+    data = bytes(size)
+    with turns.opening():
+        port = await library.open_port(paths[0])
+        for _ in turns.take(times):
+            for _ in range(count):
+                await port.exchange(data)
+        await port.aclose()
+    return turns.figures(2 * size * count)
 
 
 async def bench_queued(library: AsyncLibrary, paths: Paths, size: int, count: int, batches: int) -> Figures:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from .contestants import BlockingLibrary, BlockingPort
 from .figures import Figures, Stopwatch, quantiles, thread_count
+from .recorded import Turns
 
 
 def bench_round_trip(library: BlockingLibrary, paths: Sequence[str], size: int, count: int) -> Figures:
@@ -26,6 +27,48 @@ def bench_round_trip(library: BlockingLibrary, paths: Sequence[str], size: int, 
             port.exchange(data)
     port.close()
     return quantiles(times) | {"cpu": watch.cpu / count * 1e6}
+
+
+def bench_recorded_read(library: BlockingLibrary, paths: Sequence[str], size: int, times: int) -> Figures:
+    """R-30: receiving, recorded and not."""
+    turns = Turns()
+    with turns.opening():
+        port = library.open_port(paths[0])
+        for _ in turns.take(times):
+            port.write_all(b"%d\n" % size)
+            port.read_all(size)
+        port.close()
+    return turns.figures(size)
+
+
+def bench_recorded_write(library: BlockingLibrary, paths: Sequence[str], size: int, times: int) -> Figures:
+    """R-30: sending, recorded and not."""
+    turns = Turns()
+    chunk = bytes(65536)
+    with turns.opening():
+        port = library.open_port(paths[0])
+        for _ in turns.take(times):
+            for _ in range(size // len(chunk) - 1):
+                port.write_all(chunk)
+            port.write_all(chunk[1:] + b"\n")
+            port.read_all(1)
+        port.close()
+    return turns.figures(size)
+
+
+def bench_recorded_exchange(
+    library: BlockingLibrary, paths: Sequence[str], size: int, count: int, times: int
+) -> Figures:
+    """R-30: exchanges of a driver, recorded and not."""
+    turns = Turns()
+    data = bytes(size)
+    with turns.opening():
+        port = library.open_port(paths[0])
+        for _ in turns.take(times):
+            for _ in range(count):
+                port.exchange(data)
+        port.close()
+    return turns.figures(2 * size * count)
 
 
 def bench_fan_out(library: BlockingLibrary, paths: Sequence[str], size: int, count: int) -> Figures:

@@ -337,6 +337,47 @@ def test_nothing_is_recorded_by_default(project: Project) -> None:
     assert not list(project.path.rglob("*.jsonl"))
 
 
+def test_a_long_recording_has_each_byte_in_order(project: Project) -> None:
+    """R-30: more than is kept in memory, in `bytes`, in large ones, and in buffers that change after the send."""
+    project.file(
+        "test_it.py",
+        """
+            import threading
+            from anyserial import sync
+
+            def test_it(serial_link):
+                def drain(port):
+                    left = 2 * 2**20 + 10 * 2**18
+                    while left:
+                        left -= len(port.receive())
+                    port.send(b"done")
+
+                with sync.open_serial_port(serial_link.path("peer")) as peer:
+                    thread = threading.Thread(target=drain, args=(peer,))
+                    thread.start()
+                    with sync.open_serial_port(serial_link.path("port")) as port:
+                        buffer = bytearray(2**16)
+                        for number in range(128, 144):
+                            buffer[:] = bytes([number]) * len(buffer)
+                            port.send(buffer)
+                        for number in range(128, 144):
+                            port.send(bytes([number]) * 2**16)
+                        port.send(bytes(range(256)) * 10 * 2**10)
+                        assert port.receive() == b"done"
+                    thread.join()
+        """,
+    )
+    assert project.run(*RECORD).outcomes() == {"test_it[pty]": "passed"}
+    (file,) = files(project)
+    events = lines(file)
+    sent = b"".join(bytes.fromhex(event["data"]) for event in events if event.get("kind") == "sent")
+    numbers = b"".join(bytes([number]) * 2**16 for number in range(128, 144))
+    assert sent == numbers * 2 + bytes(range(256)) * 10 * 2**10
+    assert max(len(event.get("data", "")) for event in events) <= 2 * 2**16
+    times = [event["time"] for event in events if "time" in event]
+    assert times == sorted(times)
+
+
 def test_workers_write_one_file_per_test(project: Project) -> None:
     """R-30: under pytest-xdist too one instance of a test writes its file, and no draft is left."""
     test = "\n".join(GOOD.replace("test_it", f"test_{number}") for number in range(4))

@@ -20,22 +20,29 @@ class PortListener(Protocol):
 
     Each method is called before the port's own caller gets the result, on the thread that did the work: for the control
     calls of a blocking port that is its portal's thread. A method must not raise, wait, or call the port. Views are
-    valid during the call only.
+    valid during the call only. If the `obj` of a view is `bytes`, the view never changes, and may be kept: that is so
+    for the bytes that `receive` and `receive_available` return, and for `bytes` that are sent.
     """
 
-    def received(self, data: memoryview, /) -> None:
+    # A body with a statement is none that type checkers take for abstract.
+
+    def received(self, data: memoryview, /) -> None:  # noqa: ARG002
         """A receive is about to return `data`. Bytes that a cancelled receive left are reported by a later one."""
+        return
 
     def send_begins(self) -> None:
         """A send that is not empty begins; none of its bytes have been sent."""
+        return
 
-    def sent(self, data: memoryview, /) -> None:
+    def sent(self, data: memoryview, /) -> None:  # noqa: ARG002
         """The kernel has taken `data`; a large send is taken in pieces, and each is reported at once."""
+        return
 
     def send_ends(self) -> None:
         """The send is over: complete, cancelled, timed out or failed."""
+        return
 
-    def called(self, call: str, arguments: Mapping[str, Any], result: Any, /) -> None:
+    def called(self, call: str, arguments: Mapping[str, Any], result: Any, /) -> None:  # noqa: ARG002
         """A control call has succeeded.
 
         Args:
@@ -44,8 +51,9 @@ class PortListener(Protocol):
             arguments: The arguments by name: `config`, `rts` and `dtr`, `duration`.
             result: The value that the caller gets.
         """
+        return
 
-    def failed(self, call: str, arguments: Mapping[str, Any], error: OSError, /) -> None:
+    def failed(self, call: str, arguments: Mapping[str, Any], error: OSError, /) -> None:  # noqa: ARG002
         """A call raises `error`: a serial error, or the `TimeoutError` of a blocking port.
 
         Args:
@@ -53,9 +61,11 @@ class PortListener(Protocol):
             arguments: The arguments by name, as in `called`.
             error: The exception that the caller gets.
         """
+        return
 
     def closed(self) -> None:
         """The port is being closed; reported once, before calls that are still waiting fail."""
+        return
 
 
 class Meter:
@@ -101,6 +111,13 @@ class Meter:
             self.tap = _tap(tuple(each for each in _listeners(self.tap) if each is not listener))
 
         return detach
+
+    def reported(self, view: memoryview) -> bytes:
+        """Return the bytes of `view`, which have been received, and report these bytes to the listener."""
+        data = view.tobytes()
+        if self.tap is not None:
+            self.tap.received(memoryview(data))
+        return data
 
     def note(self, call: str, result: object = None, **arguments: object) -> None:
         """Report that a control call has succeeded."""
@@ -183,22 +200,27 @@ class _Several(PortListener):
 
     def __init__(self, listeners: tuple[PortListener, ...]) -> None:
         self.listeners = listeners
+        # What each transfer calls: bound, because that is quicker, and without the methods that do nothing.
+        self._received = [each.received for each in listeners if _overrides(each, "received")]
+        self._send_begins = [each.send_begins for each in listeners if _overrides(each, "send_begins")]
+        self._sent = [each.sent for each in listeners if _overrides(each, "sent")]
+        self._send_ends = [each.send_ends for each in listeners if _overrides(each, "send_ends")]
 
     def received(self, data: memoryview, /) -> None:
-        for each in self.listeners:
-            each.received(data)
+        for received in self._received:
+            received(data)
 
     def send_begins(self) -> None:
-        for each in self.listeners:
-            each.send_begins()
+        for send_begins in self._send_begins:
+            send_begins()
 
     def sent(self, data: memoryview, /) -> None:
-        for each in self.listeners:
-            each.sent(data)
+        for sent in self._sent:
+            sent(data)
 
     def send_ends(self) -> None:
-        for each in self.listeners:
-            each.send_ends()
+        for send_ends in self._send_ends:
+            send_ends()
 
     def called(self, call: str, arguments: Mapping[str, Any], result: Any, /) -> None:
         for each in self.listeners:
@@ -211,6 +233,10 @@ class _Several(PortListener):
     def closed(self) -> None:
         for each in self.listeners:
             each.closed()
+
+
+def _overrides(listener: PortListener, method: str) -> bool:
+    return getattr(type(listener), method) is not getattr(PortListener, method)
 
 
 def _listeners(tap: PortListener | None) -> tuple[PortListener, ...]:

@@ -65,9 +65,9 @@ class BlockingTransfers:
             if count is not None:
                 count = count or core.require_data(0)
                 try:
-                    if self._meter.tap is not None:
-                        self._meter.tap.received(view[:count])
-                    return view[:count].tobytes()
+                    if self._meter.tap is None:
+                        return view[:count].tobytes()
+                    return self._meter.reported(view[:count])
                 except BaseException:
                     # A signal handler raised before the bytes could be returned, so keep them for the next receive.
                     self._hold(view[:count])
@@ -126,9 +126,9 @@ class BlockingTransfers:
             return b""
         count = count or core.require_data(0)
         try:
-            if self._meter.tap is not None:
-                self._meter.tap.received(view[:count])
-            return view[:count].tobytes()
+            if self._meter.tap is None:
+                return view[:count].tobytes()
+            return self._meter.reported(view[:count])
         except BaseException:
             self._hold(view[:count])
             raise

@@ -1,17 +1,19 @@
 """Records end A of a link below the port, for one test; what a failed test has recorded is dropped.
 
-While bytes move, an event costs a copy of its bytes into a spool. JSON is made when the test has passed.
+While bytes move, an event costs a reference to them; they go to a file many at a time. JSON is made when the test has
+passed.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import struct
+import marshal
 import tempfile
 import threading
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import IO, Any, Final, Protocol, cast
 
@@ -25,9 +27,14 @@ from .events import FORMAT, LARGEST, config_fields, line_of
 
 #: Adjacent bytes of one direction are one event if less time than this is between them, in seconds.
 _GAP: Final = 0.002
-#: Bytes of events that are kept in memory.
-_IN_MEMORY: Final = 2**18
-_HEAD: Final = struct.Struct("<BdI")
+#: Bytes that are kept in memory, where an event counts as some more than it has. What was received is in the
+#: transcript for as long, so that most of them are there anyway.
+_IN_MEMORY: Final = 2**22
+_OF_EVENT: Final = 2**10
+#: Events that are written to the file together.
+_BATCH: Final = 64
+#: Bytes of one write to the file: small writes cost more per byte.
+_BUFFER: Final = 2**18
 _SENT, _RECEIVED, _OTHER = range(3)
 _POLLED: Final = frozenset({"modem_lines", "input_waiting"})
 _KINDS: Final = {_SENT: "sent", _RECEIVED: "received"}
@@ -55,11 +62,12 @@ class Recorder(PortListener):
         self._start = now()
         self._date = datetime.now(UTC)
         self._lock = threading.RLock()
-        # The last events, up to `_end`; they move to a file when they are many. One piece of memory is used all the
-        # time, because fresh memory would cost more than what is copied.
-        self._room = bytearray(_IN_MEMORY)
-        self._end = 0
+        # The last events: kind, time, bytes. A deque takes them without a lock from any thread and any signal handler.
+        self._events: deque[tuple[int, float, bytes | memoryview]] = deque()
+        self._size = 0
+        # The events before; who moves some there holds the lock.
         self._spool: IO[bytes] | None = None
+        self._spooling = threading.Lock()
         self._is_over = False
         self._problem: OSError | None = None
         self._config: SerialConfig | None = None
@@ -92,16 +100,10 @@ class Recorder(PortListener):
                 detach()
 
     def received(self, data: memoryview, /) -> None:
-        self._put(_RECEIVED, data)
-
-    def send_begins(self) -> None:
-        """Where a send begins and ends is the test's business."""
-
-    def send_ends(self) -> None:
-        """As where it begins."""
+        self._move(_RECEIVED, data)
 
     def sent(self, data: memoryview, /) -> None:
-        self._put(_SENT, data)
+        self._move(_SENT, data)
 
     def called(self, call: str, arguments: Mapping[str, Any], result: Any, /) -> None:
         if call not in _CALLS:
@@ -150,71 +152,78 @@ class Recorder(PortListener):
         }
         yield line_of(_checked(passed_on(head)))
         number = 0
-        for number, event in enumerate(_joined(self._events()), 1):  # noqa: B007  the last one is the number of all
+        for number, event in enumerate(_joined(self._recorded()), 1):  # noqa: B007  the last one is the number of all
             event["time"] = round(event["time"] - self._start, 6)
             yield line_of(_checked(passed_on({"time": event.pop("time"), **event})))
         yield line_of({"kind": "end", "events": number})
 
     def drop(self) -> None:
         """Forget all of it."""
-        with self._lock:
+        with self._spooling:
             self._is_over = True
-            self._end = 0
+            self._events.clear()
             if self._spool is not None:
-                self._spool.close()
+                # On a disk that is full it has bytes that cannot be written.
+                with suppress(OSError):
+                    self._spool.close()
+
+    def _move(self, kind: int, data: memoryview) -> None:
+        whole = data.obj
+        is_small = type(whole) is bytes and len(whole) <= LARGEST
+        self._events.append((kind, self._now(), data if is_small else bytes(data)))
+        # Threads may miscount, which does no harm.
+        self._size = size = self._size + len(data) + _OF_EVENT
+        if size > _IN_MEMORY:
+            self._make_room()
+        if self._answers:
+            with self._lock:
+                self._repeated = {}
+                # The same count is another one after that.
+                self._answers.pop("input_waiting", None)
 
     def _note(self, event: Mapping[str, Any], at: float | None = None) -> None:
-        self._put(_OTHER, line_of(event).encode("ascii"), at)
-
-    def _put(self, code: int, payload: bytes | memoryview, at: float | None = None) -> None:
+        self._events.append((_OTHER, self._now() if at is None else at, line_of(event).encode("ascii")))
+        self._size += _OF_EVENT
+        if self._size > _IN_MEMORY:
+            self._make_room()
         with self._lock:
-            if self._answers:
-                self._repeated = {}
-                if code != _OTHER:
-                    # The same count is another one after that.
-                    self._answers.pop("input_waiting", None)
-            if self._is_over:
-                return
-            size, start = len(payload), self._end + _HEAD.size
-            if start + size > len(self._room):
-                start = self._make_room(_HEAD.size + size) + _HEAD.size
-            _HEAD.pack_into(self._room, start - _HEAD.size, code, self._now() if at is None else at, size)
-            self._room[start : start + size] = payload
-            self._end = start + size
+            self._repeated = {}
 
-    def _make_room(self, size: int) -> int:
-        """Move what there is to the spool, and have room for so many bytes; returns where they go."""
+    def _make_room(self) -> None:
+        """Move what there is to the file, unless that is being done."""
+        if not self._spooling.acquire(blocking=False):
+            return
         try:
-            if self._spool is None:
-                self._spool = tempfile.TemporaryFile()  # noqa: SIM115  closed by `drop`
-            self._spool.write(memoryview(self._room)[: self._end])
+            self._size = 0
+            left = len(self._events)
+            while left:
+                batch = [self._events.popleft() for _ in range(min(left, _BATCH))]
+                left -= len(batch)
+                if not self._is_over:
+                    if self._spool is None:
+                        self._spool = tempfile.TemporaryFile(buffering=_BUFFER)  # noqa: SIM115  closed by `drop`
+                    marshal.dump(batch, self._spool)
         except OSError as exc:
             # A disk that is full; a listener must not raise.
             self._problem, self._is_over = exc, True
-        self._end = 0
-        if size > len(self._room):
-            self._room = bytearray(size)
-        return 0
+        finally:
+            self._spooling.release()
 
-    def _spooled(self) -> Iterator[tuple[int, float, bytes]]:
+    def _recorded(self) -> Iterator[dict[str, Any]]:
+        for kind, at, data in self._all():
+            if kind == _OTHER:
+                yield {"time": at, **json.loads(bytes(data))}
+                continue
+            for start in range(0, len(data), LARGEST):
+                yield {"time": at, "kind": _KINDS[kind], "data": bytes(data[start : start + LARGEST])}
+
+    def _all(self) -> Iterator[tuple[int, float, bytes | memoryview]]:
         if self._spool is not None:
             self._spool.seek(0)
-            while head := self._spool.read(_HEAD.size):
-                code, at, size = _HEAD.unpack(head)
-                yield code, at, self._spool.read(size)
-        start = 0
-        while start < self._end:
-            code, at, size = _HEAD.unpack_from(self._room, start)
-            start += _HEAD.size + size
-            yield code, at, bytes(self._room[start - size : start])
-
-    def _events(self) -> Iterator[dict[str, Any]]:
-        for code, at, payload in self._spooled():
-            if code == _OTHER:
-                yield {"time": at, **json.loads(payload)}
-                continue
-            for start in range(0, len(payload), LARGEST):
-                yield {"time": at, "kind": _KINDS[code], "data": payload[start : start + LARGEST]}
+            with suppress(EOFError):
+                while True:
+                    yield from marshal.load(self._spool)  # noqa: S302  written above
+        yield from self._events
 
 
 def _joined(events: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -92,26 +92,27 @@ class _Recorder(PortListener):
     def __init__(self, log: PortLog) -> None:
         self._log = log
         self._began = 0.0, 0
-        self._sent = bytearray()
-        self._more = 0
+        self._sent: list[bytes] = []
+        self._size = self._more = 0
 
     def received(self, data: memoryview, /) -> None:
-        self._log.add("received", data)
+        self._log.add("received", _unchanging(data))
 
     def send_begins(self) -> None:
         self._began = self._log.stamp()
-        self._sent.clear()
-        self._more = 0
+        self._sent = []
+        self._size = self._more = 0
 
     def sent(self, data: memoryview, /) -> None:
-        kept = data[: BYTES_OF_EVENT - len(self._sent)]
-        self._sent += kept
+        kept = data[: BYTES_OF_EVENT - self._size]
+        self._sent.append(bytes(_unchanging(kept)))
+        self._size += len(kept)
         self._more += len(data) - len(kept)
 
     def send_ends(self) -> None:
         if self._sent:
-            self._log.add("sent", memoryview(self._sent), self._began, more=self._more)
-            self._sent = bytearray()
+            self._log.add("sent", b"".join(self._sent), self._began, more=self._more)
+            self._sent = []
 
     def called(self, call: str, arguments: Mapping[str, Any], result: Any, /) -> None:
         del result
@@ -126,6 +127,12 @@ class _Recorder(PortListener):
 
     def closed(self) -> None:
         self._log.add("closed")
+
+
+def _unchanging(data: memoryview) -> bytes | memoryview:
+    """The object that a view is of, if that is `bytes` and all of it is seen; it need not be copied then."""
+    whole = data.obj
+    return whole if type(whole) is bytes and len(whole) == len(data) else data
 
 
 def levels(**lines: bool | None) -> str:
