@@ -11,10 +11,12 @@ import pytest
 from anyserial import SerialConfig, SerialDisconnectedError, open_serial_port, sync
 from anyserial.testing import mock_bus
 
+from .manual_clock import ManualClock
+
 pytestmark = pytest.mark.anyio
 
 FAST = SerialConfig(baudrate=1_000_000)
-#: A byte takes 1 ms, so that two tasks that send at the same time overlap on a busy machine too.
+#: A byte takes 1 ms.
 SLOW = SerialConfig(baudrate=9600)
 
 
@@ -57,11 +59,12 @@ async def test_with_echo_the_sender_hears_itself():
 async def test_a_collision_garbles_the_bytes():
     """P-111: the third end gets one garbled byte for each that two have sent at the same time, and counts them."""
     async with AsyncExitStack() as stack:
-        a, b, c = await opened(stack, stack.enter_context(mock_bus(3)), SLOW)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(a.send, b"A" * 100)
-            tasks.start_soon(b.send, b"B" * 100)
-        await anyio.sleep(0.2)
+        clock = ManualClock()
+        a, b, c = await opened(stack, stack.enter_context(mock_bus(3, clock=clock)), SLOW)
+        await a.send(b"A" * 100)
+        clock.advance(0.05)
+        await b.send(b"B" * 100)
+        clock.advance(0.2)
         data = await c.receive_available()
         garbled = sum(byte not in b"AB" for byte in data)
         assert garbled > 10
@@ -75,11 +78,11 @@ async def test_a_collision_garbles_the_bytes():
 async def test_with_echo_a_sender_hears_the_collision():
     """P-111: that is how a driver finds out that it was not alone."""
     async with AsyncExitStack() as stack:
-        a, b, _ = await opened(stack, stack.enter_context(mock_bus(3, echo=True)), SLOW)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(a.send, b"A" * 50)
-            tasks.start_soon(b.send, b"B" * 50)
-        await anyio.sleep(0.15)
+        clock = ManualClock()
+        a, b, _ = await opened(stack, stack.enter_context(mock_bus(3, echo=True, clock=clock)), SLOW)
+        await a.send(b"A" * 50)
+        await b.send(b"B" * 50)
+        clock.advance(0.15)
         assert await a.receive_available() == await b.receive_available() != b"A" * 50
 
 

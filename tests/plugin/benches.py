@@ -10,7 +10,7 @@ import sys
 import textwrap
 import threading
 import tty
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 from anyserial.testing import PtyPair, pty_pair
@@ -61,14 +61,14 @@ wires = [{wires}]
 
 
 @contextlib.contextmanager
-def pty_bench(folder: Path) -> Iterator[Bench]:
+def pty_bench(folder: Path) -> Generator[Bench]:
     """A bench in `folder` for the length of a `with` block."""
     with pty_pair() as pair:
         yield Bench(folder, pair)
 
 
 @contextlib.contextmanager
-def pty_bus(folder: Path, ends: int, *, is_cut: bool = False) -> Iterator[None]:
+def pty_bus(folder: Path, ends: int, *, is_cut: bool = False) -> Generator[None]:
     """A bench of so many ports on one line; if it is cut, the last one hears nothing from the first."""
     with contextlib.ExitStack() as stack:
         masters, lines = list[int](), ["schema = 1", "[bench]", 'name = "lab-bus"', 'lease_dir = "leases"']
@@ -101,7 +101,7 @@ def pty_bus(folder: Path, ends: int, *, is_cut: bool = False) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def supply(bench: Bench) -> Iterator[list[str]]:
+def supply(bench: Bench) -> Generator[list[str]]:
     """Let `POWER` unplug and replug the pair; gives the list of what was switched."""
     done: list[str] = []
 

@@ -77,22 +77,38 @@ class SerialBus:
         __tracebackhide__ = True
         if ends < 2:
             raise ValueError(f"a bus has at least two ends, not {ends}")
-        link, opened_with = self._link, config or self._config
-        cable = link._cable
+        cable, opened_with = self._link._cable, config or self._config
         if isinstance(cable, BusCable):
-            if ends > len(cable.paths):
-                has = f'link "{link._wiring.title}" has {len(cable.paths)}{link._wiring.declared}'
-                pytest.skip(f"needs a bus of {ends} ends: {has}")
-            paths = (link.path("port"), link.path("peer"), *cable.paths[2:ends])
-            async with AsyncExitStack() as stack:
-                ports = [await stack.enter_async_context(link.opened(side, opened_with)) for side in _ENDS[:opened]]
-                for number, path in list(enumerate(paths))[len(_ENDS) : opened]:
-                    with Opening(f"serial_bus_{number + 1}").here():
-                        port = await SerialPort.open(path, link._config_of(number, opened_with))
-                    ports.append(await stack.enter_async_context(port))
-                yield SerialBusPorts(tuple(ports), paths, None)
-            return
-        clock = None if link._test.clock is None else link._test.clock.timers
+            bus = self._wired(cable, ends, opened_with, opened)
+        else:
+            bus = self._made(ends, echo, opened_with, opened)
+        async with bus as ports:
+            yield ports
+
+    @asynccontextmanager
+    async def _wired(
+        self, cable: BusCable, ends: int, config: SerialConfig, opened: int | None
+    ) -> AsyncGenerator[SerialBusPorts]:
+        __tracebackhide__ = True
+        link, found = self._link, cable.paths
+        if ends > len(found):
+            has = f'link "{link._wiring.title}" has {len(found)}{link._wiring.declared}'
+            pytest.skip(f"needs a bus of {ends} ends: {has}")
+        paths = (link.path("port"), link.path("peer"), *found[2:ends])
+        async with AsyncExitStack() as stack:
+            ports = [await stack.enter_async_context(link.opened(side, config)) for side in _ENDS[:opened]]
+            for number in range(ends)[len(_ENDS) : opened]:
+                with Opening(f"serial_bus_{number + 1}").here():
+                    port = await SerialPort.open(paths[number], link._config_of(number, config))
+                ports.append(await stack.enter_async_context(port))
+            yield SerialBusPorts(tuple(ports), paths, None)
+
+    @asynccontextmanager
+    async def _made(
+        self, ends: int, echo: bool, config: SerialConfig, opened: int | None
+    ) -> AsyncGenerator[SerialBusPorts]:
+        __tracebackhide__ = True
+        clock = None if self._link._test.clock is None else self._link._test.clock.timers
         with ExitStack() as cables:
             for number in range(_MOST_BUSES):
                 paths = [f"/dev/mockBus{number or ''}.{end + 1}" for end in range(ends)]
@@ -108,6 +124,6 @@ class SerialBus:
                 ports = list[SerialPort]()
                 for path in bus.paths[:opened]:
                     with Opening(f"serial_bus_{path.rpartition('.')[2]}").here():
-                        ports.append(await SerialPort.open(path, opened_with))
+                        ports.append(await SerialPort.open(path, config))
                     await stack.enter_async_context(ports[-1])
                 yield SerialBusPorts(tuple(ports), bus.paths, bus)
