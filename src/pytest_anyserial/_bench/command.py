@@ -1,7 +1,7 @@
 """A command that the bench file names: run without a shell, within a limit, and judged by its exit status alone.
 
-What it prints is for the message of a failure, so of a long output only the beginning and the end are kept. A process
-that the command leaves behind may keep its standard output; nothing waits for that process.
+Its output is used only in the message of a failure, so only the beginning and the end of a long output are kept.
+A process that the command leaves behind may keep its standard output open; nothing waits for that process.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import IO, Final, NamedTuple
 
 from .._text import count
 
-#: Bytes of each of the two ends of an output.
+#: Bytes that are kept at the beginning, and at the end, of an output.
 _KEPT: Final = 4096
 _CHUNK: Final = 65_536
 #: Seconds for the rest of the output of a command that has ended.
@@ -26,14 +26,14 @@ _REST: Final = 0.5
 
 
 class Done(NamedTuple):
-    """How a command ended: its exit status, None if it was stopped because it took too long; and what it printed."""
+    """The result of a command: its exit status (None if it took too long and was stopped) and its output."""
 
     status: int | None
     output: str
 
 
 def run(argv: Sequence[str], folder: Path, *, limit: float) -> Done:
-    """Run a command in `folder` for `limit` seconds at most; then it and the processes that it has started are ended.
+    """Run a command in `folder` for at most `limit` seconds; after that, kill it and the processes that it started.
 
     Raises:
         OSError: It cannot be started.
@@ -45,12 +45,12 @@ def run(argv: Sequence[str], folder: Path, *, limit: float) -> Done:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         bufsize=0,
-        # Of its own, so that what it starts can be ended with it; in the same session, so that sudo knows the terminal.
+        # A group, so that its children can be killed with it, but no new session, so that sudo keeps the terminal.
         process_group=None if sys.platform == "win32" else 0,
     )
     assert process.stdout is not None
     output = _Output()
-    # A thread, because a process that was left behind may keep the pipe open without end.
+    # A thread, because a process that was left behind may keep the pipe open forever.
     reader = threading.Thread(target=output.read, args=(process.stdout,), name="anyserial power command", daemon=True)
     reader.start()
     status: int | None = None
@@ -68,12 +68,12 @@ def run(argv: Sequence[str], folder: Path, *, limit: float) -> Done:
 def _end(process: subprocess.Popen[bytes]) -> None:
     if process.returncode is not None:
         return
-    # Under sudo it is a process of root, which this user may not end.
+    # Under sudo the process belongs to root, and this user may not kill it.
     with suppress(PermissionError):
         if sys.platform == "win32":
             process.kill()
         else:
-            # It is not waited for yet, so its number is still that of its group.
+            # The process was not waited for yet, so the kernel has not reused its number for another group.
             os.killpg(process.pid, signal.SIGKILL)
     with suppress(subprocess.TimeoutExpired):
         process.wait(_REST)
@@ -88,7 +88,7 @@ class _Output:
         self._length = 0
 
     def read(self, pipe: IO[bytes]) -> None:
-        """Read until all who can write have closed it."""
+        """Read until every writer has closed the pipe."""
         with pipe:
             while data := pipe.read(_CHUNK):
                 with self._lock:

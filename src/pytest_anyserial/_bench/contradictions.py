@@ -1,4 +1,4 @@
-"""Contradictions in a bench file: values that are right, each for itself, and do not fit together."""
+"""Contradictions in a bench file: values that are valid on their own and do not fit together."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def contradictions(table: Checked, broken: Collection[At], decimal_ids: Collecti
     """Find contradictions between the entries of a file.
 
     Args:
-        table: What is right in the file; entries of arrays that are wrong are None.
-        broken: The entries that have an error of their own.
+        table: The valid part of the file; invalid entries of arrays are None.
+        broken: The entries that already have an error.
         decimal_ids: Values of vid or pid that the file writes as decimal numbers.
     """
     ports: dict[str, Checked] = table.get("ports", {})
@@ -42,7 +42,7 @@ def contradictions(table: Checked, broken: Collection[At], decimal_ids: Collecti
 def _of_port(port: Checked, decimal_ids: Collection[int]) -> Iterator[Problem]:
     for key in ("vid", "pid"):
         number = port.get("match", {}).get(key, 0)
-        # Up to 9 both readings are the same, and what has five digits is no id in hexadecimal.
+        # Up to 9 decimal and hexadecimal are the same, and five digits are too many for a hexadecimal id.
         if 9 < number <= 9999 and number in decimal_ids:
             text = f"{number} in decimal is 0x{number:04x}: did you mean 0x{number}? If not, write 0x{number:04x}"
             yield ("match", key), text
@@ -63,7 +63,7 @@ def _of_port(port: Checked, decimal_ids: Collection[int]) -> Iterator[Problem]:
 
 
 def _entries(table: Checked, key: str) -> Iterator[tuple[int, str]]:
-    """The right entries of an array, each with its index."""
+    """The valid entries of an array, each with its index."""
     return ((index, entry) for index, entry in enumerate(table.get(key, ())) if entry is not None)
 
 
@@ -74,7 +74,7 @@ def _no_such(what: str, name: str, known: Collection[str]) -> str:
 def _devices_named_twice(matches: Mapping[str, Checked]) -> Iterator[Problem]:
     seen: dict[frozenset[tuple[str, Any]], str] = {}
     for name, match in matches.items():
-        # Two ports may ask for any place, and get two.
+        # Two ports may name the same tags, because each gets another place.
         if "tags" in match:
             continue
         device = {"path": os.path.normpath(match["path"])} if "path" in match else match
@@ -88,7 +88,7 @@ def _ports_wired_twice(links: Mapping[str, Checked]) -> Iterator[Problem]:
     for name, link in links.items():
         for index, end in _entries(link, "ends"):
             first = seen.setdefault(end, name)
-            # A bus may have any number of ports, and each two of them are a link.
+            # A bus has several ports, and each of its pairs counts as a link.
             if first != name and not links[first].get("kind") == link.get("kind") == "rs485":
                 text = f"ports.{end} is an end of links.{first} already: a port has one wiring at a time"
                 yield ("links", name, "ends", index), text

@@ -9,10 +9,10 @@ from .._text import plain_lines
 
 
 def driver_name(path: str, sysfs: Path = Path("/sys")) -> str:
-    """The kernel driver of a tty on Linux, such as `ftdi_sio`; empty where that cannot be told."""
+    """The kernel driver of a tty on Linux, such as `ftdi_sio`; empty if it is unknown."""
     node = os.path.realpath(path)
     device = (sysfs / "class" / "tty" / os.path.basename(node) / "device").resolve()
-    # A 16550 stands behind a port and a controller, which are devices of the kernel's serial core.
+    # For a 16550 the kernel's serial core adds two levels of devices (port and controller) in between.
     for folder in (device, *device.parents[:2]):
         link = folder / "driver"
         if link.exists() and (name := plain_lines(link.resolve().name)) not in ("port", "ctrl"):

@@ -1,6 +1,6 @@
 """The bench file: serial ports, how they are wired, and how their supply is switched, as checked values.
 
-Reading it opens no device. All problems of a file are found in one go.
+Reading it opens no device. All problems of a file are reported together.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from .contradictions import contradictions
 from .schema import FILE, SCHEMAS
 from .shapes import Checked, Problem, dotted, shown
 
-#: Of an id no more digits than an id can have.
+#: A vid or pid with at most four digits, which is the length of a hexadecimal id.
 _DECIMAL_ID: Final = re.compile(r"""\b(vid|pid)["']?[ \t]*=[ \t]*([0-9](_?[0-9]){0,3})(?![0-9A-Za-z_])""")
-#: Strings, to be kept, and comments.
+#: Strings (kept) and comments (removed).
 _COMMENT: Final = re.compile(r"""("(?:\\.|[^"\\\n])*"|'[^'\n]*')|#[^\n]*""")
 #: A key with a value that is neither in quotation marks nor in brackets.
 _BARE: Final = re.compile(r"""([A-Za-z0-9_.-]+)[ \t]*=[ \t]*([^\s"'\[\]{},#=]+)""")
-#: More than this no bench needs; `/dev/zero` has no end.
+#: The largest file that is read, because a path such as `/dev/zero` never ends.
 _LARGEST: Final = 1 << 20
-#: Characters of a line that is looked at for what may be wrong with it.
+#: Only this many characters of a line are searched for a common mistake.
 _LONGEST_LINE: Final = 500
 _SUGGEST: Final = "python -m pytest_anyserial suggest"
-#: Windows device names, which are no paths of files.
+#: Windows device names, which are not paths of files.
 COM_PORT: Final = re.compile(r"(\\\\\.\\)?COM[0-9]+", re.IGNORECASE)
 
 
@@ -50,7 +50,7 @@ class BenchFileError(ValueError):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
-    """Which device a port is: by `path`, by `url`, by a place of labgrid, or by at least one of the USB properties.
+    """How a port's device is named: by `path`, by `url`, by a labgrid place, or by at least one USB property.
 
     A place has a name, or tags that any of several places may have; `resource` is one of its serial ports.
     """
@@ -68,7 +68,7 @@ class Match:
 
     @property
     def is_place(self) -> bool:
-        """Whether it is a place of labgrid, which has to be acquired."""
+        """Whether this is a labgrid place, which has to be acquired."""
         return self.place is not None or bool(self.tags)
 
 
@@ -102,7 +102,7 @@ class BenchLink:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Power:
-    """Commands that switch a supply, to be run in the folder of the bench file; empty for those of a labgrid place.
+    """Commands that switch a supply, to be run in the folder of the bench file; empty if a labgrid place supplies them.
 
     `off_time`, `within` and `limit` are in seconds: how long a power cycle leaves it off, how long a device may take to
     follow, and how long a command may take.
@@ -120,7 +120,7 @@ class Power:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class LabgridSettings:
-    """How to reach labgrid; `wait` is in seconds, and no `coordinator` means what the environment says."""
+    """How to reach labgrid; `wait` is in seconds, and without `coordinator` the environment decides."""
 
     coordinator: str | None = None
     client: str = "labgrid-client"
@@ -131,7 +131,7 @@ class LabgridSettings:
 class SerialBench:
     """All hardware that one bench file describes.
 
-    `lease_timeout` is in seconds; `lease_dir` is `None` for the one usual place of the host.
+    `lease_timeout` is in seconds; `lease_dir` is `None` for the host's default folder.
     """
 
     path: Path
@@ -145,10 +145,10 @@ class SerialBench:
 
 
 def load(path: Path) -> SerialBench:
-    """Read a bench file; paths in it are relative to its folder.
+    """Read a bench file. Relative paths in it start at its folder.
 
     Raises:
-        BenchFileError: It cannot be read, or something in it is wrong: everything at once.
+        BenchFileError: It cannot be read or is invalid; all problems are reported together.
     """
     text = _text(path)
     try:
@@ -157,7 +157,7 @@ def load(path: Path) -> SerialBench:
         raise _unreadable(path, "is not TOML that can be read: nested too deeply") from None
     except tomllib.TOMLDecodeError as exc:
         raise _unreadable(path, *_careless(text, str(exc))) from exc
-    # It lets the errors of Python's numbers through.
+    # tomllib also raises plain ValueError, for integers beyond Python's digit limit.
     except ValueError as exc:
         raise _unreadable(path, "is not TOML that can be read: a number in it has thousands of digits") from exc
     code = _COMMENT.sub(lambda found: found[1] or "", text)
@@ -172,16 +172,16 @@ def _text(path: Path) -> str:
         raise _unreadable(path, f"there is no such file; to begin one: {_SUGGEST} > {path}") from None
     except OSError as exc:
         raise _unreadable(path, f"cannot be read: {exc.strerror or exc}") from exc
-    # A name with a zero byte.
+    # The path has a zero byte.
     except ValueError as exc:
         raise _unreadable(path, f"cannot be read: {exc}") from exc
     if len(content) > _LARGEST:
         raise _unreadable(path, f"is larger than {_LARGEST >> 10} KiB, so it is no bench file; {_SUGGEST} begins one")
-    # As PowerShell writes what is redirected with `>`.
+    # Windows PowerShell writes UTF-16 when output is redirected with `>`.
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise _unreadable(path, "is UTF-16 text: save it as UTF-8")
     try:
-        # Editors on Windows begin a file with a byte order mark, which is no part of the text.
+        # Editors on Windows begin a file with a byte order mark, which is not part of the text.
         return content.removeprefix(codecs.BOM_UTF8).decode()
     except UnicodeDecodeError as exc:
         reason = f"{exc.reason} at byte {exc.start}"
@@ -189,9 +189,9 @@ def _text(path: Path) -> str:
 
 
 def _careless(text: str, error: str) -> list[str]:
-    """The mistake in a text that is not TOML, and the text to write instead."""
+    """Return a common mistake in a text that is not TOML, and its correction."""
     at = re.search(r"at line ([0-9]+)", error)
-    # The other place is "at end of document".
+    # tomllib gives a line, or "at end of document".
     number = text.count("\n") + 1 if at is None else int(at[1])
     line = text.split("\n")[number - 1][:_LONGEST_LINE]
     bare = [(key, word) for key, word in _BARE.findall(line) if not _is_toml(f"x = {word}")]
@@ -221,20 +221,20 @@ def _unreadable(path: Path, *problems: str) -> BenchFileError:
 
 
 def parse(data: Mapping[str, object], path: Path, *, decimal_ids: Collection[int] = ()) -> SerialBench:
-    """The bench that `data` describes, as TOML has read it from `path`.
+    """Return the bench that `data`, the parsed TOML of `path`, describes.
 
     Args:
         data: The file's top table.
-        path: For messages, and for what relative paths are relative to.
+        path: The file, for messages; its folder is the base of relative paths.
         decimal_ids: Values of vid or pid that the file writes as decimal numbers.
 
     Raises:
-        BenchFileError: Something in it is wrong: everything at once.
+        BenchFileError: It is invalid; all problems are reported together.
     """
     problems: list[Problem] = []
     schema = data.get("schema")
     if isinstance(schema, int) and not isinstance(schema, bool) and schema not in SCHEMAS:
-        # Whatever else the file holds may be right in that version.
+        # Other errors are not reported, because the file may be valid in that version.
         known = " and ".join(map(str, SCHEMAS))
         raise _error(path, [(("schema",), f"{shown(schema)} is not known: this version of anyserial reads {known}")])
     table = FILE.check(data, (), problems)

@@ -1,7 +1,7 @@
 """Exclusive use of a device between processes: a kernel lock on one file per physical device.
 
-The lock is the truth. It dies with its process, however the process ends. Its file stays, because a file that is
-removed and made again could be two files of one name. The text of the file is information for people.
+Only the lock counts. The kernel releases it when its process ends for any reason. The file stays: after removing and
+recreating it, two processes could lock two different files of one name. The text of the file is only for messages.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from .lease_holder import LONGEST_TEXT, Holder, decoded, encoded, this_process
 from .lease_lock import is_alive, lockers, try_lock, unlock, user_of
 
 _POLL: Final = 0.02
-#: A process that lists the leases holds each of them for a moment, which is no reason to give up.
+#: A process that lists the leases locks each of them for a moment, so one failed attempt is no reason to give up.
 _SHORTEST_WAIT: Final = 0.1
-#: So many times a lock file may be seen with a second name.
+#: How often a lock file may be seen with a second name before it is an error.
 _MOST_SHARED: Final = 5
 #: A queue of short tests may take this many times `lease_timeout`.
 _LONGEST_QUEUE: Final = 10
 
 
 class LeaseHeldError(LeaseError):
-    """Another process holds the device, and did not end a test for as long as the bench file allows."""
+    """Another process holds the device, and finished no test within the time that the bench file allows."""
 
 
 class LeaseLostError(LeaseError):
@@ -63,21 +63,21 @@ class Lease(NamedTuple):
 def leased(
     devices: Iterable[str], *, test: str, timeout: float, folder: Path | None = None
 ) -> Generator[None, None, None]:
-    """Hold all of these devices for the length of a `with` block.
+    """Hold all of these devices during a `with` block.
 
     They are taken in sorted order, so that no two processes wait for each other.
 
     Args:
         devices: The keys of physical devices.
-        test: What they are held for, to be shown to those who wait.
-        timeout: Seconds to wait while no holder ends a test on a device that is waited for; 0 does not wait.
-        folder: Where the lock files are; all who share a device must agree on it.
+        test: The purpose, shown to processes that wait for the devices.
+        timeout: Seconds to wait while no holder of a wanted device finishes a test; 0 does not wait.
+        folder: The folder of the lock files; all processes that share a device must use the same one.
 
     Raises:
         LeaseFolderError: The folder cannot be used.
         LeaseFileError: A lock file cannot be made or opened.
-        LeaseHeldError: Another process went on holding a device for `timeout` seconds.
-        LeaseLostError: A lock file was removed within the block, so another process could take the device.
+        LeaseHeldError: Another process kept a device for `timeout` seconds.
+        LeaseLostError: A lock file was removed during the block, so another process could take the device.
     """
     with Folder(folder, make=True) as place, ExitStack() as stack:
         patience = _Patience(timeout)
@@ -124,7 +124,7 @@ def lease_of(device: str, folder: Path | None = None) -> Lease:
 
 
 def prepared(folder: Path | None = None) -> Path:
-    """The folder of the leases, made if it does not exist.
+    """Return the folder of the leases; create it if it does not exist.
 
     Raises:
         LeaseFolderError: It cannot be used.
@@ -134,7 +134,7 @@ def prepared(folder: Path | None = None) -> Path:
 
 
 class _Patience:
-    """How long to wait: counted afresh each time that a holder ends a test, with a bound."""
+    """The deadline of a wait: it restarts each time a holder finishes a test, up to a limit."""
 
     def __init__(self, timeout: float) -> None:
         self.timeout = timeout
@@ -144,9 +144,9 @@ class _Patience:
         self._seen: dict[str, Holder] = {}
 
     def see(self, name: str, holder: Holder | None, pids: frozenset[int]) -> None:
-        """Take note of the text of a lock file, and of the processes that have locked it as far as the kernel tells.
+        """Note the text of a lock file and the processes that have locked it, if the kernel lists them.
 
-        A new text is a test that began or ended, if it can be the text of a process that has the lock.
+        A new text means that a test began or ended, provided that a process with the lock can have written it.
         """
         if holder is None or (pids and holder.pid not in pids):
             return
@@ -160,7 +160,7 @@ class _Patience:
         return time.monotonic() > min(self._start + self._seconds, self._end)
 
     def is_queue_too_long(self) -> bool:
-        """Whether to give up although tests ended meanwhile: their texts can be written by every user."""
+        """Whether to give up although tests finished meanwhile, because any user can write such texts."""
         return self._end < time.monotonic() <= self._start + self._seconds
 
 
@@ -184,20 +184,20 @@ def _acquired(place: Folder, name: str, device: str, patience: _Patience) -> Fil
         except BlockingIOError:
             problem = LeaseHeldError(f"{device} is held: {_kernel_lease(place, name)}")
         except SharedFileError as exc:
-            # A file that another process makes has a second name for a moment.
+            # A file that another process is creating has a second name for a moment.
             shared += 1
             problem = place.unusable(name, exc)
         except OSError as exc:
             raise place.unusable(name, exc) from exc
         else:
-            # Known before it is locked: a child forked meanwhile must not keep the lock.
+            # Registered before it is locked, because a child forked in between must not keep the lock.
             _held.add(file)
             try:
                 if not try_lock(file):
                     holder, pids = _read(file), lockers(os.fstat(file.fileno()))
                     patience.see(name, holder, pids)
                     problem = LeaseHeldError(_held_by(device, holder, pids, patience))
-                # A file that was removed meanwhile locks nothing.
+                # If the file was removed meanwhile, locking it excludes no other process.
                 elif place.has(name, file):
                     return file
                 else:
@@ -213,7 +213,7 @@ def _acquired(place: Folder, name: str, device: str, patience: _Patience) -> Fil
 
 
 def _held_by(device: str, holder: Holder | None, pids: frozenset[int], patience: _Patience) -> str:
-    """Name the holder of a device: by the kernel if it can, with a command only for a process that the kernel names."""
+    """Name the holder of a device, from the kernel if possible. Only a process named by the kernel gets a command."""
     limit = f"{patience.timeout:g} s"
     if pids and (holder is None or holder.pid not in pids):
         return f"{device} is held by {_processes(pids)}, which has not said what for; waited {limit}. {_look(pids)}"
@@ -237,7 +237,7 @@ def _may_be_ended(holder: Holder, pids: frozenset[int]) -> bool:
 
 
 def _processes(pids: Iterable[int]) -> str:
-    """Name processes by what the kernel says of them."""
+    """Describe processes from kernel data."""
     users = ((pid, user_of(pid)) for pid in sorted(pids))
     return " and ".join(f"pid {pid}" if uid is None else f"pid {pid} of {user_name(uid)}" for pid, uid in users)
 
@@ -254,7 +254,7 @@ def _look(pids: Iterable[int]) -> str:
 
 
 def _lost(place: Folder, files: Mapping[str, FileIO]) -> str:
-    """The message for lock files that were moved or removed; a forked child has closed its own."""
+    """Return the message for lock files that were moved or removed. A forked child has closed its copies."""
     lost = [
         f"another test may have used {device} at the same time: its lock file, which belonged to {owner(file)}, was "
         "removed or replaced while this test held it. Run the test again"
@@ -269,8 +269,8 @@ def _give_back(file: FileIO, holder: Holder) -> None:
         _write(file, dataclasses.replace(holder, ended=time.time()))
 
 
-#: The open lock files of this process. A lock lives as long as any copy of its descriptor, and a forked child has one.
-#: Weak, so that a file that an interrupt has made unreachable is closed, and frees its lock.
+#: The open lock files of this process, which a forked child closes: a lock lasts as long as any copy of its descriptor.
+#: Weak, so that a file that became unreachable through an interrupt is closed and releases its lock.
 _held: Final[WeakSet[FileIO]] = WeakSet()
 
 
@@ -320,7 +320,7 @@ def _looked_at(place: Folder, name: str) -> Lease:
 
 def _write(file: FileIO, holder: Holder) -> None:
     text = encoded(holder)
-    # The lock holds without it.
+    # The lock works without the text.
     with suppress(OSError):
         file.seek(0)
         file.write(text)

@@ -1,7 +1,8 @@
-"""Files in a folder where every user of the host may write, opened so that no other user can misdirect or block.
+"""Files in a folder that every user of the host may write to, opened so that no other user can redirect or block them.
 
-The folder is opened once, judged by its descriptor, and then used through it. A mode is set on a descriptor, never on a
-name. What is not an ordinary file with one name is not a lock file: links, FIFOs, folders and files of another place.
+The folder is opened once, checked through its descriptor, and then used through it. A mode is set on a descriptor,
+never on a name. A lock file is a regular file with exactly one name: never a link, a FIFO, a folder or a file from
+elsewhere.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Final, Self
 
 from .._text import plain
 
-#: One place per host, the same for all users and projects, and never one that depends on the environment.
+#: One place per host, the same for all users and projects, so it must not depend on the environment.
 _FOLDERS: Final = {
     "linux": "/run/lock/anyserial",
     "darwin": "/Users/Shared/anyserial",
@@ -31,7 +32,7 @@ DEFAULT_FOLDER: Final = Path(_FOLDERS.get(sys.platform, "/var/spool/lock/anyseri
 
 SUFFIX: Final = ".lock"
 _NEW: Final = ".new-"
-#: Another process may make or remove a name between two steps, but not endlessly.
+#: Attempts, because another process may create or remove a name between two steps.
 _ATTEMPTS: Final = 10
 
 _KINDS: Final = {
@@ -45,7 +46,7 @@ _KINDS: Final = {
 
 
 class LeaseError(Exception):
-    """A device cannot be leased; the text says why, and what to do."""
+    """A device cannot be leased; the text gives the reason and the next step."""
 
 
 class LeaseFolderError(LeaseError):
@@ -61,7 +62,7 @@ class OddFileError(OSError):
 
 
 class SharedFileError(OddFileError):
-    """A file that has a second name, for a moment or for good."""
+    """A file that has a second name, perhaps only while it is being created."""
 
 
 class Folder:
@@ -69,11 +70,11 @@ class Folder:
 
     Args:
         place: Its path; None is the place that all users of the host share.
-        make: Make it if it does not exist, and require that this user may write there.
+        make: Create it if it does not exist, and require that this user may write to it.
 
     Raises:
-        FileNotFoundError: It does not exist, and is not to be made.
-        LeaseFolderError: It cannot be used, or another user could replace what is in it.
+        FileNotFoundError: It does not exist, and `make` is false.
+        LeaseFolderError: It cannot be used, or another user could replace its files.
     """
 
     def __init__(self, place: Path | None, *, make: bool) -> None:
@@ -108,10 +109,10 @@ class Folder:
 
         Raises:
             BlockingIOError: A process has a kernel lease (`F_SETLEASE`) on it, which the kernel breaks after a while.
-            OddFileError: It is no ordinary file, or has two names.
+            OddFileError: It is not a regular file, or has two names.
             OSError: It cannot be opened.
         """
-        # Never O_CREAT: a kernel with `protected_regular` refuses that on another user's file in a sticky folder.
+        # Without O_CREAT, which a kernel with `protected_regular` refuses for another user's file in a sticky folder.
         flags = (os.O_RDWR if writing else os.O_RDONLY) | _CAREFULLY
         descriptor = os.open(self._at(name), flags, dir_fd=self._descriptor)
         try:
@@ -122,10 +123,10 @@ class Folder:
         return FileIO(descriptor, "r+" if writing else "r")
 
     def opened(self, name: str) -> FileIO:
-        """Open a lock file for writing; make it first, for every user, if it does not exist.
+        """Open a lock file for writing. If it does not exist, create it with write permission for every user.
 
         Raises:
-            OSError: As `open`, and if it cannot be made.
+            OSError: It cannot be opened or created.
         """
         for _ in range(_ATTEMPTS):
             with suppress(FileNotFoundError):
@@ -134,19 +135,19 @@ class Folder:
         raise FileNotFoundError(errno.ENOENT, "it vanishes each time that it is made")
 
     def has(self, name: str, file: FileIO) -> bool:
-        """Whether the path leads to this open file, and not to none or to another one."""
+        """Whether the path still leads to this open file."""
         with suppress(OSError):
             return os.path.samestat(os.lstat(self.path / name), os.fstat(file.fileno()))
         return False
 
     def status(self, name: str) -> os.stat_result | None:
-        """The facts of an entry that may not be opened."""
+        """Return the status of an entry that this user may not open."""
         with suppress(OSError):
             return os.stat(self._at(name), dir_fd=self._descriptor, follow_symlinks=False)
         return None
 
     def reason(self, name: str, exc: OSError) -> str:
-        """Why an entry cannot be used, and a command that removes what should not be there."""
+        """Return why an entry cannot be used, and the command that removes it."""
         status = self.status(name)
         if status is None or sys.platform == "win32":
             return exc.strerror or str(exc)
@@ -165,13 +166,13 @@ class Folder:
         return f"{text}. Remove it while no test uses the device: {command} {_quoted(self.path / name)}"
 
     def unusable(self, name: str, exc: OSError) -> LeaseFileError:
-        """The error of a test that needs this lock file."""
+        """Return the error for a test that needs this lock file."""
         return LeaseFileError(f"lock file {plain(str(self.path / name))} cannot be used: {self.reason(name, exc)}")
 
     def _make(self, name: str) -> None:
-        """Make a lock file; another process may do so at the same time.
+        """Create a lock file, perhaps at the same time as another process.
 
-        It gets its name when its mode is right: another user may open it at any moment.
+        The file gets its name after its mode is set, because another user may open it at any moment.
         """
         new = f"{_NEW}{secrets.token_hex(8)}"
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | _CAREFULLY
@@ -198,7 +199,7 @@ def _require_lock_file(status: os.stat_result) -> None:
     kind = stat.S_IFMT(status.st_mode)
     if kind != stat.S_IFREG:
         raise OddFileError(errno.EINVAL, f"it is {_KINDS.get(kind, 'no ordinary file')}")
-    # A second name is a lock of another device, or a file of another folder that would be overwritten.
+    # The second name may be the lock file of another device, or a file elsewhere that would be overwritten.
     if status.st_nlink > 1:
         raise SharedFileError(errno.EMLINK, f"it has {status.st_nlink} names (hard links)")
 
@@ -207,7 +208,7 @@ if sys.platform == "win32":
     _CAREFULLY: Final = os.O_BINARY
 
     def user_name(uid: int) -> str:
-        """Return the number, because users have no numbers here."""
+        """Return the number as text; this system has no user numbers."""
         return f"user {uid}"
 
     def _opened(path: Path) -> int | None:
@@ -222,7 +223,7 @@ if sys.platform == "win32":
         return None
 
     def _open_to_all(descriptor: int) -> None:
-        """Files take over what their folder allows."""
+        """Do nothing, because files inherit the permissions of their folder."""
 
     def _link(new: str, name: str, descriptor: int | None) -> None:  # noqa: ARG001
         os.link(new, name)
@@ -261,11 +262,11 @@ else:
             try:
                 return _writable(path)
             except FileNotFoundError:
-                # Another process may be faster.
+                # Another process may create it first.
                 with suppress(FileExistsError):
                     _make_folder(path, _FOR_ALL)
             except PermissionError:
-                # Another process may have made it a moment ago, and not yet set its mode.
+                # Another process may have created it just now, and not yet set its mode.
                 if not attempt:
                     time.sleep(_A_MOMENT)
                     continue
@@ -280,14 +281,14 @@ else:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
     def _make_folder(path: Path, mode: int) -> None:
-        """Make a folder and its parents with these modes, whatever the umask."""
+        """Create a folder and its parents with these modes, independent of the umask."""
         if not path.parent.is_dir():
             with suppress(FileExistsError):
                 _make_folder(path.parent, _PARENT)
         os.mkdir(path, mode)
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | _CAREFULLY)
         try:
-            # In a parent where others may rename, the name may lead to another folder by now.
+            # If other users may rename in the parent, the name may already lead to another folder.
             if os.fstat(descriptor).st_uid == os.geteuid():
                 os.fchmod(descriptor, mode)
         finally:
@@ -296,7 +297,7 @@ else:
     def _distrust(path: Path, status: os.stat_result) -> LeaseFolderError | None:
         """Whether another user could replace lock files in a folder: its owner, or everyone if it is not sticky.
 
-        A group that may write there without the sticky bit was given that right, and is trusted.
+        A group with write permission is trusted, also without the sticky bit, because the owner granted it.
         """
         if status.st_uid not in {0, os.geteuid()}:
             return _misplaced(path, f"it belongs to {user_name(status.st_uid)}, who could replace the lock files")
@@ -315,7 +316,7 @@ else:
         try:
             status = os.lstat(path)
         except OSError:
-            # This command fails at a name that exists, or leaves alone what is there.
+            # If the name exists, this command fails or changes nothing.
             return _refused(path, _why(path, exc), f"sudo mkdir -p -m 1777 {_quoted(path)}")
         if not stat.S_ISDIR(status.st_mode):
             kind = _KINDS.get(stat.S_IFMT(status.st_mode), "a file")
@@ -339,9 +340,9 @@ else:
         )
 
     def _misplaced(path: Path, reason: str) -> LeaseFolderError:
-        """The user who made the name can change what it is at any moment, so the commands follow no link."""
+        """Return commands that follow no link, because the user who created the name can replace it at any moment."""
         command = f"sudo mkdir -m 1777 {_quoted(path)}"
-        # Only there it is certain that nothing else is deleted.
+        # `rm -r` is suggested only below the default folder, where it can delete nothing else.
         command = (
             f"sudo rm -r {_quoted(path)} && {command}" if path == DEFAULT_FOLDER else f"move it away, then {command}"
         )

@@ -1,6 +1,6 @@
-"""The text of a lock file: the holder of the device, as it wrote itself there.
+"""The text of a lock file: a line about the holder, written by the holder.
 
-Every user of the host can write there, so the text is read with limits, escaped, and never taken as evidence.
+Every user of the host can write to the file, so the text is read with limits, escaped, and never trusted.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import Any, Final
 
 from .._text import plain
 
-#: More of a file is not read.
+#: Bytes of a file that are read at most.
 LONGEST_TEXT: Final = 4096
 #: A line with all fields at their limits stays below `LONGEST_TEXT`, even if JSON escapes every character.
 _LIMITS: Final = {"device": 200, "host": 100, "user": 100, "test": 1000}
-#: A string of JSON; what is outside of strings must be one flat object.
+#: A JSON string; outside of strings the text must be one flat object.
 _STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _LAST_PID: Final = 2**31 - 1
 #: The year 3000: the last one that all systems convert to local time.
@@ -38,9 +38,9 @@ class Holder:
         pid: The process.
         host: The machine that it runs on.
         user: The user that it runs as.
-        test: What the device is used for: the id of a test, or a command.
+        test: The purpose: the id of a test, or a command.
         since: Unix time at which the process got the device.
-        ended: Unix time at which it gave the device back; None if it has not, or was killed first.
+        ended: Unix time at which it gave the device back; None if it has not done so, or was killed before.
     """
 
     device: str
@@ -56,20 +56,20 @@ class Holder:
 
 
 def this_process(device: str, test: str) -> Holder:
-    """This process as the holder of a device, from now on."""
+    """Return this process as the holder of a device, starting now."""
     return Holder(device=device, pid=os.getpid(), host=socket.gethostname(), user=_user(), test=test, since=time.time())
 
 
 def encoded(holder: Holder) -> bytes:
-    """The line for a lock file; long names are cut so that it fits."""
+    """Return the line for a lock file; long names are cut to fit."""
     facts = dataclasses.asdict(holder)
     return json.dumps(facts | {name: _cut(facts[name], limit) for name, limit in _LIMITS.items()}).encode() + b"\n"
 
 
 def decoded(data: bytes) -> Holder | None:
-    """Read the line of a lock file; None if it is nonsense, or is being written now."""
+    """Read the line of a lock file; return None if it is invalid or half written."""
     line = data.partition(b"\n")[0]
-    # The reader of JSON recurses with the data, and a stack of a thread can be as small as 128 KiB.
+    # The JSON parser recurses with the data, and the stack of a thread can be as small as 128 KiB.
     structure = _STRING.sub(b"", line)
     if b"[" in structure or structure.count(b"{") != 1:
         return None
@@ -105,7 +105,7 @@ def _number(value: object, least: int, most: int) -> int:
 
 
 def _moment(value: object) -> float:
-    # False for NaN as well.
+    # The comparison is also false for NaN.
     if not isinstance(value, int | float) or not 0 <= value < _LAST_MOMENT:
         raise ValueError(value)
     return float(value)

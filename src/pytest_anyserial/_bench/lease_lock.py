@@ -1,7 +1,7 @@
 """The kernel lock of one file, and the processes that hold it according to the kernel.
 
-A lock dies with its process, however the process ends. Only the kernel's list of locks is evidence for a holder: the
-text of a lock file can be written by every user of the host.
+The kernel releases a lock when its process ends for any reason. Only the kernel's list of locks proves which process is
+the holder, because every user of the host can write the text of a lock file.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if sys.platform == "win32":
     import msvcrt
     from typing import Final
 
-    #: A locked byte cannot be read by others, so the locked byte is far behind the text.
+    #: On Windows other processes cannot read a locked byte, so the locked byte is far behind the text.
     _LOCKED_BYTE: Final = 1 << 30
 
     def try_lock(file: FileIO) -> bool:
@@ -55,20 +55,20 @@ else:
 
     def unlock(file: FileIO) -> None:
         """Release the lock of an open file."""
-        # Not left to `close`: a child forked at this moment has the same lock open.
+        # `close` alone is not enough, because a child forked at this moment has the same lock open.
         fcntl.flock(file, fcntl.LOCK_UN)
 
     def lockers(status: os.stat_result) -> frozenset[int]:
-        """Return the processes that have locked a file; empty if the kernel does not tell.
+        """Return the processes that have locked a file; empty if the kernel does not list them.
 
-        Linux alone lists its locks, for processes of the same pid namespace. Some file systems (btrfs, overlayfs) show
+        Only Linux lists its locks, for processes of the same pid namespace. Some file systems (btrfs, overlayfs) show
         programs another device number than the kernel lists.
         """
         place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}".encode()
         found: set[int] = set()
         with suppress(OSError, ValueError), open("/proc/locks", "rb") as lines:
             for line in lines:
-                # `7: FLOCK  ADVISORY  WRITE 4711 fe:00:1234 0 EOF`; one that waits has `->` after its number.
+                # `7: FLOCK  ADVISORY  WRITE 4711 fe:00:1234 0 EOF`; a waiting process has `->` after the first number.
                 words = line.split()
                 if len(words) > 5 and words[1] in {b"FLOCK", b"LEASE"} and words[5] == place:
                     found.add(int(words[4]))

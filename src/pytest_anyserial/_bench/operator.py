@@ -78,7 +78,7 @@ def called(config: pytest.Config) -> Operator:
 
 
 def teller(config: pytest.Config) -> Callable[[str], None]:
-    """What prints a line at the terminal of a run, in the middle of tests too."""
+    """Return a function that prints a line at the run's terminal, also while a test runs."""
 
     def say(text: str) -> None:
         capture: Any = config.pluginmanager.get_plugin("capturemanager")
@@ -86,7 +86,7 @@ def teller(config: pytest.Config) -> Callable[[str], None]:
         if terminal is None:
             return
         with nullcontext() if capture is None else capture.global_and_fixture_disabled():
-            # A quiet run has printed dots without an end of line.
+            # A quiet run prints dots without a line end.
             terminal.write_line(f"\n{text}", bold=True)
             terminal.flush()
 

@@ -1,6 +1,6 @@
-"""Where the ports of a bench are and what they say of themselves: each is asked once per session, under its lease.
+"""The devices and capabilities of a bench's ports: each port is probed once per session, under its lease.
 
-What was found is plain data, so that the workers of pytest-xdist can have it.
+The result is plain data, so that it can be sent to the workers of pytest-xdist.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from .supply import PresenceError, brought, located, supply_key
 if TYPE_CHECKING:
     from .place import RunPlaces
 
-#: The system calls by which the library asks a Linux driver what it has.
+#: The system calls with which the library probes a Linux driver.
 _ASKED_BY: Final = {"rs485": "TIOCGRS485", "low_latency": "TIOCGSERIAL", "modem_lines": "TIOCMGET"}
-#: What no driver of a platform can have, whatever the device.
+#: Facts that no driver of a platform has, for any device.
 _NEVER: Final = {
     "linux": frozenset({"dtr_dsr", "one_point_five_stop_bits"}),
     "remote": frozenset({"dtr_dsr", "low_latency", "rs485"}),
@@ -46,14 +46,14 @@ _NEVER_ON_OTHERS: Final = frozenset({"dtr_dsr", "one_point_five_stop_bits", "low
 
 
 class Place(NamedTuple):
-    """Names the physical device, and the adapter that it is a part of."""
+    """The keys of a physical device and of the adapter that it is a part of."""
 
     key: str
     adapter: str
 
     @classmethod
     def of(cls, device: PortInfo) -> Place:
-        """Where a device is plugged in."""
+        """Return the place of a device."""
         return cls(device_key(device), adapter_key(device))
 
 
@@ -62,11 +62,11 @@ class Probed:
     """One port of the bench.
 
     Attributes:
-        place: Which device it is; None if it was not found.
-        driver: What drives it, as far as the system tells.
-        problem: Why nothing is known of it; empty when something is.
-        capabilities: As the library found them; None if there was a problem.
-        refusals: Facts about the port that it does not have, and what the driver said.
+        place: Its device; None if it was not found.
+        driver: Its driver, if the system names it.
+        problem: Why it could not be probed; empty if it was.
+        capabilities: Its capabilities, from the library; None if there was a problem.
+        refusals: Facts that the port does not have, with the driver's error.
     """
 
     place: Place | None = None
@@ -76,7 +76,7 @@ class Probed:
     refusals: Mapping[str, str] = dataclasses.field(default_factory=dict[str, str])
 
     def has(self, fact: str) -> tuple[Capability, str]:
-        """Whether the port has a fact, and why not."""
+        """Whether the port has a fact, and if not, the reason."""
         if self.capabilities is None:
             return Capability.UNKNOWN, self.problem
         if not hasattr(self.capabilities, fact):
@@ -90,20 +90,20 @@ class Probed:
         return value, ""
 
     def is_never(self, fact: str) -> bool:
-        """Whether no device of this platform can have it."""
+        """Whether no device of this platform can have the fact."""
         platform = "" if self.capabilities is None else self.capabilities.platform
         return bool(platform) and fact in _NEVER.get(platform, _NEVER_ON_OTHERS)
 
 
 class Places:
-    """The ports of a bench file that a run works with.
+    """The ports of a bench file, for one run.
 
     Attributes:
-        bench: What the file says.
-        file: The file, as people know it.
+        bench: The parsed file.
+        file: The name of the file, for messages.
         operator: The operator, who unplugs and replugs devices without a supply; None if there is none.
-        asks: Whether devices may be opened to learn what they have.
-        lab: Its places of labgrid; None if the file names none.
+        asks: Whether devices may be opened to probe them.
+        lab: Its labgrid places; None if the file names none.
     """
 
     def __init__(
@@ -120,13 +120,13 @@ class Places:
         self._places = {name: port.place for name, port in known.items() if port.place is not None}
 
     def probed(self, name: str) -> Probed:
-        """The probed facts of a port, which is probed on first use."""
+        """Return the probed facts of a port; probe it on first use."""
         if name not in self._known:
             self._known[name] = self._probed(name)
         return self._known[name]
 
     def port(self, name: str) -> BenchPort:
-        """A port as it can be looked for now: one that is a place of labgrid has the address of its server.
+        """Return a port as it can be found now; a labgrid place is replaced by the address of its server.
 
         Raises:
             PlaceError: The place cannot be acquired.
@@ -137,7 +137,7 @@ class Places:
         return dataclasses.replace(port, match=Match(url=self.lab.granted(name).url))
 
     def renew(self, names: Iterable[str]) -> bool:
-        """Look again where these ports are, which are leased; whether one of them is a place of labgrid.
+        """Find these leased ports again; return whether one of them is a labgrid place.
 
         Raises:
             PlaceError: A place cannot be acquired again.
@@ -149,11 +149,11 @@ class Places:
         return bool(places)
 
     def doubt(self, names: Iterable[str]) -> None:
-        """Have the servers of these ports tried before the next test uses them."""
+        """Mark the servers of these ports, so that each is tried before the next test uses it."""
         self._doubted.update(name for name in names if name in self._remote)
 
     async def dispel(self, name: str, device: PortInfo) -> None:
-        """Try whether a port opens if there is doubt.
+        """If the server of a port is marked, try whether the port opens.
 
         Raises:
             SerialError: It does not.
@@ -163,22 +163,22 @@ class Places:
                 self._doubted.discard(name)
 
     def is_silent(self, name: str) -> bool:
-        """Whether a port has told nothing yet."""
+        """Whether a port has not been probed yet."""
         return name not in self._known or self._known[name].capabilities is None
 
     async def ask(self, name: str, serial: SerialPort, device: PortInfo) -> None:
-        """Let an open port that is leased tell what it has; its config is another one then."""
+        """Probe an open, leased port. This changes its config."""
         try:
             self._known[name] = await asked(serial, device)
         except SerialError as exc:
             self._known[name] = Probed(problem=plain_lines(str(exc)))
 
     async def look(self, name: str, device: PortInfo) -> None:
-        """Open a port that is leased, to ask it."""
+        """Open a leased port and probe it."""
         self._known[name] = await _looked(self.bench.ports[name], device)
 
     def note(self, plugged_in: Sequence[PortInfo]) -> None:
-        """Remember where the devices are that are plugged in."""
+        """Remember the places of the devices that are plugged in."""
         for name, port in self.bench.ports.items():
             try:
                 self._places[name] = Place.of(resolve(port, plugged_in))
@@ -186,16 +186,16 @@ class Places:
                 continue
 
     def dumped(self, names: Iterable[str]) -> str:
-        """The probed facts of these ports as text, for the workers of pytest-xdist."""
+        """Return the probed facts of these ports as text, for the workers of pytest-xdist."""
         return dumped({name: self.probed(name) for name in names})
 
     def keys(self, names: tuple[str, ...], *, test: str, supplies: Collection[str]) -> set[str]:
-        """The keys to lease for these ports, and for all that loses its power when a test switches these supplies.
+        """Return the keys to lease for these ports and for all devices that these supplies switch.
 
         Raises:
             BenchMatchError: One of the ports was never found.
-            LeaseError: It is missing, and another process has its supply.
-            PlaceError: It is a place that cannot be acquired.
+            LeaseError: It is missing, and another process holds its supply.
+            PlaceError: It is a labgrid place that cannot be acquired.
             PresenceError: Its supply did not bring it back.
         """
         ports = self.bench.ports.values()
@@ -213,7 +213,7 @@ class Places:
         return keys | {supply_key(self.bench.power[supply]) for supply in supplies}
 
     def _probed(self, name: str) -> Probed:
-        """Find, lease and open a port, and ask it; problems are a part of the result."""
+        """Find, lease, open and probe a port; problems are part of the result."""
         bench, test = self.bench, f"a look at {name}"
         try:
             port = self.port(name)
@@ -227,7 +227,7 @@ class Places:
     def _place(self, name: str, test: str) -> Place:
         if name in self._remote:
             return self._place_of_labgrid(name)
-        # Remembered: another run may have it unplugged just now, and then its lease is what has to be waited for.
+        # Use the remembered place: if another run has just unplugged the device, this run must wait for its lease.
         if name not in self._places:
             self._places[name] = Place.of(brought(self.bench, self.bench.ports[name], test=test))
         return self._places[name]
@@ -253,17 +253,17 @@ class Places:
 
 
 def dumped(known: Mapping[str, Probed]) -> str:
-    """As text, for another process."""
+    """Return the facts as text, for another process."""
     return json.dumps({name: dataclasses.asdict(port) for name, port in known.items()})
 
 
 def loaded(text: str) -> dict[str, Probed]:
-    """The facts that `dumped` turned into text."""
+    """Return the facts from the text of `dumped`."""
     return {name: _revived(facts) for name, facts in json.loads(text).items()}
 
 
 def as_the_file_says(port: BenchPort, config: SerialConfig) -> SerialConfig:
-    """`config`, with the levels of the port's control lines where it leaves them open."""
+    """`config`, with the control-line levels of the bench file where it sets none."""
     changes = {
         f"{line}_on_open": level
         for line, level in port.control_lines.items()
@@ -273,12 +273,12 @@ def as_the_file_says(port: BenchPort, config: SerialConfig) -> SerialConfig:
 
 
 def _undemanding(port: BenchPort) -> SerialConfig:
-    """The port's config by the file, for an open that neither fails nor warns because of what the device lacks."""
+    """Return the port's config from the file, with missing features ignored without a warning."""
     return as_the_file_says(port, port.config).with_changes(unsupported_policy=UnsupportedPolicy.IGNORE)
 
 
 async def _looked(port: BenchPort, device: PortInfo) -> Probed:
-    """Open `port`, which is leased, and ask it; problems are a part of the result."""
+    """Open and probe `port`, which is leased; problems are part of the result."""
     try:
         async with await open_serial_port(device.device, _undemanding(port)) as serial:
             return await asked(serial, device)
@@ -287,7 +287,7 @@ async def _looked(port: BenchPort, device: PortInfo) -> Probed:
 
 
 async def asked(serial: SerialPort, device: PortInfo) -> Probed:
-    """What an open port says of itself, whose `unsupported_policy` is to ignore; its config is another one then.
+    """Probe an open port whose `unsupported_policy` is "ignore". This changes its config.
 
     Raises:
         SerialError: The device does not answer.
@@ -309,7 +309,7 @@ async def asked(serial: SerialPort, device: PortInfo) -> Probed:
 async def _control_lines(serial: SerialPort) -> None:
     lines = await serial.control_lines()
     if serial.capabilities.platform == "remote":
-        # Some servers tell lines that they do not set.
+        # Some servers report control lines that they cannot set.
         await serial.set_control_lines(rts=lines.rts, dtr=lines.dtr)
 
 

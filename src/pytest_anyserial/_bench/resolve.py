@@ -1,4 +1,4 @@
-"""Which device a port of the bench is, right now. Nothing is opened."""
+"""Find the device that a port of the bench matches now. Nothing is opened."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from .file import COM_PORT, BenchPort, Match
 from .schema import MATCH
 from .shapes import Problem, shown
 
-#: What tells devices apart that are otherwise alike, the most stable first.
+#: The properties that distinguish similar devices, the most stable first.
 _DISTINGUISHING: Final = ("serial_number", "interface", "location")
-#: Characters of a description; USB strings have 126 at most.
+#: The maximum length of a description; USB strings have at most 126 characters.
 _LONGEST: Final = 126
-#: Names that Linux gives in the order of plugging in.
+#: Names that Linux assigns in the order of plugging in.
 _FIRST_COME: Final = re.compile(r"(/dev/)?(tty|cu)(USB|ACM)[0-9]+")
-#: Names that Windows gives to an adapter when it sees it for the first time.
+#: Names that Windows assigns to an adapter when it is first plugged in.
 _OF_THIS_COMPUTER: Final = re.compile(r"(\\\\\.\\)?COM[0-9]+", re.IGNORECASE)
 
 
 class BenchMatchError(LookupError):
-    """No device is the one that a port of the bench names, or several are."""
+    """No device matches a port of the bench, or several do."""
 
 
 class LabgridError(Exception):
-    """`labgrid-client` could not do what was asked of it; the text says why."""
+    """`labgrid-client` failed; the text gives the reason."""
 
 
 class PlaceError(Exception):
-    """A place of labgrid cannot be used; the text says why, and what to do."""
+    """A labgrid place cannot be used; the text gives the reason and the next step."""
 
 
 async def devices() -> list[PortInfo]:
-    """All serial devices that are plugged in; none where the system cannot tell, which leaves ports with a path."""
+    """Return the serial devices that are plugged in; none if the system cannot list them (then only paths match)."""
     try:
         return await list_serial_ports()
     except UnsupportedPlatformError:
@@ -46,11 +46,11 @@ async def devices() -> list[PortInfo]:
 
 
 def resolve(port: BenchPort, devices: Sequence[PortInfo]) -> PortInfo:
-    """The one device of `devices` that `port` names; for a path also one that is not among them.
+    """Return the one device of `devices` that `port` matches; a path may also name a device that is not listed.
 
     Raises:
-        BenchMatchError: There is none, and the text lists what there is; or there are several, and the text names the
-            key that would tell them apart.
+        BenchMatchError: None matches, and the text lists the devices; or several do, and the text names the key that
+            distinguishes them.
     """
     here = f"ports.{port.name}.match"
     path = port.match.path
@@ -75,9 +75,10 @@ def resolve(port: BenchPort, devices: Sequence[PortInfo]) -> PortInfo:
 
 
 def named_twice(ports: Iterable[BenchPort], devices: Sequence[PortInfo]) -> dict[str, str]:
-    """The ports whose device is that of a port before them, and what to say of each.
+    """Return the ports whose device an earlier port matches already, with the message for each.
 
-    A file cannot tell: two entries may name one device by different properties. Ports without a device are left out.
+    The file alone does not show it: two entries may name one device by different properties. Ports without a device are
+    left out.
     """
     found: dict[str, str] = {}
     twice: dict[str, str] = {}
@@ -94,9 +95,9 @@ def named_twice(ports: Iterable[BenchPort], devices: Sequence[PortInfo]) -> dict
 
 
 def device_key(device: PortInfo) -> str:
-    """Names the physical device on this host, whatever the bench file calls it; fit for a file name.
+    """Return the key of a physical device on this host, independent of the bench file; it can be a file name.
 
-    It is the same after a replug into the same socket. Ports that nothing but their order tells apart share one.
+    The key is the same after a replug into the same socket. Ports that differ only in their order share a key.
     """
     if device.location is not None and device.device.startswith("/"):
         return _file_name(f"usb-{device.location}")
@@ -106,35 +107,35 @@ def device_key(device: PortInfo) -> str:
 
 
 def is_remote(device: PortInfo) -> bool:
-    """Whether it is the address of a remote port, of which this host knows nothing else."""
+    """Whether it is the address of a remote port; this host knows nothing else about such a device."""
     return "://" in device.device and not device.device.startswith("/")
 
 
 def _server(url: str) -> str:
-    """Host and TCP port, whatever the protocol and its options: one device has one server."""
+    """Return host and TCP port without protocol and options, because one device has one server."""
     return url.partition("://")[2].partition("?")[0].rstrip("/").lower()
 
 
 def adapter_key(device: PortInfo) -> str:
-    """Like `device_key`, but the same for all ports of one adapter."""
+    """Return a key like `device_key` that is the same for all ports of one adapter."""
     if device.location is not None and device.device.startswith("/"):
         return _file_name(f"usb-{_place(device.location)}")
     return device_key(device)
 
 
 def place_key(place: str) -> str:
-    """Names a place of labgrid: its ports have one owner and one supply."""
+    """Return the key of a labgrid place, whose ports have one owner and one supply."""
     return _file_name(f"place-{place}")
 
 
 def stable_match(device: PortInfo, devices: Sequence[PortInfo]) -> Match | None:
-    """The most stable properties that no other of `devices` has; the path when there are none.
+    """Return the most stable properties that no other of `devices` has; if there are none, the path.
 
-    Properties that a bench file cannot hold are left out, such as a serial number with control characters; None if that
-    leaves nothing.
+    Properties that a bench file cannot hold, such as a serial number with control characters, are left out; the result
+    is None if that leaves nothing.
     """
     properties = {key: value for key, value in _properties(device).items() if _fits_in_a_file(key, value)}
-    # A serial number is worth having even where nothing else is plugged in today.
+    # Keep the serial number even if today no other device is plugged in.
     for keys in ((), ("interface",), ("location",), ("interface", "location")) if device.vid is not None else ():
         wanted = {key: properties[key] for key in ("vid", "pid", "serial_number", *keys) if key in properties}
         if sum(not _differences(wanted, other) for other in devices) <= 1:
@@ -143,13 +144,13 @@ def stable_match(device: PortInfo, devices: Sequence[PortInfo]) -> Match | None:
 
 
 def keys_of(match: Match) -> dict[str, Any]:
-    """The values of a match, by key."""
+    """Return the values of a match, by key."""
     keys = ("path", "vid", "pid", "serial_number", "interface", "location", "url", "place", "resource")
     return {key: value for key in keys if (value := getattr(match, key)) is not None}
 
 
 def unstable(port: BenchPort, device: PortInfo, devices: Sequence[PortInfo]) -> str | None:
-    """Why the path of a port is no good name for `device`, with a better one; None if there is nothing to say."""
+    """Return why the path of a port is an unstable name for `device`, with a better one; None if it is stable."""
     path = port.match.path
     if path is None:
         return None
@@ -159,7 +160,7 @@ def unstable(port: BenchPort, device: PortInfo, devices: Sequence[PortInfo]) -> 
         reason = "is whichever device was plugged in first"
         better = better or "a link in /dev/serial/by-path, or a udev rule, would be stable"
     elif _OF_THIS_COMPUTER.fullmatch(path):
-        # Windows keeps the number for a serial number or, without one, for a socket; there is no other name.
+        # Windows keeps the number per serial number or, without one, per USB socket; there is no other name.
         reason = "is the number that this computer gave it"
     else:
         return None
@@ -183,7 +184,7 @@ def describe(device: PortInfo) -> str:
 
 
 def _stanza(match: Match) -> str:
-    """Lines to paste, or the same in words where what writes TOML is not installed."""
+    """Return lines to paste, or the same in words if tomlkit is not installed."""
     try:
         from . import toml
     except ModuleNotFoundError:
@@ -194,7 +195,7 @@ def _stanza(match: Match) -> str:
 def _fits_in_a_file(key: str, value: object) -> bool:
     problems: list[Problem] = []
     MATCH.keys[key].check(value, (), problems)
-    # A lone surrogate stands for a byte that is not UTF-8, and TOML has no word for it.
+    # A lone surrogate stands for a byte that is not UTF-8; TOML cannot express it.
     return not problems and not (isinstance(value, str) and re.search("[\ud800-\udfff]", value))
 
 
@@ -229,7 +230,7 @@ def _properties(device: PortInfo) -> dict[str, Any]:
 
 
 def _differences(wanted: Mapping[str, Any], device: PortInfo) -> list[str]:
-    """The keys of `wanted` that `device` does not have so."""
+    """Return the keys of `wanted` for which `device` has another value."""
     properties = _properties(device)
     return [
         key
@@ -239,7 +240,7 @@ def _differences(wanted: Mapping[str, Any], device: PortInfo) -> list[str]:
 
 
 def _is_at(location: str, device: PortInfo) -> bool:
-    """Whether `location` names the device without its interface, or with the only one there is."""
+    """Whether `location` names the device, without its interface or with its only one."""
     if device.location is None or _place(location) != _place(device.location):
         return False
     _, _, interface = location.partition(":")
@@ -247,7 +248,7 @@ def _is_at(location: str, device: PortInfo) -> bool:
 
 
 def _place(location: str) -> str:
-    """`1-4.2` of `1-4.2:1.0`: where the adapter is."""
+    """Return the adapter's part of a location: `1-4.2` of `1-4.2:1.0`."""
     return location.partition(":")[0]
 
 
@@ -260,7 +261,7 @@ def _told_apart(devices: Sequence[PortInfo]) -> str:
 
 
 def _near(wanted: Mapping[str, Any], devices: Sequence[PortInfo]) -> str:
-    """Which devices have all but one of several properties."""
+    """Describe the devices that have all but one of several properties."""
     near: dict[str, list[str]] = {}
     for device in devices if len(wanted) > 1 else ():
         differences = _differences(wanted, device)

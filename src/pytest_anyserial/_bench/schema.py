@@ -11,19 +11,19 @@ from .._facts import FACTS, KINDS, WIRES
 from .._text import count
 from .shapes import Array, Choice, Flag, Integer, Named, Rule, Seconds, Shape, Table, Text, UsbId, shown
 
-#: The numbers of `schema` that this version reads.
+#: The values of `schema` that this version reads.
 SCHEMAS: Final = (1,)
 
-#: The ends of a bus; reports call them by a letter.
+#: The maximum number of ends of a bus, because reports name each end with one letter.
 _MOST_ENDS: Final = 26
-#: How many ends a link of each kind has, at least and at most.
+#: The minimum and maximum number of ends of each kind of link.
 ENDS: Final = {"null-modem": (2, 2), "loopback": (1, 1), "rs485": (2, _MOST_ENDS), "device": (1, 1)}
 
 _SWITCH: Final = ("off", "on")
 _USB_KEYS: Final = ("vid", "pid", "serial_number", "interface", "location")
-#: Keys that name a device by themselves, with those that may stand beside them.
+#: Keys that name a device on their own, with the keys that may be given together with them.
 _WAYS: Final[Mapping[str, tuple[str, ...]]] = {"path": (), "url": (), "place": ("resource",), "tags": ("resource",)}
-#: A scheme, of the library or of the project, and what is behind it. The library judges it when it opens the port.
+#: A scheme, of the library or the project, and the rest. The library checks the address when it opens the port.
 ADDRESS: Final = r"[A-Za-z][A-Za-z0-9+.-]*://[^\x00-\x20\x7f]+"
 _MAX_U32: Final = 2**32 - 1
 
@@ -52,7 +52,7 @@ def _as_many_ends_as_the_kind_has(link: Mapping[str, object]) -> list[tuple[str,
         return []
     number = len(cast("list[object]", ends))
     least, most = ENDS[kind]
-    # The shape of `ends` has bounds of its own.
+    # The Array shape of `ends` checks its own length limits.
     if least <= number <= most or not 1 <= number <= _MOST_ENDS:
         return []
     return [
@@ -142,9 +142,9 @@ _OPEN = Table(
 
 _TAG = Text("Value of a tag.", r"[A-Za-z0-9_.-]+", "a label of letters, digits, _, . and -")
 
-#: Which device a port is.
+#: The match of a port.
 MATCH: Final = Table(
-    "Which device it is: a path, an address, properties that only one device has, or a place of labgrid.",
+    "The device: a path, an address, properties that only one device has, or a labgrid place.",
     {
         "path": Text("Path of the device; a relative one is relative to this file."),
         "url": Text("Address of a remote port, such as rfc2217://pi:7001.", ADDRESS, "an address: rfc2217://host:port"),
@@ -152,9 +152,9 @@ MATCH: Final = Table(
         "pid": UsbId("USB product id, such as 0x6001."),
         "serial_number": Text("The whole serial number of the adapter."),
         "interface": Integer("USB interface number, for adapters with several ports.", 0, 255),
-        "location": Text("Where it is plugged in, such as 1-4.2 or 1-4.2:1.0; keeps its meaning as long as hubs do."),
-        "place": Text("Name of a place of labgrid."),
-        "tags": Named("Any place of labgrid that has these tags.", _TAG, 1, of="a table of labels"),
+        "location": Text("Where it is plugged in, such as 1-4.2 or 1-4.2:1.0; valid until a hub moves."),
+        "place": Text("Name of a labgrid place."),
+        "tags": Named("Any labgrid place that has these tags.", _TAG, 1, of="a table of labels"),
         "resource": Text("Name of the serial port in the place, if it has several."),
     },
     rules=(
@@ -183,7 +183,7 @@ _PORT = Table(
         ),
         "max_baudrate": Integer("The highest rate that works; default: no limit is known.", 1, _MAX_U32),
         "lacks": Array("Known defects: treated as unsupported, whatever the probe says.", _FACT),
-        "has": Array("What no probe can find out; messages show it as declared.", _FACT),
+        "has": Array("Features that cannot be detected; messages call them declared.", _FACT),
         "tags": Array(
             "Free labels, which begin with x-.",
             Text("A label.", r"x-[A-Za-z0-9._-]+", 'a label such as "x-isolated"'),
@@ -203,7 +203,7 @@ _LINK = Table(
             _MOST_ENDS,
         ),
         "kind": Choice("How it is wired.", "kind", KINDS),
-        "wires": Array("The wires that are there; default tx-rx alone.", Choice("A wire.", "wire", WIRES), 1),
+        "wires": Array("The wires that exist; default tx-rx alone.", Choice("A wire.", "wire", WIRES), 1),
         "max_baudrate": Integer("The highest rate that the cable carries; the ports have theirs.", 1, _MAX_U32),
         "device": Text("The device under test; only tests with device=... of this name use the link."),
         "power": Text("Name of the [power.NAME] that switches the supply of the device under test."),
@@ -229,9 +229,9 @@ _POWER = Table(
         "off": _ARGV,
         "on": _ARGV,
         "get": Array(
-            "A command that prints whether it is on or off; default: none is asked.", Text("A word."), 1, distinct=False
+            "A command that prints whether it is on or off; default: not checked.", Text("A word."), 1, distinct=False
         ),
-        "place": Text("The place of labgrid that it belongs to, which gives it its commands."),
+        "place": Text("The labgrid place that it belongs to, which supplies its commands."),
         "off_time": Seconds("Seconds that a power cycle leaves it off; default 2.", 3600),
         "within": Seconds("Seconds for a device to vanish or to come back; default 15.", 3600),
         "limit": Seconds("Seconds for one command; default 30.", 3600),
@@ -253,7 +253,7 @@ _BENCH = Table(
     {
         "name": Text("Its name in headers, reports and messages; default: the name of the file."),
         "lease_timeout": Seconds("Seconds to wait for a device that another test run uses; default 60.", 86_400),
-        "lease_dir": Text("Folder of the lease files, the same for everybody on the host."),
+        "lease_dir": Text("Folder of the lease files, the same for all users of the host."),
     },
 )
 

@@ -1,6 +1,6 @@
-"""Shapes of values in a file of settings. Each checks a value, and describes itself as JSON schema.
+"""Shapes of values in a file of settings. Each checks a value and can be written as JSON schema.
 
-A check reports everything that is wrong and returns what is right, so that one run shows all problems of a file.
+A check reports every error and returns the valid part of a value, so that one run shows all problems of a file.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any, Protocol, TypeAlias, cast
 
 from .._options import unknown
 
-#: Where a value stands: keys of tables and indices of arrays, from the top.
+#: The position of a value: keys of tables and indices of arrays, from the top.
 At: TypeAlias = tuple[str | int, ...]
-#: What is wrong, and where.
+#: The position of an error, and its text.
 Problem: TypeAlias = tuple[At, str]
 #: A table that has been checked: wrong values are left out.
 Checked: TypeAlias = dict[str, Any]
@@ -28,11 +28,11 @@ class Shape(Protocol):
     """The required form of a value."""
 
     def check(self, value: object, at: At, problems: list[Problem]) -> Any:
-        """The value as code uses it, without what is wrong; None when nothing of it is right."""
+        """Return the valid part of the value, converted for code; None if nothing of it is valid."""
         ...
 
     def schema(self) -> dict[str, Any]:
-        """The same as JSON schema, as far as that can say it."""
+        """Return the shape as JSON schema, as far as JSON schema can express it."""
         ...
 
 
@@ -49,7 +49,7 @@ def dotted(at: At) -> str:
 
 
 def shown(value: object) -> str:
-    """A value as it stands in the file, cut when it is long."""
+    """Return a value as written in the file, cut if it is long."""
     match value:
         case bool():
             return "true" if value else "false"
@@ -69,10 +69,10 @@ def shown(value: object) -> str:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Text:
-    """A string that is not empty and has no control characters; with `pattern`, one of that form."""
+    """A string that is not empty, has no control characters and, if `pattern` is given, matches it."""
 
     about: str
-    # There is one way only to match it, so that a long string takes no longer than it must.
+    # The pattern can match in one way only, so that matching a long string takes linear time.
     pattern: str = r" *[^\x00-\x20\x7f][^\x00-\x1f\x7f]*"
     expected: str = "a string that is not empty, on one line"
 
@@ -227,9 +227,9 @@ class Array:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Rule:
-    """A relation between the keys of one table, stated twice: for people and as JSON schema."""
+    """A relation between the keys of one table, as a check and as JSON schema."""
 
-    #: The key that is wrong (empty: the whole table) and why, for every breach in the table as written.
+    #: The key that is wrong (empty: the whole table) and the reason, for every violation in the table as written.
     breaches: Callable[[Mapping[str, object]], list[tuple[str, str]]]
     schema: dict[str, Any]
 

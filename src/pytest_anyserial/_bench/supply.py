@@ -18,13 +18,13 @@ from .file import BenchPort, Power, SerialBench
 from .lease import leased
 from .resolve import BenchMatchError, devices, resolve
 
-#: The last of these words in the output of `get` is the state; uhubctl says "power" for a port that is on.
+#: The last of these words in the output of `get` is the state; uhubctl prints "power" for a port that is on.
 _STATE: Final = re.compile(r"\b(off|on|power)\b", re.IGNORECASE)
 _POLL: Final = 0.05
 
-#: A device that is gone, or can be opened.
+#: The states of a device: it is gone, or it can be opened.
 State = Literal["off", "on"]
-#: In the order of a power cycle.
+#: The steps of a power cycle, in order.
 STATES: Final[tuple[State, ...]] = ("off", "on")
 
 
@@ -102,7 +102,7 @@ def state_of(bench: SerialBench, power: Power) -> State | None:
     """Ask a supply for its state; None if it has no command for that.
 
     Raises:
-        PresenceError: The command failed, or says neither on nor off.
+        PresenceError: The command failed, or printed neither on nor off.
     """
     if not _argv(bench, power, "get"):
         return None
@@ -115,7 +115,7 @@ def state_of(bench: SerialBench, power: Power) -> State | None:
 
 
 def is_seen(port: BenchPort) -> bool:
-    """Whether this host sees the device of a port come and go; one on a server it does not."""
+    """Whether this host can detect that the device of a port comes or goes; it cannot for a device on a server."""
     return port.match.url is None and not port.match.is_place
 
 
@@ -154,11 +154,11 @@ def awaited(port: BenchPort, state: State, *, within: float, after: str) -> None
 
 
 def _argv(bench: SerialBench, power: Power, what: Literal["off", "on", "get"]) -> tuple[str, ...]:
-    """A command of the file, else that of the place that the supply belongs to."""
+    """Return the command from the file or, if there is none, from the supply's labgrid place."""
     argv: tuple[str, ...] = getattr(power, what)
     if argv or power.place is None:
         return argv
-    # A bench without places need not load it.
+    # Imported late, because only benches with labgrid places need it.
     from .labgrid import client_of
 
     return client_of(bench).argv("-p", power.place, "power", what)

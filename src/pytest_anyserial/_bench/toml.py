@@ -1,4 +1,4 @@
-"""Tables as TOML text in ASCII, written by tomlkit: the same bytes in every locale, and nothing for a terminal to obey.
+"""Write tables as TOML in ASCII with tomlkit: the same bytes in every locale, and no escape sequences for a terminal.
 
 The only module that needs tomlkit, which is optional.
 """
@@ -30,20 +30,20 @@ def link(name: str, keys: Mapping[str, Any]) -> str:
 
 
 def comment(text: str) -> str:
-    """`text` as a comment, of a line for each of its lines."""
+    """Return `text` as a comment, line by line."""
     return "".join(f"# {plain(line)}".rstrip() + "\n" for line in text.split("\n"))
 
 
 def _inline(match: Mapping[str, Any]) -> object:
     table = tomlkit.inline_table()
     for key, value in match.items():
-        # USB ids are spoken of in hexadecimal.
+        # USB ids are usually written in hexadecimal.
         table[key] = tomlkit.value(f"0x{value:04x}") if key in ("vid", "pid") else value
     return table
 
 
 def _written(table: Mapping[str, Any]) -> str:
-    # Keys are ASCII here, so what is not stands in a string, where TOML has these escapes for it.
+    # Keys are ASCII here, so every other character is inside a string, where TOML has these escapes.
     return re.sub(r"[^\n -~]", _escape, tomlkit.dumps(table))
 
 

@@ -1,4 +1,4 @@
-"""What tests record, as JSON and UTF-8 can hold it: what they cannot hold becomes text, and all of it is bounded."""
+"""Convert values that tests record for JSON and UTF-8: other values become text, and every size is limited."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from typing import Any, Final, cast
 
 from .._text import count, encodable
 
-#: Bounds of one value: items and tens of characters in all of it, characters of a text, bytes, lists inside of lists.
+#: Limits of one value: items and tens of characters in total, characters of a text, bytes, nesting of lists.
 _SIZE: Final = 100_000
 _CHARACTERS: Final = 10_000
 _BYTES: Final = 2000
 _DEPTH: Final = 8
-#: A text may be longer than that by its note, so that a copy of a copy is the same: workers of pytest-xdist make one.
+#: A cut text may be longer by its note, so that copying a copy changes nothing: with pytest-xdist there are two.
 _NOTE: Final = 40
-#: JSON has no largest number, but its readers have: what 64 bits hold is a number for most of them.
+#: JSON has no largest number, but most JSON readers do: numbers beyond 64 bits become text.
 _BITS: Final = 64
 
 
 def as_json(value: object) -> Any:
-    """`value` in terms of JSON, with finite numbers; what is beyond a bound is counted in its place."""
+    """Return `value` as JSON types with finite numbers; a count replaces the items beyond a limit."""
     return _Copy().of(value)
 
 
 def as_text(value: object) -> str:
-    """`value` as a string that UTF-8 can hold, cut to a bound."""
+    """Return `value` as a string that UTF-8 can encode, cut to a limit."""
     return _Copy().text(value if isinstance(value, str) else str(as_json(value)))
 
 
 class _Copy:
-    """One value that is copied; its parts share a bound."""
+    """The copy of one value; all its parts share one limit."""
 
     def __init__(self) -> None:
         self._left = _SIZE
@@ -91,7 +91,7 @@ class _Copy:
                 break
             self._left -= 1
             key = as_text(name)
-            # 1 and "1" are two keys.
+            # 1 and "1" are different keys in Python and the same key in JSON.
             pairs[key if key not in pairs else f"{key} ({type(name).__name__}, {number})"] = self.of(value, depth + 1)
         return pairs
 

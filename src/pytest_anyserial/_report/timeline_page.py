@@ -1,7 +1,7 @@
-"""`timeline.html`: what passed on the ports of one test, as a page that needs no other file and no network.
+"""`timeline.html`: the traffic on the ports of one test, as a page that needs no other file and no network.
 
-The page is data files of this package: markup, style and script. What comes from a test is JSON in it, which the script
-shows as text. The page's policy lets nothing run but that script, by its hash.
+Markup, style and script are data files of this package. Data from a test is embedded as JSON, which the script shows as
+text. The page's content security policy allows only that script to run, by its hash.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from .._views.view import SerialView, bursts
 NAME: Final = "timeline.html"
 
 _FOLDER: Final = Path(__file__).with_name("page")
-#: In the order in which they use each other.
+#: The scripts, each after those that it uses.
 _SCRIPTS: Final = ("model.js", "search.js", "canvas.js", "rows.js", "main.js")
 _BUILT_IN: Final[dict[str, SerialView]] = {"Modbus RTU": modbus_rtu, "Text lines": text_lines}
-#: Messages that a view may find on a port; a port keeps no more events than a fifth of that.
+#: The maximum number of messages of a view on a port; a port keeps at most a fifth as many events.
 _MESSAGES: Final = 50_000
-#: Characters of a text; the files have all of it.
+#: The maximum length of a text; the files have it all.
 _CHARACTERS: Final = 4000
 
 
@@ -41,14 +41,14 @@ def page(
     views: Mapping[str, SerialView],
     unmet: Iterable[str],
 ) -> Iterator[str]:
-    """The whole document, in parts.
+    """Return the whole document, in parts.
 
     Args:
         transcript: The events.
-        end_of: The end of the link that a port was open at.
-        about: What the page is about: names and values.
+        end_of: The link end at which a port was open.
+        about: Names and values for the head of the page.
         views: Protocol views of the project.
-        unmet: What the script of the far end still expects.
+        unmet: The expectations of the device script that were never met.
     """
     style = _file("timeline.css")
     script = _script()
@@ -60,7 +60,7 @@ def page(
         yield text
     before, _, markup = markup.partition("{{data}}")
     yield before
-    # Nothing in it can end the element that it stands in.
+    # Escaped, so that no text can end the element that contains it.
     yield json.dumps(_data(transcript, end_of, about, views, unmet), separators=(",", ":")).replace("<", "\\u003c")
     before, _, after = markup.partition("{{script}}")
     yield from (before, script, after)
@@ -101,7 +101,7 @@ def _data(
     return {
         "about": {name: _text(value) for name, value in about.items() if value},
         "ports": [_port(log, end_of(log), events) for log, events in zip(logs, by_port, strict=True)],
-        # The script comes after the ports.
+        # The device script is listed after the ports.
         "events": _columns([*by_port, script], kinds, texts),
         "views": found,
         "broken": broken,
@@ -111,7 +111,7 @@ def _data(
 
 
 class _Numbers(dict[str, int]):
-    """Texts, each once, by numbers in the order in which they were asked for."""
+    """Number texts in the order of first use, so that each is stored once."""
 
     def __missing__(self, text: str) -> int:
         self[text] = number = len(self)
@@ -136,7 +136,7 @@ def _port(log: PortLog, end: End | None, events: Iterable[TranscriptEvent]) -> d
 
 
 def _columns(by_source: Iterable[Iterable[TranscriptEvent]], kinds: _Numbers, texts: _Numbers) -> dict[str, Any]:
-    """The events of all sources in the order of time, as columns; times are microseconds since the event before."""
+    """Return the events of all sources in order of time, as columns; times are in µs since the previous event."""
     found = [(event, number) for number, events in enumerate(by_source) for event in events]
     found.sort(key=lambda pair: (pair[0].time, pair[0].order))
     return {
@@ -161,7 +161,7 @@ def _gaps(times: Iterable[float]) -> list[int]:
 def _frames(
     views: Mapping[str, SerialView], by_port: Iterable[Iterable[TranscriptEvent]], texts: _Numbers
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """What each view has found on the ports, in the order of time; and what views said that failed."""
+    """Return the messages that each view found on the ports, in order of time, and the errors of views that failed."""
     cut = [list(bursts(events)) for events in by_port]
     found: list[dict[str, Any]] = []
     broken: list[str] = []
@@ -181,7 +181,7 @@ def _frames(
                 "text": [texts[str(frame.text)] for frame, _ in frames],
             }
         except Exception as exc:
-            # A view is a project's own code, and the report of a failure must not depend on it.
+            # A view is the project's own code, so its errors must not prevent the report of a failed test.
             broken.append(_text(f"The view {name!r} failed: {type(exc).__name__}: {exc}"))
             continue
         if frames:
