@@ -193,7 +193,7 @@ def test_a_device_is_part_of_a_pair(project: Project) -> None:
         *ALL,
         plugins=["_hypothesis_pytestplugin"],
         test=f"""{HEAD}
-from hypothesis import given, settings, strategies as st
+from hypothesis import Phase, given, settings, strategies as st
 
 @settings(max_examples=10, deadline=None, database=None)
 @given(volts=st.integers(0, 9))
@@ -202,7 +202,7 @@ async def test_given(serial_factory, volts):
         assert await ask(port, b"VOLT %d\\nVOLT?\\n" % volts, 5) == b"%d.00\\n" % volts
         assert device.requests[-1] == b"VOLT?\\n"
 
-@settings(max_examples=30, deadline=None, database=None)
+@settings(phases=[Phase.generate], deadline=None, database=None)
 @given(word=st.sampled_from([b"VOLT?", b"X"]))
 async def test_error(serial_factory, word):
     async with serial_factory.device(Supply()) as (port, device):
