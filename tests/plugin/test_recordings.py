@@ -378,6 +378,40 @@ def test_a_long_recording_has_each_byte_in_order(project: Project) -> None:
     assert times == sorted(times)
 
 
+def test_a_full_disk_fails_the_test(project: Project) -> None:
+    """R-30, R-32: what is not kept to its end is no recording; the transfer itself is not disturbed."""
+    project.file(
+        "test_it.py",
+        """
+            import tempfile, threading
+            from anyserial import sync
+
+            def test_it(serial_link, monkeypatch):
+                # Stands for a disk that is full: no file can be made there.
+                monkeypatch.setattr(tempfile, "tempdir", "/no/such/folder")
+
+                def drain(port):
+                    left = 5 * 2**20
+                    while left:
+                        left -= len(port.receive())
+
+                with sync.open_serial_port(serial_link.path("peer")) as peer:
+                    thread = threading.Thread(target=drain, args=(peer,))
+                    thread.start()
+                    with sync.open_serial_port(serial_link.path("port")) as port:
+                        for _ in range(5 * 16):
+                            port.send(bytes(2**16))
+                        thread.join()
+        """,
+    )
+    folder = project.path / "recs"
+    folder.mkdir()
+    run = project.run(*RECORD)
+    run.result.assert_outcomes(passed=1, errors=1)
+    assert "the recording could not be written: recs/test_it.py-test_it-" in run.text
+    assert not list(folder.iterdir())
+
+
 def test_workers_write_one_file_per_test(project: Project) -> None:
     """R-30: under pytest-xdist too one instance of a test writes its file, and no draft is left."""
     prepare(project, *(GOOD.replace("test_it", f"test_{number}") for number in range(4)))

@@ -151,10 +151,11 @@ class Recorder(PortListener):
             "config": config_fields(config),
         }
         yield line_of(_checked(passed_on(head)))
-        number = 0
+        number, time = 0, 0.0
         for number, event in enumerate(_joined(self._recorded()), 1):  # noqa: B007  the last one is the number of all
-            event["time"] = round(event["time"] - self._start, 6)
-            yield line_of(_checked(passed_on({"time": event.pop("time"), **event})))
+            # Of two threads, the one that was later by a microsecond may have been recorded first.
+            time = max(time, round(event.pop("time") - self._start, 6))
+            yield line_of(_checked(passed_on({"time": time, **event})))
         yield line_of({"kind": "end", "events": number})
 
     def drop(self) -> None:
