@@ -72,11 +72,12 @@ class Ser2net:
 
     Attributes:
         raw_url: The same device, bytes alone.
+        pair: The device's port and the end of the server.
     """
 
     def __init__(self, folder: Path, *, kind: str = "fast") -> None:
         self._stack = contextlib.ExitStack()
-        self._pair = self._stack.enter_context(pty_pair())
+        self.pair = self._stack.enter_context(pty_pair())
         ports = [free_port(), free_port()]
         scheme, options, self.tls = "tcp", "(nodelay)", None
         if kind == "default":
@@ -86,17 +87,17 @@ class Ser2net:
             scheme = f"ssl(key={folder}/key.pem,cert={folder}/cert.pem),tcp"
             self.tls = ssl.create_default_context(cafile=str(folder / "cert.pem"))
         self.url, self.raw_url = f"rfc2217://127.0.0.1:{ports[0]}", f"socket://127.0.0.1:{ports[1]}"
-        self.device = os.open(self._pair.path_b, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+        self.device = os.open(self.pair.path_b, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
         self._stack.callback(os.close, self.device)
         tty.setraw(self.device)
         connections = [
-            (f"telnet(rfc2217),{scheme}{options},127.0.0.1,{ports[0]}", self._pair.path_a),
-            (f"tcp,127.0.0.1,{ports[1]}", self._pair.path_a),
+            (f"telnet(rfc2217),{scheme}{options},127.0.0.1,{ports[0]}", self.pair.path_a),
+            (f"tcp,127.0.0.1,{ports[1]}", self.pair.path_a),
         ]
         self.process = self._stack.enter_context(ser2net(folder, connections, is_fast=kind != "default"))
 
     def unplug(self) -> None:
-        self._pair.unplug()
+        self.pair.unplug()
 
     def close(self) -> None:
         self._stack.close()

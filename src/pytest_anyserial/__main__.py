@@ -30,7 +30,7 @@ from anyserial import PortInfo, SerialError, UnsupportedPlatformError, list_seri
 
 from ._bench.file import BenchFileError, LabgridSettings, SerialBench, load
 from ._bench.lease import Lease, LeaseError, leases
-from ._bench.resolve import LabgridError, device_key
+from ._bench.resolve import LabgridError, device_key, resolve
 from ._bench.schema import json_schema
 from ._doctor.examine import Subject, examine
 from ._doctor.finding import problem
@@ -278,7 +278,7 @@ async def _who(options: argparse.Namespace, look: _Look) -> int:
     bench = None if options.file is None else load(options.file)
     found = leases(None if bench is None else bench.lease_dir)
     places = _places(bench)
-    paths = {device_key(device): device.device for device in await _plugged_in(look)}
+    paths = {device_key(device): device.device for device in [*await _plugged_in(look), *_on_servers(bench)]}
     if tables is None:
         listed = [_facts(lease) | {"path": paths.get(lease.device)} for lease in found]
         taken = [{"place": place.name, "owner": place.owner, "changed": place.changed} for place in places]
@@ -291,6 +291,11 @@ async def _who(options: argparse.Namespace, look: _Look) -> int:
     if places:
         tables.show_places(places)
     return _WELL
+
+
+def _on_servers(bench: SerialBench | None) -> list[PortInfo]:
+    """The addresses that a bench file names."""
+    return [resolve(port, ()) for port in (bench.ports.values() if bench else ()) if port.match.url is not None]
 
 
 def _places(bench: SerialBench | None) -> list[PlaceState]:

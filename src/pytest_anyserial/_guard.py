@@ -210,12 +210,11 @@ class Guard:
             notes.extend(player.evidence())
         link: SerialLink | None = test.item.stash.get(LINK, None)
         if link is not None and any(fact.value is not Capability.SUPPORTED for fact in link._wiring.facts("path")):
-            paths = {"serial_path": link.path("port"), "serial_peer_path": link.path("peer")}
-            notes.extend(
-                (name, f"{paths[name]} {_ONLY_HERE}")
-                for name in sorted(test.fixtures & PATHS)
-                if not self._opens.has(paths[name])
-            )
+            for name in sorted(test.fixtures & PATHS):
+                path = link.path("port" if name == "serial_path" else "peer")
+                # The address of a remote port says what it is.
+                if not (self._opens.has(path) or "://" in path):
+                    notes.append((name, f"{path} {_ONLY_HERE}"))
         if link is not None and link.name == "pty":
             notes.extend(
                 (f"setting of {plain(str(each.filename))}", _NO_FRAMING.format(plain(str(each))))

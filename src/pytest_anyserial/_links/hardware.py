@@ -45,7 +45,7 @@ _S = Capability.SUPPORTED
 _N = Capability.UNSUPPORTED
 _U = Capability.UNKNOWN
 
-#: What every real port has.
+#: What every real port has; of those on a server one has no path.
 _ALWAYS = frozenset({"path", "pacing"})
 
 #: Seconds without a byte that count as silence, and at slow rates so many frames.
@@ -198,6 +198,10 @@ class HardwareWiring:
             return Fact(value=_N, where=self._where(end, port), why=why, excused=True)
         if name in port.has:
             return Fact(value=_S)
+        if name == "path" and not is_seen(port):
+            why = "it is the address of a server, which anyserial opens; if the other program does too, say so with "
+            why += f'has = ["path"] in ports.{port.name} of {self.places.file}'
+            return Fact(value=_N, where=self._where(end, port), why=why, excused=True)
         if name in _ALWAYS or not self.places.asks:
             return Fact(value=_S)
         if name == "power":
