@@ -339,7 +339,7 @@ ERRORS = [
         "ports.a.open.baudrate: 57601 is more than max_baudrate of this port, 57600",
     ),
     (port(PATH + "lacks = 'rs485'"), 'ports.a.lacks: must be an array, not "rs485"'),
-    (port(PATH + "lacks = ['rs485', 'rs485']"), 'ports.a.lacks[1]: "rs485" is there twice'),
+    (port(PATH + "lacks = ['rs485', 'rs485']"), 'ports.a.lacks[1]: "rs485" is listed twice'),
     (
         port(PATH + "has = ['rs422']"),
         f"ports.a.has[0]: unknown capability 'rs422': did you mean 'rs485'? Known: {FACTS}",
@@ -378,7 +378,7 @@ ERRORS = [
     ),
     (link("ends = ['a']\nkind = 'rs485'"), 'links.one.ends: a link of kind "rs485" has 2 ends or more, not 1'),
     (link("ends = ['a', 'b']\nkind = 'loopback'"), 'links.one.ends: a link of kind "loopback" has 1 end, not 2'),
-    (link("ends = ['a', 'a']\nkind = 'null-modem'"), 'links.one.ends[1]: "a" is there twice'),
+    (link("ends = ['a', 'a']\nkind = 'null-modem'"), 'links.one.ends[1]: "a" is listed twice'),
     (link("ends = ['a', 'd']\nkind = 'null-modem'"), "links.one.ends[1]: unknown port 'd'. Known: a, b, c"),
     (link("ends = [5, 'd']\nkind = 'null-modem'"), "links.one.ends[1]: unknown port 'd'. Known: a, b, c"),
     (

@@ -338,7 +338,7 @@ def test_a_device_in_use_fails_the_test_and_names_the_holder(project: Project, b
     assert run.outcomes() == {"test_it[hw-null-asyncio]": "error in setup"}
     problem = run.problem("test_it[hw-null-asyncio]")
     assert f'link "null": {key(bench.pair.path_b)} is held by pid {os.getpid()} of ' in problem
-    assert "for test_far.py::test_away), which ended no test within lease_timeout = 0.2 s" in problem
+    assert "for test_far.py::test_away), which finished no test within lease_timeout = 0.2 s" in problem
 
 
 def test_a_folder_that_cannot_be_written_is_a_usage_error(project: Project, bench: Bench) -> None:

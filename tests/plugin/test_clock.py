@@ -161,7 +161,7 @@ def test_loops_that_cannot_do_it_are_visible_skips(project: Project) -> None:
         "test_it[mock-uvloop]": "skipped",
         "test_it[mock-trio]": "passed",
     }
-    assert "serial_clock needs asyncio or trio: uvloop keeps the time of libuv" in run.problem("test_it[mock-uvloop]")
+    assert "serial_clock needs asyncio or trio: uvloop takes its time from libuv" in run.problem("test_it[mock-uvloop]")
 
 
 THREADS = {

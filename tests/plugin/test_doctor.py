@@ -96,7 +96,7 @@ def test_a_bench_that_is_well(bench: Bench) -> None:
         "9600 to 115200 baud without errors (no max_baudrate is declared)"
     )
     assert subjects["links.null"]["lines"]["text"] == "there are no modem lines at a and b"
-    assert subjects["links.null"]["break"]["text"] == "the file says that it lacks break_signal"
+    assert subjects["links.null"]["break"]["text"] == "the bench file lists it as lacking break_signal"
     assert subjects["links.null"]["round trip"]["verdict"] in ("ok", "warning")
 
 
@@ -414,7 +414,8 @@ async def test_lines_that_the_file_holds_do_not_move() -> None:
         assert "rts" in made.a.moved
         ports[0] = port("a", lacks=frozenset({"control_lines"}))
         findings = await check_link(link, ports, made.ends, patience=QUICK)
-        assert next(f.text for f in findings if f.check == "lines") == "the file says that it lacks control_lines"
+        text = next(f.text for f in findings if f.check == "lines")
+        assert text == "the bench file lists it as lacking control_lines"
 
 
 def test_how_the_doctor_opens_a_port() -> None:

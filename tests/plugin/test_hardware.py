@@ -263,7 +263,7 @@ EXCUSED = {
     "never on this platform": (
         {},
         "requires=['dtr_dsr']",
-        'needs dtr_dsr: link "null" (end a, pty) UNSUPPORTED: no device on linux has it',
+        'needs dtr_dsr: link "null" (end a, pty) UNSUPPORTED: no device on linux supports it',
     ),
     "not for this link": ({}, "links=['mock']", "needs link mock: selected is hw-null"),
 }

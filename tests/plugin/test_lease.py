@@ -94,7 +94,7 @@ def test_waiting_names_the_holder(folder: Path) -> None:
     text = str(caught.value)
     assert text.startswith(f"usb-1-4 is held by pid {holder.pid} of ")
     assert f" on {os.uname().nodename} (since 20" in text
-    assert "for test_it.py::test_long), which ended no test within lease_timeout = 0.2 s. " in text
+    assert "for test_it.py::test_long), which finished no test within lease_timeout = 0.2 s. " in text
     assert f"(kill {holder.pid})" in text
 
 
@@ -105,7 +105,7 @@ def test_a_holder_that_says_nothing_is_named_so(folder: Path) -> None:
             (folder / "usb-1-4.lock").write_text(nonsense, encoding="latin-1")
             with pytest.raises(
                 LeaseHeldError,
-                match=r"is (held|leased) by .*, (which has not said what for|whose lock file names no holder); waited",
+                match=r"is (held|leased) by .*, (for an unknown purpose|whose lock file names no holder); waited",
             ):
                 take(folder, "usb-1-4")
             assert [(lease.is_held, lease.holder) for lease in leases(folder)] == [(True, None)]

@@ -126,7 +126,7 @@ def test_asking_without_a_terminal_is_a_usage_error(project: Project, bench: Ben
     """P-10, H-30: the error comes before any test runs; a run that opens no hardware has none."""
     run = project.run(*ASK, test=UNPLUG.format(end=AGAIN))
     assert run.result.ret == pytest.ExitCode.USAGE_ERROR
-    assert "ERROR: --serial-ask: the output of this run is no terminal, so an operator would not see" in run.text
+    assert "ERROR: --serial-ask: the output of this run is not a terminal, so an operator would not see" in run.text
     assert project.run(*ASK, "--collect-only").result.ret == pytest.ExitCode.OK
     run = project.run(*ASK, "--serial-links=mock", test="async def test_it(serial_port): pass")
     assert run.outcomes() == {"test_it[mock-asyncio]": "passed"}

@@ -105,7 +105,7 @@ def test_what_is_printed_names_what_was_found(devices: list[PortInfo]) -> None:
             assert resolve(bench.ports[name], devices) == device
         else:
             # Its path has a character that no file may hold, and nothing else tells it from the others.
-            assert "# nothing that a bench file can hold names this device" in text
+            assert "# no property that a bench file can hold identifies this device" in text
             assert not device.device.isprintable()
 
 

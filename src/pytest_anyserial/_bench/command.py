@@ -1,4 +1,4 @@
-"""A command that the bench file names: run without a shell, within a limit, and judged by its exit status alone.
+"""Run a command of the bench file without a shell and with a time limit; only its exit status decides success.
 
 Its output is used only in the message of a failure, so only the beginning and the end of a long output are kept.
 A process that the command leaves behind may keep its standard output open; nothing waits for that process.
@@ -21,7 +21,7 @@ from .._text import count
 #: Bytes that are kept at the beginning, and at the end, of an output.
 _KEPT: Final = 4096
 _CHUNK: Final = 65_536
-#: Seconds for the rest of the output of a command that has ended.
+#: Seconds to wait for the remaining output after the command has ended.
 _REST: Final = 0.5
 
 
@@ -36,7 +36,7 @@ def run(argv: Sequence[str], folder: Path, *, limit: float) -> Done:
     """Run a command in `folder` for at most `limit` seconds; after that, kill it and the processes that it started.
 
     Raises:
-        OSError: It cannot be started.
+        OSError: The command cannot be started.
     """
     process = subprocess.Popen(  # noqa: S603  the bench file names it, and there is no shell
         argv,

@@ -1,4 +1,4 @@
-"""The kernel driver of a serial device; a fact of Linux, read from sysfs."""
+"""The kernel driver of a serial device, read from sysfs on Linux."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ _POLL: Final = 0.02
 _SHORTEST_WAIT: Final = 0.1
 #: How often a lock file may be seen with a second name before it is an error.
 _MOST_SHARED: Final = 5
-#: A queue of short tests may take this many times `lease_timeout`.
+#: The whole wait is at most this many times `lease_timeout`, even if short tests of others keep finishing.
 _LONGEST_QUEUE: Final = 10
 
 
@@ -216,13 +216,13 @@ def _held_by(device: str, holder: Holder | None, pids: frozenset[int], patience:
     """Name the holder of a device, from the kernel if possible. Only a process named by the kernel gets a command."""
     limit = f"{patience.timeout:g} s"
     if pids and (holder is None or holder.pid not in pids):
-        return f"{device} is held by {_processes(pids)}, which has not said what for; waited {limit}. {_look(pids)}"
+        return f"{device} is held by {_processes(pids)}, for an unknown purpose; waited {limit}. {_look(pids)}"
     if holder is None:
         return f"{device} is leased by another process, whose lock file names no holder; waited {limit}"
     if patience.is_queue_too_long():
         why = f"and other tests had it before, for {_LONGEST_QUEUE} times lease_timeout = {limit}"
     else:
-        why = f"which ended no test within lease_timeout = {limit}"
+        why = f"which finished no test within lease_timeout = {limit}"
     kill = f"end it (kill {holder.pid}), " if _may_be_ended(holder, pids) else ""
     return f"{device} is held by {holder}, {why}. Wait until it is done, {kill}or raise lease_timeout in the bench file"
 
@@ -314,7 +314,7 @@ def _looked_at(place: Folder, name: str) -> Lease:
     if holder is not None and _file_name(holder.device) == name:
         device = holder.device
     if pids and (holder is None or holder.pid not in pids):
-        return Lease(device, is_held, None, f"held by {_processes(pids)}, which has not said what for. {_look(pids)}")
+        return Lease(device, is_held, None, f"held by {_processes(pids)}, for an unknown purpose. {_look(pids)}")
     return Lease(device, is_held, holder)
 
 

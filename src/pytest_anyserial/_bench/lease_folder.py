@@ -132,7 +132,7 @@ class Folder:
             with suppress(FileNotFoundError):
                 return self.open(name, writing=True)
             self._make(name)
-        raise FileNotFoundError(errno.ENOENT, "it vanishes each time that it is made")
+        raise FileNotFoundError(errno.ENOENT, "it disappears each time that it is made")
 
     def has(self, name: str, file: FileIO) -> bool:
         """Whether the path still leads to this open file."""

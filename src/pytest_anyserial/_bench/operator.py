@@ -28,7 +28,7 @@ class Operator:
         self._devices: dict[str, str] = {}
 
     def unplug(self, port: BenchPort) -> None:
-        """Prompt for the device of a port to be unplugged, and wait until it is gone. If it is gone, do nothing.
+        """Prompt the operator to unplug the device of a port, and wait until it is gone. If it is gone, do nothing.
 
         Raises:
             PresenceError: The device is still there.
@@ -41,7 +41,7 @@ class Operator:
         self._wait(port, "off", "unplug it")
 
     def replug(self, port: BenchPort) -> None:
-        """Prompt for it to be plugged in, and wait until it can be opened. If it can be opened already, do nothing.
+        """Prompt the operator to plug it in, and wait until it can be opened. If it can be opened, do nothing.
 
         Raises:
             PresenceError: The device cannot be opened.
@@ -70,7 +70,7 @@ def called(config: pytest.Config) -> Operator:
     plugins = config.pluginmanager
     if not (sys.stdout.isatty() and plugins.has_plugin("terminal")):
         raise pytest.UsageError(
-            "--serial-ask: the output of this run is no terminal, so an operator would not see the prompt; "
+            "--serial-ask: the output of this run is not a terminal, so an operator would not see the prompt; "
             "run pytest in a terminal without redirecting its output, or leave --serial-ask out"
         )
 

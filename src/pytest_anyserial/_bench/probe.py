@@ -59,7 +59,7 @@ class Place(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Probed:
-    """One port of the bench.
+    """The probed facts of one port of the bench.
 
     Attributes:
         place: Its device; None if it was not found.
@@ -84,7 +84,7 @@ class Probed:
             return (Capability.SUPPORTED, "") if refusal is None else (Capability.UNSUPPORTED, refusal)
         value: Capability = getattr(self.capabilities, fact)
         if value is Capability.UNSUPPORTED and self.is_never(fact):
-            return value, f"no device on {self.capabilities.platform} has it"
+            return value, f"no device on {self.capabilities.platform} supports it"
         if value is Capability.UNSUPPORTED and self.capabilities.backend == "linux" and fact in _ASKED_BY:
             return value, f"the driver refuses {_ASKED_BY[fact]}"
         return value, ""
@@ -156,7 +156,7 @@ class Places:
         """If the server of a port is marked, try whether the port opens.
 
         Raises:
-            SerialError: It does not.
+            SerialError: The port does not open.
         """
         if name in self._doubted:
             async with await open_serial_port(device.device, _undemanding(self.bench.ports[name])):

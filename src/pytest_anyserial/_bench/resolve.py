@@ -257,7 +257,7 @@ def _told_apart(devices: Sequence[PortInfo]) -> str:
         values = [_properties(device)[key] for device in devices]
         if None not in values and len(set(values)) == len(values):
             return f"Tell them apart by {key}:{_lines(devices)}"
-    return f"Nothing that is known of them tells them apart but their paths:{_lines(devices)}"
+    return f"They differ only in their paths:{_lines(devices)}"
 
 
 def _near(wanted: Mapping[str, Any], devices: Sequence[PortInfo]) -> str:

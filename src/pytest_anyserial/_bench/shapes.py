@@ -209,7 +209,7 @@ class Array:
         for index, item in enumerate(items):
             result = self.item.check(item, (*at, index), problems)
             if self.distinct and result is not None and result in checked:
-                problems.append(((*at, index), f"{shown(item)} is there twice"))
+                problems.append(((*at, index), f"{shown(item)} is listed twice"))
                 result = None
             checked.append(result)
         return tuple(checked)
@@ -278,7 +278,7 @@ class Table:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Named:
-    """A table whose keys the file chooses, mostly of tables."""
+    """A table with keys of the user's choice; its values are usually tables."""
 
     about: str
     item: Shape

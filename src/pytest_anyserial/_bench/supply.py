@@ -1,4 +1,4 @@
-"""The present device of a bench port, switching its supply, and waiting until the device has come or gone."""
+"""Find the device of a bench port, switch its supply, and wait until the device has appeared or disappeared."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ STATES: Final[tuple[State, ...]] = ("off", "on")
 
 
 class PresenceError(Exception):
-    """A device did not come or go after its supply was switched or the operator was prompted."""
+    """A device did not appear or disappear after its supply was switched or the operator was prompted."""
 
 
 async def found(port: BenchPort) -> PortInfo:
@@ -50,7 +50,7 @@ def brought(bench: SerialBench, port: BenchPort, *, test: str, held: bool = Fals
     """Find a port like `located`, but switch a missing device with a supply on first. `held`: the supply is leased.
 
     Raises:
-        LeaseError: Another process has the supply, to unplug something.
+        LeaseError: Another process holds the supply.
         PresenceError: The command failed, or the device did not appear.
     """
     try:
@@ -77,7 +77,7 @@ def switch(bench: SerialBench, port: BenchPort, to: State) -> None:
     """Switch the supply of a port, and wait until its device is gone, or can be opened.
 
     Raises:
-        PresenceError: The port has no supply, the command failed, or the device did not come or go.
+        PresenceError: The port has no supply, the command failed, or the device did not appear or disappear.
     """
     if port.power is None:
         raise PresenceError(f"ports.{port.name} names no power in {plain(bench.path.name)}")
@@ -173,7 +173,7 @@ def _run(bench: SerialBench, power: Power, what: Literal["off", "on", "get"]) ->
         raise PresenceError(f"{here} cannot be run in {plain(str(folder))}: {exc.strerror or exc}") from exc
     said = plain_lines(done.output)
     if done.status is None:
-        raise PresenceError(f"{here} was not done after {power.limit:g} s{said and f': {said}'}")
+        raise PresenceError(f"{here} was still running after {power.limit:g} s{said and f': {said}'}")
     if done.status:
         raise PresenceError(f"{here} failed with exit status {done.status}{said and f': {said}'}")
     return done.output

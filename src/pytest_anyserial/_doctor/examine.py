@@ -1,7 +1,7 @@
-"""The doctor: examines every port and every link of a bench, and says what to do about what it finds.
+"""The doctor: examine every port, link and supply of a bench, and give advice for each problem.
 
-A subject is one port or link. Ports that are in use elsewhere, or behind which a device is, are never sent to. A device
-that fails while it is examined is a finding too, and the rest of the bench is examined all the same.
+A subject is one port, link or supply. Nothing is sent to a port that is in use elsewhere or has a device behind it. If
+a device fails during its examination, that is a finding, and the examination continues with the rest of the bench.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Subject(NamedTuple):
     findings: list[Finding]
 
     def is_well(self) -> bool:
-        """Whether nothing is wrong with it; warnings are not wrong."""
+        """Whether no finding is a problem; warnings are allowed."""
         return _is_well(self.findings)
 
 
@@ -62,9 +62,9 @@ async def examine(
     """Examine the ports, then the links, then the supplies, of a bench.
 
     Args:
-        bench: What should be there.
-        devices: What is plugged in.
-        root: Where `/proc`, `/sys` and `/run` are.
+        bench: The contents of the bench file.
+        devices: The devices that are plugged in.
+        root: The folder that contains `/proc`, `/sys` and `/run`.
         switches: Whether supplies are switched off and on.
     """
     with _visited(bench) as visits:
@@ -99,7 +99,7 @@ def _visited(bench: SerialBench) -> AbstractContextManager[Mapping[str, Visit]]:
     """The places of labgrid, acquired for the examination."""
     if not any(port.match.is_place for port in bench.ports.values()):
         return nullcontext({})
-    # A bench without places need not load what asks labgrid.
+    # Imported here, because only benches with places use labgrid.
     from . import lab
 
     return lab.visited(bench)
@@ -143,7 +143,7 @@ def _look_at(port: BenchPort, devices: Sequence[PortInfo], root: Path) -> tuple[
 def _host_findings(port: BenchPort, device: PortInfo, devices: Sequence[PortInfo], root: Path) -> Iterator[Finding]:
     if sys.platform == "win32":
         return
-    # It needs users and groups.
+    # Imported here, because Windows lacks its modules grp and pwd.
     from . import host
 
     node = os.stat(device.device)
@@ -172,7 +172,7 @@ def _lease_of(key: str, bench: SerialBench) -> Finding:
 
 
 async def _look_at_server(device: PortInfo) -> list[Finding]:
-    # A bench without remote ports need not load it.
+    # Imported here, because only benches with remote ports use it.
     from . import remote
 
     return await remote.look_at(device)
@@ -196,7 +196,7 @@ async def _open(port: BenchPort, fit: Fit, bench: SerialBench) -> list[Finding]:
         return [problem("open", plain(str(exc)))]
     except PortBusyError as exc:
         if is_remote(device):
-            return [problem("open", plain(str(exc)), "another program on any host has it: end that one")]
+            return [problem("open", plain(str(exc)), "another program on any host has it open: end that program")]
         return [problem("open", plain(str(exc)), _how_to_find_who_has(device.device))]
     except (LeaseError, SerialError) as exc:
         return [problem("open", plain(str(exc)))]
@@ -241,17 +241,17 @@ async def check_link(
     """Check every wire of a link.
 
     Args:
-        link: What the file says of it.
-        ports: What the file says of its ends.
+        link: Its entry in the bench file.
+        ports: The entries of its ends.
         ends: The same ports, open.
-        patience: How long to wait for what does not come.
+        patience: The time limits of the checks.
     """
     findings: list[Finding] = []
     try:
         async for found in _checks(link, ports, ends, patience or wiring.Patience()):
             findings += found
     except SerialError as exc:
-        findings.append(problem("wires", plain(str(exc)), "plug it in again; what is missing here was not examined"))
+        findings.append(problem("wires", plain(str(exc)), "plug it in again; the checks missing here were not made"))
     return findings
 
 
@@ -266,7 +266,7 @@ async def _checks(
         yield [skipped("break, rates, round trip", "nothing gets through")]
         return
     if "break_signal" in lacks:
-        yield [skipped("break", "the file says that it lacks break_signal")]
+        yield [skipped("break", "the bench file lists it as lacking break_signal")]
     else:
         yield await wiring.check_break(ends, patience=patience)
     limits = [limit for limit in (link.max_baudrate, *(port.max_baudrate for port in ports)) if limit is not None]
@@ -292,8 +292,8 @@ async def _check_lines(
         return [skipped("lines", f"there are no modem lines at {' and '.join(without)}")]
     declared = sorted(lacks & {"modem_lines", "control_lines"})
     if declared:
-        return [skipped("lines", f"the file says that it lacks {' and '.join(declared)}")]
-    # A line that the file holds at a level moves only if the file also says where it leads.
+        return [skipped("lines", f"the bench file lists it as lacking {' and '.join(declared)}")]
+    # A line that the file holds at a level is moved only if the file also declares its wire.
     pinned = {
         (port.name, line)
         for port in ports
@@ -303,7 +303,7 @@ async def _check_lines(
     try:
         lines = await wiring.trace_lines(ends, pinned, patience=patience)
     except UnsupportedFeatureError as exc:
-        # Only the operation itself tells, for some ports.
+        # For some ports, only the operation itself shows that it is unsupported.
         if wired:
             return [problem(wired[0], str(exc), f"take {' and '.join(wired)} out of wires")]
         return [skipped("lines", str(exc))]

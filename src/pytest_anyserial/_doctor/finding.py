@@ -27,7 +27,7 @@ class Finding:
     advice: str = ""
 
     def __post_init__(self) -> None:
-        # Names of devices, processes and paths come from elsewhere, and findings go to terminals.
+        # Names of devices, processes and paths may contain escape sequences, and findings are printed on terminals.
         object.__setattr__(self, "text", plain_lines(self.text))
         object.__setattr__(self, "advice", plain_lines(self.advice))
 

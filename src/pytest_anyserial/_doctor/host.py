@@ -1,6 +1,7 @@
-"""What the system knows of a device, and who else is after it. Nothing is opened; Linux facts, as trees of files.
+"""Facts of the host about a device: permission, other programs, driver and latency. The device is not opened.
 
-Each check gives `None` where there is nothing to look at: on other systems, or for devices that are not of that kind.
+The facts are read from the file trees of Linux. A check returns `None` if it does not apply: on other systems, or to
+other kinds of devices.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from .finding import Finding, ok, problem, warning
 _ROOT: Final = Path("/")
 #: Characters of a serial number in a message; USB strings have 126 at most.
 _LONGEST: Final = 126
-#: Programs that take serial devices without being asked, as the kernel names their processes.
+#: Programs that open serial devices on their own, by the names of their processes.
 _GRABBERS: Final = ("ModemManager", "brltty")
 
 
@@ -47,7 +48,7 @@ class Person:
         groups = {os.getegid(), *os.getgroups()}
         try:
             entry = pwd.getpwuid(uid)
-        # Containers run users that no database knows.
+        # Containers may run as a user that has no entry in the user database.
         except KeyError:
             return cls(str(uid), uid, groups, groups)
         return cls(entry.pw_name, uid, groups, os.getgrouplist(entry.pw_name, entry.pw_gid))
@@ -56,7 +57,7 @@ class Person:
 def check_permission(
     path: str, node: os.stat_result, person: Person, group_name: Callable[[int], str] | None = None
 ) -> Finding:
-    """Whether `person` may open the device whose facts `node` are; if not, which group and which command help."""
+    """Whether `person` may open the device with the status `node`; if not, the group and the command that help."""
     mode, group = stat.S_IMODE(node.st_mode), node.st_gid
     if person.uid == 0:
         return ok("permission", "root may open everything")
@@ -66,7 +67,7 @@ def check_permission(
     name = (group_name or _group_name)(group)
     text = f"{person.name} may not open {plain(path)} ({stat.filemode(node.st_mode)}, group '{name}')"
     if mode & 0o60 != 0o60 or shift != 0:
-        advice = 'its permissions let no group in: a udev rule with GROUP="dialout", MODE="0660" for this device helps'
+        advice = 'its permissions admit no group: add a udev rule with GROUP="dialout", MODE="0660" for this device'
     elif group in person.listed:
         advice = f"{person.name} is in group '{name}' from the next login on: log in again, or run in `newgrp {name}`"
     else:
@@ -75,7 +76,7 @@ def check_permission(
 
 
 def check_holders(path: str, *, root: Path = _ROOT) -> Finding | None:
-    """Whether another process has the device open, and which; of a pseudo-terminal also who has its other side."""
+    """The other processes that have the device open; for a pseudo-terminal also those with its other side."""
     holders: list[tuple[int, str]] = []
     other_side: list[str] = []
     hidden = False
@@ -94,7 +95,7 @@ def check_holders(path: str, *, root: Path = _ROOT) -> Finding | None:
             continue
         who = f"{_command(process) or 'a process'} (pid {pid}, user {_owner(process)})"
         if _has_master_of(node, process, links):
-            # Such programs keep the side that others open open too, so that its settings stay.
+            # Such programs also keep the device side open, so that its settings persist.
             other_side.append(who)
         elif node in links.values():
             holders.append((pid, who))
@@ -145,13 +146,13 @@ def check_grabbers(device: PortInfo, *, root: Path = _ROOT, number: int | None =
             "ModemManager runs: it may open the device and send to it for some seconds after it is plugged in",
             f"put into /etc/udev/rules.d/99-bench.rules and plug in again: {rule}",
         )
-    return ok("grabbers", "neither ModemManager nor brltty is after it")
+    return ok("grabbers", "neither ModemManager nor brltty takes it")
 
 
 def check_driver(device: PortInfo, *, root: Path = _ROOT) -> Finding | None:
-    """Which kernel driver serves the device."""
+    """The kernel driver of the device."""
     hardware = _sysfs(device, root).resolve()
-    # Newer kernels put a bus of their own between the tty of a UART and its device.
+    # Newer kernels put the bus `serial-base` between the tty of a UART and its device.
     while (hardware / "subsystem").resolve().name == "serial-base":
         hardware = hardware.parent
     link = hardware / "driver"

@@ -11,15 +11,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 @contextmanager
 def bar(total: int) -> Generator[Callable[[str, int], None]]:
-    """Show a bar until the end of the block; what is yielded takes the current step and how many are done."""
+    """Show a bar until the end of the block; the yielded function takes the step and the number of steps done."""
     console = Console(stderr=True)
     if not console.is_terminal:
         # A disabled bar of older versions of rich still ends with a line.
         yield lambda _step, _done: None
         return
-    # The answer of the command may go to the same terminal: it is printed when the bar is gone.
+    # The output of the command may go to the same terminal; it is printed after the bar has been removed.
     with Progress(
-        # As text, not as markup.
+        # A step is shown as text, not as markup.
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),

@@ -1,12 +1,12 @@
-"""What each stand-in for a device can show, and what it cannot: facts as a table, for people who choose a link."""
+"""A table of what each stand-in for a device can show, for choosing a link."""
 
 from __future__ import annotations
 
 from typing import Final
 
-#: The stand-ins, from the quickest to the real thing.
+#: The stand-ins, from the fastest to the real hardware.
 STAND_INS: Final = ("mock", "replay", "pty", "virtual bench", "remote", "real bench")
-#: What a test may be about, and for each stand-in whether it shows that; empty if it does not.
+#: Subjects of tests, and for each stand-in whether it can show them; empty if it cannot.
 SHOWN: Final[dict[str, tuple[str, str, str, str, str, str]]] = {
     "the driver asks the right things in the right order": ("yes", "as recorded", "yes", "yes", "yes", "yes"),
     "answers in pieces, late, damaged, never": (

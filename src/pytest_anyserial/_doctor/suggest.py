@@ -1,4 +1,4 @@
-"""A bench file for what is plugged in, and for what is wired to what."""
+"""Suggest a bench file for the devices that are plugged in and for the wires between them."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from .wiring import Edge, End, Lines, Patience, carry, trace_lines
 if TYPE_CHECKING:
     from .lab import Offer
 
-#: Most pairs of ports are not wired to each other, and each of them costs the whole silence.
+#: Short, because most pairs of ports are not wired to each other, and each pair costs a whole silence.
 _PATIENCE: Final = Patience(silence=0.5)
 _CONFIG: Final = SerialConfig(baudrate=9600, flush_on_open=True)
 
 
 class Wiring(NamedTuple):
-    """What was found out: links for the file, and remarks about what is no link."""
+    """The detected links for the file, and remarks about ports and wires that form no link."""
 
     links: list[BenchLink]
     remarks: list[str]
 
 
 def named(devices: Sequence[PortInfo], bench: SerialBench | None) -> tuple[dict[str, PortInfo], list[str]]:
-    """Every device by its name in `bench`, or by a new one; and what is wrong with the names that there are."""
+    """Every device by its name in `bench` or by a new one, and remarks about names that match no device."""
     found: dict[str, PortInfo] = {}
     remarks: list[str] = []
     given: Mapping[str, BenchPort] = {} if bench is None else bench.ports
@@ -59,7 +59,7 @@ def _port_text(name: str, device: PortInfo, devices: Sequence[PortInfo]) -> str:
     match = stable_match(device, devices)
     about = toml.comment(describe(device))
     if match is None:
-        return about + toml.comment("nothing that a bench file can hold names this device")
+        return about + toml.comment("no property that a bench file can hold identifies this device")
     return about + toml.port(name, keys_of(match))
 
 
@@ -79,7 +79,7 @@ def links_text(wiring: Wiring) -> str:
 
 
 def undriven(ports: Iterable[str], bench: SerialBench | None) -> list[str]:
-    """The ports that must not be sent to without asking: not in the file, or in front of a device."""
+    """The ports that nothing may be sent to without consent: not in the file, or with a device behind them."""
     if bench is None:
         return list(ports)
     behind = {end for link in bench.links.values() if link.kind == "device" for end in link.ends}
@@ -91,12 +91,12 @@ async def find_wiring(
     bench: SerialBench | None,
     show: Callable[[str, int], None] = lambda _step, _done: None,
 ) -> Wiring:
-    """Send on each port, listen on all, move the lines: which ports are wired to each other.
+    """Find the wires between ports: send on each port, listen on all, and move the control lines.
 
     Args:
         ports: The ports, by name.
         bench: The bench file whose folder of leases is used.
-        show: Takes what is done now, and how many ports have been sent on.
+        show: Called with the current step and the number of ports that are done.
     """
     remarks: list[str] = []
     folder = None if bench is None else bench.lease_dir
@@ -122,7 +122,7 @@ async def find_wiring(
 
 
 def links_of(ports: Sequence[str], data: Collection[tuple[str, str]], lines: Lines) -> Wiring:
-    """The links that explain what was heard: `data` has `(sender, listener)`, both may be the same."""
+    """The links that explain the received data; `data` has pairs `(sender, listener)`, also of a port with itself."""
     facing = {name: [other for other in ports if other != name and _both_ways(name, other, data)] for name in ports}
     links: list[BenchLink] = []
     for name, other in itertools.combinations(ports, 2):

@@ -22,13 +22,13 @@ _STYLES: Final = {"ok": "green", "warning": "yellow", "problem": "bold red", "sk
 
 
 def show_subject(subject: Subject) -> None:
-    """Print what was found of one port or link."""
+    """Print the findings about one port, link or supply."""
     table = Table(title=Text(plain(subject.name), "bold"), title_justify="left", show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for finding in subject.findings:
-        # As text, not as markup: serial numbers may have brackets.
+        # Text, not markup, because serial numbers may contain brackets.
         text = Text(finding.text)
         if finding.advice:
             text.append(f"\n-> {finding.advice}", "italic")
@@ -38,7 +38,7 @@ def show_subject(subject: Subject) -> None:
 
 
 def show_leases(leases: Sequence[Lease], paths: Mapping[str, str]) -> None:
-    """Print who holds which device; `paths` are those of the devices that are plugged in, by key."""
+    """Print the lease of each device; `paths` maps the keys of the devices that are plugged in to their paths."""
     table = Table("device", "path", "", "process", "user", "host", "since", "for")
     for lease in leases:
         path = Text(plain(paths.get(lease.device, "")))
@@ -47,7 +47,7 @@ def show_leases(leases: Sequence[Lease], paths: Mapping[str, str]) -> None:
         console.print(table)
         for lease in leases:
             if lease.remark:
-                # Not wrapped: it may have a command to copy.
+                # Not wrapped, because it may contain a command to copy.
                 console.print(Text(f"{lease.device}: {lease.remark}"), soft_wrap=True)
 
 
@@ -64,7 +64,7 @@ def show_stand_ins(names: Sequence[str], shown: Mapping[str, Sequence[str]]) -> 
 
 
 def show_places(places: Sequence[PlaceState]) -> None:
-    """Print who has which place of labgrid."""
+    """Print the state and the owner of each place of labgrid."""
     table = Table("place", "", "owner", "since", "tags")
     for place in places:
         state = Text("free", "green") if place.owner is None else Text("acquired", "yellow")
@@ -91,7 +91,7 @@ def _holder(lease: Lease) -> Sequence[str]:
 
 @contextmanager
 def _printing() -> Generator[Console]:
-    """A console whose output is written at the end, because rich itself ends the program if its reader has gone."""
+    """A console whose output is written at the end, because rich exits the program on a closed pipe."""
     console = Console()
     with console.capture() as rendered:
         yield console

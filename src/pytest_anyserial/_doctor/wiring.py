@@ -1,7 +1,7 @@
-"""What is wired to what, found out by sending bytes and moving lines between open ports.
+"""Find the wires between open ports by sending bytes and moving control lines.
 
-Every wait is bounded. What a check finds is about the link of `ends`: two ports that face each other, the ports of a
-bus, or one port with a loopback plug.
+Every wait is bounded. A check is about one link, whose `ends` are two ports that face each other, the ports of a bus,
+or one port with a loopback plug.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ from anyserial import (
 from .._text import count, plain
 from .finding import Finding, ok, problem, skipped, warning
 
-#: Rates of the ladder; what the link declares as its highest comes on top.
+#: Rates to try, in addition to the highest rate that the link declares.
 LADDER: Final = (9600, 19200, 38400, 57600, 115_200, 230_400, 460_800, 921_600, 1_500_000, 2_000_000, 3_000_000)
 
 _EVERY_BYTE: Final = bytes(range(256))
 _ROUND_TRIPS: Final = 20
-# Longer than this is not the wire but a timer in the adapter.
+# A longer round trip is caused by a timer in the adapter, not by the wire.
 _SLOW_ROUND_TRIP: Final = 0.008
 _OUTPUTS: Final = ("rts", "dtr")
 _INPUTS: Final = ("cts", "dsr", "cd")
-#: How often the usual time of a transfer may pass while bytes trickle in.
+#: A slow transfer may take this many times its usual duration.
 _LONGEST_TRANSFER: Final = 5
-#: Of each wire between lines the output, and the input that it must reach.
+#: The output of each control-line wire, and the input that it must reach.
 _LINES: Final = {"rts-cts": ("rts", "cts"), "dtr-dsr": ("dtr", "dsr")}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Patience:
-    """How long to wait, in seconds.
+    """The time limits of checks, in seconds.
 
     Attributes:
         settle: Until an input follows an output of the far end; USB adapters report their lines every 16 ms or so.
@@ -62,7 +62,7 @@ _PATIENCE: Final = Patience()
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class End:
-    """An open port, by the name that findings call it."""
+    """An open port with its name in findings."""
 
     name: str
     port: SerialPort
@@ -87,9 +87,9 @@ class Lines(NamedTuple):
 async def carry(
     sender: End, listeners: Sequence[End], data: bytes, *, to: End | None = None, patience: Patience = _PATIENCE
 ) -> dict[str, bytes]:
-    """Send `data` and return what each listener hears: until `to` has heard as much, or all have been silent.
+    """Send `data` and return what each listener receives, until `to` has received as much or all are silent.
 
-    A device that never stops talking is heard for a while, and of what it says not much is kept.
+    If a device never stops sending, a time limit ends the reception, and only the first bytes are kept.
 
     Raises:
         SerialError: A port failed meanwhile.
@@ -105,7 +105,7 @@ async def carry(
             if len(heard[end.name]) < len(data):
                 heard[end.name] += received
             if len(heard[end.name]) < len(data):
-                # A slow machine is no reason to give up.
+                # Bytes still arrive, so wait longer; the machine may be slow.
                 scope.deadline = min(limit, anyio.current_time() + patience.silence)
             elif end == to:
                 scope.cancel()
@@ -154,7 +154,7 @@ async def check_bytes(ends: Sequence[End], *, patience: Patience = _PATIENCE) ->
 async def trace_lines(
     ends: Sequence[End], pinned: Collection[tuple[str, str]] = (), *, patience: Patience = _PATIENCE
 ) -> Lines:
-    """Move every control line alone and see which modem lines follow; afterwards all are as before.
+    """Move every control line alone and see which modem lines follow; then restore all levels.
 
     Args:
         ends: Ports with modem lines.
@@ -170,7 +170,7 @@ async def trace_lines(
         await anyio.sleep(patience.settle)
         off = await _inputs(ends)
         for end, line in moving:
-            # Up, down and up again: what follows all of that follows this line.
+            # On, off and on again: an input that follows all three steps follows this line.
             readings: list[set[tuple[str, str]]] = []
             for level in (True, False, True):
                 await _drive(end, line, level)
@@ -183,7 +183,7 @@ async def trace_lines(
     finally:
         with anyio.CancelScope(shield=True):
             for end, line in moving:
-                # One that is gone keeps no other from being as before.
+                # If one port is gone, the others are restored all the same.
                 with suppress(SerialError):
                     await _drive(end, line, getattr(before[end.name], line))
     return Lines(frozenset(edges), frozenset(off))
@@ -197,7 +197,7 @@ def judge_lines(lines: Lines, ends: Sequence[str], wires: Collection[str]) -> li
         if wire in wires:
             findings += [_judge(lines, wire, sender, receiver) for sender, receiver in directions]
         elif all(Edge(sender, output, receiver, input_) in lines.edges for sender, receiver in directions):
-            findings.append(warning(wire, "the wire is there, but the file does not say so", f'add "{wire}" to wires'))
+            findings.append(warning(wire, "the wire is there, but the file does not list it", f'add "{wire}" to wires'))
     return findings
 
 
@@ -248,7 +248,7 @@ async def check_break(ends: Sequence[End], *, patience: Patience = _PATIENCE) ->
 
 
 async def check_rates(ends: Sequence[End], highest: int | None, *, patience: Patience = _PATIENCE) -> list[Finding]:
-    """Whether data passes without errors at every rate up to `highest`; None is as far as 115200."""
+    """Whether data passes without errors at every rate up to `highest`; None means 115200."""
     rates = [rate for rate in LADDER if rate <= (highest or 115_200)]
     if highest is not None and highest not in rates:
         rates.append(highest)
@@ -279,7 +279,7 @@ async def _trouble_at(rate: int, ends: Sequence[End], patience: Patience) -> str
             await end.port.configure(end.port.config.with_changes(baudrate=rate))
     except UnsupportedConfigurationError as exc:
         return f"the driver refuses: {plain(str(exc))}"
-    # An adapter that changes its rate may still make a byte of what was on the line.
+    # While its rate changes, an adapter may still report a byte of what was on the line before.
     await anyio.sleep(patience.settle)
     data = _EVERY_BYTE * min(16, max(1, rate // 25_600))
     for sender, receiver in _directions(ends):
@@ -297,7 +297,7 @@ async def _trouble_at(rate: int, ends: Sequence[End], patience: Patience) -> str
 
 
 async def check_round_trip(ends: Sequence[End], *, patience: Patience = _PATIENCE) -> list[Finding]:
-    """How long a byte takes there and back."""
+    """Measure how long a byte takes there and back."""
     times: list[float] = []
     for _ in range(_ROUND_TRIPS):
         start = time.perf_counter()
@@ -309,15 +309,15 @@ async def check_round_trip(ends: Sequence[End], *, patience: Patience = _PATIENC
     rate = ends[0].port.config.baudrate
     text = f"{median * 1e3:.1f} ms (worst {max(times) * 1e3:.1f} ms) at {rate} baud"
     if median > _SLOW_ROUND_TRIP + 20 / rate:
-        advice = "an adapter that batches bytes does so less with open = { low_latency = true }"
+        advice = "if the adapter batches bytes, try open = { low_latency = true }"
         if all(end.port.config.low_latency for end in ends):
-            advice = "low_latency is on already: is this machine busy?"
+            advice = "low_latency is on already; check whether this machine is busy"
         return [warning("round trip", text, advice)]
     return [ok("round trip", text)]
 
 
 def _directions(ends: Sequence[End]) -> Iterator[tuple[End, End]]:
-    """Round the link, so that each port sends once and receives once."""
+    """Pairs of sender and receiver around the link, so that each port sends once and receives once."""
     return zip(ends, [*ends[1:], ends[0]], strict=True)
 
 
@@ -331,7 +331,7 @@ def _difference(sent: bytes, got: bytes) -> str:
 
 
 def _garbled(got: bytes) -> str:
-    """What most likely happened to every byte value."""
+    """The most likely cause of a garbled transfer."""
     missing = set(_EVERY_BYTE) - set(got)
     if got == bytes(value & 0x7F for value in _EVERY_BYTE):
         return "bit 7 is lost: one end has 7 data bits"

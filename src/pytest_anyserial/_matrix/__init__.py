@@ -1,1 +1,1 @@
-"""Which instances of a test there are: one per link that has what the test requires, and per event loop."""
+"""Generate the instances of a test: one for each link that meets its requirements and each event loop."""

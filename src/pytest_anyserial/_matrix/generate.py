@@ -1,4 +1,4 @@
-"""Which instances of a test there are: one for each link that has what it needs, times one for each event loop.
+"""Generate the instances of a test: one for each link that meets its requirements and each event loop.
 
 Both are added as `parametrize` marks on the test's definition. A mark takes precedence over the parameters of a
 fixture, where a second `metafunc.parametrize` for AnyIO's `anyio_backend` would collide with them.
@@ -34,7 +34,7 @@ class Decision(NamedTuple):
 
 #: By the ids of a test's parent and its name without parameters.
 _DECISIONS: pytest.StashKey[dict[tuple[str, str], Decision]] = pytest.StashKey()
-#: The mark that chooses the loops of a definition, and what is left of it if the project chooses them.
+#: The mark that chooses the loops of a definition, and its replacement if the project chooses them.
 _LOOPS_MARK: pytest.StashKey[tuple[pytest.Mark, pytest.Mark | None]] = pytest.StashKey()
 
 
@@ -67,7 +67,7 @@ def generate(metafunc: pytest.Metafunc) -> None:
         needs = dataclasses.replace(needs, bus=True)
     check_parameters(node)
     if is_async(node):
-        # These are asked for when the test runs; plugins that look at its fixtures see them here.
+        # The test requests these at run time; plugins that inspect its fixtures find them here.
         known = node._fixtureinfo.name2fixturedefs
         for name in fixtures & FAR_ENDS:
             known[on_loop(name)] = definitions_of(node, on_loop(name))
@@ -92,7 +92,7 @@ def generate(metafunc: pytest.Metafunc) -> None:
 
 
 def in_virtual_time(node: pytest.Function, fixtures: frozenset[str]) -> bool:
-    """Whether a recording is to be played to a test in virtual time, and it can be."""
+    """Whether a test is to replay a recording in virtual time, and can do so."""
     config = node.config
     return (
         config.getoption("--serial-replay-pace") == "virtual"
@@ -116,9 +116,9 @@ def leave_loops_to_others(metafunc: pytest.Metafunc) -> None:
 def keep_loops(items: Iterable[pytest.Item]) -> None:
     """Add the loop to the fixtures of async tests.
 
-    pytest keeps only fixtures that it finds on the way from the test's arguments. That way ends at an override of ours
-    (before pytest 9.1), and `serial_path` alone does not lead to a loop. AnyIO makes other tests in place of those with
-    the mark `anyio` that have none.
+    pytest keeps only fixtures that it finds from the arguments of the test. Before pytest 9.1 an override of one of our
+    fixtures ends that search, and `serial_path` alone does not lead to a loop. AnyIO replaces tests with the mark
+    `anyio` that have no loop.
     """
     for item in items:
         if (
@@ -154,7 +154,7 @@ def unmet(item: pytest.Function) -> Unmet | None:
 
 
 def is_a_failure(unmet: Unmet, config: pytest.Config) -> bool:
-    """Whether a need that no link meets is a failure in this run, and not just a skip."""
+    """Whether a requirement that no link meets is a failure in this run; otherwise it is a skip."""
     return is_strict(config) and not unmet.excused
 
 
@@ -174,7 +174,7 @@ def _marks(node: pytest.Function) -> tuple[pytest.Mark, ...]:
 
 
 def _parameter(link: Wiring, config: pytest.Config) -> Any:
-    # For xdist's `--dist loadgroup`: tests that would wait for each other's lease go to one worker.
+    # With `--dist loadgroup` of pytest-xdist, tests that would wait for each other's lease run in one worker.
     grouped = is_hardware(link.name) and config.pluginmanager.has_plugin("xdist")
     return pytest.param(link.name, id=link.name, marks=pytest.mark.xdist_group(link.name) if grouped else ())
 
@@ -212,7 +212,7 @@ def _loops_of(metafunc: pytest.Metafunc, fixtures: frozenset[str]) -> list[Any] 
     if "serial_clock" in fixtures:
         from .._time import clock
 
-        reason = "serial_clock needs asyncio or trio: uvloop keeps the time of libuv"
+        reason = "serial_clock needs asyncio or trio: uvloop takes its time from libuv"
         return _loops.parameters(metafunc.config, clock.backends(), reason)
     return _loops.parameters(metafunc.config)
 

@@ -117,7 +117,7 @@ _CHECKS: Mapping[str, Callable[[str, object], Any]] = {
     "wires": _words(WIRES),
     "min_baudrate": _rate,
     "device": _name,
-    # Which links a bench has is no matter of the test.
+    # The links of the bench are not known here, so every valid name is accepted.
     "links": _words((*LINKS, HW), is_hardware),
     "config": _config,
     "script_strict": _flag,

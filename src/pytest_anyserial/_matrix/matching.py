@@ -1,4 +1,4 @@
-"""Which links have what a test needs, and what is missing where none has."""
+"""Find the links that meet the requirements of a test or, if there are none, the requirements that are not met."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Unmet(NamedTuple):
     """Why a test does not run on any selected link.
 
     Attributes:
-        needs: What is missing.
-        reason: The whole sentence.
-        excused: Whether the bench is as it should be all the same.
+        needs: The requirements that are not met.
+        reason: The whole message.
+        excused: Whether the bench is not at fault, so that a strict run does not fail.
     """
 
     needs: tuple[str, ...]
@@ -30,10 +30,10 @@ class Complaint(NamedTuple):
     """The first need that a link does not meet.
 
     Attributes:
-        need: What is missing.
+        need: The requirement.
         text: `needs WHAT: link "NAME" ...`.
         wired: Whether the link is of the kind that the test asks for.
-        excused: As with a fact; also when the test itself says that it is not for this link.
+        excused: Whether the fact is excused, or the test itself excludes this link.
     """
 
     need: str
@@ -45,7 +45,7 @@ class Complaint(NamedTuple):
 def match(
     needs: Needs, selected: Mapping[str, Wiring], *, mock_only: bool = False
 ) -> tuple[list[Wiring], Unmet | None]:
-    """The selected links that have what a test needs; when there is none, also why.
+    """The selected links that meet the requirements of a test and, if there are none, the reason.
 
     A `mock_only` test runs on the mock, selected or not.
     """
@@ -82,7 +82,7 @@ def _helpful(needs: Needs, selected: Mapping[str, Wiring]) -> str:
 
 
 def complaint(wiring: Wiring, needs: Needs) -> Complaint | None:
-    """The first need that a link does not meet; None when it meets all."""
+    """The first need that a link does not meet; None if it meets all."""
     if wiring.name == REPLAY:
         return _complaint_of_replay(needs)
     here, declared = f'link "{wiring.title}"', wiring.declared
@@ -116,7 +116,7 @@ def complaint(wiring: Wiring, needs: Needs) -> Complaint | None:
 
 
 def _complaint_of_replay(needs: Needs) -> Complaint | None:
-    # A recording was made on a link that had the rest, or there is none, and that is a failure.
+    # The other needs were met when the recording was made; a missing recording is a failure of its own.
     if needs.links and all(name in UNRECORDED and name != REPLAY for name in needs.links):
         wanted = " or ".join(needs.links)
         return Complaint(f"link {wanted}", f"needs link {wanted}: selected is {REPLAY}", excused=True)

@@ -1,7 +1,7 @@
-"""Tests that cannot run as they are, and what to do about each: compared with the item that is about to run.
+"""Refuse tests that cannot run as they are, with advice; the checks see the item that is about to run.
 
-Links and loops are chosen when pytest generates tests. What comes to an item by another way, or afterwards, either
-counts here or is refused.
+Links and loops are chosen when pytest generates tests. A requirement that reaches an item in another way, or later, is
+either applied here or refused.
 """
 
 from __future__ import annotations
@@ -73,10 +73,10 @@ def refuse_unparametrized(node: pytest.Item) -> None:
 
 
 def consider_late_marks(item: pytest.Function) -> None:
-    """Let the marks of an item count that its definition did not have: of one `pytest.param`, or added by a hook.
+    """Apply the marks of an item that its definition did not have: those of a `pytest.param`, or added by a hook.
 
-    If its link does not have what they ask for, this instance is skipped. If only links have it for which the test was
-    not generated, it fails. Nothing of it is set up then: its link is an `Unmet`, or None.
+    If its link does not meet them, this instance is skipped. If only links meet them that the test was not generated
+    for, it fails. In both cases nothing is set up: its link is an `Unmet`, or None.
     """
     decision = generate.decision_for(item)
     needs = checked_needs(item)
@@ -110,7 +110,7 @@ def consider_late_marks(item: pytest.Function) -> None:
 
 
 def require(item: pytest.Function, wiring: Wiring, config: SerialConfig) -> None:
-    """Let what a project's own `serial_config` asks for be a need, as if the mark had it."""
+    """Require the features that a project's own `serial_config` uses, as if the mark had it."""
     __tracebackhide__ = True
     unmet = unmet_by(wiring, config)
     if unmet is not None:
@@ -183,7 +183,7 @@ def refuse_impossible(item: pytest.Function, fixtures: frozenset[str], mark_of_a
 
 
 def _problems(item: pytest.Function, fixtures: frozenset[str], mark_of_another: str | None) -> Iterator[str]:
-    # pytest's summary shows the beginning only, so each begins with the fact; the report has the test's name.
+    # The summary of pytest shows only the beginning, so each message begins with the fact.
     on_the_loop = fixtures & (ASYNC | FAR_ENDS)
     if mark_of_another is not None and on_the_loop and generate.is_async(item):
         names = on_the_loop

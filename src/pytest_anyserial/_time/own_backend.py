@@ -1,4 +1,4 @@
-"""Virtual time on a loop that the project chooses: its value of `anyio_backend`, with a clock among the options."""
+"""Virtual time on a loop that the project chooses: add a clock to the options of its `anyio_backend`."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from .._loops import claimed
 from .clock import SerialClock, Source, source_of
 from .virtual_loop import LoopTime
 
-#: Factories whose loops differ from a virtual one in nothing but their time.
+#: Loop factories that can be replaced by a virtual one, because only the time differs.
 _ASYNCIOS_OWN: Final = (None, asyncio.new_event_loop, asyncio.SelectorEventLoop)
 
 
 def with_clock(backend: Any) -> tuple[tuple[str, dict[str, Any]], Source]:
-    """A value of `anyio_backend` whose loop has virtual time, and the keeper of that time; other options stay.
+    """Return an `anyio_backend` whose loop has virtual time, and the source of that time; other options are kept.
 
     Raises:
-        Skipped: That loop keeps its own time.
+        Skipped: The time of that loop cannot be replaced.
     """
     name, options = cast("tuple[str, dict[str, Any]]", (backend, {}) if isinstance(backend, str) else backend)
     source = source_of((name, options))
@@ -33,7 +33,7 @@ def with_clock(backend: Any) -> tuple[tuple[str, dict[str, Any]], Source]:
         return (name, {**options, "clock": clock}), clock
     loop = claimed(backend).word
     if loop == "uvloop":
-        pytest.skip("serial_clock needs asyncio or trio: uvloop keeps the time of libuv")
+        pytest.skip("serial_clock needs asyncio or trio: uvloop takes its time from libuv")
     if options.get("loop_factory") not in _ASYNCIOS_OWN:
         pytest.skip("serial_clock needs asyncio's own loop, and 'anyio_backend' names another loop_factory")
     time = LoopTime()
@@ -41,14 +41,14 @@ def with_clock(backend: Any) -> tuple[tuple[str, dict[str, Any]], Source]:
 
 
 class OwnBackend:
-    """A plugin for the length of one test with `serial_clock`: puts the clock into the value of its `anyio_backend`."""
+    """A plugin that is registered during one test with `serial_clock`: adds the clock to its `anyio_backend`."""
 
     def __init__(self, definition: pytest.FixtureDef[Any], use: Callable[[SerialClock], None]) -> None:
         self._definition = definition
         self._use = use
         self._project: Any = None
         if definition.cached_result is not None and definition.cached_result[2] is None:
-            # A fixture of wider scope, which an earlier test has set up.
+            # The fixture has a wider scope, and an earlier test has set it up.
             self._put_clock_in()
 
     @pytest.hookimpl(wrapper=True)
@@ -59,7 +59,7 @@ class OwnBackend:
         return value
 
     def leave(self) -> None:
-        """Give other tests the value that the project has chosen."""
+        """Restore the value of the project for other tests."""
         if self._definition.cached_result is not None and self._project is not None:
             self._replace(self._project)
 
@@ -71,6 +71,6 @@ class OwnBackend:
         self._replace(backend)
 
     def _replace(self, value: object) -> None:
-        # What a fixture has returned is read from there for each that asks for it.
+        # For each request, pytest reads the value of a fixture from its `cached_result`.
         cached: Any = self._definition.cached_result
         self._definition.cached_result = (value, *cached[1:])

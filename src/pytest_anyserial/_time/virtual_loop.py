@@ -1,4 +1,4 @@
-"""An asyncio event loop that never waits for a timer: when nothing else is left to do, its time jumps there."""
+"""An asyncio event loop that never waits for a timer: if nothing else is ready, its time jumps to the timer."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ _RESOLUTION: Final = time.get_clock_info("monotonic").resolution
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
 
-#: What a call into a worker thread gets.
+#: The error of a call that needs a worker thread.
 REFUSAL = (
-    "worker threads take real time, and a test with serial_clock has none: call the function directly, "
+    "worker threads take real time, but serial_clock makes the time virtual: call the function directly, "
     "or leave serial_clock out"
 )
 
 
 class LoopTime:
-    """The time of the loops that it makes, in seconds; a `loop_factory`.
+    """A `loop_factory` with the virtual time of its loops, in seconds.
 
     Attributes:
-        stands_for: What test ids call these loops.
+        stands_for: The name of these loops in test ids.
     """
 
     stands_for = "asyncio"
@@ -42,9 +42,9 @@ class LoopTime:
         return self._now
 
     def jump(self, seconds: float) -> None:
-        """Let time pass."""
+        """Advance the time."""
         self._now += seconds
-        # asyncio calls a timer that lies before the time plus this. After some months a float shows no such step.
+        # asyncio fires timers due before the time plus this. After some months a float cannot express the step.
         if self._now + _RESOLUTION == self._now:
             self._now = math.nextafter(self._now, math.inf)
 
@@ -63,7 +63,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self.keeper.current_time()
 
     def run_in_executor(self, executor: Executor | None, func: Callable[[*_Ts], _T], *args: *_Ts) -> asyncio.Future[_T]:
-        """Not here: time would not wait for the thread.
+        """Refuse the call, because virtual time would not wait for the thread.
 
         Raises:
             RuntimeError: Always.
@@ -73,7 +73,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 class _Selector(selectors.DefaultSelector):
-    """Takes what is ready, and lets the time pass that it was asked to wait when nothing is."""
+    """Return the events that are ready; if there are none, advance the time by the timeout instead of waiting."""
 
     def __init__(self, keeper: LoopTime) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class _Selector(selectors.DefaultSelector):
         if ready:
             return ready
         if timeout is None:
-            # No timer is set: only a signal, or another thread, can make something happen.
+            # No timer is set, so only a signal or another thread can make a file ready.
             return super().select()
         if timeout > 0:
             self._keeper.jump(timeout)
