@@ -28,7 +28,7 @@
 #
 #   make hil             the suites that qualify adapters, on the virtual bench: real drivers, emulated adapters
 #                        (Debian; installs QEMU, as root)
-#   make windows-long    after `make windows`, the blocking port and 10,000 opens on the pair of COM ports
+#   make windows-long    `make windows`, then the blocking port, 10,000 opens on the pair of COM ports, and other modules
 #   make rs485           RS-485 on the PL011s of an emulated ARM board, in five minutes (Debian; installs QEMU, as root)
 #   make bench           how fast it is beside the bare system calls and other libraries
 #                        (Linux; BENCH='--quick --cases fan-out')
@@ -165,8 +165,9 @@ windows: .venvs/dev/stamp
 	$(WINDOWS) $(METER) --serial-links=mock
 	$(WINDOWS) $(METER) --serial-hw=tests/windows/bench.toml
 
-# The blocking port, and what takes minutes.
+# The blocking port, other modules that run there, and what takes minutes; all modules are collected.
 windows-long: windows
+	$(WINDOWS) --collect-only -qq tests
 	$(WINDOWS) $(addprefix tests/,$(shell cat tests/windows/long.txt))
 
 oldest: .venvs/oldest/stamp

@@ -37,14 +37,14 @@ _BOUND = 20.0
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
-        "markers", "posix(reason): what Windows has not; of a module, that Windows cannot import it"
+        "markers", "posix(reason): why this is not run on Windows; a module with it is not even imported there"
     )
     config.addinivalue_line("markers", "gate(reason): what takes long, and runs where ANYSERIAL_GATE is set")
 
 
 def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
     """On Windows a module with the mark `posix` is skipped without being imported."""
-    reason = _why_posix_only(module_path) if ON_WINDOWS else None
+    reason = why_posix_only(module_path) if ON_WINDOWS else None
     if reason is None:
         return None
     module: _PosixModule = _PosixModule.from_parent(parent, path=module_path)
@@ -59,7 +59,7 @@ class _PosixModule(pytest.Module):
         raise pytest.skip.Exception(self.reason, allow_module_level=True)
 
 
-def _why_posix_only(module: Path) -> str | None:
+def why_posix_only(module: Path) -> str | None:
     """The reason in `pytestmark = pytest.mark.posix(reason)`, or in a list of marks."""
     for statement in ast.parse(module.read_text(encoding="utf-8")).body:
         match statement:

@@ -342,6 +342,7 @@ class OverPipes(MemoryBackend):
         self.socket.close()
 
 
+@pytest.mark.posix("a descriptor that others can wait for")
 def test_another_projects_descriptor_is_waited_for(capabilities: SerialCapabilities) -> None:
     """L-26, L-146: the blocking port moves its bytes on the calling thread, counts them, and can be closed."""
     with provider() as portals:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.posix("the benchmarks need Linux")
+
 if not sys.platform.startswith("linux"):
     pytest.skip("the benchmarks need Linux", allow_module_level=True)
 

@@ -192,6 +192,7 @@ async def test_leaving_both_lines_alone_costs_nothing(anyio_backend: object) -> 
         await assert_checkpoint(port.set_control_lines)
 
 
+@pytest.mark.posix("a device without modem lines")
 @pytest.mark.parametrize("name", WIRED)
 async def test_a_tty_without_wires(pty_ports: Ports, name: str) -> None:
     """L-82, L-86, L-117: lines and counters are a missing feature, named with the path."""

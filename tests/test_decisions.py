@@ -9,6 +9,8 @@ import pytest
 
 from .pages import DOCS
 
+pytestmark = pytest.mark.posix("what it looks at is the same on every system")
+
 FOLDER = DOCS / "decisions"
 DECISIONS = sorted(page for page in FOLDER.glob("*.md") if page.name != "index.md")
 AREAS = {"library", "mock", "sync", "plugin", "bench", "virtual", "package", "docs"}

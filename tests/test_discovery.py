@@ -128,6 +128,7 @@ async def test_a_port_is_found_by_a_link_to_it(pyserial: Callable[..., None], tm
     ]
 
 
+@pytest.mark.posix("a path with slashes")
 @pytest.mark.anyio
 async def test_a_port_is_found_by_a_path_object(pyserial: Callable[..., None]) -> None:
     """L-134: `pathlib.Path` names a device as a text does."""
@@ -242,6 +243,7 @@ async def test_half_a_usb_identity_is_none(pyserial: Callable[..., None], half: 
     assert (port.vid, port.pid) == (None, None)
 
 
+@pytest.mark.posix("a list of pyserial's that needs a call which Wine lacks")
 @pytest.mark.anyio
 async def test_the_real_pyserial_is_understood() -> None:
     """L-141: every port of the installed pyserial comes through."""

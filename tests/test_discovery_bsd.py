@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from anyserial import PortInfo
 from anyserial._discovery.bsd import lookup_port, native_ports
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="looking up a node needs device numbers")
+pytestmark = pytest.mark.posix("device numbers and links")
 
 # What `/dev` holds besides serial ports, and names of other systems.
 OTHERS = ("null", "ptmx", "ttyv0", "ttyp0", "cua", "console", "ttyS0", "cu.usb")

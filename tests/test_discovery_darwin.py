@@ -11,7 +11,6 @@ import ctypes
 import dataclasses
 import itertools
 import os
-import sys
 from collections.abc import Callable, Iterator
 from ctypes import POINTER, c_char_p, c_int, c_int64, c_long, c_ubyte, c_uint32, c_ulong, c_void_p
 from pathlib import Path
@@ -23,7 +22,7 @@ import pytest
 from anyserial import PortInfo
 from anyserial._discovery.darwin import Frameworks, lookup_port, native_ports
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="looking up a node needs device numbers")
+pytestmark = pytest.mark.posix("device numbers and links")
 
 UTF8 = 0x08000100
 TYPE_IDS = {str: 7, int: 22, bytes: 20}

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from anyserial import PortInfo, list_serial_ports
 from anyserial._discovery.linux import lookup_port, native_ports
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="trees need links, and names with colons")
+pytestmark = pytest.mark.posix("device numbers and links")
 
 BUS = "devices/pci0000:00/0000:00:14.0/usb1"
 # Devices that every system has, standing in for serial ones: what is compared is their numbers.

@@ -16,6 +16,8 @@ from anyserial.testing import mock_pair
 
 from .pages import PAGES, TUTORIAL, Block, blocks
 
+pytestmark = pytest.mark.posix("what it looks at is the same on every system")
+
 BLOCKS = [block for page in PAGES if TUTORIAL not in page.parents for block in blocks(page)]
 #: The device that the examples open.
 DEVICE = "/dev/ttyUSB0"

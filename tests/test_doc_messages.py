@@ -8,6 +8,8 @@ from .pages import DOCS, PAGES, ROOT
 from .quotes import Quote, is_code, lines_of, quotes, terminal
 from .spoken import Speaker
 
+pytestmark = pytest.mark.posix("what it looks at is the same on every system")
+
 SPEAKER = Speaker(file.read_text("utf-8") for file in sorted((ROOT / "src").rglob("*.py")))
 QUOTES = [quote for page in PAGES for quote in quotes(page, page.read_text("utf-8"))]
 DOCTOR = DOCS / "doctor.svg"

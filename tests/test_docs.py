@@ -8,6 +8,8 @@ import pytest
 
 from .pages import PAGES, ROOT, blocks
 
+pytestmark = pytest.mark.posix("what it looks at is the same on every system")
+
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^]]*\]\(([^)\s]+)\)")
 

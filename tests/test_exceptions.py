@@ -66,7 +66,7 @@ def expected_class(code, context):
             return UnsupportedSettingError
         case "ioctl", "EINVAL" | "ENOTTY":
             return UnsupportedFeatureError
-        case "configure" | "ioctl" | "io", "EIO" | "ENXIO" | "ENODEV" | "EPIPE" | "ECONNRESET":
+        case "configure" | "ioctl" | "io", "EIO" | "ENXIO" | "ENODEV" | "EPIPE" | "ECONNRESET" | "WSAECONNRESET":
             return SerialDisconnectedError
         case "io", "EPERM":
             return SerialDisconnectedError

@@ -171,6 +171,7 @@ async def test_a_failing_task_ends_the_others(mock_ports: Ports) -> None:
     assert await port.receive() == b"x"
 
 
+@pytest.mark.posix("more than one pair of devices")
 async def test_fan_out_over_several_ports(anyio_backend: object) -> None:
     """C29, C30: one loop and one thread read a frame from each of sixteen ttys."""
     frames: dict[str, bytes] = {}

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.posix("what it looks at is the same on every system")
+
 ROOT = Path(__file__).resolve().parents[1]
 
 #: Parts of a target that are targets for the sake of make.

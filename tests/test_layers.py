@@ -13,6 +13,8 @@ import pytest
 
 import anyserial
 
+pytestmark = pytest.mark.posix("what it looks at is the same on every system")
+
 PACKAGE = Path(anyserial.__file__).parent
 PLUGIN_PACKAGE = PACKAGE.with_name("pytest_anyserial")
 ROOT = Path(__file__).resolve().parent.parent

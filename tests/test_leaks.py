@@ -118,6 +118,7 @@ async def test_a_reused_descriptor_number_works(ptys: PtyPair) -> None:
     assert len(numbers) == 1
 
 
+@pytest.mark.posix("a descriptor that others can wait for")
 async def test_a_foreign_wait_on_the_descriptor_does_no_harm(ports: Ports) -> None:
     """L-99: a user's own `wait_readable` takes the registration away; the next receive renews it."""
     port, peer = ports

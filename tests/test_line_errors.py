@@ -12,7 +12,7 @@ from anyserial.testing import PtyPair
 
 from .kernel import CP210X, FTDI, XR, FakeKernel
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.posix("the counters of Linux drivers")]
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ from anyserial.testing import PtyPair
 from .kernel import KEEPER, XR, FakeKernel
 from .support import faulty_pair
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.posix("the log of a tty")]
 
 LOGGERS = {"anyserial", *(f"anyserial.{part}" for part in ("open", "config", "io", "close", "discovery", "sync"))}
 SECRET = b"payload-\xde\xad\xbe\xef"

@@ -201,6 +201,7 @@ async def test_a_full_queue_takes_no_more(anyio_backend: object) -> None:
         assert (near.output_waiting(), far.input_waiting()) == (0, QUEUE + 1)
 
 
+@pytest.mark.posix("poll")
 async def test_a_send_waits_for_room_without_spinning(anyio_backend: object) -> None:
     """L-164, L-168, L-58, E3: it looks again when there is room worth having, and everything arrives."""
     clock = ManualClock()
@@ -344,6 +345,7 @@ def test_a_blocking_port_keeps_the_pace() -> None:
             blocking.receive(timeout=10)
 
 
+@pytest.mark.posix("a descriptor that others can wait for")
 async def test_the_descriptor_tells_the_truth(anyio_backend: object) -> None:
     """L-146, L-158: a plain `poll` sees when a read or a write would do something."""
     clock = ManualClock()

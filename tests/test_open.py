@@ -39,7 +39,7 @@ from anyserial.testing import PtyPair, mock_pair
 
 from .support import descriptors, leaked, queued, raw_fd, until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.posix("termios")]
 
 
 async def test_an_open_port_knows_its_path_and_config(ptys: PtyPair) -> None:

@@ -16,6 +16,8 @@ from packaging.specifiers import SpecifierSet
 
 import anyserial
 
+pytestmark = pytest.mark.posix("what it looks at is the same on every system")
+
 TOP_LEVEL = [
     "ByteSize",
     "BytesLike",

@@ -12,6 +12,8 @@ import pytest
 from .pages import DOCS
 from .quotes import terminal
 
+pytestmark = pytest.mark.posix("what it looks at is the same on every system")
+
 
 def shown(picture: Path) -> list[str]:
     """What stands in a picture, but for numbers, blanks and rules, and pauses of a slow machine."""

@@ -17,6 +17,8 @@ from anyserial.testing import pty_pair, serial_port_pair
 
 from .support import all_blocked, take
 
+pytestmark = pytest.mark.posix("loops that wait for descriptors")
+
 
 class LoopWithoutReaders(asyncio.SelectorEventLoop):
     """As the proactor loop of Windows: descriptors cannot be registered with it."""

@@ -27,7 +27,7 @@ from anyserial._backends.remote.telnet import BINARY, COM_PORT, DO, IAC, SUPPRES
 
 from .servers import FakeServer, free_port, serving
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.posix("servers for Linux")]
 
 
 async def echoed(port, data: bytes) -> bytes:

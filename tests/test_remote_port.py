@@ -32,6 +32,8 @@ from anyserial._backends.remote import rfc2217
 from .servers import FakeServer, serving
 from .servers import certificate as make_certificate
 
+pytestmark = pytest.mark.posix("servers for Linux")
+
 
 class Secure(FakeServer):
     """One behind TLS."""

@@ -23,6 +23,8 @@ from anyserial.testing import MockBackend, PtyPair
 
 from .servers import serving
 
+pytestmark = pytest.mark.posix("servers for Linux")
+
 
 @contextmanager
 def registered(scheme, opener) -> Iterator[None]:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.posix("what it looks at is the same on every system")
+
 SCRIPT = Path(__file__).with_name("rules.py")
 PAGES = SCRIPT.parents[1] / "docs" / "rules"
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from hatchling.builders.sdist import SdistBuilder
 
+pytestmark = pytest.mark.posix("what it looks at is the same on every system")
+
 ROOT = Path(__file__).resolve().parents[1]
 
 

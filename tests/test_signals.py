@@ -27,6 +27,8 @@ from .support import descriptors, leaked, raw_fd
 from .sync_support import Background
 from .sync_support import until as until_blocking
 
+pytestmark = pytest.mark.posix("signals that interrupt a system call")
+
 _LIBRARY = str(Path(anyserial.__file__).parent)
 #: Interruptions and bytes without which a test shows nothing.
 _ENOUGH, _AT_LEAST = 15, 3000

@@ -12,7 +12,14 @@ from .traces import async_traces, blocking_traces
 BOUNDS = {"receive": 3, "send": 3, "cancelled receive": 3, "parked receive": 3, "close": 5}
 BLOCKING_BOUNDS = {"receive": 4, "send": 4}
 
-pytestmark = pytest.mark.skipif(sys.getprofile() is not None, reason="another profiler is at work")
+pytestmark = [
+    pytest.mark.skipif(sys.getprofile() is not None, reason="another profiler is at work"),
+    pytest.mark.posix("pseudo-terminals"),
+    pytest.mark.posix("pseudo-terminals"),
+    pytest.mark.posix("pseudo-terminals"),
+    pytest.mark.posix("pseudo-terminals"),
+    pytest.mark.posix("pseudo-terminals"),
+]
 
 
 @pytest.mark.anyio

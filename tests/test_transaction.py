@@ -44,7 +44,7 @@ from .kernel import (
 )
 from .support import Outcome, assert_raises_when_cancelled, parked
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.posix("termios")]
 
 #: An adapter that can do everything, its latency timer included.
 ADAPTER = Driver(name="ftdi_sio", keeps_low_latency=True, gets_rs485=True, rs485=lambda data: data)

@@ -13,6 +13,8 @@ import pytest
 from . import pages
 from .walk import PAGES, Command, Walk, WrongOutputError, steps
 
+pytestmark = pytest.mark.posix("what it looks at is the same on every system")
+
 #: Each has a folder of its own.
 OTHERS = [page for page in pages.PAGES if page not in PAGES and any(isinstance(step, Command) for step in steps(page))]
 

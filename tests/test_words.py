@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.posix("what it looks at is the same on every system")
+
 ROOT = Path(__file__).resolve().parents[1]
 BASELINE = Path(__file__).with_name("words.txt")
 WORDS = re.compile(r"\b(?:shall|whoever|nobody|somebody|anew|is\s+told|of\s+his\s+own|likewise)\b", re.IGNORECASE)

@@ -12,6 +12,8 @@ import pytest
 from .benches import pty_bench
 from .conftest import Project
 
+pytestmark = pytest.mark.posix("links of pseudo-terminals")
+
 SUITE = """
     import pytest
 

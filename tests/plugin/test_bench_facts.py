@@ -109,6 +109,7 @@ def test_what_a_port_has_told_travels_whole(port: Probed) -> None:
     assert loaded(dumped({"a": port})) == {"a": port}
 
 
+@pytest.mark.posix("sysfs")
 def test_the_driver_of_a_tty_is_found_in_sysfs(tmp_path: Path) -> None:
     """P-22: by its name there, past the kernel's serial core; none is no error."""
 

@@ -16,6 +16,8 @@ from pytest_anyserial import BenchLink, BenchPort
 from pytest_anyserial._bench.file import BenchFileError, LabgridSettings, Match, Power, load, parse
 from pytest_anyserial._bench.schema import json_schema
 
+pytestmark = pytest.mark.posix("written for Linux; see test_windows_plugin.py")
+
 FULL = """
     schema = 1
 

@@ -16,6 +16,8 @@ from pytest_anyserial._bench.supply import supply_key
 from .benches import POWER, Bench, pty_bench, supply
 from .conftest import Project
 
+pytestmark = pytest.mark.posix("links of pseudo-terminals")
+
 HW = "--serial-hw=hil.toml"
 ONE = "--serial-loops=asyncio"
 EXCHANGE = """

@@ -34,6 +34,8 @@ from pytest_anyserial._bench.shapes import (
 
 from .test_bench_file import FULL
 
+pytestmark = pytest.mark.posix("what it looks at is the same on every system")
+
 VALIDATOR = jsonschema.Draft202012Validator(json_schema())
 
 # Python's `$` also matches before a last line feed, unlike that of JSON schema; and to a JSON schema 5.0 is an integer.

@@ -9,6 +9,8 @@ from pytest_anyserial.__main__ import main
 from .benches import Bench, pty_bus
 from .conftest import Project
 
+pytestmark = pytest.mark.posix("links of pseudo-terminals")
+
 LOOPS = ("asyncio", "uvloop", "trio")
 TEST = """
     async def test_it(serial_bus):

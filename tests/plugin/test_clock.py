@@ -8,6 +8,8 @@ import pytest
 
 from .conftest import Project
 
+pytestmark = pytest.mark.posix("written for Linux; see test_windows_plugin.py")
+
 VIRTUAL = ("asyncio", "trio")
 
 

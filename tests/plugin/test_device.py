@@ -13,6 +13,8 @@ from pytest_anyserial.framing import AnyFramer, fixed, length, silence, terminat
 from .benches import pty_bench
 from .conftest import Project
 
+pytestmark = pytest.mark.posix("written for Linux; see test_windows_plugin.py")
+
 ALL = ["--serial-links=mock,pty"]
 ONE = ["--serial-loops=asyncio"]
 

@@ -24,8 +24,10 @@ from pytest_anyserial._doctor.finding import Verdict
 
 from .cables import QUICK, cable, lost
 
-if sys.platform == "win32":
-    pytest.skip("needs pseudo-terminals", allow_module_level=True)
+pytestmark = pytest.mark.posix("pseudo-terminals")
+
+# It is not imported on Windows.
+assert sys.platform != "win32"
 
 LINK = "[links.null]\nends = ['a', 'b']\nkind = 'null-modem'\n"
 

@@ -10,6 +10,8 @@ import pytest
 
 from ..pages import ROOT
 
+pytestmark = pytest.mark.posix("what it looks at is the same on every system")
+
 EXAMPLE = ROOT / "docs" / "examples" / "modbus_meter"
 RECORDINGS = EXAMPLE / "tests" / "recordings"
 

@@ -7,6 +7,8 @@ import pytest
 from .benches import pty_bench
 from .conftest import Project
 
+pytestmark = pytest.mark.posix("links of pseudo-terminals")
+
 ALL = ["--serial-links=mock,pty"]
 ONE = ["--serial-loops=asyncio"]
 EVERYWHERE = {f"test_it[{link}-{loop}]" for link in ("mock", "pty") for loop in ("asyncio", "uvloop", "trio")}

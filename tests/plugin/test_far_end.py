@@ -9,6 +9,8 @@ import pytest
 from .benches import pty_bench
 from .conftest import Project
 
+pytestmark = pytest.mark.posix("written for Linux; see test_windows_plugin.py")
+
 ALL = ["--serial-links=mock,pty"]
 ONE = ["--serial-loops=asyncio"]
 

@@ -8,6 +8,8 @@ import pytest_anyserial
 
 from .conftest import Project
 
+pytestmark = pytest.mark.posix("links of pseudo-terminals")
+
 ALL = ["--serial-links=mock,pty"]
 ONE = ["--serial-loops=asyncio"]
 

@@ -19,6 +19,8 @@ from pytest_anyserial._bench.resolve import device_key
 from .benches import Bench
 from .conftest import Project
 
+pytestmark = pytest.mark.posix("written for Linux; see test_windows_plugin.py")
+
 if sys.platform == "win32":
     pytest.skip("needs pseudo-terminals", allow_module_level=True)
 

@@ -12,6 +12,8 @@ from anyserial.testing import pty_pair
 from .benches import Bench
 from .conftest import Project
 
+pytestmark = pytest.mark.posix("written for Linux; see test_windows_plugin.py")
+
 HW = "--serial-hw=hil.toml"
 ONE = "--serial-loops=asyncio"
 EXCHANGE = """

@@ -25,6 +25,8 @@ from pytest_anyserial._doctor.host import (
     check_twins,
 )
 
+pytestmark = pytest.mark.posix("users, groups and trees of links")
+
 ADAPTER = PortInfo(device="/dev/ttyUSB0", vid=0x0403, pid=0x6001, serial_number="A", location="1-1")
 BOB = Person(name="bob", uid=1000, groups={1000}, listed={1000})
 

@@ -29,6 +29,7 @@ def test_a_suite_is_in_the_guide(suite: Path) -> None:
     assert f"| `{suite.stem}` |" in README
 
 
+@pytest.mark.posix("a plugin that is installed")
 def test_without_a_bench_the_suites_of_hardware_skip_visibly() -> None:
     """L-220: each says which fact is missing, and nothing fails; no variable of the environment is asked."""
     suites = [str(KIT / f"test_{name}.py") for name in ("framing", "low_latency", "rs485")]

@@ -15,7 +15,7 @@ from pytest_anyserial._bench.resolve import LabgridError
 
 from .labs import ALICE, Lab, lab, needs_labgrid, patient
 
-pytestmark = [needs_labgrid, patient]
+pytestmark = [needs_labgrid, patient, pytest.mark.posix("labgrid, on Linux")]
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from pytest_anyserial._bench.resolve import PlaceError
 
 from .labs import ALICE, Lab, lab, needs_labgrid, patient, running, until
 
-pytestmark = [needs_labgrid, patient]
+pytestmark = [needs_labgrid, patient, pytest.mark.posix("labgrid, on Linux")]
 
 METER = {"a": Wish(place="meter-1")}
 ANY_METER = {"a": Wish(tags=(("board", "meter"),))}

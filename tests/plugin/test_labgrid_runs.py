@@ -20,7 +20,7 @@ from pytest_anyserial.__main__ import main
 from .conftest import Project
 from .labs import ALICE, Lab, lab, needs_labgrid, patient, running, until
 
-pytestmark = [needs_labgrid, patient]
+pytestmark = [needs_labgrid, patient, pytest.mark.posix("labgrid, on Linux")]
 
 HW = "--serial-hw=hil.toml"
 ONE = "--serial-loops=asyncio"

@@ -8,6 +8,8 @@ import pytest
 
 from .conftest import Project
 
+pytestmark = pytest.mark.posix("links of pseudo-terminals")
+
 ONE = ("--serial-loops=asyncio",)
 BOTH = ("--serial-links=mock,pty", *ONE)
 

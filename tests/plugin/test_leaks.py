@@ -6,6 +6,8 @@ import pytest
 
 from .conftest import Project
 
+pytestmark = pytest.mark.posix("links of pseudo-terminals")
+
 ONE = ["--serial-loops=asyncio"]
 
 #: A driver in a module of its own, for a place with two lines.

@@ -16,6 +16,8 @@ from pytest_anyserial._bench.lease import LeaseFileError, LeaseFolderError, Leas
 
 from .leasing import IS_ROOT, holding, python, take
 
+pytestmark = pytest.mark.posix("holders that use flock")
+
 
 @pytest.fixture
 def folder() -> Iterator[Path]:

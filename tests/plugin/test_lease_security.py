@@ -31,6 +31,8 @@ from .benches import Bench
 from .conftest import Project
 from .leasing import BECOME_OTHER, IS_ROOT, OTHER, holding, output, python, started, take
 
+pytestmark = pytest.mark.posix("users and modes of files")
+
 #: Holds a lock as every user may, and writes nothing.
 LOCK = """
 file = open(folder / "usb-1-4.lock", "rb")

@@ -13,6 +13,8 @@ import pytest
 
 import anyserial
 
+pytestmark = pytest.mark.posix("virtual environments, which Wine cannot make")
+
 SOURCES = Path(anyserial.__file__).parents[1]
 
 #: A library of the same name and of another project: some names are the same.

@@ -11,6 +11,8 @@ import pytest
 
 from .conftest import Project
 
+pytestmark = pytest.mark.posix("an installed plugin, and links of pseudo-terminals")
+
 USES_IT = "async def test_it(serial_port): pass"
 
 #: Every way that loads the plugin: options, and lines of a conftest.

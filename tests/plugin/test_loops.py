@@ -9,6 +9,8 @@ import pytest
 
 from .conftest import RUNNING, Project
 
+pytestmark = pytest.mark.posix("written for Linux; see test_windows_plugin.py")
+
 LOOPS = ("asyncio", "uvloop", "trio")
 
 BODY = """

@@ -22,6 +22,8 @@ import pytest
 from .benches import pty_bench
 from .conftest import Project, Run
 
+pytestmark = pytest.mark.posix("written for Linux; see test_windows_plugin.py")
+
 MESSAGES = Path(__file__).with_name("messages.txt")
 ONE = ["--serial-loops=asyncio"]
 HW = ["--serial-hw=hil.toml", *ONE]

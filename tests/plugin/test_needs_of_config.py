@@ -6,6 +6,8 @@ import pytest
 
 from .conftest import Project
 
+pytestmark = pytest.mark.posix("links of pseudo-terminals")
+
 PTY = ["--serial-links=pty", "--serial-loops=asyncio"]
 EVEN = """
     import pytest

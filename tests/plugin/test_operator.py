@@ -19,6 +19,8 @@ from pytest_anyserial._bench.supply import PresenceError
 from .benches import POWER, Bench, supply
 from .conftest import BASE, Project
 
+pytestmark = pytest.mark.posix("pseudo-terminals")
+
 ASK = ["--serial-hw=hil.toml", "--serial-loops=asyncio", "--serial-ask"]
 UNPLUG = """
 import pytest

@@ -10,6 +10,8 @@ from anyserial.testing import published_ports
 from .benches import Bench
 from .conftest import Project
 
+pytestmark = pytest.mark.posix("links of pseudo-terminals")
+
 FINDS = """
     from anyserial import find_serial_port, list_serial_ports, open_serial_port
 

@@ -26,6 +26,8 @@ from pytest_anyserial._bench.supply import PresenceError, switch, switch_supply
 from .benches import POWER, Bench, supply
 from .conftest import Project
 
+pytestmark = pytest.mark.posix("written for Linux; see test_windows_plugin.py")
+
 if sys.platform == "win32":
     pytest.skip("needs sh", allow_module_level=True)
 

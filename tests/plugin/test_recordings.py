@@ -10,6 +10,8 @@ import pytest
 
 from .conftest import Project, Run
 
+pytestmark = pytest.mark.posix("written for Linux; see test_windows_plugin.py")
+
 RECORD = ("--serial-links=pty", "--serial-record=recs")
 REPLAY = ("--serial-links=replay", "--serial-recordings=recs")
 

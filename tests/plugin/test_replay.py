@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +18,8 @@ from pytest_anyserial._recordings.steps import steps_of
 
 from .conftest import Project, Run
 from .test_recordings import GOOD, RECORD, failure, files, lines, prepare, record, replay
+
+pytestmark = pytest.mark.posix("links of pseudo-terminals")
 
 LOW = {"cts": False, "dsr": False, "ri": False, "cd": False}
 

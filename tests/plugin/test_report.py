@@ -8,6 +8,8 @@ import pytest
 
 from .conftest import Project
 
+pytestmark = pytest.mark.posix("xdist, and links of pseudo-terminals")
+
 ONE = ["--serial-loops=asyncio"]
 SLOW = re.compile(r"\(silence for |received [0-9.]+ m?s later")
 #: The title of a link of which both ends were open.

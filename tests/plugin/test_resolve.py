@@ -127,6 +127,7 @@ def test_a_windows_name_in_any_spelling(path: str) -> None:
     assert "no serial device at" in complaint(port(path=path), PortInfo(device="COM30"))
 
 
+@pytest.mark.posix("a path with slashes")
 def test_two_ports_that_are_one_device() -> None:
     """H-01: named by different properties; what is not plugged in is another matter."""
     ports = [

@@ -8,6 +8,8 @@ import pytest
 
 from .conftest import RUNNING, Project
 
+pytestmark = pytest.mark.posix("uvloop")
+
 AUTO = "asyncio_mode = auto\nasyncio_default_fixture_loop_scope = function"
 LOOPS = ("asyncio", "uvloop", "trio")
 PASSED = {f"test_ours[mock-{loop}]": "passed" for loop in LOOPS}

@@ -16,6 +16,8 @@ from pytest_anyserial._links.base import built_in
 
 from .benches import Bench
 
+pytestmark = pytest.mark.posix("pseudo-terminals")
+
 PAGE = Path(__file__).parents[2] / "docs" / "what-a-test-proves.md"
 
 PAIR = """

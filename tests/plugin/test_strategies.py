@@ -93,6 +93,7 @@ def test_a_field_that_does_not_exist_is_an_error() -> None:
         find(serial_configs(baudrate=0), lambda config: True)
 
 
+@pytest.mark.posix("the plugin of Hypothesis")
 def test_values_print_as_code_in_a_report(project: Project) -> None:
     """P-63: Hypothesis shows arguments that can be pasted."""
     run = project.run(

@@ -27,8 +27,10 @@ from pytest_anyserial._bench.schema import json_schema
 from pytest_anyserial._doctor.suggest import links_of, links_text, named, ports_text, undriven
 from pytest_anyserial._doctor.wiring import Edge, Lines
 
-if sys.platform == "win32":
-    pytest.skip("needs pseudo-terminals", allow_module_level=True)
+pytestmark = pytest.mark.posix("pseudo-terminals")
+
+# It is not imported on Windows.
+assert sys.platform != "win32"
 
 DEVICES = [
     PortInfo(

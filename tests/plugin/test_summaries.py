@@ -11,6 +11,8 @@ from .benches import Bench
 from .conftest import Project
 from .test_messages import CASES, Case
 
+pytestmark = pytest.mark.posix("written for Linux; see test_windows_plugin.py")
+
 SKIPPED = "import pytest\n@pytest.mark.anyserial(requires=['path'])\ndef test_it(serial_path): pass"
 OWN_CONFIG = """
     import pytest

@@ -6,6 +6,8 @@ import pytest
 
 from .conftest import Project
 
+pytestmark = pytest.mark.posix("links of pseudo-terminals")
+
 ALL = ["--serial-links=mock,pty"]
 ONE = ["--serial-loops=asyncio"]
 

@@ -19,7 +19,7 @@ from pytest_anyserial._views.modbus_rtu import checksum
 
 from ..browser import CHROMIUM, MISSING, Page, browser
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=MISSING)
+pytestmark = [pytest.mark.skipif(CHROMIUM is None, reason=MISSING), pytest.mark.posix("a browser")]
 
 HOSTILE = "</script><script>hacked = 1</script><img src=x onerror='hacked = 1'><!--"
 IMAGE = (

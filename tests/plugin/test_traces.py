@@ -9,6 +9,8 @@ import pytest
 from ..plugin_traces import PAIRS, traces
 from .benches import POWER, pty_bench, supply
 
+pytestmark = pytest.mark.posix("pseudo-terminals")
+
 
 def test_a_mock_test_enters_few_files(tmp_path: Path) -> None:
     """P-03: 13 files of the plugin in its set-up, none of them about benches."""

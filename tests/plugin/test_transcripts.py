@@ -21,6 +21,8 @@ from pytest_anyserial import SerialTranscript
 from .benches import pty_bench
 from .conftest import Project
 
+pytestmark = pytest.mark.posix("written for Linux; see test_windows_plugin.py")
+
 ONE = ["--serial-loops=asyncio"]
 LOOPS = ("asyncio", "uvloop", "trio")
 TWO = """

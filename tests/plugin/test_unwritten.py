@@ -8,6 +8,8 @@ import pytest
 
 from .conftest import Project
 
+pytestmark = pytest.mark.posix("errors of a POSIX file system, and pages, which need Jinja2")
+
 ONE = ["--serial-loops=asyncio"]
 TWO = """
     async def test_good(serial_port): pass

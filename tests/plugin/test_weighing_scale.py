@@ -43,6 +43,7 @@ def test_the_example_passes(example: Project) -> None:
     }
 
 
+@pytest.mark.posix("the plugin of Hypothesis")
 def test_the_bug_is_shrunk_to_one_fault(example: Project) -> None:
     """P-63: the report shows a plan with the one fault that matters, and what passed with it, as on the page."""
 

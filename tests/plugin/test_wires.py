@@ -22,7 +22,7 @@ from pytest_anyserial._doctor.wiring import (
 
 from .cables import CROSSED, QUICK, cable, loopback, lost
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.posix("written for Linux; see test_windows_plugin.py")]
 
 WIRES = ("tx-rx", "rts-cts", "dtr-dsr")
 

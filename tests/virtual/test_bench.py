@@ -9,6 +9,8 @@ import pytest
 
 from virtualbench import vhci
 
+pytestmark = pytest.mark.posix("the virtual bench runs on Linux")
+
 BENCH = Path(__file__).parents[2] / "hil" / "virtual" / "bench.py"
 
 

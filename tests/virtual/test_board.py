@@ -12,6 +12,8 @@ import pytest
 
 from virtualbench.board import device_tree, join, whole_pl011s
 
+pytestmark = pytest.mark.posix("the virtual bench runs on Linux")
+
 LIMITED = b"arm,pl011\0arm,sbsa-uart\0"
 WHOLE = b"arm,pl011\0arm,primecell\0"
 

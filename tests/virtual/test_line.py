@@ -11,6 +11,8 @@ from virtualbench.uart import Modem, Uart
 
 from .support import Time, arrived, line
 
+pytestmark = pytest.mark.posix("the virtual bench runs on Linux")
+
 
 @given(
     st.lists(st.tuples(st.binary(max_size=30), st.sampled_from([FINE, Error.PARITY])), max_size=20), st.integers(1, 9)

@@ -14,6 +14,8 @@ from virtualbench.server import HELP, Bench, serve
 
 from .support import Kernel
 
+pytestmark = pytest.mark.posix("the virtual bench runs on Linux")
+
 
 def test_pairs_and_plugs_have_names():
     """H-40: names of links and ports follow from the chips, and repeat with a number."""

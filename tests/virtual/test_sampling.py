@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from virtualbench.sampling import FINE, Error, Format, received
 
+pytestmark = pytest.mark.posix("the virtual bench runs on Linux")
+
 FORMATS = st.builds(
     Format,
     baudrate=st.sampled_from([300, 9600, 115_200, 921_600]),

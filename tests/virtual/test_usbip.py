@@ -14,6 +14,8 @@ from virtualbench.usbip import Decoder, ProtocolError, Setup, Transfer, Unlink, 
 
 from .support import Kernel
 
+pytestmark = pytest.mark.posix("the virtual bench runs on Linux")
+
 SETUPS = st.builds(Setup, *[st.integers(0, 255)] * 2, *[st.integers(0, 65_535)] * 3)
 NUMBERS = st.integers(0, 2**32 - 1)
 
