@@ -52,13 +52,22 @@ def test_open_and_close_keep_nothing(backend: str, path: str) -> None:
     assert anyio.run(main, backend=backend) <= 5
 
 
+async def tick() -> None:
+    while True:
+        await anyio.sleep(0.1)
+
+
 @pytest.mark.timeout(900)
 def test_blocking_open_and_close_keep_nothing(path: str) -> None:
     """W-09: As many of blocking ports."""
-    with sync.portal_provider():
+    with sync.portal_provider() as portal:
+        # Under Wine a proactor loop has missed a wake-up from another thread, once in some thousand opens, with and
+        # without a COM port registered on its completion port. The next wake-up makes up for it.
+        ticking = portal.start_task_soon(tick)
         for times in (20, TIMES):
             before = handle_count()
             for _ in range(times):
                 sync.SerialPort.open(path).close()
             gc.collect()
+        ticking.cancel()
         assert handle_count() - before <= 5
