@@ -433,11 +433,16 @@ def pytest_runtest_makereport(
     outcome.note(report, item)
     if guard is not None:
         guard.report(report)
-        if report.when == "teardown":
-            del item.stash[GUARD], item.stash[TEST], item.config.stash[RUNNING]
-            if RECORDER in item.stash:
-                item.stash[RECORDER].drop()
-            for key in (LINK, RECORDER, PLAYER):
-                if key in item.stash:
-                    del item.stash[key]
+    if report.failed and (guard is not None or not NAMES.isdisjoint(getattr(item, "fixturenames", ()))):
+        # Imported late, because most runs have no failure.
+        from ._report import symptoms
+
+        symptoms.add_to(report, None if call.excinfo is None else call.excinfo.value)
+    if guard is not None and report.when == "teardown":
+        del item.stash[GUARD], item.stash[TEST], item.config.stash[RUNNING]
+        if RECORDER in item.stash:
+            item.stash[RECORDER].drop()
+        for key in (LINK, RECORDER, PLAYER):
+            if key in item.stash:
+                del item.stash[key]
     return report

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -218,20 +218,10 @@ class Guard:
         if link is not None and link.name == "pty":
             notes.extend(
                 (f"setting of {plain(str(each.filename))}", _NO_FRAMING.format(plain(str(each))))
-                for each in _causes(self._raised)
+                for each in frames.causes(self._raised)
                 if isinstance(each, UnsupportedSettingError) and each.filename in (link.path("port"), link.path("peer"))
             )
         return notes
-
-
-def _causes(exc: BaseException | None) -> Iterator[BaseException]:
-    """Yield an exception, its causes, and the members of its groups."""
-    while exc is not None:
-        yield exc
-        if isinstance(exc, BaseExceptionGroup):
-            for each in cast("BaseExceptionGroup[BaseException]", exc).exceptions:
-                yield from _causes(each)
-        exc = exc.__cause__ or exc.__context__
 
 
 def _set_up_early(item: pytest.Function, name: str) -> None:

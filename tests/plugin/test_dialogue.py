@@ -217,7 +217,9 @@ def test_a_request_without_an_end_is_a_mismatch() -> None:
         assert script.mismatch is None
         script.feed(chunk)
     assert script.mismatch is not None
-    assert script.mismatch.startswith("a request without an end, 1048576 bytes so far:\n  came      b'xxx")
+    assert script.mismatch.startswith(
+        "a request without an end, 1048576 bytes so far: b'xxxxxxxxxxxxxxxxxxxx'...\n  came      b'xxx"
+    )
     script.more(chunk)
     assert f"... {17 * 65_536 - 256} more bytes" in script.mismatch
 

@@ -153,7 +153,7 @@ def test_a_pair_can_have_faults(project: Project) -> None:
         "test_own_failure[mock-asyncio]": "failed",
     }
     missed = run.problem("test_missed[mock-asyncio]")
-    assert "AssertionError: serial_faults: 1 fault never happened\n" in missed
+    assert "AssertionError: serial_faults: 1 fault never happened: " in missed
     assert "planned: 1 lost byte at byte 1; only 1 byte passed" in missed
     assert "never happened" not in run.problem("test_own_failure[mock-asyncio]")
 

@@ -328,7 +328,7 @@ def test_an_unexpected_request_ends_a_blocking_call(project: Project, kind: str)
     for one in (run, bench):
         assert set(one.outcomes().values()) == {"failed"}, one.text
         for name, reports in one.by_test().items():
-            assert one.problem(name).startswith("serial_script: an unexpected request:\n  came      b'B'")
+            assert one.problem(name).startswith("serial_script: an unexpected request: b'B'\n  came      b'B'")
             assert reports[1].duration < 2
             assert "SerialClosedError" not in one.problem(name)
 

@@ -208,14 +208,14 @@ MISSED = {
 def test_a_fault_that_never_happens_fails_the_test(project: Project, body: str) -> None:
     """P-61: a test that does not meet its fault has shown nothing; the message says how near it came, and where."""
     problem = failing(project, f"            {body}\n")
-    assert problem.startswith("serial_faults: 1 fault never happened\n")
+    assert problem.startswith("serial_faults: 1 fault never happened: ")
     assert MISSED[body] in problem
 
 
 def test_all_unfired_faults_are_reported_at_once(project: Project) -> None:
     """P-61: each with its line."""
     problem = failing(project, "            faults.at_byte(3).drop()\n            faults.at_byte(5).drop()\n")
-    assert "serial_faults: 2 faults never happened\n" in problem
+    assert "serial_faults: 2 faults never happened: 1 lost byte at byte 3, ...\n" in problem
     assert "at byte 3; no byte passed (test_it.py:8)" in problem
     assert "at byte 5; no byte passed (test_it.py:9)" in problem
 
@@ -351,7 +351,8 @@ def test_drivers_that_block_or_open_a_path_have_faults_too(project: Project) -> 
         """,
     )
     assert run.outcomes() == {"test_blocking[mock]": "passed", "test_path[mock-asyncio]": "error in teardown"}
-    missed = "1 fault never happened\n  planned: 1 lost byte at byte 100; the test was over before (test_it.py:20)"
+    missed = "1 fault never happened: 1 lost byte at byte 100\n"
+    missed += "  planned: 1 lost byte at byte 100; the test was over before (test_it.py:20)"
     assert missed in run.problem("test_path[mock-asyncio]")
 
 

@@ -53,7 +53,7 @@ def test_a_failure_shows_both_directions_of_every_port(project: Project) -> None
             await serial_port.receive()
         """,
     )
-    assert list(found) == [BOTH, "serial transcripts"]
+    assert list(found) == [BOTH, "serial transcripts", "serial troubleshooting"]
     assert untimed(found[BOTH]) == [
         "port opened       115200 8N1",
         "peer opened       115200 8N1",

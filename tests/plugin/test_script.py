@@ -180,7 +180,7 @@ async def test_it(serial_port, serial_script):
 """
 
 MISMATCH_TEXT = """\
-serial_script: an unexpected request:
+serial_script: an unexpected request: b'MEAS:CURR?\\n'
   came      b'MEAS:CURR?\\n'
             4d 45 41 53 3a 43 55 52 52 3f 0a                 |MEAS:CURR?.|
   expected  b'MEAS:VOLT?\\n' (test_it.py:3)
@@ -326,7 +326,7 @@ def test_a_request_that_stays_incomplete_is_shown(project: Project) -> None:
         """,
     )
     assert set(run.outcomes().values()) == {"error in teardown"}
-    assert "a request that nothing completed:\n  came      b'PI'" in run.problem("test_bytes[mock-asyncio]")
+    assert "a request that nothing completed: b'PI'\n  came      b'PI'" in run.problem("test_bytes[mock-asyncio]")
     assert "matched   b'PI' (2 bytes)" in run.problem("test_bytes[mock-asyncio]")
     expression = run.problem("test_expression[mock-asyncio]")
     assert "expected  re.compile(b'SET [0-9]+\\\\n') (test_it.py:9)\n  matched   b'SET 1' (5 bytes)" in expression
@@ -346,7 +346,7 @@ def test_bytes_that_no_expression_takes_end_the_test(project: Project) -> None:
         """,
     )
     problem = run.problem("test_it[mock-asyncio]")
-    assert problem.startswith("serial_script: an unexpected request:\n  came      b'SET x\\n'")
+    assert problem.startswith("serial_script: an unexpected request: b'SET x\\n'\n  came      b'SET x\\n'")
     assert "  matched   b'SET ' (4 bytes)" in problem
 
 
@@ -447,7 +447,7 @@ def test_a_test_that_fails_because_of_a_mismatch_shows_it_too(project: Project) 
     )
     assert "RuntimeError: my own" in run.problem("test_it[mock-asyncio]")
     (failed,) = (report for report in run.reports if report.failed)
-    assert "an unexpected request:\n  came      b'B'" in dict(failed.sections)["serial_script"]
+    assert "an unexpected request: b'B'\n  came      b'B'" in dict(failed.sections)["serial_script"]
 
 
 def test_an_expected_failure_may_be_the_scripts(project: Project) -> None:

@@ -141,7 +141,7 @@ def test_a_page_has_what_the_script_refused(project: Project) -> None:
     for page in pages(project):
         events = events_of(data_of(page.read_text("utf-8")))
         found.update({event[1]: event[3] for event in events if event[0] == "serial_script"})
-    assert found["mismatch"].startswith("an unexpected request:\n  came      b'IDN'\n")
+    assert found["mismatch"].startswith("an unexpected request: b'IDN'\n  came      b'IDN'\n")
     assert found["failed"] == "KeyError(b'ID?\\n')"
 
 

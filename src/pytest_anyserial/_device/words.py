@@ -14,6 +14,8 @@ from .steps import SHOWN, shown
 
 #: What ends the requests of most devices, the longest first.
 _TERMINATORS: Final = (b"\r\n", b"\n\r", b"\n", b"\r", b"\0", b";", b"\x03")
+#: Bytes of a request in the first line of a message, which a summary cuts after 60 characters or so.
+_FIRST: Final = 20
 #: Expectations that a report lists.
 _LISTED: Final = 10
 
@@ -40,7 +42,9 @@ def mismatch(
     """
     part = came[:SHOWN]
     note = f"... {count(size - len(part), 'more byte')}" if size > len(part) else ""
-    lines = [f"{what}:", *labelled("came", [repr(part), *hex_lines(part), *([note] if note else [])])]
+    # The first line by itself is what pytest's summary shows.
+    begin = f"{what}: {came[:_FIRST]!r}{'...' if size > _FIRST else ''}"
+    lines = [begin, *labelled("came", [repr(part), *hex_lines(part), *([note] if note else [])])]
     for step in candidates:
         lines += labelled("expected", step.expected_lines())
         matched = matched_part(step.request, came)

@@ -170,17 +170,19 @@ class SerialFaults:
 
     def verdict(self) -> str | None:
         """What has not happened and why; None if nothing is missing."""
-        lines = list(self._missing())
-        if not lines:
+        missing = list(self._missing())
+        if not missing:
             return None
-        return "\n".join([f"serial_faults: {count(len(lines), 'fault')} never happened", *lines])
+        first, others = missing[0][0], ", ..." if len(missing) > 1 else ""
+        said = f"serial_faults: {count(len(missing), 'fault')} never happened: {first}{others}"
+        return "\n".join([said, *(f"  planned: {event}; {why}" for event, why in missing)])
 
     def _at(self, **moment: Any) -> SerialFault:
         fault = SerialFault(self.plan.schedule.append, caller(2), **moment)
         self._faults.append(fault)
         return fault
 
-    def _missing(self) -> Iterator[str]:
+    def _missing(self) -> Iterator[tuple[str, str]]:
         by_event = {id(event): fault for fault in self._faults for event in fault.events}
         fired = {id(fault.event) for fault in self.fired}
         for event in self.plan.pending:
@@ -190,7 +192,7 @@ class SerialFaults:
             begun = fault is not None and any(id(other) in fired for other in fault.events)
             progress = self._progress(event.direction == "write")
             place = "" if fault is None else f" ({fault.place})"
-            yield f"  planned: {described(event)}; {unfired(event, progress, begun=begun)}{place}"
+            yield described(event), f"{unfired(event, progress, begun=begun)}{place}"
 
     def _note(self, fault: FiredFault) -> None:
         self._link._note("fault", happened(fault))

@@ -6,7 +6,7 @@ import asyncio
 import sys
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Final
+from typing import Final, cast
 
 import pytest
 
@@ -61,3 +61,13 @@ def _top(entry: TracebackType) -> str:
 def _cancellations() -> tuple[type[BaseException], ...]:
     trio = sys.modules.get("trio")
     return (asyncio.CancelledError,) if trio is None else (asyncio.CancelledError, trio.Cancelled)
+
+
+def causes(exc: BaseException | None) -> Iterator[BaseException]:
+    """Yield an exception, its causes, and the members of its groups."""
+    while exc is not None:
+        yield exc
+        if isinstance(exc, BaseExceptionGroup):
+            for each in cast("BaseExceptionGroup[BaseException]", exc).exceptions:
+                yield from causes(each)
+        exc = exc.__cause__ or exc.__context__
