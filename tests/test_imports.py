@@ -9,6 +9,8 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 import anyserial
 
 SOURCES = Path(anyserial.__file__).parent.parent
@@ -67,6 +69,7 @@ IMPORT_ALL = """
 """
 
 
+@pytest.mark.timeout(120)
 def test_every_module_for_all_systems_imports() -> None:
     """W-13: in a fresh interpreter, one after the other; on Windows this is what counts."""
     names = [name for name, tree in modules() if not (is_posix_only(tree) or name.endswith("__main__"))]

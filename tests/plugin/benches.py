@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import select
 import socketserver
 import sys
 import textwrap
 import threading
-import tty
 from collections.abc import Generator
 from pathlib import Path
 
@@ -76,7 +76,8 @@ def pty_bus(folder: Path, ends: int, *, is_cut: bool = False) -> Generator[None]
             master, slave = os.openpty()
             stack.callback(os.close, master)
             stack.callback(os.close, slave)
-            tty.setraw(slave)
+            # Not on Windows, where other tests import this module too.
+            importlib.import_module("tty").setraw(slave)
             masters.append(master)
             lines += [f"[ports.{'abcd'[number]}]", f'match = {{ path = "{os.ttyname(slave)}" }}']
         lines += ["[links.bus]", f"ends = {list('abcd'[:ends])}", 'kind = "rs485"']
