@@ -152,7 +152,7 @@ def test_the_doctor_hears_every_port_of_a_bus(
     text = " ".join(capsys.readouterr().out.split())
     assert text.count("every byte value") == 6 - is_cut
     assert ("TX of a does not reach RX of c" in text) == is_cut
-    assert status == is_cut
+    assert status == is_cut, text
 
 
 @pytest.mark.parametrize(("ends", "outcome"), [(2, "passed"), (3, "skipped")])

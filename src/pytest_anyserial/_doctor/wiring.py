@@ -104,11 +104,15 @@ async def carry(
             received = await end.port.receive()
             if len(heard[end.name]) < len(data):
                 heard[end.name] += received
-            if len(heard[end.name]) < len(data):
+            missing = {each.name for each in listeners if len(heard[each.name]) < len(data)} - {sender.name}
+            if to is not None and len(heard[to.name]) >= len(data):
+                # Other ports of a bus may receive the same a moment later, which must not be part of the next transfer.
+                if not missing:
+                    scope.cancel()
+                scope.deadline = min(limit, anyio.current_time() + patience.settle)
+            elif len(heard[end.name]) < len(data):
                 # Bytes still arrive, so wait longer; the machine may be slow.
                 scope.deadline = min(limit, anyio.current_time() + patience.silence)
-            elif end == to:
-                scope.cancel()
 
     async def attempt(step: Callable[[], Awaitable[None]]) -> None:
         # A task group would wrap the error.
@@ -284,7 +288,8 @@ async def _trouble_at(rate: int, ends: Sequence[End], patience: Patience) -> str
     data = _EVERY_BYTE * min(16, max(1, rate // 25_600))
     for sender, receiver in _directions(ends):
         before = await _errors(receiver)
-        heard = await carry(sender, [receiver], data, to=receiver, patience=patience)
+        listeners = [end for end in ends if end is not sender] or [receiver]
+        heard = await carry(sender, listeners, data, to=receiver, patience=patience)
         after = await _errors(receiver)
         direction = f"from {sender.name} to {receiver.name}"
         if heard[receiver.name] != data:
