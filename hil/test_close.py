@@ -21,7 +21,7 @@ WAITING: dict[str, Callable[[SerialPort], Awaitable[object]]] = {
 
 @two_ends
 @pytest.mark.parametrize("operation", WAITING)
-async def test_a_close_wakes_who_waits(serial_port: SerialPort, operation: str) -> None:
+async def test_a_close_wakes_waiting_calls(serial_port: SerialPort, operation: str) -> None:
     """H-30, L-92: a parked receive or send ends with SerialClosedError, and the close does not wait for the output."""
     call = Call(lambda: WAITING[operation](serial_port))
     async with anyio.create_task_group() as tasks:

@@ -32,7 +32,7 @@ async def test_dtr_arrives_as_dsr(serial_pair: SerialPair) -> None:
 
 
 @pytest.mark.anyserial(requires=["control_lines"])
-async def test_the_device_says_what_its_lines_are(serial_port: SerialPort) -> None:
+async def test_the_device_reports_its_line_levels(serial_port: SerialPort) -> None:
     """H-30, L-82: what was set reads back, each line for itself."""
     for lines in (ControlLines(rts=rts, dtr=dtr) for rts in (True, False) for dtr in (True, False)):
         await serial_port.set_control_lines(rts=lines.rts, dtr=lines.dtr)

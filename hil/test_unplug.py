@@ -72,7 +72,7 @@ async def configure(port: SerialPort) -> None:
 
 
 @pytest.mark.parametrize("use", [read, write, drain, configure])
-async def test_an_unplug_reaches_who_uses_the_port(
+async def test_an_unplug_raises_in_the_waiting_call(
     serial_link: SerialLink,
     serial_bench: SerialBench | None,
     use: Callable[[SerialPort], Awaitable[None]],

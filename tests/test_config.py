@@ -386,7 +386,7 @@ def test_configs_are_frozen(value):
 
 @settings(deadline=None)
 @given(config=valid_configs(), data=st.data())
-def test_equal_configs_hash_equal_whatever_the_spelling(config, data):
+def test_equal_configs_in_different_spellings_hash_equal(config, data):
     """L-18: a config built from friendly values is the one built from members."""
     respelt = {
         name: data.draw(st.sampled_from([spelling for spelling, m in pairs if m is getattr(config, name)]))

@@ -290,7 +290,7 @@ async def test_udev_properties_become_fields(pyudev: Callable[..., None]) -> Non
 
 @needs_udev
 @pytest.mark.anyio
-async def test_udev_falls_back_to_what_the_device_says(pyudev: Callable[..., None]) -> None:
+async def test_udev_falls_back_to_the_device_descriptors(pyudev: Callable[..., None]) -> None:
     """L-140, L-137: without database names the device's own are taken; empty ones are `None`."""
     pyudev(
         udev_entry("/dev/ttyACM0", ID_VENDOR="Acme", ID_MODEL="Meter", ID_VENDOR_ID="1209", ID_MODEL_ID="0001"),

@@ -326,7 +326,7 @@ def test_without_memory_for_a_key_there_is_no_property(registry: Registry) -> No
     assert ports(registry) == []
 
 
-def test_a_listing_that_ends_early_releases_what_it_holds(registry: Registry) -> None:
+def test_a_listing_that_ends_early_releases_its_objects(registry: Registry) -> None:
     """L-193: the service at hand and the iterator."""
     registry.add(nodes("a"))
     registry.add(nodes("b"))

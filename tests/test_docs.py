@@ -108,6 +108,6 @@ def test_snippets_are_up_to_date(page: Path) -> None:
         pytest.param("docs/platforms.md", "winloop . refused at open", id="A19"),
     ],
 )
-def test_pages_state_what_users_must_know(page: str, statement: str) -> None:
+def test_pages_state_the_facts_that_users_need(page: str, statement: str) -> None:
     """L-217, L-218, L-219, A19, A21, A28, C46, C47, H-43: the pages meet their duties where a user looks."""
     assert re.search(statement, " ".join((ROOT / page).read_text("utf-8").split()))

@@ -98,7 +98,7 @@ def test_the_table(code, context):
 
 
 @pytest.mark.parametrize("context", CONTEXTS)
-def test_eof_and_closed_descriptor_are_told_apart(context):
+def test_eof_and_a_closed_descriptor_raise_different_errors(context):
     """L-118, L-119, L-123: EBADF alone says nothing about the device, so it stays a plain `SerialError`."""
     error = errno_to_exception(OSError(errno.EBADF, "Bad file descriptor"), context=context, path="/dev/ttyX")
     assert type(error) is (PortBusyError if context == "lock" else SerialError)
@@ -186,7 +186,7 @@ def test_an_error_of_a_call_on_a_descriptor_names_the_path():
     assert str(error).startswith("/dev/ttyX: ")
 
 
-def test_a_lock_error_says_what_is_locked():
+def test_a_lock_error_is_busy_and_names_the_cause():
     """L-113, L-122: whatever `flock` reported, the error is EBUSY and says who is in the way."""
     refusal = BlockingIOError(errno.EWOULDBLOCK, "Resource temporarily unavailable")
     error = errno_to_exception(refusal, context="lock", path="/dev/ttyX")
@@ -220,7 +220,7 @@ def test_a_denied_open_names_the_group_and_the_command(tmp_path):
 
 
 @pytest.mark.parametrize("path", [None, "/dev/no-such-tty", "bad\0path"])
-def test_a_denied_open_without_a_node_says_what_else_it_may_be(path):
+def test_a_denied_open_without_a_node_lists_other_causes(path):
     """L-124: without a node to look at, the usual groups or another holder are named."""
     error = errno_to_exception(DENIED, context="open", path=path)
     assert type(error) is PortPermissionError

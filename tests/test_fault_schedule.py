@@ -171,7 +171,7 @@ def test_an_impossible_field_of_a_plan_is_refused(field: str, value: object) -> 
         setattr(plan, field, value)
 
 
-def test_only_a_plan_can_tell_what_goes_wrong() -> None:
+def test_anything_but_a_plan_is_refused_as_faults() -> None:
     """L-165: anything else is refused, and the plan before it stays."""
     backend, far = MockBackend.pair()
     plan = backend.faults
@@ -576,7 +576,7 @@ async def test_a_timed_error_waits_for_its_attempt(anyio_backend: object) -> Non
         assert fault == FiredFault(event=plan.schedule[0], index=0, op=1, byte=0, time=3.0)
 
 
-async def test_a_delay_of_what_is_received(anyio_backend: object) -> None:
+async def test_a_delay_holds_back_received_bytes(anyio_backend: object) -> None:
     """L-173, L-163, L-51: what is before it arrives at once; the rest is not there until its time."""
     clock = ManualClock()
     async with planned(FaultEvent(action=A.DELAY, at_byte=2, seconds=1.5), clock=clock) as (port, peer, plan):
@@ -596,7 +596,7 @@ async def test_a_delay_of_what_is_received(anyio_backend: object) -> None:
         assert port.stats().read_calls == calls + 1
 
 
-async def test_a_delay_of_what_is_sent(anyio_backend: object) -> None:
+async def test_a_delay_holds_back_sent_bytes(anyio_backend: object) -> None:
     """L-173, L-164, L-67: send is done, the output waits, drain waits with it."""
     clock = ManualClock()
     event = FaultEvent(action=A.DELAY, direction="write", at_byte=2, seconds=2)

@@ -167,7 +167,7 @@ async def test_a_failed_switch_off_is_made_up_for_at_close(ftdi: FakeKernel, pty
     assert (ftdi.low_latency, timer(ftdi)) == (False, 16)
 
 
-async def test_rs485_changes_only_what_it_was_asked_for(keeper: FakeKernel, ptys: PtyPair) -> None:
+async def test_rs485_changes_only_the_requested_settings(keeper: FakeKernel, ptys: PtyPair) -> None:
     """L-180: flags and delays of the config; address bytes and bits of others stay, before, during and after."""
     original = keeper.rs485
     wanted = RS485Config(delay_before_send=0.0124, delay_after_send=0.25, rx_during_tx=True)

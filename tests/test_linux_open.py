@@ -150,7 +150,7 @@ async def test_a_warning_that_is_an_error_puts_everything_back(tmp_path: Path, p
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-async def test_a_way_back_that_fails_is_told(tmp_path: Path, ptys: PtyPair) -> None:
+async def test_a_failed_rollback_is_reported(tmp_path: Path, ptys: PtyPair) -> None:
     """L-33, L-71: the first error is raised; what could not be put back is a note on it."""
     kernel = FakeKernel(KEEPER, tmp_path)
 

@@ -148,7 +148,7 @@ CONSTANTS = {"codes": {rate: code for code, rate in RATES.items()}, "rates": {ra
 
 
 @pytest.mark.parametrize("constants", CONSTANTS.values(), ids=CONSTANTS)
-def test_the_kernel_gets_codes_whatever_python_has(constants: dict[int, int]) -> None:
+def test_the_kernel_gets_its_own_rate_codes(constants: dict[int, int]) -> None:
     """L-178: what `termios` calls a rate depends on the C library, and goes to tcsetattr alone."""
     written: list[bytes] = []
 

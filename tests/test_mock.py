@@ -145,7 +145,7 @@ async def test_a_bare_pair_carries_data(anyio_backend: object) -> None:
         assert await peer.receive() == b"hello"
 
 
-def test_open_records_what_it_was_given() -> None:
+def test_open_records_its_arguments() -> None:
     """L-159, L-160: path and config; open between `open` and `close`; once."""
     backend, far = MockBackend.pair()
     config = SerialConfig(baudrate=9600)

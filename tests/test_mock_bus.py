@@ -34,7 +34,7 @@ async def heard(port, count):
 
 @pytest.mark.parametrize("paced", [True, False])
 @pytest.mark.parametrize("count", [2, 3, 8])
-async def test_all_others_hear_what_one_sends(count, paced):
+async def test_bytes_of_one_end_reach_all_others(count, paced):
     """P-111: in order, whoever sends, and the sender hears nothing."""
     async with AsyncExitStack() as stack:
         bus = stack.enter_context(mock_bus(count, paced=paced))
@@ -110,7 +110,7 @@ async def test_turns_do_not_collide():
             tasks.cancel_scope.cancel()
 
 
-async def test_an_end_that_nobody_has_open_hears_nothing():
+async def test_an_end_that_is_not_open_receives_nothing():
     """P-111: what passed before a port was opened is gone."""
     async with AsyncExitStack() as stack:
         bus = stack.enter_context(mock_bus(3))

@@ -166,7 +166,7 @@ def test_the_port_does_not_become_the_controlling_terminal(ptys: PtyPair) -> Non
     assert open_in_child(ptys.path_a) == "no controlling terminal\n"
 
 
-def test_a_denied_open_says_whom_to_ask(ptys: PtyPair) -> None:
+def test_a_denied_open_names_the_group_that_gives_access(ptys: PtyPair) -> None:
     """L-115, L-124, C46: the error names the path, the owning group and the command to join it."""
     node = os.path.realpath(ptys.path_a)
     os.chmod(node, 0)
@@ -231,7 +231,7 @@ def dirty(fd: int) -> None:
     termios.tcsetattr(fd, termios.TCSANOW, [iflag, oflag, cflag | termios.CSTOPB, lflag, ispeed, ospeed, cc])
 
 
-async def test_the_line_is_raw_whatever_the_last_user_left(ptys: PtyPair) -> None:
+async def test_the_line_is_raw_after_any_previous_settings(ptys: PtyPair) -> None:
     """L-42, L-43, E44, E45: attributes are built from a defined state; unrelated control characters stay."""
     with raw_fd(ptys.path_a) as fd:
         dirty(fd)

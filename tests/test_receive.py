@@ -43,7 +43,7 @@ def since(before: SerialStats, now: SerialStats) -> tuple[int, int]:
     return now.read_calls - before.read_calls, now.read_eagain - before.read_eagain
 
 
-async def test_receive_returns_what_is_there(ports: Ports) -> None:
+async def test_receive_returns_the_available_bytes(ports: Ports) -> None:
     """L-47, C9, C14: fewer bytes than asked for come back at once."""
     port = await queue(ports, b"hello")
     assert await port.receive(1000) == b"hello"

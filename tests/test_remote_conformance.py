@@ -90,7 +90,7 @@ def test_blocking_ports_pass_every_byte_both_ways(ports: tuple[Blocking, Blockin
         call.result()
 
 
-def test_blocking_ports_keep_what_was_not_asked_for(ports: tuple[Blocking, Blocking]) -> None:
+def test_blocking_ports_keep_bytes_beyond_the_request(ports: tuple[Blocking, Blocking]) -> None:
     """R-01, L-47, L-50, L-51, L-52."""
     port, peer = ports
     peer.send(b"0123456789", timeout=5)

@@ -391,7 +391,7 @@ async def test_a_server_that_holds_data_back():
             assert await echoed(port, b"goes") == b"goes"
 
 
-async def test_lines_and_errors_are_told():
+async def test_lines_and_errors_are_reported():
     """R-07, R-10."""
     with serving() as server:
         async with await SerialPort.open(server.url) as port:

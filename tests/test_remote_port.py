@@ -231,7 +231,7 @@ class WithoutLines(FakeServer):
         (Raw, "socket", (SUPPORTED, {"output_waiting"}, UNSUPPORTED | {"modem_lines"} | UNKNOWN - {"output_waiting"})),
     ],
 )
-async def test_only_what_a_server_has_shown_is_supported(server, scheme, expected) -> None:
+async def test_a_feature_is_supported_once_the_server_confirms_it(server, scheme, expected) -> None:
     """R-10: modem lines once it has told them; what only the operation itself tells is unknown."""
     with serving(server) as running:
         async with await open_serial_port(running.url.replace("rfc2217", scheme)) as port:

@@ -69,7 +69,7 @@ def test_data_and_subnegotiations_survive_any_cut(data: bytes, events: list[byte
 
 
 @given(data=WIRE, place=st.integers(0, 200))
-def test_a_send_that_was_cut_short_says_what_is_out(data: bytes, place: int) -> None:
+def test_the_sent_count_includes_a_half_sent_doubled_byte(data: bytes, place: int) -> None:
     """R-03: of a doubled byte one half may be out; then the byte counts, and its other half goes next."""
     sent = place % (len(escaped(data)) + 1)
     count, is_half = escaped_prefix(data, sent)
@@ -160,7 +160,7 @@ def test_requests_go_out_at_once_and_end_with_a_query() -> None:
     )
 
 
-def test_silence_is_told_from_an_answer() -> None:
+def test_silence_is_distinguished_from_an_answer() -> None:
     """R-06: ser2net passes over what it cannot do; the query's answer shows that at once."""
     client = agreed(Client())
     exchange = client.begin(rate(9600), Request(rfc2217.SET_STOPSIZE, b"\x03"), control(rfc2217.RTS_ON))
@@ -312,7 +312,7 @@ def test_addresses_are_taken_apart(url: str, address: RemoteAddress) -> None:
         ("socket://pi:7?tiemout=1", "unknown option 'tiemout' in 'socket://pi:7?tiemout=1'. Known: timeout"),
     ],
 )
-def test_a_wrong_address_says_what_is_wrong(url: str, message: str) -> None:
+def test_a_wrong_address_names_the_wrong_part(url: str, message: str) -> None:
     """R-01, R-11."""
     with pytest.raises(ConfigurationError) as caught:
         parse(url)

@@ -64,7 +64,7 @@ def test_a_rule_is_one_short_line(page):
     assert [text for _, _, text in items if len(text.split()) > 25 or not text.endswith(".")] == []
 
 
-def test_the_summary_counts_what_is_cited():
+def test_the_summary_counts_the_cited_rules():
     """Per group, cited and existing rules; the uncited ones are listed on demand, alone."""
     uncited = rules("--uncited", "--group", "P").stdout.splitlines()
     listed = rules("--group", "P")

@@ -49,7 +49,7 @@ def test_scripts_stay_executable_in_the_sdist(members: dict[str, tarfile.TarInfo
     assert {path for path in tracked() if members[path].mode & 0o100} == executable
 
 
-def test_the_sdist_has_what_its_makefile_names(members: dict[str, tarfile.TarInfo]) -> None:
+def test_the_sdist_has_every_file_that_its_makefile_names(members: dict[str, tarfile.TarInfo]) -> None:
     """Checked wherever this runs: without these no environment can be made."""
     needed = ("Makefile", ".ci/venv", ".ci/python", ".ci/constraints.txt", ".gitignore", "pyproject.toml", "PKG-INFO")
     assert set(needed) - set(members) == set()

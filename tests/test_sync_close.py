@@ -255,7 +255,7 @@ def test_close_waits_for_output(ptys: PtyPair, timeout: float | None) -> None:
 
 
 @pytest.mark.parametrize("timeout", [0, 0.1])
-def test_close_does_not_wait_longer_than_told(ptys: PtyPair, timeout: float) -> None:
+def test_close_does_not_wait_longer_than_its_timeout(ptys: PtyPair, timeout: float) -> None:
     """L-154, L-94: then the output is discarded, and the device is released all the same."""
     queue, before = StuckOutput(), descriptors()
     with provider() as portals:

@@ -82,7 +82,7 @@ def test_one_thread_for_all_ports(ptys: PtyPair, opens: LoopOfOpens) -> None:
     assert not leaked(before)
 
 
-def test_the_loop_is_asyncio_unless_told(ptys: PtyPair, opens: LoopOfOpens) -> None:
+def test_the_default_loop_is_asyncio(ptys: PtyPair, opens: LoopOfOpens) -> None:
     """A23, L-145, L-3: the plain one."""
     with sync.open_serial_port(ptys.path_a):
         pass

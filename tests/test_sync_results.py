@@ -278,7 +278,7 @@ def test_held_bytes_come_first_also_after_a_request() -> None:
             assert port.receive(timeout=5) == answer
 
 
-def test_a_dialogue_reads_only_what_is_there(ptys: PtyPair) -> None:
+def test_a_dialogue_reads_only_the_available_bytes(ptys: PtyPair) -> None:
     """L-146: after a request the answer is waited for; a read that finds nothing is not made each time."""
     with sync.open_serial_port(ptys.path_a) as port, sync.open_serial_port(ptys.path_b) as peer:
         for _ in range(10):

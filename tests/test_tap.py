@@ -318,7 +318,7 @@ async def test_listeners_come_and_go(pair: MockPair) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_listener_overrides_what_it_needs(pair: MockPair) -> None:
+async def test_a_listener_overrides_only_the_methods_it_needs(pair: MockPair) -> None:
     """R-30: the other methods of `PortListener` do nothing."""
 
     class Closes(PortListener):

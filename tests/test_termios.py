@@ -97,7 +97,7 @@ def test_control_characters_other_than_ours_are_kept(before, config):
 
 
 @any_line_and_config
-def test_control_flags_say_what_the_config_says(before, config):
+def test_control_flags_match_the_config(before, config):
     """L-42: `c_cflag` is receiver, local, size, parity, stop bits, flow control, hang-up, and no more."""
     built = build(before, config, BITS)
     assert built.cflag & termios.CSIZE == SIZES[config.byte_size]

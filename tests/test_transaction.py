@@ -100,7 +100,7 @@ def assert_device_is(kernel: FakeKernel, config: SerialConfig) -> None:
 
 @settings(max_examples=50)
 @given(old=configs, new=configs, last=configs)
-def test_the_device_is_what_the_config_says(old: SerialConfig, new: SerialConfig, last: SerialConfig) -> None:
+def test_the_device_has_the_settings_of_the_config(old: SerialConfig, new: SerialConfig, last: SerialConfig) -> None:
     """L-72, L-75, L-76, L-77, E32: after an open and after each configure; a close restores what was optional."""
 
     async def main() -> None:

@@ -101,7 +101,7 @@ async def test_a_refused_second_step_undoes_the_first(code: int, mac: Terminal, 
         assert (mac.attributes, mac.rate) == (attributes, 250_000)
 
 
-async def test_a_way_back_that_fails_is_told(mac: Terminal, ptys: PtyPair) -> None:
+async def test_a_failed_rollback_is_reported(mac: Terminal, ptys: PtyPair) -> None:
     """L-71, L-80: when the old rate cannot be set again either, a note on the first error says so."""
     async with await opened(mac, ptys, baudrate=250_000) as port:
         mac.refuse["IOSSIOSPEED"] = [errno.EINVAL, errno.EINVAL]

@@ -256,7 +256,7 @@ async def test_dropped_port_is_collected(anyio_backend: str) -> None:
         kept.clear()
 
 
-async def test_reset_drops_what_a_cancelled_receive_took(pair: tuple[SerialPort, SerialPort]) -> None:
+async def test_reset_drops_bytes_taken_by_a_cancelled_receive(pair: tuple[SerialPort, SerialPort]) -> None:
     """W-01: Bytes that are kept are counted, and dropped with the queue."""
     a, b = pair
     with anyio.move_on_after(0.05):

@@ -81,7 +81,7 @@ def choose():
     assert list(shown_on_windows(ast.parse(code).body)) == ["here", "there", "everywhere", "sudo "]
 
 
-def test_no_message_on_windows_advises_what_only_linux_has() -> None:
+def test_no_message_on_windows_gives_linux_advice() -> None:
     """W-13: commands, groups and files of Linux are in modules, or behind questions, for other systems."""
     found = {
         (name, word[0])

@@ -86,7 +86,7 @@ def test_the_product_does_not_know_it() -> None:
     assert all((RIG / name).is_file() for name in ("lines.c", "sitecustomize.py", "cable.py"))
 
 
-def test_its_limits_are_told() -> None:
+def test_the_platforms_page_lists_the_limits_of_the_rig() -> None:
     """W-23: the page of platforms has what only a real Windows can tell."""
     page = (ROOT / "docs" / "platforms.md").read_text("utf-8")
     section = page.partition("## What only a real Windows can tell")[2]

@@ -63,7 +63,7 @@ def problems(link: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> C
     return ask
 
 
-def test_a_bench_that_nobody_has_touched_is_well(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_doctor_finds_no_problem_on_an_intact_bench(capsys: pytest.CaptureFixture[str]) -> None:
     """H-21, H-40: every port, wire and rate of it."""
     status = main(["doctor", str(BENCH)])
     assert status == 0, capsys.readouterr().out

@@ -27,7 +27,7 @@ SUITE = """
         assert size == 8, "only <8> bits"
 
     @pytest.mark.anyserial(requires=["rs485"])
-    async def test_needs_what_is_not_there(serial_port): pass
+    async def test_needs_a_missing_feature(serial_port): pass
 
     def test_has_nothing_to_do_with_links(): pass
 """
@@ -50,7 +50,7 @@ def test_the_data_has_each_test_on_each_link(project: Project) -> None:
         "test_measures" + "mock-asyncio": "passed",
         "test_fails_in_one_case" + "7-mock-asyncio": "failed",
         "test_fails_in_one_case" + "8-mock-asyncio": "passed",
-        "test_needs_what_is_not_there" + "unmet": "skipped",
+        "test_needs_a_missing_feature" + "unmet": "skipped",
     }
     measured = tests["test_measuresmock-asyncio"]
     assert measured["measured"] == {"rate": "9600 <baud>", "round trips in ms": [1.0, 2.0, 2.1, 9.0]}
@@ -59,7 +59,7 @@ def test_the_data_has_each_test_on_each_link(project: Project) -> None:
     assert set(measured["adapters"]) == {"serial_port", "serial_peer"}
     assert tests["test_fails_in_one_case7-mock-asyncio"]["measured"] == {}
     assert "only <8> bits" in tests["test_fails_in_one_case7-mock-asyncio"]["reason"]
-    assert tests["test_needs_what_is_not_thereunmet"]["reason"].startswith("needs rs485")
+    assert tests["test_needs_a_missing_featureunmet"]["reason"].startswith("needs rs485")
 
 
 def test_the_workers_of_xdist_make_one_report(project: Project) -> None:

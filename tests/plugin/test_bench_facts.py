@@ -104,7 +104,7 @@ def test_a_port_that_could_not_be_asked_says_why() -> None:
 
 
 @pytest.mark.parametrize("port", [probed(rs485=Capability.UNKNOWN), Probed(problem="no such device")])
-def test_what_a_port_has_told_travels_whole(port: Probed) -> None:
+def test_probed_facts_survive_serialization(port: Probed) -> None:
     """P-23: from the controller of xdist to its workers."""
     assert loaded(dumped({"a": port})) == {"a": port}
 

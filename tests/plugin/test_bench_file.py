@@ -462,7 +462,7 @@ CARELESS = [
 
 
 @pytest.mark.parametrize(("line", "expected"), CARELESS, ids=[line for line, _ in CARELESS])
-def test_a_careless_value_gets_what_to_write(tmp_path: Path, line: str, expected: list[str]) -> None:
+def test_a_common_mistake_gets_its_correction(tmp_path: Path, line: str, expected: list[str]) -> None:
     """H-01, H-02: as it stands in `lsusb`, in Python, or without quotation marks."""
     found = problems(tmp_path, f"schema = 1\n[ports.a]\n{line}\n")
     assert found == [f"hil.toml: line 3: {text}" for text in expected]

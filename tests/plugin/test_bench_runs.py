@@ -312,7 +312,7 @@ def test_a_device_that_another_run_has_unplugged_is_waited_for(project: Project,
         assert switched == ["on"]
 
 
-def test_a_supply_that_fails_is_told_with_what_it_said(project: Project, bench: Bench) -> None:
+def test_a_supply_failure_includes_the_command_output(project: Project, bench: Bench) -> None:
     """P-10: the command, its status, its words; and one that did nothing is noticed."""
     bench.write(a='power = "hub"', more='[power.hub]\noff = ["sh", "-c", "echo no hub >&2; exit 3"]\non = ["nohub"]')
     run = project.run(
@@ -403,7 +403,7 @@ def test_workers_of_xdist_share_a_bench(project: Project, bench: Bench) -> None:
     assert "rs485: 1 test\n" in run.text
 
 
-def test_the_controller_asks_and_the_workers_are_told(project: Project, bench: Bench) -> None:
+def test_the_controller_probes_and_sends_facts_to_workers(project: Project, bench: Bench) -> None:
     """P-23: each device is looked at once per session, by one process."""
     project.file(
         "test_it.py",

@@ -313,7 +313,7 @@ MISSING = {
 
 
 @pytest.mark.parametrize("kind", MISSING)
-def test_a_framer_says_what_is_missing(kind: str) -> None:
+def test_a_framer_names_the_missing_part(kind: str) -> None:
     """P-100: for the report."""
     framer, held, text = MISSING[kind]
     assert isinstance(framer, Framer)

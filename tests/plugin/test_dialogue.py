@@ -98,7 +98,7 @@ def test_any_order_takes_the_request_that_comes() -> None:
     assert script.mismatch is not None
 
 
-def test_an_announcement_waits_for_what_is_required_before_it() -> None:
+def test_an_announcement_waits_for_earlier_required_steps() -> None:
     """P-50: unasked data keeps its place in the script."""
     script = dialogue([(b"a", 1, True), (b"b", 1, False)])
     announcement = Announcement(b"!", 0.0)
@@ -108,7 +108,7 @@ def test_an_announcement_waits_for_what_is_required_before_it() -> None:
     assert [type(step) for step in script.outbox] == [Answer, Announcement]
 
 
-def test_a_silence_holds_back_what_is_behind_it() -> None:
+def test_a_silence_holds_back_the_steps_after_it() -> None:
     """P-50: while nothing may come even the next request is unexpected, and afterwards it is welcome."""
     for over in (False, True):
         script = Dialogue()

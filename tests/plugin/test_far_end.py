@@ -522,7 +522,7 @@ def test_device(serial_path, serial_device):
     assert set(run.outcomes().values()) == {"passed"}, run.text
 
 
-def test_a_port_that_was_never_opened_is_told(project: Project) -> None:
+def test_a_port_that_was_never_opened_is_reported(project: Project) -> None:
     """P-105, P-51: `on_open` is an expectation; a request means that it is met."""
     run = project.run(
         *ONE,

@@ -118,7 +118,7 @@ def test_the_bench_is_a_fixture(project: Project, bench: Bench) -> None:
     assert "None" in project.run("-s", test=test).text
 
 
-def test_a_link_says_what_the_file_says(project: Project, bench: Bench) -> None:
+def test_a_link_has_the_facts_of_the_file(project: Project, bench: Bench) -> None:
     """P-20, P-41: name, kind, wires, and how each of its ends is opened unless a test says otherwise."""
     bench.write(
         a="open = { baudrate = 9600, unsupported_policy = 'ignore' }\ncontrol_lines = { dtr = false }",
@@ -241,7 +241,7 @@ async def test_it(serial_port): pass
 
 
 @pytest.mark.parametrize("case", MATCHES)
-def test_a_test_runs_on_a_link_that_has_what_it_needs(project: Project, bench: Bench, case: str) -> None:
+def test_a_test_runs_on_a_link_that_meets_its_needs(project: Project, bench: Bench, case: str) -> None:
     """P-22, P-23, P-31: the file, and for the rest the device; where it says no, the run is not green."""
     lines, arguments, reason = MATCHES[case]
     bench.write(**lines)
@@ -379,7 +379,7 @@ def test_the_header_names_the_bench_and_its_devices(project: Project, bench: Ben
     assert "serial bench" not in project.run(HW, "--serial-links=mock", test=EXCHANGE).text
 
 
-def test_unmet_needs_are_summed_up_by_what_was_missing(project: Project, bench: Bench) -> None:
+def test_unmet_needs_are_grouped_by_the_missing_feature(project: Project, bench: Bench) -> None:
     """P-82: each reason once, with the tests that it concerns; also without a bench."""
     test = """
     import pytest

@@ -249,7 +249,7 @@ def test_tags_find_a_place_that_is_free(user: User) -> None:
     assert user.refusal({"a": Wish(tags=(("board", "metre"),))}) == text
 
 
-def test_tags_take_over_what_a_killed_run_has(user: User) -> None:
+def test_tags_take_over_the_place_of_a_killed_run(user: User) -> None:
     """R-22: or the place would never be free again."""
     with alice_has(user.lab, "meter-2"):
         with process(user.lab, "meter-1") as run:

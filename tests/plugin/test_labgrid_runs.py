@@ -140,7 +140,7 @@ def test_a_collection_acquires_nothing(project: Project, shared: Lab) -> None:
     assert run.outcomes() == {"test_it": "passed"}
 
 
-def test_another_user_is_told_who_has_the_place(project: Project, shared: Lab) -> None:
+def test_another_user_gets_the_name_of_the_place_owner(project: Project, shared: Lab) -> None:
     """R-22: a test fails with the owner, the date and the command."""
     bench(project, shared)
     assert "acquired place" in shared.run("-p", "meter-1", "acquire", user=ALICE)

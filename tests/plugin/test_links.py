@@ -212,7 +212,7 @@ def test_the_mark_is_registered(project: Project) -> None:
     assert run.outcomes() == {"test_it[mock-trio]": "passed"}
 
 
-def test_the_link_says_what_it_is(project: Project) -> None:
+def test_the_link_describes_itself(project: Project) -> None:
     """P-20, P-23: name, kind, wires, and the capabilities that the devices report."""
     run = project.run(
         "--serial-links=mock,pty",

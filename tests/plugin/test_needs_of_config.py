@@ -82,7 +82,7 @@ def test_a_synchronous_test_with_an_async_port_is_refused(project: Project, name
     assert run.problem("test_it[mock-trio]").startswith(f"a `def` test cannot use {name}: an async port works in")
 
 
-def test_a_synchronous_test_may_use_what_a_fixture_opened(project: Project) -> None:
+def test_a_synchronous_test_may_use_a_port_from_a_fixture(project: Project) -> None:
     """P-113: an async fixture of the project is set up on the loop, whatever the test is."""
     run = project.run(
         "--serial-loops=trio",

@@ -185,7 +185,7 @@ def test_tshark_reads_a_modbus_dialogue(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(TSHARK is None, reason="tshark is not installed: apt-get install tshark")
-def test_tshark_reads_what_a_failed_test_has_left(project: Project) -> None:
+def test_tshark_reads_the_capture_of_a_failed_test(project: Project) -> None:
     """R-40: the example driver reads a register and its test fails; query and response are dissected, at both ends."""
     pytest.importorskip("modbus_meter", reason="the example driver is not installed")
     project.run(

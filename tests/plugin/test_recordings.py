@@ -134,7 +134,7 @@ def test_a_recording_replays_on_every_loop_and_blocking(project: Project, pace: 
     assert took >= 0.29 if pace == "recorded" else took < 0.29
 
 
-def test_a_recording_says_what_it_is_of(project: Project) -> None:
+def test_a_recording_names_its_test_and_ports(project: Project) -> None:
     """R-30: the head has format, test, link, library, date and config; text is readable; the last line counts."""
     record(project, GOOD)
     (file,) = files(project)

@@ -266,7 +266,7 @@ def test_workers_never_share_a_remote_port(project: Project, remote: Remote) -> 
     assert "12 passed" in done.stdout, done.stdout
 
 
-def test_a_transcript_has_what_passed_on_a_remote_port(project: Project, remote: Remote) -> None:
+def test_a_transcript_has_the_traffic_of_a_remote_port(project: Project, remote: Remote) -> None:
     """P-40: as of any port."""
     run = project.run(
         HW,
@@ -311,7 +311,7 @@ def test_the_doctor_asks_the_server(remote: Remote, capsys: pytest.CaptureFixtur
     assert found(subjects["links.null"], "tx-rx")["verdict"] == "ok"
 
 
-def test_the_doctor_names_what_is_wrong(remote: Remote, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_doctor_reports_unknown_hosts_and_open_servers(remote: Remote, capsys: pytest.CaptureFixture[str]) -> None:
     """R-24, R-23: a name that nobody knows, and a server that is open to a network."""
     remote.urls = ("rfc2217://no-such-host.invalid:7001", remote.urls[1])
     remote.write()

@@ -145,7 +145,7 @@ def test_a_driver_that_polls_the_queue_is_replayed(project: Project) -> None:
     assert set(outcomes.values()) == {"passed", "skipped"}, outcomes
 
 
-def test_dropped_input_separates_what_comes_before_and_after(project: Project) -> None:
+def test_dropped_input_separates_bytes_before_and_after_it(project: Project) -> None:
     """R-31: what the device said after a reset of the buffer is not dropped with it, also at once."""
     test = """
         async def test_it(serial_port):

@@ -173,7 +173,7 @@ def test_only_the_last_events_are_kept_and_long_ones_cut(project: Project) -> No
     assert lines[-1].strip() == "... 744 more bytes"
 
 
-def test_a_cancelled_send_is_told_as_it_was(project: Project) -> None:
+def test_a_cancelled_send_shows_its_real_length(project: Project) -> None:
     """P-80, L-62: the transcript holds the bytes that the device took."""
     run = project.run(
         "--serial-links=mock,pty",

@@ -68,7 +68,7 @@ def complaint(wanted: BenchPort, *devices: PortInfo) -> str:
     return str(caught.value)
 
 
-def test_no_match_lists_what_is_plugged_in() -> None:
+def test_no_match_lists_the_devices_that_are_plugged_in() -> None:
     """H-03: with the device that nearly matches."""
     assert complaint(port(vid=0x0403, pid=0x6001, serial_number="C"), A, B, ONBOARD) == (
         'ports.a.match: no device has vid 0x0403, pid 0x6001, serial_number "C". '

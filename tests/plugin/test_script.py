@@ -273,7 +273,7 @@ def test_what_would_have_completed_a_request_is_shown(project: Project) -> None:
         ("serial_script.idle(9)", "silence for 9 s"),
     ],
 )
-def test_the_message_says_what_was_expected_instead(project: Project, script: str, expected: str) -> None:
+def test_the_message_names_the_expected_request(project: Project, script: str, expected: str) -> None:
     """P-51: all that could have come, with the line of the test that says so."""
     run = project.run(
         *ONE,
@@ -481,7 +481,7 @@ def test_an_error_in_a_reply_is_the_error_of_the_test(project: Project) -> None:
         ) in run.problem(f"test_wrong_type[mock-{loop}]")
 
 
-def test_a_relaxed_script_lets_pass_what_it_does_not_expect(project: Project) -> None:
+def test_a_relaxed_script_ignores_unexpected_requests(project: Project) -> None:
     """P-30, P-51: script_strict=False: neither other requests nor expectations left over fail the test."""
     project.file(
         "test_it.py",
@@ -501,7 +501,7 @@ def test_a_relaxed_script_lets_pass_what_it_does_not_expect(project: Project) ->
     assert list(run.outcomes().values()) == ["passed"] * 6
 
 
-def test_asserting_too_early_says_what_is_missing(project: Project) -> None:
+def test_asserting_too_early_lists_the_unmet_expectations(project: Project) -> None:
     """P-51, P-84: assert_done judges now, wait_done after a bounded time; both name what did not come."""
     run = project.run(
         test="""
@@ -535,7 +535,7 @@ BAD_CALLS = {
 }
 
 
-def test_a_wrong_call_is_told_where_it_is_made(project: Project) -> None:
+def test_a_wrong_call_raises_at_the_calling_line(project: Project) -> None:
     """P-84: type and text of each, at the line of the call."""
     tests = [
         f"async def test_{number}(serial_script):\n    serial_script.{call}\n" for number, call in enumerate(BAD_CALLS)

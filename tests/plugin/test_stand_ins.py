@@ -100,7 +100,7 @@ def test_check_prints_every_problem(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main(["check", str(tmp_path / "none.toml")]) == 1
 
 
-def test_links_lists_what_each_stand_in_shows(capsys: pytest.CaptureFixture[str]) -> None:
+def test_links_lists_the_abilities_of_each_stand_in(capsys: pytest.CaptureFixture[str]) -> None:
     """P-117: one row for each kind of property, one column for each stand-in."""
     assert main(["links", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)

@@ -77,7 +77,7 @@ def test_chunks_shrink_to_one_cut() -> None:
     assert find(chunkings(b"012345"), lambda chunks: True) == [b"012345"]
 
 
-def test_configs_shrink_to_what_matters() -> None:
+def test_configs_shrink_towards_the_defaults() -> None:
     """P-63: from 115200 8N1."""
     assert find(serial_configs(), lambda config: True) == SerialConfig()
     assert find(serial_configs(), lambda config: config.parity != "none") == SerialConfig(parity="even")  # type: ignore[arg-type]

@@ -96,7 +96,7 @@ STRINGS = st.one_of(
         unique_by=lambda device: device.device,
     )
 )
-def test_what_is_printed_names_what_was_found(devices: list[PortInfo]) -> None:
+def test_the_printed_stanzas_match_the_found_devices(devices: list[PortInfo]) -> None:
     """H-20, H-03: the file can be read, and each port in it is the device above which it stands."""
     ports, _ = named(devices, None)
     text = "schema = 1\nports.rest.match.vid = 0x1\n" + ports_text(ports, devices)

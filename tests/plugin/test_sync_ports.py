@@ -112,7 +112,7 @@ def test_everything_that_a_blocking_port_does_is_recorded(project: Project) -> N
     assert run.outcomes() == {"test_it[mock]": "passed"}, run.text
 
 
-def test_a_blocking_send_that_timed_out_is_told_as_it_was(project: Project) -> None:
+def test_a_blocking_send_that_timed_out_shows_its_real_length(project: Project) -> None:
     """P-80, L-151: the transcript holds the bytes that the device took."""
     run = project.run(
         *ALL,

@@ -118,7 +118,7 @@ def test_a_page_has_both_ends_and_the_script(project: Project) -> None:
     ]
 
 
-def test_a_page_has_what_the_script_refused(project: Project) -> None:
+def test_a_page_shows_requests_that_the_script_refused(project: Project) -> None:
     """R-42, P-50: at the moment when the request was complete; and an error of the script's own function."""
     project.run(
         *ONE,

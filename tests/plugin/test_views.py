@@ -72,7 +72,7 @@ def test_a_wrong_checksum_is_a_problem() -> None:
     ]
 
 
-def test_frames_in_one_burst_are_told_apart() -> None:
+def test_frames_in_one_burst_are_separated() -> None:
     """R-42: by their checksums; and a frame in two bursts is one."""
     query, reply = frame("01 04 00 00 00 01"), frame("01 04 02 09 03")
     together = list(modbus_rtu(dialogue(("received", query + reply))))

@@ -87,7 +87,7 @@ def receive(end, count):
     return received
 
 
-def test_the_cable_takes_what_nobody_receives():
+def test_the_cable_buffers_megabytes_until_they_are_received():
     """H-42: megabytes wait in it, so that neither end ever waits to send; they arrive complete, and both ways."""
     data = random.Random(1).randbytes(1_000_000)
     with cable(rate=1e9) as ends:

@@ -169,7 +169,7 @@ def test_a_full_receiver_sends_xoff():
     assert len(a.fifo) == 0
 
 
-def test_a_break_is_one_zero_and_holds_what_follows():
+def test_a_break_is_one_zero_byte_and_delays_later_bytes():
     """H-42: it waits for the character on the line, arrives once, and nothing passes while it lasts."""
     time, a, b = line("a", "b")
     a.transmit(b"x")

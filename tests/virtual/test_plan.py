@@ -72,7 +72,7 @@ def test_the_bench_file_joins_the_uarts_of_a_board():
     assert bench["links"]["pl011"]["wires"] == ["tx-rx"]
 
 
-def test_the_bench_file_describes_what_there_is():
+def test_the_bench_file_describes_the_virtual_devices():
     """H-40: ports by serial number or path, links with the wires both ends have, power for what has a plug."""
     text = bench_file(wirings(DEFAULT + ",acm"), ["/dev/ttyS1"], ["python", "control.py"])
     bench = tomllib.loads(text)
@@ -178,7 +178,7 @@ def test_commands_inject_errors():
         ("dance", "'dance' is no command; there are:\nunplug NAME"),
     ],
 )
-def test_a_wrong_command_says_what_is_right(command, complaint):
+def test_a_wrong_command_raises_an_error_that_corrects_it(command, complaint):
     """H-42: on the far side of a socket nobody sees a traceback."""
 
     async def test(bench):
@@ -270,7 +270,7 @@ async def ask(number, request):
     return verdict, text.strip()
 
 
-def test_modules_come_after_what_they_depend_on(tmp_path):
+def test_modules_come_after_their_dependencies(tmp_path):
     """H-40: read from the modules themselves; what is built in is left out, and what is missing is named."""
     (tmp_path / "modules.builtin").write_text("kernel/lib/base.ko\n")
     for name, depends in [("top", "middle-one,base"), ("middle_one", "low"), ("low", "")]:

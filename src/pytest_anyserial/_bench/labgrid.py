@@ -1,7 +1,7 @@
-"""labgrid's own command, `labgrid-client`, in a process: the only module that knows its words and its output.
+"""Runs labgrid's own command, `labgrid-client`. Only this module knows its arguments and its output.
 
-A place is a set of resources that one user has at a time; a coordinator keeps the list. The command takes the name of a
-place as a part of a name, so what it answers is compared with the whole name before anything is changed.
+A place is a set of resources that one user has at a time; a coordinator keeps the list. The command accepts a part
+of a name, so its answer is compared with the whole name before anything is changed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .resolve import LabgridError
 DEFAULT_COORDINATOR: Final = "127.0.0.1:20408"
 #: Seconds for one command. It loads gRPC first, and an exporter waits half a second for each ser2net that it starts.
 _LIMIT: Final = 60.0
-#: These would choose another place, another reservation or an environment file for every command.
+#: Environment variables that would choose another place, reservation or environment file for every command.
 _FOREIGN: Final = ("LG_ENV", "LG_PLACE", "PLACE", "LG_TOKEN", "LG_STATE", "STATE", "LG_INITIAL_STATE")
 _PORT_CLASS: Final = "NetworkSerialPort"
 
@@ -39,15 +39,15 @@ _ALLOCATED: Final = re.compile(r"allocations:\n +main: (?P<name>.*)")
 
 
 class Resource(NamedTuple):
-    """A resource as labgrid tells it.
+    """A resource as labgrid reports it.
 
     Attributes:
         name: Its name in the place, or in its group.
         path: `exporter/group/class/name`.
         cls: Its class, such as `NetworkSerialPort`.
-        is_available: Whether its exporter has it now.
+        is_available: Whether its exporter offers it now.
         acquired: The place that has acquired it.
-        params: What its class needs, such as host and port.
+        params: The parameters of its class, such as host and port.
     """
 
     name: str
@@ -59,12 +59,12 @@ class Resource(NamedTuple):
 
     @property
     def is_serial(self) -> bool:
-        """Whether it is a serial port on a server."""
+        """Whether this is a serial port on a server."""
         return self.cls == _PORT_CLASS
 
     @property
     def url(self) -> str | None:
-        """The address of a serial port; None while no server runs for it, as for a place that is free."""
+        """Return the address of a serial port; None while no server runs for it, for example while its place is free."""
         host, port = self.params.get("host"), self.params.get("port")
         if not self.is_serial or not host or not port:
             return None
@@ -73,13 +73,13 @@ class Resource(NamedTuple):
 
     @property
     def needs_proxy(self) -> bool:
-        """Whether its exporter is reached through SSH only."""
+        """Whether its exporter is reachable only through SSH."""
         extra: Any = self.params.get("extra") or {}
         return bool(extra.get("proxy_required"))
 
 
 class PlaceState(NamedTuple):
-    """A place as labgrid shows it.
+    """A place as labgrid reports it.
 
     Attributes:
         name: Its whole name.
@@ -102,7 +102,7 @@ class PlaceState(NamedTuple):
     matches: tuple[str, ...] = ()
 
     def has(self, path: str) -> bool:
-        """Whether a resource belongs to it, whether or not it is acquired."""
+        """Whether a resource belongs to this place, acquired or not."""
         words = path.split("/")
         return any(
             all(fnmatch.fnmatchcase(word, pattern) for word, pattern in zip(words, match.split("/"), strict=False))
@@ -128,20 +128,20 @@ class Client:
         self.command: Final = str(folder / command) if os.path.dirname(command) else command
         self.coordinator: Final = coordinator or os.environ.get("LG_COORDINATOR") or DEFAULT_COORDINATOR
         self._folder: Final = folder
-        # As the command itself finds them.
+        # Resolved in the same way as by the command itself.
         host, user = os.environ.get("LG_HOSTNAME"), os.environ.get("LG_USERNAME")
         self.owner: Final = f"{host or socket.gethostname()}/{user or getpass.getuser()}"
 
     def argv(self, *words: str) -> tuple[str, ...]:
-        """The whole command, as it is run."""
+        """Return the whole command, as it is run."""
         return (self.command, "-x", self.coordinator, *words)
 
     def line(self, *words: str) -> str:
-        """The same for a person to copy."""
+        """Return the same for copying into a shell."""
         return plain(shlex.join(self.argv(*words)))
 
     def place(self, name: str) -> PlaceState:
-        """What a place is now.
+        """Return the current state of a place.
 
         Raises:
             LabgridError: It does not exist, or labgrid cannot be asked.
@@ -153,7 +153,7 @@ class Client:
         return state
 
     def places(self) -> list[PlaceState]:
-        """All places, without their resources.
+        """Return all places, without their resources.
 
         Raises:
             LabgridError: labgrid cannot be asked.
@@ -161,7 +161,7 @@ class Client:
         return list(_places(self._run("-v", "places")))
 
     def serial_ports(self) -> list[Resource]:
-        """The serial ports of all exporters, with `path` in place of a name.
+        """Return the serial ports of all exporters, with `path` in place of a name.
 
         Raises:
             LabgridError: labgrid cannot be asked.
@@ -172,7 +172,7 @@ class Client:
         """Acquire a place, whose name was shown before.
 
         Raises:
-            LabgridError: It is acquired, or reserved, or nothing that it matches is there; or labgrid cannot be asked.
+            LabgridError: It is acquired or reserved, or has no resource; or labgrid cannot be asked.
         """
         self._run("-p", name, "acquire")
 
@@ -196,7 +196,7 @@ class Client:
         raise self._not_understood("reserve", output)
 
     def allocated(self, token: str) -> str | None:
-        """The place that a reservation has now, if it has one.
+        """Return the place that a reservation has now, if it has one.
 
         Raises:
             LabgridError: labgrid cannot be asked.
@@ -208,7 +208,7 @@ class Client:
         return None if found is None else found["name"]
 
     def wait(self, token: str, seconds: float) -> str | None:
-        """Wait for a place for a reservation and return its name; None if there was none for so long.
+        """Wait for the place of a reservation and return its name; None if there was none in time.
 
         Raises:
             LabgridError: The reservation is gone, or labgrid cannot be asked.
@@ -217,13 +217,13 @@ class Client:
             output = self._run("wait", token, limit=seconds)
         except subprocess.TimeoutExpired:
             return None
-        # It shows the reservation each second; the last one counts.
+        # The command prints the reservation every second; the last one counts.
         if found := list(_ALLOCATED.finditer(output)):
             return found[-1]["name"]
         raise LabgridError(f"labgrid has dropped the reservation {plain(token)}: {plain_lines(output.strip())}")
 
     def cancel(self, token: str) -> None:
-        """Give a reservation back; a place that was acquired meanwhile stays acquired.
+        """Cancel a reservation; a place that was acquired meanwhile stays acquired.
 
         Raises:
             LabgridError: There is none, or labgrid cannot be asked.
@@ -234,7 +234,7 @@ class Client:
         """Run a command and return its standard output.
 
         Raises:
-            LabgridError: It cannot be run, or failed, or took longer than any should, if there is no `limit`.
+            LabgridError: It cannot be run, or failed, or without a `limit` took longer than any command should.
             subprocess.TimeoutExpired: It took longer than `limit`.
         """
         environment = {key: value for key, value in os.environ.items() if key not in _FOREIGN}
@@ -268,15 +268,15 @@ class Client:
 
 
 def client_of(bench: SerialBench) -> Client:
-    """What asks the labgrid that a bench file names."""
+    """Return the client for the labgrid that a bench file names."""
     settings = bench.labgrid
     return Client(settings.client, settings.coordinator, bench.path.parent)
 
 
 def _complaint(stderr: bytes) -> str:
-    """The reason that a failed command gives: its last lines, without the words before it."""
+    """Return the reason of a failed command: its last lines, without their prefix."""
     lines = [line for line in stderr.decode(errors="backslashreplace").splitlines() if line.strip()]
-    # What gRPC says of a coordinator that it cannot reach.
+    # gRPC's text for a coordinator that it cannot reach.
     if reason := next((line for line in lines if "coordinator is unavailable" in line), None):
         return plain(f"the coordinator of labgrid cannot be reached: {reason.rpartition(': ')[2]}")
     words = re.sub(r"^(labgrid-client: )?(Server error: )?((Error|error): )?", "", lines[-1]) if lines else "it failed"
@@ -284,7 +284,7 @@ def _complaint(stderr: bytes) -> str:
 
 
 def _places(output: str) -> Iterator[PlaceState]:
-    """The places of `show` and of `-v places`."""
+    """Parse the places in the output of `show` and `-v places`."""
     lines = output.splitlines()
     starts = [number for number, line in enumerate(lines) if _PLACE.fullmatch(line)]
     for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):
@@ -319,7 +319,7 @@ def _place(lines: list[str]) -> PlaceState:
 
 
 def _matches(lines: list[str]) -> Iterator[str]:
-    """The patterns below `matches:`, without the names that some give to what they match."""
+    """Parse the patterns below `matches:`, without the names that some give to their resources."""
     if "  matches:" not in lines:
         return
     for line in lines[lines.index("  matches:") + 1 :]:
@@ -335,7 +335,7 @@ def _tags(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _listed(output: str) -> Iterator[Resource]:
-    """The resources of `-v resources`."""
+    """Parse the resources in the output of `-v resources`."""
     lines = output.splitlines()
     for number, line in enumerate(lines):
         if head := _LISTED.fullmatch(line):
@@ -345,7 +345,7 @@ def _listed(output: str) -> Iterator[Resource]:
 
 
 def _resource(name: str, path: str, lines: Iterable[str]) -> Resource | None:
-    """A resource from the lines that follow its head, which are a `dict` as Python prints it; None if they are not."""
+    """Parse a resource from the lines after its head, which are a printed `dict`; None if they are not."""
     text = ""
     for line in lines:
         if not line.startswith("  "):

@@ -1,7 +1,7 @@
-"""The labgrid places of a run: acquired together at first need, released at its end.
+"""The labgrid places of a run: acquired together on first use, released at the end of the run.
 
-labgrid knows a user on a host, not a process. It keeps a place acquired when the program that has acquired it dies, and
-lets a second run of the same user use it. So each place of a run has a lease on this host as well, which dies with the
+labgrid's owner is a user on a host, not a process: a place stays acquired when the program that acquired it dies, and a
+second run of the same user may use it. Each place of a run therefore also has a lease on this host, which ends with the
 run: two runs of one user take turns, and a place whose lease is free was left behind.
 """
 
@@ -20,19 +20,19 @@ from .labgrid import Client, PlaceState, Resource
 from .lease import LeaseError, LeaseHeldError, lease_of, leased
 from .resolve import LabgridError, PlaceError
 
-#: What the lease of a run is held for.
+#: The purpose that the lease of a run names.
 _PURPOSE: Final = "a run of pytest"
-#: Seconds for a run of this user that has released a place and is about to end.
+#: Seconds to wait for a run of this user that has released a place and is about to end.
 _AT_ONCE: Final = 5.0
 _POLL: Final = 0.1
 
 
 class Wish(NamedTuple):
-    """What a port or a supply of the bench file asks of labgrid.
+    """The labgrid place that a port or a supply of the bench file asks for.
 
     Attributes:
         place: A place by name.
-        tags: Or any place that has these.
+        tags: The tags of any suitable place, if no name is given.
         resource: One of its serial ports, if it has several.
         is_port: Whether a serial port is asked for; a supply needs the place alone.
     """
@@ -54,12 +54,12 @@ class RunPlaces:
     """The places of one run.
 
     Args:
-        client: What asks labgrid.
-        wishes: What the ports ask for, by name.
+        client: The client for labgrid.
+        wishes: The wishes of ports and supplies, by name.
         wait: Seconds to wait for places that are in use.
-        lease_dir: Where leases are.
-        say: Tells the user of this run what it waits for.
-        dumped: What the controller of pytest-xdist has acquired for this worker, and releases.
+        lease_dir: The folder of the leases.
+        say: Prints what this run waits for.
+        dumped: The places that the pytest-xdist controller has acquired for this worker and releases itself.
     """
 
     def __init__(
@@ -86,13 +86,13 @@ class RunPlaces:
         self._held: Final[dict[str, bool]] = {}
 
     def acquire(self, names: Iterable[str]) -> None:
-        """Acquire what these ports and supplies ask for, in an order in which no two runs wait for each other.
+        """Acquire the places of these ports and supplies, in an order in which two runs cannot deadlock.
 
-        What goes wrong is kept for those who ask for the place, so that no test waits once more.
+        Errors are stored and raised again on each use of the place, so that no test waits a second time.
         """
         wanted = {name: self._wishes[name] for name in names if not self._is_known(name)}
         deadline = time.monotonic() + self._wait
-        # Places by name come first: a reservation can go round what is taken.
+        # Places by name come first, because a reservation by tags can choose another place.
         for name, wish in sorted(wanted.items(), key=lambda item: (item[1].place is None, item[1].place or "", item)):
             try:
                 place = wish.place or self._tagged(dict(wish.tags), deadline)
@@ -104,11 +104,11 @@ class RunPlaces:
                 self._problems[name] = str(exc)
 
     def want(self, names: Iterable[str]) -> None:
-        """Acquire these together with the first place that is asked for."""
+        """Acquire these together with the first place that is used."""
         self._wanted = tuple(names)
 
     def granted(self, name: str) -> Granted:
-        """The place of a port or a supply, acquired now if it was not before.
+        """Return the place of a port or a supply; acquire it on first use.
 
         Raises:
             PlaceError: Another user has it, or it has no such serial port, or labgrid cannot be asked.
@@ -120,14 +120,14 @@ class RunPlaces:
         return self._granted[name]
 
     def dumped(self) -> str:
-        """What was acquired, and what was not, as text for the workers of pytest-xdist."""
+        """Return the acquired places and the errors as text, for the workers of pytest-xdist."""
         return json.dumps({"granted": self._granted, "problems": self._problems})
 
     def _is_known(self, name: str) -> bool:
         return name in self._granted or name in self._problems
 
     def renew(self, port: str) -> None:
-        """Look again where the server of a port is, and acquire its place again if need be.
+        """Find the server of a port again, and acquire its place again if necessary.
 
         Raises:
             LeaseError: The lease of the place cannot be taken.
@@ -152,7 +152,7 @@ class RunPlaces:
             raise PlaceError(str(exc)) from exc
 
     def release(self) -> list[str]:
-        """Release what this run has acquired, and return what went wrong."""
+        """Release the places of this run, and return the errors."""
         problems = [problem for place, is_ours in self._held.items() if is_ours and (problem := self._released(place))]
         self._held.clear()
         self._granted.clear()
@@ -165,14 +165,14 @@ class RunPlaces:
             self.client.release(place)
         except LabgridError as exc:
             with suppress(LabgridError):
-                # A coordinator that was started again has nothing acquired, and a user may have kicked this one.
+                # A restarted coordinator has no place acquired, and another user may have released this one.
                 if self.client.place(place).owner != self.client.owner:
                     return ""
             return f"place {plain(place)} may still be acquired: {exc}"
         return ""
 
     def _named(self, place: str, deadline: float, *, needs_port: bool = True) -> None:
-        """Acquire a place by name, or take over what a run of this user has left behind."""
+        """Acquire a place by name, or take it over from a run of this user that was killed."""
         is_left = self._lease(place, deadline)
         state = self.client.place(place)
         is_ours = state.owner == self.client.owner
@@ -196,14 +196,14 @@ class RunPlaces:
         return self._reserved(tags, deadline, lambda waited: self._all_taken(tags, waited))
 
     def _obtain(self, state: PlaceState, deadline: float, *, needs_port: bool = True) -> None:
-        """Acquire a place, at once if it is free, else in turn with all who wait for it."""
+        """Acquire a place: at once if it is free, else in turn through a reservation."""
         if needs_port:
             _require_port(state, self.client)
         if state.owner is None and state.reservation is None:
             try:
                 self.client.acquire(state.name)
             except LabgridError:
-                # Another user may have been faster; if not, there is another reason.
+                # If another user was faster, wait; if not, the error has another reason.
                 state = self.client.place(state.name)
                 if state.owner is None and state.reservation is None:
                     raise
@@ -233,18 +233,18 @@ class RunPlaces:
             self.client.acquire(place)
             return place
         finally:
-            # What was acquired stays so; the reservation would keep it for a minute after its release.
+            # The place stays acquired; without this the reservation would keep it for a minute after its release.
             with suppress(LabgridError):
                 self.client.cancel(token)
 
     def _lease(self, place: str, deadline: float) -> bool:
-        """Hold a place on this host until the end of the run; whether the run before did not come to release it."""
+        """Lease a place on this host until the end of the run; return whether the previous run failed to release it."""
         is_said = False
         while True:
             holder = self._holder(place)
             if not holder:
                 last = lease_of(run_key(place), self._lease_dir).holder
-                # Another run may be faster.
+                # Another run may acquire it first.
                 with suppress(LeaseHeldError):
                     self._leases.enter_context(
                         leased((run_key(place),), test=_PURPOSE, timeout=0, folder=self._lease_dir)
@@ -259,12 +259,12 @@ class RunPlaces:
             time.sleep(_POLL)
 
     def _holder(self, place: str) -> str:
-        """The run on this host that uses a place; empty if there is none."""
+        """Return the run on this host that uses a place; empty if there is none."""
         lease = lease_of(run_key(place), self._lease_dir)
         return "" if lease.is_held is False else lease.remark or str(lease.holder or "a process without a name")
 
     def _taken(self, state: PlaceState, waited: str = "") -> str:
-        """Name the owner of a place, and the command that takes it away."""
+        """Name the owner of a place, and the command that releases it."""
         place = plain(state.name)
         if state.owner is None:
             return (
@@ -280,7 +280,7 @@ class RunPlaces:
         return f"no place with {_pairs(tags)} is free ({plain(owners)}){waited}"
 
     def _url(self, state: PlaceState, resource: str | None) -> str:
-        """The address of the one serial port of a place, or of the named one."""
+        """Return the address of the only serial port of a place, or of the named one."""
         ports = _require_port(state, self.client)
         names = [port.name for port in ports]
         named = [port for port in ports if resource in (None, port.name)]
@@ -306,7 +306,7 @@ class RunPlaces:
 
 
 def wishes_of(bench: SerialBench) -> dict[str, Wish]:
-    """What the ports of a bench file ask of labgrid, by name; supplies are named as `power.NAME`."""
+    """Return the wishes of a bench file by port name; supplies are named `power.NAME`."""
     wishes = {
         name: Wish(port.match.place, port.match.tags, port.match.resource)
         for name, port in bench.ports.items()
@@ -317,17 +317,17 @@ def wishes_of(bench: SerialBench) -> dict[str, Wish]:
 
 
 def run_key(place: str) -> str:
-    """The key of the lease that a run has on a place."""
+    """Return the key of a run's lease on a place."""
     return f"labgrid-{place}"
 
 
 def _served(state: PlaceState) -> list[str]:
-    """The addresses of the serial ports that a place has acquired."""
+    """Return the addresses of the serial ports that a place has acquired."""
     return [port.url for port in state.serial_ports if port.acquired == state.name and port.url]
 
 
 def _require_port(state: PlaceState, client: Client) -> tuple[Resource, ...]:
-    """The serial ports of a place, of which labgrid acquires one without any too."""
+    """Return the serial ports of a place; labgrid also acquires a place without any."""
     ports = state.serial_ports
     if ports:
         return ports

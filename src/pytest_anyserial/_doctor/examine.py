@@ -42,7 +42,7 @@ _ROOT: Final = Path("/")
 
 
 class Subject(NamedTuple):
-    """A subject, by its name in the file, and the findings about it."""
+    """The name of a subject in the file, and the findings about it."""
 
     name: str
     findings: list[Finding]
@@ -96,7 +96,7 @@ async def examine(
 
 
 def _visited(bench: SerialBench) -> AbstractContextManager[Mapping[str, Visit]]:
-    """The places of labgrid, acquired for the examination."""
+    """Return the labgrid places, acquired for the examination."""
     if not any(port.match.is_place for port in bench.ports.values()):
         return nullcontext({})
     # Imported here, because only benches with places use labgrid.
@@ -106,7 +106,7 @@ def _visited(bench: SerialBench) -> AbstractContextManager[Mapping[str, Visit]]:
 
 
 def link_config(port: BenchPort, highest: int | None = None) -> SerialConfig:
-    """How the doctor opens a port: 8N1 without flow control, with the lines and features that the file asks for."""
+    """Return the doctor's config of a port: 8N1, no flow control, and the lines and features of the file."""
     rate = min(filter(None, (port.config.baudrate, port.max_baudrate, highest)))
     return SerialConfig(
         baudrate=rate,
@@ -119,7 +119,7 @@ def link_config(port: BenchPort, highest: int | None = None) -> SerialConfig:
 
 
 def _look_at(port: BenchPort, devices: Sequence[PortInfo], root: Path) -> tuple[list[Finding], PortInfo | None]:
-    """Findings about a port that need no open."""
+    """Return the findings about a port that need no open."""
     try:
         device = resolve(port, devices)
     except BenchMatchError as exc:
@@ -129,7 +129,7 @@ def _look_at(port: BenchPort, devices: Sequence[PortInfo], root: Path) -> tuple[
     if advice is not None:
         findings.append(warning("name", advice, "put that into the file"))
     try:
-        # If the device vanishes meanwhile, the findings so far are kept.
+        # If the device vanishes meanwhile, keep the findings so far.
         findings.extend(_host_findings(port, device, devices, root))
     except FileNotFoundError:
         text = f"{plain(device.device)} does not exist, although the system lists the device"

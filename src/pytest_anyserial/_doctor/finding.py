@@ -33,20 +33,20 @@ class Finding:
 
 
 def ok(check: str, text: str) -> Finding:
-    """Return a finding that the check has passed."""
+    """Return the finding of a check that passed."""
     return Finding(check, Verdict.OK, text)
 
 
 def warning(check: str, text: str, advice: str) -> Finding:
-    """Return a finding that the subject works, but perhaps not well or not for long."""
+    """Return the finding of a subject that works, but may be slow or fail later."""
     return Finding(check, Verdict.WARNING, text, advice)
 
 
 def problem(check: str, text: str, advice: str = "") -> Finding:
-    """Return a finding that the subject cannot be used; the doctor fails."""
+    """Return the finding of a subject that cannot be used; the doctor fails."""
     return Finding(check, Verdict.PROBLEM, text, advice)
 
 
 def skipped(check: str, text: str) -> Finding:
-    """Return a finding that the check was left out, with the reason."""
+    """Return the finding of a skipped check, with the reason."""
     return Finding(check, Verdict.SKIPPED, text)

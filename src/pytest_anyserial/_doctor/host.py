@@ -26,7 +26,7 @@ from .._text import plain
 from .finding import Finding, ok, problem, warning
 
 _ROOT: Final = Path("/")
-#: Characters of a serial number in a message; USB strings have 126 at most.
+#: The maximum length of a serial number in a message; USB strings have at most 126 characters.
 _LONGEST: Final = 126
 #: Programs that open serial devices on their own, by the names of their processes.
 _GRABBERS: Final = ("ModemManager", "brltty")
@@ -34,7 +34,7 @@ _GRABBERS: Final = ("ModemManager", "brltty")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Person:
-    """The user of this process, with the groups that count now and those that will count after the next login."""
+    """The user of this process, with its current groups and its groups after the next login."""
 
     name: str
     uid: int
@@ -43,7 +43,7 @@ class Person:
 
     @classmethod
     def current(cls) -> Person:
-        """The user of this process."""
+        """Return the user of this process."""
         uid = os.geteuid()
         groups = {os.getegid(), *os.getgroups()}
         try:
@@ -91,7 +91,7 @@ def check_holders(path: str, *, root: Path = _ROOT) -> Finding | None:
             hidden = True
             continue
         except OSError:
-            # It has ended meanwhile.
+            # The process has ended meanwhile.
             continue
         who = f"{_command(process) or 'a process'} (pid {pid}, user {_owner(process)})"
         if _has_master_of(node, process, links):
@@ -126,7 +126,7 @@ def _has_master_of(node: str, process: Path, links: Mapping[str, str | None]) ->
 
 
 def check_grabbers(device: PortInfo, *, root: Path = _ROOT, number: int | None = None) -> Finding | None:
-    """Whether ModemManager or brltty runs and may take a USB adapter; `number` is the device number of its node."""
+    """Check whether ModemManager or brltty runs and may open a USB adapter with this device `number`."""
     if device.vid is None or device.pid is None:
         return None
     running = {name for process in _processes(root) if (name := _command(process)) in _GRABBERS}
@@ -160,7 +160,7 @@ def check_driver(device: PortInfo, *, root: Path = _ROOT) -> Finding | None:
 
 
 def check_latency(device: PortInfo, *, low_latency: bool, root: Path = _ROOT) -> Finding | None:
-    """The latency timer of adapters that have one; `low_latency` is whether tests set it themselves."""
+    """Check the latency timer of adapters that have one; `low_latency` is whether tests set it."""
     text = _first_line(_sysfs(device, root) / "latency_timer")
     if text is None or not text.isdecimal():
         return None
@@ -173,7 +173,7 @@ def check_latency(device: PortInfo, *, low_latency: bool, root: Path = _ROOT) ->
 
 
 def check_twins(device: PortInfo, devices: Sequence[PortInfo]) -> Finding | None:
-    """Whether another adapter has the same serial number."""
+    """Check whether another adapter has the same serial number."""
     if device.serial_number is None:
         return None
     twins = [
@@ -228,7 +228,7 @@ def _link(entry: Path) -> str | None:
 
 
 def _command(process: Path) -> str | None:
-    # A process chooses its name, newlines and escape sequences included.
+    # Escaped, because a process can put newlines and escape sequences into its name.
     name = _first_line(process / "comm")
     return None if name is None else plain(name)
 

@@ -1,4 +1,4 @@
-"""Places of labgrid for people: how well those of a bench are, who has them, and which ones a bench could name."""
+"""Labgrid places in the commands: their state, their owners, and places that a bench could name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NAME: Final = re.compile(r"[a-z][a-z0-9_-]*")
 
 
 class Visit(NamedTuple):
-    """A port that is a place: the findings about it, and where it is if it could be acquired."""
+    """A port that is a labgrid place: the findings about it, and its address if it could be acquired."""
 
     findings: list[Finding]
     device: PortInfo | None = None
@@ -29,7 +29,7 @@ class Visit(NamedTuple):
 
 @contextmanager
 def visited(bench: SerialBench) -> Generator[dict[str, Visit]]:
-    """Acquire the places of a bench for an examination; what is in use is a finding."""
+    """Acquire the places of a bench for an examination; a place in use is a finding."""
     ports = [name for name, port in bench.ports.items() if port.match.is_place]
     lab = RunPlaces(client_of(bench), wishes_of(bench), wait=0, lease_dir=bench.lease_dir, say=lambda _: None)
     try:
@@ -61,7 +61,7 @@ def _open_to_all(granted: Granted) -> Finding:
 
 
 def places_of(bench: SerialBench) -> list[PlaceState]:
-    """The places that a bench names, by name or by tags, as labgrid knows them.
+    """Return the places that a bench names, by name or by tags, from labgrid.
 
     Raises:
         LabgridError: labgrid cannot be asked.
@@ -77,14 +77,14 @@ def places_of(bench: SerialBench) -> list[PlaceState]:
 
 
 class Offer(NamedTuple):
-    """What labgrid has to offer to a bench: ports by name, as keys of `match`, with what they are; and remarks."""
+    """Ports that labgrid can add to a bench, by name, with the keys of `match` and a description; and remarks."""
 
     ports: dict[str, tuple[Mapping[str, object], str]]
     remarks: list[str]
 
 
 def offered(client: Client, bench: SerialBench | None) -> Offer:
-    """The places with serial ports that a bench does not name yet, and the serial ports that are in no place.
+    """Return the places with serial ports that a bench does not name yet, and the serial ports in no place.
 
     Raises:
         LabgridError: labgrid cannot be asked.
@@ -115,7 +115,7 @@ def _about(state: PlaceState, resource: Resource) -> str:
 
 
 def _free(name: str, taken: set[str]) -> str:
-    """A name for a port that a bench file can hold and does not hold yet."""
+    """Return a valid name for a port that the bench file does not use yet."""
     name = re.sub(r"[^a-z0-9_-]", "-", name.lower())
     name = name if _NAME.fullmatch(name) else f"place-{name}"
     number = 1

@@ -1,7 +1,7 @@
-"""Supplies: each is switched off and on again, to see whether what hangs on it really goes off.
+"""Switch each supply off and on again, and check that its devices really lose power.
 
-Many hubs accept the command and switch nothing, or cut the data lines alone. An adapter that stays is a proof of that,
-and so is a device under test that goes on sending. Silence proves nothing, so it is reported as silence.
+Many hubs accept the command and switch nothing, or cut only the data lines. An adapter that stays proves that, as does
+a device under test that keeps sending. Silence proves nothing, so it is reported as silence.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from .finding import Finding, ok, problem, skipped, warning
 
 #: Seconds to listen to a device under test, with its supply off and before that.
 _LISTENS: float = 1.0
-#: What is under way when a supply is cut has passed by then, and capacitors are empty.
+#: Seconds after a cut until bytes in transit have arrived and capacitors are empty.
 _SETTLES: float = 0.5
 
 
 class Fit(NamedTuple):
-    """The device of a port that can be used, and the key of its lease."""
+    """A usable port's device, and the key of its lease."""
 
     device: PortInfo
     key: str
@@ -41,9 +41,9 @@ async def examine_power(power: Power, bench: SerialBench, fit: Mapping[str, Fit]
 
     Args:
         power: The supply.
-        bench: What else is there.
+        bench: The bench of the supply.
         fit: The devices of the ports that can be used.
-        purpose: What leases are held for.
+        purpose: The purpose that the leases name.
     """
     ports = [port for port in bench.ports.values() if port.power == power.name]
     links = [link for link in bench.links.values() if link.power == power.name]
@@ -91,7 +91,7 @@ async def _switched(
 
 
 class _Heard:
-    """The bytes and the lines of a device under test, within a second."""
+    """The number of bytes that a device under test sent while listening, and its active modem lines."""
 
     def __init__(self, size: int, lines: ModemLines | None) -> None:
         self.size = size
@@ -101,7 +101,7 @@ class _Heard:
 
 
 class _Listener:
-    """A device under test whose adapter stays when its supply is cut."""
+    """A device under test whose adapter stays plugged in when its supply is cut."""
 
     def __init__(self, link: BenchLink, port: SerialPort) -> None:
         self.before = _Heard(0, None)
@@ -118,7 +118,7 @@ class _Listener:
         return _Heard(size, await self._port.modem_lines() if has_lines else None)
 
     def judge(self, after: _Heard) -> Finding:
-        """What the silence, or its absence, says of the supply."""
+        """Return the finding about the supply from the bytes or the silence."""
         device = self._link.device
         if after.size:
             text = f"{device} is not off: it sent {count(after.size, 'byte')} with power.{self._link.power} off"

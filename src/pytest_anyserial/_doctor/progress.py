@@ -14,7 +14,7 @@ def bar(total: int) -> Generator[Callable[[str, int], None]]:
     """Show a bar until the end of the block; the yielded function takes the step and the number of steps done."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        # A disabled bar of older versions of rich still ends with a line.
+        # No disabled bar, because in older versions of rich it still prints an empty line.
         yield lambda _step, _done: None
         return
     # The output of the command may go to the same terminal; it is printed after the bar has been removed.

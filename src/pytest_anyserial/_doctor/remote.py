@@ -1,4 +1,4 @@
-"""Remote ports: where the server is, what it is, and how long it takes to answer."""
+"""Remote ports: the server's address, its signature, and its response time."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from anyserial import PortInfo, SerialPort
 from .._text import plain
 from .finding import Finding, ok, problem, warning
 
-#: Settings are sent so many times, as each has an answer.
+#: How many times settings are sent, because each gets an answer.
 _QUESTIONS: Final = 9
-#: Seconds. A server that answers at once needs less than one millisecond, and a network of a building another one.
+#: Seconds. A server that answers at once needs less than 1 ms, and a local network adds about 1 ms.
 _SLOW: Final = 0.003
 _LOCAL: Final = ("127.", "::1")
 
 
 async def look_at(device: PortInfo) -> list[Finding]:
-    """Findings about an address that need no connection."""
+    """Return the findings about an address that need no connection."""
     parts = urlsplit(device.device)
     host = parts.hostname or ""
     try:
-        # Each lasts as long as the name servers of this host take.
+        # A look-up takes as long as the name servers of this host.
         found = await to_thread.run_sync(socket.getaddrinfo, host, parts.port, 0, socket.SOCK_STREAM)
     except (OSError, ValueError) as exc:
         text = f"{plain(host)} is not known here: {getattr(exc, 'strerror', None) or exc}"
@@ -41,7 +41,7 @@ async def look_at(device: PortInfo) -> list[Finding]:
 
 
 async def ask(port: SerialPort) -> list[Finding]:
-    """Findings about the server of an open port."""
+    """Return the findings about the server of an open port."""
     if port.capabilities.backend != "rfc2217":
         return [ok("server", "bytes alone: it takes no settings")]
     signature = port.port_info and port.port_info.description

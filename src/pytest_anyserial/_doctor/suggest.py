@@ -51,7 +51,7 @@ def named(devices: Sequence[PortInfo], bench: SerialBench | None) -> tuple[dict[
 
 
 def ports_text(ports: Mapping[str, PortInfo], devices: Sequence[PortInfo]) -> str:
-    """The stanzas of these ports."""
+    """Return the stanzas of these ports."""
     return "\n".join(_port_text(name, device, devices) for name, device in ports.items())
 
 
@@ -64,13 +64,13 @@ def _port_text(name: str, device: PortInfo, devices: Sequence[PortInfo]) -> str:
 
 
 def places_text(offer: Offer) -> str:
-    """The stanzas of places of labgrid, and the remarks as comments."""
+    """Return the stanzas of labgrid places, and the remarks as comments."""
     parts = [toml.comment(about) + toml.port(name, match) for name, (match, about) in offer.ports.items()]
     return "\n".join([*parts, *map(toml.comment, offer.remarks)])
 
 
 def links_text(wiring: Wiring) -> str:
-    """The stanzas of these links, and the remarks as comments."""
+    """Return the stanzas of these links, and the remarks as comments."""
     parts = [
         toml.link(link.name, {"ends": list(link.ends), "kind": link.kind, "wires": list(link.wires)})
         for link in wiring.links
@@ -128,7 +128,7 @@ def links_of(ports: Sequence[str], data: Collection[tuple[str, str]], lines: Lin
     for name, other in itertools.combinations(ports, 2):
         if other not in facing[name] or any({name, other} <= set(link.ends) for link in links):
             continue
-        # A port that hears more than one port, or itself as well, is on a bus.
+        # A port that receives from several ports, or from itself as well, is on a bus.
         if len(facing[name]) > 1 or len(facing[other]) > 1 or (name, name) in data or (other, other) in data:
             ends = [name, other]
             ends += [port for port in facing[name] if port not in ends and set(ends) <= set(facing[port])]
@@ -160,7 +160,7 @@ def _wires_between(a: str, b: str, lines: Lines) -> tuple[str, ...]:
 
 
 async def _trace_data(ends: list[End], remarks: list[str], show: Callable[[str, int], None]) -> set[tuple[str, str]]:
-    """Pairs of sender and receiver; ends that fail meanwhile are taken out of `ends`, with a remark."""
+    """Return pairs of sender and receiver; remove ends that fail meanwhile from `ends`, with a remark."""
     heard: set[tuple[str, str]] = set()
     waiting = list(ends)
     while waiting:

@@ -52,7 +52,7 @@ def show_leases(leases: Sequence[Lease], paths: Mapping[str, str]) -> None:
 
 
 def show_stand_ins(names: Sequence[str], shown: Mapping[str, Sequence[str]]) -> None:
-    """Print what each stand-in for a device can show."""
+    """Print the abilities of each stand-in for a device."""
     table = Table()
     table.add_column("a test about", min_width=26)
     for name in names:

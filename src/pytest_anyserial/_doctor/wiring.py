@@ -49,8 +49,8 @@ class Patience:
     """The time limits of checks, in seconds.
 
     Attributes:
-        settle: Until an input follows an output of the far end; USB adapters report their lines every 16 ms or so.
-        silence: Until no more bytes will come; a busy machine may be silent for a while.
+        settle: Until an input follows an output of the far end; USB adapters report their lines about every 16 ms.
+        silence: Until a transfer counts as finished; bytes can be late on a busy machine.
     """
 
     settle: float = 0.1
@@ -69,7 +69,7 @@ class End:
 
 
 class Edge(NamedTuple):
-    """An input that follows an output."""
+    """An output, and an input that follows it."""
 
     sender: str
     output: str
@@ -78,7 +78,7 @@ class Edge(NamedTuple):
 
 
 class Lines(NamedTuple):
-    """Which inputs follow which outputs, and which inputs, as `(end, input)`, are on while all outputs are off."""
+    """The inputs that follow outputs, and the inputs, as `(end, input)`, that are on while all outputs are off."""
 
     edges: frozenset[Edge]
     always_on: frozenset[tuple[str, str]]
@@ -115,7 +115,7 @@ async def carry(
                 scope.deadline = min(limit, anyio.current_time() + patience.silence)
 
     async def attempt(step: Callable[[], Awaitable[None]]) -> None:
-        # A task group would wrap the error.
+        # Caught here, because a task group would wrap the error.
         try:
             await step()
         except SerialError as exc:
@@ -135,7 +135,7 @@ async def carry(
 
 
 async def check_bytes(ends: Sequence[End], *, patience: Patience = _PATIENCE) -> list[Finding]:
-    """Whether all byte values arrive, from each port at each other."""
+    """Check that all byte values arrive, from each port at each other."""
     findings: list[Finding] = []
     for sender, receiver in itertools.permutations(ends, 2) if len(ends) > 1 else _directions(ends):
         heard = await carry(sender, ends, _EVERY_BYTE, to=receiver, patience=patience)
@@ -194,7 +194,7 @@ async def trace_lines(
 
 
 def judge_lines(lines: Lines, ends: Sequence[str], wires: Collection[str]) -> list[Finding]:
-    """Findings about the control-line wires between the ends of a link."""
+    """Return the findings about the control-line wires between the ends of a link."""
     findings: list[Finding] = []
     directions = [(ends[0], ends[-1]), (ends[-1], ends[0])] if len(ends) > 1 else [(ends[0], ends[0])]
     for wire, (output, input_) in _LINES.items():
@@ -229,7 +229,7 @@ def _judge(lines: Lines, wire: str, sender: str, receiver: str) -> Finding:
 
 
 async def check_break(ends: Sequence[End], *, patience: Patience = _PATIENCE) -> list[Finding]:
-    """Whether a break arrives, in each direction: as a count, or as the zero byte that some adapters make of it."""
+    """Check that a break arrives in each direction, as a count or as the zero byte that some adapters report."""
     findings: list[Finding] = []
     for sender, receiver in _directions(ends):
         if sender.port.capabilities.break_signal is Capability.UNSUPPORTED:
@@ -357,7 +357,7 @@ async def _drive(end: End, line: str, level: bool) -> None:
 
 
 async def _inputs(ends: Iterable[End]) -> set[tuple[str, str]]:
-    """The inputs that are on."""
+    """Return the inputs that are on."""
     found: set[tuple[str, str]] = set()
     for end in ends:
         lines = await end.port.modem_lines()

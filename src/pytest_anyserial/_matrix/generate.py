@@ -32,14 +32,14 @@ class Decision(NamedTuple):
     marks: tuple[pytest.Mark, ...]
 
 
-#: By the ids of a test's parent and its name without parameters.
+#: Keyed by the id of a test's parent and the test's name without parameters.
 _DECISIONS: pytest.StashKey[dict[tuple[str, str], Decision]] = pytest.StashKey()
 #: The mark that chooses the loops of a definition, and its replacement if the project chooses them.
 _LOOPS_MARK: pytest.StashKey[tuple[pytest.Mark, pytest.Mark | None]] = pytest.StashKey()
 
 
 def used(node: pytest.Item) -> frozenset[str]:
-    """Return our fixtures that a test uses, directly or not; a project's own fixture of the same name is left out."""
+    """Return our fixtures that a test uses, directly or indirectly; a project's own fixture of that name does not count."""
     names: Any = getattr(node, "fixturenames", ())
     return frozenset(name for name in NAMES.intersection(names) if _leads_to_ours(node, name))
 
@@ -225,7 +225,7 @@ def _argnames(mark: pytest.Mark) -> list[str]:
 def _mark(
     metafunc: pytest.Metafunc, names: list[str], values: list[Any], scope: Literal["module", "function"]
 ) -> pytest.Mark:
-    # An override of a fixture of ours hides the fixtures below it from pytest before 9.1.
+    # Before pytest 9.1 a project's override of our fixture hides the fixtures that it depends on.
     metafunc.fixturenames.extend(name for name in names if name not in metafunc.fixturenames)
     mark = _parametrize(names, values, scope)
     metafunc.definition.own_markers.append(mark)

@@ -17,7 +17,7 @@ _PARAMETER = type(pytest.param())
 
 
 def needs_of(node: pytest.Item) -> Needs:
-    """Return the merged needs of a test: `requires` and `wires` add up; for other keywords the closest mark wins.
+    """Return the merged needs of a test: `requires` and `wires` accumulate; for other keywords the closest mark wins.
 
     Raises:
         pytest.UsageError: A mark is wrong.
@@ -30,7 +30,7 @@ def needs_of(node: pytest.Item) -> Needs:
 
 
 def check_parameters(node: pytest.Item) -> None:
-    """Check the marks of each `pytest.param` of a test before there is an item that has them.
+    """Check the marks of each `pytest.param` of a test before its items exist.
 
     Raises:
         pytest.UsageError: A mark is wrong.

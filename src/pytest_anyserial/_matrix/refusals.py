@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from .._links.base import Wiring
 
-#: Fixtures of which a test can have one, by the end that they open.
+#: Fixtures that exclude each other, by the end that they open.
 _OPENERS = {
     "end A": frozenset({"serial_port", "sync_serial_port"}),
     "end B": frozenset({"serial_peer", "sync_serial_peer"}),
@@ -41,7 +41,7 @@ _PORTS = {
 
 
 def unparametrized(node: pytest.Item) -> str:
-    """Why a test that uses our fixtures has no link, and what to do about it."""
+    """Return why a test that uses our fixtures has no link, and the next step."""
     cls = getattr(node, "cls", None)
     unittest = sys.modules.get("unittest")
     if unittest is not None and isinstance(cls, type) and issubclass(cls, unittest.TestCase):
@@ -67,7 +67,7 @@ def unparametrized(node: pytest.Item) -> str:
 
 
 def refuse_unparametrized(node: pytest.Item) -> None:
-    """Fail a test that uses our fixtures, and that no link was chosen for."""
+    """Fail a test that uses our fixtures but has no link."""
     if generate.used(node):
         pytest.fail(unparametrized(node), pytrace=False)
 
@@ -175,7 +175,7 @@ def _askers(node: Any) -> list[str]:
 
 
 def refuse_impossible(item: pytest.Function, fixtures: frozenset[str], mark_of_another: str | None) -> None:
-    """Fail a test whose fixtures cannot do what it asks for, before any of them is set up."""
+    """Fail a test whose fixtures cannot work together, before any of them is set up."""
     __tracebackhide__ = True
     problem = next(_problems(item, fixtures, mark_of_another), None)
     if problem is not None:

@@ -38,7 +38,7 @@ class LoopTime:
         return VirtualLoop(self)
 
     def current_time(self) -> float:
-        """Seconds since it was made."""
+        """Return the seconds since this clock was created."""
         return self._now
 
     def jump(self, seconds: float) -> None:
@@ -59,7 +59,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         super().__init__(_Selector(keeper))
 
     def time(self) -> float:
-        """Seconds of the virtual time."""
+        """Return the virtual time in seconds."""
         return self.keeper.current_time()
 
     def run_in_executor(self, executor: Executor | None, func: Callable[[*_Ts], _T], *args: *_Ts) -> asyncio.Future[_T]:
