@@ -64,7 +64,7 @@ class Resource(NamedTuple):
 
     @property
     def url(self) -> str | None:
-        """Return the address of a serial port; None while no server runs for it, for example while its place is free."""
+        """Return the address of a serial port; None while no server runs for it, as while its place is free."""
         host, port = self.params.get("host"), self.params.get("port")
         if not self.is_serial or not host or not port:
             return None

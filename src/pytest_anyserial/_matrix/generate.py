@@ -39,7 +39,7 @@ _LOOPS_MARK: pytest.StashKey[tuple[pytest.Mark, pytest.Mark | None]] = pytest.St
 
 
 def used(node: pytest.Item) -> frozenset[str]:
-    """Return our fixtures that a test uses, directly or indirectly; a project's own fixture of that name does not count."""
+    """Return our fixtures that a test uses, also indirectly; a project's own fixture of that name does not count."""
     names: Any = getattr(node, "fixturenames", ())
     return frozenset(name for name in NAMES.intersection(names) if _leads_to_ours(node, name))
 
