@@ -57,6 +57,7 @@ def refusal(link: HardwareWiring, need: str) -> str | None:
 HERE = 'link "loop" (end a, ftdi_sio)'
 
 
+@pytest.mark.posix("what no device on Linux has")
 @pytest.mark.parametrize(
     ("need", "value", "text"),
     [
