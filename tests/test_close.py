@@ -306,7 +306,7 @@ def assert_closed(error: BaseException | None, port: SerialPort) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in AWAITABLES if name not in SILENT_WHEN_CLOSED])
-async def test_a_closed_port_says_so(ports: Ports, name: str) -> None:
+async def test_every_method_of_a_closed_port_raises(ports: Ports, name: str) -> None:
     """L-96, L-79, E41: type, errno, text and path, from every method."""
     port, _ = ports
     await port.aclose()

@@ -227,7 +227,7 @@ def test_ports_are_sorted_by_device(machine: Machine) -> None:
     assert names == ["ttyS0", "ttyUSB0", "ttyUSB1", "ttyUSB10", "ttyUSB2", "ttyUSB3"]
 
 
-def test_attributes_that_say_nothing_are_none(machine: Machine) -> None:
+def test_empty_or_unreadable_attributes_are_none(machine: Machine) -> None:
     """L-137: empty, blank and unreadable ones."""
     entry = machine.ftdi(serial=b"", manufacturer=b" \n")
     (entry.parents[3] / "product").mkdir()

@@ -102,7 +102,7 @@ def test_hooks_have_the_versions_of_the_gate() -> None:
     assert set(pins) <= set((ROOT / ".ci" / "constraints.txt").read_text("utf-8").splitlines())
 
 
-def test_actions_are_pinned_by_commit_and_say_their_version() -> None:
+def test_actions_are_pinned_by_commit_and_name_their_version() -> None:
     """A tag of another project can move; the comment tells people what the commit is. One version of each action."""
     workflows = "".join(file.read_text("utf-8") for file in (ROOT / ".github" / "workflows").iterdir())
     used = re.findall(r"uses: (?!\$/)(.+)$", workflows, re.MULTILINE)

@@ -228,7 +228,7 @@ def test_the_outside_sees_public_names_only(file, public):
     assert private_reaches(file.read_text(encoding="utf-8"), public) == []
 
 
-def test_one_module_knows_the_platform():
+def test_one_module_reads_the_platform():
     """The platform is read in `_platform.py` alone; everything else is told."""
     reads = {module: platform_reads(source) for module, source in modules_in(PACKAGE).items()}
     assert reads.pop("_platform")

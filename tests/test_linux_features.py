@@ -245,7 +245,7 @@ async def test_bits_of_others_that_a_driver_clears_are_named(tmp_path: Path, pty
     await port.aclose()
 
 
-async def test_a_driver_that_takes_the_struct_as_it_is_says_nothing(keeper: FakeKernel, ptys: PtyPair) -> None:
+async def test_rs485_settings_taken_unchanged_give_no_warning(keeper: FakeKernel, ptys: PtyPair) -> None:
     """L-180: no adjustment, no warning."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")

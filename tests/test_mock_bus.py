@@ -47,7 +47,7 @@ async def test_bytes_of_one_end_reach_all_others(count, paced):
         assert all(port.input_waiting() == 0 for port in ports)
 
 
-async def test_with_echo_the_sender_hears_itself():
+async def test_with_echo_the_sender_receives_its_own_bytes():
     """P-111: as with a transceiver whose receiver is always on."""
     async with AsyncExitStack() as stack:
         a, b, c = await opened(stack, stack.enter_context(mock_bus(3, echo=True)))
@@ -75,7 +75,7 @@ async def test_a_collision_garbles_the_bytes():
         assert a.input_waiting() + b.input_waiting() <= len(data) - garbled
 
 
-async def test_with_echo_a_sender_hears_the_collision():
+async def test_with_echo_a_sender_receives_the_collision():
     """P-111: that is how a driver finds out that it was not alone."""
     async with AsyncExitStack() as stack:
         clock = ManualClock()

@@ -346,7 +346,7 @@ def test_a_blocking_port_keeps_the_pace() -> None:
 
 
 @pytest.mark.posix("a descriptor that others can wait for")
-async def test_the_descriptor_tells_the_truth(anyio_backend: object) -> None:
+async def test_poll_on_the_descriptor_shows_possible_transfers(anyio_backend: object) -> None:
     """L-146, L-158: a plain `poll` sees when a read or a write would do something."""
     clock = ManualClock()
     port, peer, near, _ = backends(SLOW, clock)

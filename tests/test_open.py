@@ -42,7 +42,7 @@ from .support import descriptors, leaked, queued, raw_fd, until
 pytestmark = [pytest.mark.anyio, pytest.mark.posix("termios")]
 
 
-async def test_an_open_port_knows_its_path_and_config(ptys: PtyPair) -> None:
+async def test_an_open_port_has_its_path_and_config(ptys: PtyPair) -> None:
     """L-20, C3, C39: without a config the defaults apply; the path is kept as given."""
     async with await open_serial_port(ptys.path_a) as port:
         assert port.is_open

@@ -197,7 +197,7 @@ async def test_full_duplex_streams_do_not_mix(ports: Ports) -> None:
     assert received == {"there": there, "back": back}
 
 
-async def test_a_cancelled_send_says_how_far_it_came(ports: Ports) -> None:
+async def test_a_cancelled_send_counts_the_bytes_it_sent(ports: Ports) -> None:
     """L-62, E3: the growth of `bytes_sent` is what arrives, no more and no less."""
     port, peer = ports
     data = bytes(range(251)) * (len(MORE_THAN_A_LINK_HOLDS) // 251)

@@ -38,7 +38,7 @@ def test_the_first_lines(ptys: PtyPair, capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().out in ("b'ACME'\n", "b'A'\n", "b'AC'\n", "b'ACM'\n")
 
 
-def test_a_send_that_says_how_far_it_came(ptys: PtyPair) -> None:
+def test_a_send_that_reports_its_progress(ptys: PtyPair) -> None:
     """L-151: the recipe with the counter."""
     send = shown("send_or_say")
     with sync.open_serial_port(ptys.path_a) as port, sync.open_serial_port(ptys.path_b) as peer:

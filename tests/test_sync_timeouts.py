@@ -139,7 +139,7 @@ def test_a_send_that_may_not_wait(ports: Ports, send: Callable[..., Any]) -> Non
     assert len(Background(lambda: take(peer, taken)).result()) == taken
 
 
-def test_the_text_of_a_send_tells_the_progress() -> None:
+def test_the_timeout_of_a_send_states_its_progress() -> None:
     """L-151: whoever reads only the message knows it too."""
     with open_pair(KINDS[2]) as (port, _), pytest.raises(TimeoutError) as caught:
         port.send(MORE_THAN_A_LINK_HOLDS, timeout=0.01)

@@ -102,7 +102,7 @@ SEND = [("begins",), ("sent", b"hello"), ("ends",)]
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("way", ["function", "class", "connectable", "backend"])
-async def test_a_port_is_heard_from_its_open_on(pair: MockPair, way: str) -> None:
+async def test_a_listener_gets_the_events_of_a_port_from_its_open(pair: MockPair, way: str) -> None:
     """R-30: by its path in each way, and when it is made from a backend."""
     with watching() as watcher:
         if way == "function":
@@ -121,12 +121,12 @@ async def test_a_port_is_heard_from_its_open_on(pair: MockPair, way: str) -> Non
     assert (opened.path, opened.config.baudrate, opened.is_blocking) == (port.path, 9600, False)
     assert opened.capabilities is port.capabilities
     assert opened.port_info is None
-    assert opened.callers[0].name == "test_a_port_is_heard_from_its_open_on"
+    assert opened.callers[0].name == "test_a_listener_gets_the_events_of_a_port_from_its_open"
     if way == "backend":
         far.close()
 
 
-def test_a_blocking_port_is_heard_once(pair: MockPair) -> None:
+def test_a_blocking_port_reports_each_event_once(pair: MockPair) -> None:
     """R-30: as itself, not also as the async port behind it."""
     with watching() as watcher, sync.open_serial_port(pair.path_a) as port:
         port.send(b"hello")
@@ -134,11 +134,11 @@ def test_a_blocking_port_is_heard_once(pair: MockPair) -> None:
     assert watcher.events == [*SEND, ("set_control_lines", {"rts": True, "dtr": None}, None), ("closed",)]
     (opened,) = watcher.opened
     assert opened.is_blocking
-    assert opened.callers[0].name == "test_a_blocking_port_is_heard_once"
+    assert opened.callers[0].name == "test_a_blocking_port_reports_each_event_once"
 
 
 @pytest.mark.anyio
-async def test_both_ports_of_a_pair_are_heard() -> None:
+async def test_a_listener_gets_both_ports_of_a_pair() -> None:
     """R-30: a large send is heard in the pieces that the kernel took, a received piece as its caller gets it."""
     with watching() as watcher:
         port, peer = serial_port_pair()
@@ -161,7 +161,7 @@ async def test_both_ports_of_a_pair_are_heard() -> None:
 
 
 @pytest.mark.anyio
-async def test_control_calls_are_heard_with_their_answers() -> None:
+async def test_a_listener_gets_control_calls_with_their_results() -> None:
     """R-30: arguments by name, answers, and a break when it begins."""
     with watching() as watcher:
         port, peer = serial_port_pair()
@@ -194,7 +194,7 @@ async def test_control_calls_are_heard_with_their_answers() -> None:
 
 
 @pytest.mark.anyio
-async def test_errors_are_heard_as_the_caller_gets_them(pair: MockPair) -> None:
+async def test_a_listener_gets_the_errors_that_the_caller_gets(pair: MockPair) -> None:
     """R-30: a vanished device, a closed port, a setting that was refused; each of them once."""
     with watching() as watcher:
         port = await open_serial_port(pair.path_a)
@@ -228,7 +228,7 @@ async def test_errors_are_heard_as_the_caller_gets_them(pair: MockPair) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_cancelled_call_is_heard_as_it_was(pair: MockPair) -> None:
+async def test_a_listener_gets_the_result_of_a_cancelled_call(pair: MockPair) -> None:
     """R-30, L-64, L-102: what the kernel took is sent, what the caller did not get is not received."""
     with watching() as watcher:
         port = await open_serial_port(pair.path_a)
@@ -246,7 +246,7 @@ async def test_a_cancelled_call_is_heard_as_it_was(pair: MockPair) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_close_is_heard_before_the_calls_that_it_ends(pair: MockPair) -> None:
+async def test_a_listener_gets_a_close_before_the_calls_it_ends(pair: MockPair) -> None:
     """R-30: the cause first."""
     with watching() as watcher:
         port = await open_serial_port(pair.path_a)
@@ -258,7 +258,7 @@ async def test_a_close_is_heard_before_the_calls_that_it_ends(pair: MockPair) ->
 
 
 @pytest.mark.parametrize("kind", sync_support.KINDS)
-def test_a_blocking_port_is_heard_like_an_async_one(kind: str) -> None:
+def test_blocking_and_async_ports_report_the_same_events(kind: str) -> None:
     """R-30: with and without a descriptor; a timeout is a failure."""
     with watching() as watcher, sync_support.open_pair(kind) as (port, peer):
         port.send(b"hello")

@@ -317,7 +317,7 @@ def test_a_failed_setup_is_in_the_report(project: Project) -> None:
 
 
 @pytest.mark.parametrize(("option", "ended"), [("-x", "early"), ("--maxfail=9", "")])
-def test_a_run_that_ended_early_says_so(project: Project, option: str, ended: str) -> None:
+def test_the_report_of_a_run_that_ended_early_shows_it(project: Project, option: str, ended: str) -> None:
     """H-32: what did not run is not taken for what passed."""
     project.file(
         "test_kit.py",

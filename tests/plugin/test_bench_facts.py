@@ -96,7 +96,7 @@ def test_what_is_no_capability_is_asked_too() -> None:
     assert refusal(wiring(probed()), "framing") is None
 
 
-def test_a_port_that_could_not_be_asked_says_why() -> None:
+def test_a_port_that_could_not_be_probed_gives_the_reason() -> None:
     """P-23: nothing is known of it, so nothing is met."""
     link = wiring(Probed(problem="/dev/ttyUSB0: Permission denied [EACCES]"))
     assert refusal(link, "rs485") == (

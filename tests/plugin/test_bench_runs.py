@@ -247,7 +247,7 @@ def test_a_device_that_a_test_left_unplugged_is_switched_on(project: Project, be
         assert switched == ["off", "on", "on"]
 
 
-def test_a_test_that_unplugs_says_so(project: Project, bench: Bench) -> None:
+def test_a_test_that_unplugs_must_require_unplug(project: Project, bench: Bench) -> None:
     """H-13: otherwise nobody would know which other devices to lease."""
     bench.write(a='power = "hub"', b='power = "hub"', more=POWER)
     with supply(bench) as switched:

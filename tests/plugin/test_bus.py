@@ -141,7 +141,7 @@ def test_a_bench_link_may_join_several_ports(project: Project, ends: int) -> Non
 
 
 @pytest.mark.parametrize("is_cut", [False, True])
-def test_the_doctor_hears_every_port_of_a_bus(
+def test_the_doctor_checks_every_port_of_a_bus(
     project: Project, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, is_cut: bool
 ) -> None:
     """H-20, P-111: from each to each, so that it names the one wire that is wrong."""

@@ -248,7 +248,7 @@ def test_a_failure_of_the_test_is_not_masked(project: Project) -> None:
     assert "never happened" not in run.text
 
 
-def test_a_fault_may_happen_while_fixtures_say_good_bye(project: Project) -> None:
+def test_a_fault_may_happen_during_the_teardown_of_fixtures(project: Project) -> None:
     """P-61: the verdict is given when everything that uses the port is torn down, whatever was asked for first."""
     run = project.run(
         *ONE,

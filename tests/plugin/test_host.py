@@ -134,7 +134,7 @@ def test_processes_that_have_the_device_open_are_named(tree: Tree) -> None:
     assert finding.verdict is Verdict.PROBLEM
 
 
-def test_a_system_without_proc_says_nothing(tmp_path: Path) -> None:
+def test_a_system_without_proc_gives_no_finding(tmp_path: Path) -> None:
     """H-21: macOS and the BSDs."""
     assert check_holders("/dev/null", root=tmp_path) is None
     assert check_driver(ADAPTER, root=tmp_path) is None

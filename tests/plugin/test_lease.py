@@ -100,7 +100,7 @@ def test_waiting_names_the_holder(folder: Path) -> None:
     assert f"(kill {holder.pid})" in text
 
 
-def test_a_holder_that_says_nothing_is_named_so(folder: Path) -> None:
+def test_a_holder_without_a_text_is_reported_as_unknown(folder: Path) -> None:
     """H-11: the text is information, the lock is the truth; nonsense in the file changes nothing."""
     for nonsense in ("", "{}", "[1]", '{"device": 3}', "\x00\xff", '{"since": 1e999}'):
         with holding(folder, "usb-1-4"):

@@ -91,14 +91,14 @@ def test_no_match_lists_the_devices_that_are_plugged_in() -> None:
         ((ftdi(0, None, "1-1"), ftdi(1, "B", "1-2")), "location"),
     ],
 )
-def test_several_matches_name_the_key_that_tells_them_apart(devices: tuple[PortInfo, ...], key: str) -> None:
+def test_several_matches_name_the_key_that_distinguishes_them(devices: tuple[PortInfo, ...], key: str) -> None:
     """H-03: serial number, then interface, then location."""
     first, *lines = complaint(port(vid=0x0403), *devices).splitlines()
     assert first == f"ports.a.match: 2 devices have vid 0x0403. Tell them apart by {key}:"
     assert [line.split(":")[0].strip() for line in lines] == ["/dev/ttyUSB0", "/dev/ttyUSB1"]
 
 
-def test_devices_that_only_their_paths_tell_apart() -> None:
+def test_devices_that_differ_only_in_their_paths() -> None:
     """H-03: adapters with several ports on one interface."""
     text = complaint(port(vid=0x0403), ftdi(0), ftdi(1))
     assert "2 devices have vid 0x0403. They differ only in their paths:\n" in text

@@ -145,7 +145,7 @@ def test_more_pieces_than_bytes_are_that_many_bytes(project: Project) -> None:
     assert list(run.outcomes().values()) == ["passed"]
 
 
-def test_a_fixture_may_prepare_the_script_and_say_good_bye(project: Project) -> None:
+def test_a_fixture_may_use_the_script_in_setup_and_teardown(project: Project) -> None:
     """P-41, P-51: the script is there before and after every fixture that talks to it, however they are named."""
     project.file(
         "test_it.py",
@@ -225,7 +225,7 @@ def test_a_request_with_a_wrong_first_byte_is_shown_whole(project: Project) -> N
         ("AC", None),
     ],
 )
-def test_a_request_that_comes_at_the_wrong_point_says_so(project: Project, requests: str, hint: str | None) -> None:
+def test_a_request_out_of_order_is_reported_as_such(project: Project, requests: str, hint: str | None) -> None:
     """P-51: the script has it, and what the author may have meant."""
     run = project.run(
         "--serial-links=mock",

@@ -45,7 +45,7 @@ wires = ["tx-rx"]
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux tells in /proc who has what open")
-def test_the_doctor_knows_the_other_side_of_a_pty(
+def test_the_doctor_names_the_other_side_of_a_pty(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """P-117, H-21: another process has both masters, and the ends open; the bench is well all the same."""

@@ -178,7 +178,7 @@ def crossed(a: str, b: str, *wires: str) -> set[Edge]:
 
 
 @given(data=st.data())
-def test_what_was_heard_becomes_the_links_that_are_there(data: st.DataObject) -> None:
+def test_received_data_becomes_the_wired_links(data: st.DataObject) -> None:
     """H-20: whatever ports are joined by cables, plugs and buses."""
     free = data.draw(st.permutations("abcdefgh"))
     expected: set[tuple[frozenset[str], str, tuple[str, ...]]] = set()
@@ -202,7 +202,7 @@ def test_what_was_heard_becomes_the_links_that_are_there(data: st.DataObject) ->
     assert remarks == [f"nothing that is sent on {port} arrives anywhere" for port in free]
 
 
-def test_two_ports_of_a_bus_that_hear_themselves() -> None:
+def test_two_ports_of_a_bus_that_receive_their_own_bytes() -> None:
     """H-20: that is RS-485 with the receiver left on, not two plugs."""
     heard = {(x, y) for x in "ab" for y in "ab"}
     assert [link.kind for link in links_of("ab", heard, NOTHING).links] == ["rs485"]

@@ -203,7 +203,7 @@ def test_a_path_opens_on_every_link(project: Project) -> None:
     assert list(run.outcomes().values()) == ["passed"] * 8, run.text
 
 
-def test_a_driver_on_another_library_says_so(project: Project) -> None:
+def test_a_driver_on_another_library_requires_a_path(project: Project) -> None:
     """P-85, P-22: `path` is the fact that others can open the path; pyserial does on a pty."""
     run = project.run(
         *ALL,

@@ -166,7 +166,7 @@ def test_a_failing_fixture_leaves_files_too(project: Project, when: str) -> None
     assert [event["kind"] for event in lines(file)[1:]] == ["opened", "sent", "closed"]
 
 
-def test_junit_tells_link_loop_adapter_and_file(project: Project) -> None:
+def test_junit_has_link_loop_adapter_and_file(project: Project) -> None:
     """P-81: as properties of the test case, whatever passed on the line."""
     project.run(
         *ONE,
@@ -230,7 +230,7 @@ def test_a_port_that_is_opened_again_goes_on_in_its_file(project: Project) -> No
     assert [event["kind"] for event in lines(file)[1:]] == ["opened", "closed"] * 2
 
 
-def test_a_test_knows_where_its_files_go(project: Project) -> None:
+def test_a_test_gets_the_folder_of_its_files(project: Project) -> None:
     """P-40, P-81: `.path` is the folder, None when there are no files."""
     test = """
     def test_it(serial_transcript, sync_serial_port, pytestconfig):

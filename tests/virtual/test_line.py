@@ -33,7 +33,7 @@ def test_a_fifo_keeps_order_and_errors(puts, limit):
     assert out == [(byte, error) for data, error in puts for byte in data]
 
 
-def test_a_full_fifo_loses_and_says_so():
+def test_a_full_fifo_loses_bytes_and_reports_an_overrun():
     """H-42: what does not fit is gone, and the next character that arrives carries the overrun."""
     fifo = Fifo(4)
     fifo.put(b"abcdef")
@@ -202,7 +202,7 @@ def test_a_loopback_plug():
     assert a.modem == Modem.CTS | Modem.DSR | Modem.CD
 
 
-def test_an_unplugged_end_drives_and_hears_nothing():
+def test_an_unplugged_end_drives_and_receives_nothing():
     """H-42: its lines are off, and what is sent to it is gone."""
     time, a, b = line("a", "b")
     b.set_lines(rts=True, dtr=True)

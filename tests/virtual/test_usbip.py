@@ -209,7 +209,7 @@ def test_ftdi_waits_for_its_timer():
     on_a_bench(test, "ftdi", "ftdi")
 
 
-def test_ftdi_says_when_everything_has_left():
+def test_ftdi_status_shows_an_empty_transmitter():
     """H-42, L-68: the status shows an empty transmitter, a busy one, and an empty one again."""
 
     async def test(kernel, far, adapter, *others):
