@@ -41,12 +41,14 @@ needs_pyserial = _needs("pyserial is not installed: pip install pyserial", find_
 
 #: The servers that the same tests run against: ser2net as `docs/remote-ports.md` configures it, as it is without
 #: options, behind TLS, and pyserial's.
-KINDS: Final = [
-    pytest.param("fast", marks=needs_ser2net, id="ser2net"),
-    pytest.param("default", marks=needs_ser2net, id="ser2net-default"),
-    pytest.param("tls", marks=needs_ser2net, id="ser2net-tls"),
-    pytest.param("pyserial", marks=needs_pyserial, id="pyserial"),
-]
+_ALL_KINDS: Final = {
+    "fast": pytest.param("fast", marks=needs_ser2net, id="ser2net"),
+    "default": pytest.param("default", marks=needs_ser2net, id="ser2net-default"),
+    "tls": pytest.param("tls", marks=needs_ser2net, id="ser2net-tls"),
+    "pyserial": pytest.param("pyserial", marks=needs_pyserial, id="pyserial"),
+}
+#: Two of them where the others are not asked for.
+KINDS: Final = [kind for name, kind in _ALL_KINDS.items() if IS_ASKED_FOR or name in ("fast", "pyserial")]
 
 
 class Server(Protocol):

@@ -124,8 +124,10 @@ async def test_a_cancelled_reader_leaves_settings_alone(server):
     async with await opened(server) as port:
         for number in range(20):
             async with anyio.create_task_group() as group:
+                looks = port.stats().read_eagain
                 group.start_soon(port.receive)
-                await anyio.wait_all_tasks_blocked()
+                # Not with `wait_all_tasks_blocked`, which sleeps for 0.1 s on asyncio.
+                await until(lambda looks=looks: port.stats().read_eagain > looks)
                 group.cancel_scope.deadline = anyio.current_time() + 0.0001 * number
                 with anyio.CancelScope(shield=True):
                     await port.configure(port.config.with_changes(baudrate=(9600, 19_200)[number % 2]))

@@ -8,10 +8,14 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import pytest
 
 from .benches import Bench, pty_bench
+
+if TYPE_CHECKING:
+    from .labs import Lab
 
 # An inner run forgets the modules it imported. What is imported out here stays one and the same for all of them.
 for _module in (
@@ -152,3 +156,13 @@ def bench(project: Project) -> Iterator[Bench]:
     """A bench in the project's folder."""
     with pty_bench(project.path) as bench:
         yield bench
+
+
+@pytest.fixture(scope="session")
+def shared_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """A lab of labgrid, which takes seconds to start, for all tests that leave it as it was."""
+    # Other tests need not load it.
+    from .labs import lab
+
+    with lab(tmp_path_factory.mktemp("labgrid") / "lab") as made:
+        yield made

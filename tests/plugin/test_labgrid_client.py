@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,21 +17,15 @@ from .labs import ALICE, Lab, lab, needs_labgrid, patient
 pytestmark = [needs_labgrid, patient, pytest.mark.posix("labgrid, on Linux")]
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    with lab(tmp_path_factory.mktemp("labgrid") / "lab") as made:
-        yield made
-
-
 def complaint(client: Client, place: str) -> str:
     with pytest.raises(LabgridError) as caught:
         client.place(place)
     return str(caught.value)
 
 
-def test_an_acquired_place_has_an_address(running: Lab) -> None:
+def test_an_acquired_place_has_an_address(shared_lab: Lab) -> None:
     """R-20: and a free one has none."""
-    client = running.client
+    client = shared_lab.client
     free = client.place("meter-1")
     assert (free.owner, free.tags, [port.url for port in free.serial_ports]) == (None, {"board": "meter"}, [None])
     client.acquire("meter-1")
@@ -46,10 +39,10 @@ def test_an_acquired_place_has_an_address(running: Lab) -> None:
     assert client.place("meter-1").owner is None
 
 
-def test_all_places_and_ports_are_listed(running: Lab) -> None:
+def test_all_places_and_ports_are_listed(shared_lab: Lab) -> None:
     """R-24: with the whole names."""
-    assert [place.name for place in running.client.places()] == ["empty", "meter-1", "meter-2", "pair"]
-    assert [port.path for port in running.client.serial_ports()] == [
+    assert [place.name for place in shared_lab.client.places()] == ["empty", "meter-1", "meter-2", "pair"]
+    assert [port.path for port in shared_lab.client.serial_ports()] == [
         "pi/meter-1/NetworkSerialPort/console",
         "pi/meter-2/NetworkSerialPort/console",
         "pi/pair/NetworkSerialPort/left",
@@ -57,9 +50,9 @@ def test_all_places_and_ports_are_listed(running: Lab) -> None:
     ]
 
 
-def test_a_reservation_gives_a_place_by_tag(running: Lab) -> None:
+def test_a_reservation_gives_a_place_by_tag(shared_lab: Lab) -> None:
     """R-20: as soon as one is free."""
-    client = running.client
+    client = shared_lab.client
     token = client.reserve({"board": "meter"})
     try:
         place = client.allocated(token)
@@ -75,25 +68,25 @@ def test_a_reservation_gives_a_place_by_tag(running: Lab) -> None:
         client.cancel(token)
 
 
-def test_a_place_of_another_user_is_left_alone(running: Lab) -> None:
+def test_a_place_of_another_user_is_left_alone(shared_lab: Lab) -> None:
     """R-22: it can neither be acquired nor released."""
-    running.run("-p", "meter-2", "acquire", user=ALICE)
+    shared_lab.run("-p", "meter-2", "acquire", user=ALICE)
     try:
-        assert running.place("meter-2").owner == "desk/alice"
+        assert shared_lab.place("meter-2").owner == "desk/alice"
         with pytest.raises(LabgridError, match="already acquired by desk/alice"):
-            running.client.acquire("meter-2")
-        running.client.release("meter-2")
-        assert running.place("meter-2").owner == "desk/alice"
+            shared_lab.client.acquire("meter-2")
+        shared_lab.client.release("meter-2")
+        assert shared_lab.place("meter-2").owner == "desk/alice"
     finally:
-        running.run("-p", "meter-2", "release", user=ALICE)
+        shared_lab.run("-p", "meter-2", "release", user=ALICE)
 
 
-def test_a_place_is_named_in_full(running: Lab) -> None:
+def test_a_place_is_named_in_full(shared_lab: Lab) -> None:
     """R-20: although labgrid takes a part of a name for the name."""
-    assert complaint(running.client, "meter-").startswith("labgrid says: pattern meter- matches multiple places")
-    assert complaint(running.client, "eter-1") == (
+    assert complaint(shared_lab.client, "meter-").startswith("labgrid says: pattern meter- matches multiple places")
+    assert complaint(shared_lab.client, "eter-1") == (
         "labgrid has no place 'eter-1'; the name of one is longer: meter-1. "
-        f"To see all: {running.client.line('places')}"
+        f"To see all: {shared_lab.client.line('places')}"
     )
 
 
@@ -107,9 +100,9 @@ def test_a_missing_exporter_leaves_an_orphan(tmp_path: Path) -> None:
         assert state.orphans == ("pi/meter-1/NetworkSerialPort/console",)
 
 
-def test_a_missing_coordinator_is_an_error(running: Lab, tmp_path: Path) -> None:
+def test_a_missing_coordinator_is_an_error(shared_lab: Lab, tmp_path: Path) -> None:
     """R-20: with what gRPC says of it."""
-    text = complaint(Client(running.client.command, "127.0.0.1:1", tmp_path), "meter-1")
+    text = complaint(Client(shared_lab.client.command, "127.0.0.1:1", tmp_path), "meter-1")
     assert text.startswith("the coordinator of labgrid cannot be reached: ")
     assert shlex.join(["-x", "127.0.0.1:1", "-p", "meter-1", "show"]) in text
 
@@ -121,8 +114,8 @@ def test_a_missing_client_says_how_to_get_it(tmp_path: Path) -> None:
     )
 
 
-def test_the_environment_chooses_no_place(running: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_chooses_no_place(shared_lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """R-20: what LG_PLACE and LG_ENV say is for people at a terminal."""
     monkeypatch.setitem(os.environ, "LG_ENV", "/no/such/environment.yaml")
     monkeypatch.setitem(os.environ, "LG_PLACE", "meter-2")
-    assert running.client.place("meter-1").name == "meter-1"
+    assert shared_lab.client.place("meter-1").name == "meter-1"

@@ -28,12 +28,6 @@ METER = {"a": Wish(place="meter-1")}
 ANY_METER = {"a": Wish(tags=(("board", "meter"),))}
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    with lab(tmp_path_factory.mktemp("labgrid") / "lab") as made:
-        yield made
-
-
 class User:
     """A user of the lab, whose runs tell it what they wait for."""
 
@@ -61,8 +55,8 @@ class User:
 
 
 @pytest.fixture
-def user(shared: Lab) -> User:
-    return User(shared)
+def user(shared_lab: Lab) -> User:
+    return User(shared_lab)
 
 
 @contextlib.contextmanager

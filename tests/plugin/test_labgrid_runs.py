@@ -53,9 +53,10 @@ ECHO = HELPERS + TEST
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    with lab(tmp_path_factory.mktemp("labgrid") / "lab") as made, echo(made, "meter-1"):
-        yield made
+def shared(shared_lab: Lab) -> Iterator[Lab]:
+    """With a device behind `meter-1`."""
+    with echo(shared_lab, "meter-1"):
+        yield shared_lab
 
 
 @contextlib.contextmanager
