@@ -16,6 +16,8 @@ from .conftest import Project
 from .test_messages import CASES, Case
 from .test_summaries import MORE
 
+pytestmark = pytest.mark.posix("written for Linux; see test_windows_plugin.py")
+
 #: Sections that no message names: there is no failure of a test that would show them.
 UNNAMED = {
     "bytes-arrive-late",
