@@ -144,7 +144,7 @@ async def test_a_break_reaches_all_others():
         assert [(await port.line_errors()).breaks for port in (a, b, c)] == [0, 1, 1]
 
 
-def test_blocking_ports_share_it():
+def test_blocking_ports_share_a_bus():
     """P-111: paths open as any path of this process does."""
     with (
         mock_bus(["/dev/one", "/dev/two", "/dev/three"]) as bus,

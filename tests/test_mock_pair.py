@@ -57,7 +57,7 @@ async def test_a_path_opens_like_a_device(anyio_backend: object, pair: MockPair)
         assert port.is_open
 
 
-def test_blocking_code_opens_it_too(pair: MockPair) -> None:
+def test_blocking_code_opens_an_end_of_the_pair(pair: MockPair) -> None:
     """P-85, L-153: from any thread."""
     replies: list[bytes] = []
 
@@ -187,7 +187,7 @@ async def test_output_that_is_left_when_all_is_over(anyio_backend: object, first
     assert clock.pending == []
 
 
-async def test_it_is_a_pair_of_ports_like_any_other(anyio_backend: object) -> None:
+async def test_a_mock_pair_passes_the_conformance_suite(anyio_backend: object) -> None:
     """L-223: it passes the suite of the contract."""
 
     @asynccontextmanager

@@ -75,9 +75,7 @@ async def test_close_does_not_wait_for_output(ptys: PtyPair) -> None:
     await until(lambda: not helpers())
 
 
-async def test_a_close_without_a_thread_to_be_had_lets_go_at_once(
-    ptys: PtyPair, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_close_without_a_free_thread_releases_at_once(ptys: PtyPair, monkeypatch: pytest.MonkeyPatch) -> None:
     """L-94, L-95: at the end of the interpreter no thread starts; then nobody waits and nothing leaks."""
     before = descriptors()
     port = await open_with(OutputQueue(5), ptys.path_a)

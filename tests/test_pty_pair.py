@@ -92,7 +92,7 @@ def test_all_pairs_share_one_thread() -> None:
                 assert read_exactly(b, 1) == b"%d" % number
 
 
-def test_nothing_is_left_afterwards() -> None:
+def test_a_closed_pty_pair_leaves_nothing_behind() -> None:
     """L-221, L-222: descriptors, links and their folder are gone, also when the block raises."""
     before, threads = descriptors(), threading.active_count()
     for _ in range(3):

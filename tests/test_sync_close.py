@@ -211,7 +211,7 @@ def test_with_closes(ptys: PtyPair, ending: str) -> None:
     until(lambda: set(threading.enumerate()) <= threads)
 
 
-def test_closing_often_and_at_once(ports: Ports) -> None:
+def test_repeated_and_concurrent_closes_are_safe(ports: Ports) -> None:
     """L-154, L-144: every closer returns; the loop is given back once."""
     port, _ = ports
     for closer in [Background(port.close) for _ in range(8)]:

@@ -61,7 +61,7 @@ any_line_and_config = settings(deadline=None)(given(before=lines, config=configs
 
 
 @any_line_and_config
-def test_flags_owe_nothing_to_the_previous_user(before, config):
+def test_flags_do_not_depend_on_previous_settings(before, config):
     """L-42: the attributes are built from a defined state, whatever was left behind."""
     built = build(before, config, BITS)
     clean = build(dataclasses.replace(CLEAN, control_chars=before.control_chars), config, BITS)
@@ -172,7 +172,7 @@ def test_xon_xoff_that_did_not_stick_is_refused(mask):
         check(wanted, dataclasses.replace(wanted, iflag=wanted.iflag ^ mask), BITS, "/dev/ttyX")
 
 
-def test_bits_that_mean_nothing_to_us_may_differ():
+def test_bits_that_we_do_not_set_may_differ():
     """L-46: only size, parity, stop bits, flow control and rate are compared."""
     wanted = build(CLEAN, SerialConfig(), BITS)
     actual = dataclasses.replace(

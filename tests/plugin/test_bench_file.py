@@ -161,7 +161,7 @@ def test_an_id_in_decimal_gets_a_hint(tmp_path: Path) -> None:
     ]
 
 
-def test_a_file_of_a_lab(tmp_path: Path) -> None:
+def test_labgrid_places_in_a_file_are_read(tmp_path: Path) -> None:
     """R-20, R-50: places by name and by tags, how labgrid is reached, and the supply of a device under test."""
     bench = load(file(tmp_path, LAB))
     assert bench.ports["a"].match == Match(place="meter-1", resource="console")

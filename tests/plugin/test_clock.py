@@ -65,7 +65,7 @@ def test_the_script_goes_by_it(project: Project) -> None:
     )
 
 
-def test_faults_and_pace_go_by_it(project: Project) -> None:
+def test_faults_and_pace_use_the_virtual_clock(project: Project) -> None:
     """P-70, P-60, L-174: an unplug, a replug, a delay and every byte on the wire, to the nanosecond."""
     passes(
         project,

@@ -86,7 +86,7 @@ def bench(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Bench]
         yield made
 
 
-def test_a_bench_that_is_well(bench: Bench) -> None:
+def test_a_bench_without_problems_passes(bench: Bench) -> None:
     """H-21: exit status 0, and what was examined."""
     status, subjects = bench.doctor()
     assert status == 0

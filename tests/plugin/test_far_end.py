@@ -93,7 +93,7 @@ TERMINATORS = {
 
 
 @pytest.mark.parametrize("kind", TERMINATORS)
-def test_a_wrong_terminator_is_said_in_one_line(project: Project, kind: str) -> None:
+def test_a_wrong_terminator_is_reported_in_one_line(project: Project, kind: str) -> None:
     """P-100: the commonest mistake, in the message or in the section of the failure."""
     step, sent, line = TERMINATORS[kind]
     run = project.run(

@@ -262,7 +262,7 @@ def test_the_link_can_be_unplugged_and_replugged(project: Project) -> None:
 
 
 @pytest.mark.parametrize(("code", "advice"), [("ENOSPC", "raise /proc/sys/kernel/pty/max"), ("EMFILE", "ulimit -n")])
-def test_a_run_without_ptys_goes_on(pytester: pytest.Pytester, project: Project, code: str, advice: str) -> None:
+def test_a_run_without_ptys_continues(pytester: pytest.Pytester, project: Project, code: str, advice: str) -> None:
     """P-22, P-84: what asks for facts of a pty is skipped, what runs on one fails, and all else runs."""
     project.file(
         "conftest.py",

@@ -316,7 +316,7 @@ def test_virtual_time_shows_a_timeout_exactly(project: Project) -> None:
     assert set(run.outcomes().values()) == {"passed"}
 
 
-def test_a_test_that_fails_by_itself_shows_where_it_was(project: Project) -> None:
+def test_a_failed_test_shows_its_position_in_the_recording(project: Project) -> None:
     """R-31: the next recorded step is in its report."""
     record(project, GOOD)
     run = replay(project, GOOD.replace('b"<ID?>\\n"', 'b"<id>\\n"'))

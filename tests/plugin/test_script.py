@@ -364,7 +364,7 @@ def test_a_request_too_many_at_the_very_end_is_found(project: Project) -> None:
     assert run.text.count("expected  nothing more") == 6
 
 
-def test_a_driver_with_a_port_of_its_own_is_judged_too(project: Project) -> None:
+def test_a_driver_with_its_own_port_is_checked_too(project: Project) -> None:
     """P-51, P-85: what it has sent is held against the script like everything else, although nobody counts it."""
     run = project.run(
         "--serial-links=pty",

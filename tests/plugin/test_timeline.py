@@ -83,7 +83,7 @@ def test_a_failed_test_leaves_a_page(project: Project) -> None:
     assert about["reason"].startswith("AssertionError: assert b'ACME")
 
 
-def test_a_page_goes_where_the_transcripts_go(project: Project) -> None:
+def test_a_page_is_written_beside_the_transcripts(project: Project) -> None:
     """R-42, P-81: of passed tests too if all leave transcripts, and none if none do."""
     project.run(*ONE, "--serial-transcript=off", test=FAILS)
     assert pages(project) == []

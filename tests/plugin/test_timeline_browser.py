@@ -197,7 +197,7 @@ def test_a_click_selects_in_lanes_and_list(page: Page, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("width", "dark"), [(420, False), (420, True), (1200, True)])
-def test_it_fits_a_phone_and_the_dark(page: Page, tmp_path: Path, width: int, dark: bool) -> None:
+def test_the_page_fits_phones_and_dark_mode(page: Page, tmp_path: Path, width: int, dark: bool) -> None:
     """R-42: nothing is wider than the window, and the colours are the ones that the reader prefers."""
     page.resize(width, 900, dark=dark)
     page.open(meter(tmp_path))

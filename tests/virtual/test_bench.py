@@ -52,7 +52,7 @@ def test_a_machine_without_the_controller_is_an_error():
 @pytest.mark.parametrize(
     ("adapters", "emulator"), [("ftdi:ftdi", "qemu-system-x86_64"), ("pl011:pl011", "qemu-system-aarch64")]
 )
-def test_a_machine_that_cannot_be_had_is_an_error(adapters, emulator, tmp_path):
+def test_an_unavailable_machine_is_an_error(adapters, emulator, tmp_path):
     """H-41: no emulator and no way to install one."""
     python = Path(sys.executable)
     done = subprocess.run(

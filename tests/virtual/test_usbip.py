@@ -172,7 +172,7 @@ def test_what_was_asked_before_a_cut_is_answered():
     on_a_bench(test, "cp210x")
 
 
-def test_a_kernel_that_lets_go_unplugs():
+def test_a_kernel_that_detaches_unplugs_the_device():
     """H-42: the adapter has no power then, and its lines are off."""
 
     async def test(kernel, adapter):
