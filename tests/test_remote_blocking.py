@@ -146,7 +146,8 @@ def test_the_end_of_the_server_is_a_disconnect(server: Server, end: str) -> None
             server.unplug()
         else:
             server.process.send_signal(signal.Signals[end])
-        assert isinstance(reading.error(), SerialDisconnectedError)
+        assert isinstance(error := reading.error(), SerialDisconnectedError)
+        assert "the server has closed the connection" in str(error)
         assert time.monotonic() - start < 1
         with pytest.raises(SerialDisconnectedError):
             port.configure(SerialConfig(baudrate=9600), timeout=5)

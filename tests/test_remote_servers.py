@@ -208,7 +208,7 @@ async def test_the_end_of_the_server_is_a_disconnect(server, end):
         async with anyio.create_task_group() as group:
 
             async def receive() -> None:
-                with pytest.raises(SerialDisconnectedError), anyio.fail_after(1):
+                with pytest.raises(SerialDisconnectedError, match="server has closed"), anyio.fail_after(1):
                     await port.receive()
 
             group.start_soon(receive)

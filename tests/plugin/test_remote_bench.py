@@ -113,7 +113,7 @@ def test_what_a_server_cannot_show_is_a_need_that_is_not_met(project: Project, r
     )
     assert "passed" not in run.outcomes().values(), run.text
     assert "the server passed over it in silence" in run.text
-    assert "no device on remote has it" in run.text
+    assert "no device on remote supports it" in run.text
     assert "ports.a names no power in hil.toml" in run.text
     assert "it is on a server" in run.text
 

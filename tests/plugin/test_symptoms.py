@@ -109,6 +109,20 @@ def test_a_failure_of_the_test_itself_names_no_section(project: Project) -> None
     assert not [title for report in run.reports for title, _ in report.sections if title == symptoms.TITLE]
 
 
+@pytest.mark.timeout(20)
+def test_causes_may_form_a_circle(project: Project) -> None:
+    """An error that is raised again while it is handled can be its own cause."""
+    test = """
+    import anyserial
+
+    async def test_it(serial_port):
+        first, second = anyserial.PortBusyError("x"), ExceptionGroup("both", [anyserial.PortBusyError("x")])
+        first.__context__, second.__context__ = second, first
+        raise first
+    """
+    assert project.run("--serial-loops=asyncio", test=test).outcomes() == {"test_it[mock-asyncio]": "failed"}
+
+
 def test_the_page_has_the_sections_that_reports_name() -> None:
     """P-108: no more and no less, but for those that no failure shows."""
     page = anchors(DOCS / "troubleshooting.md") - {"troubleshooting"}

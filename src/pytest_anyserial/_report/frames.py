@@ -64,10 +64,15 @@ def _cancellations() -> tuple[type[BaseException], ...]:
 
 
 def causes(exc: BaseException | None) -> Iterator[BaseException]:
-    """Yield an exception, its causes, and the members of its groups."""
-    while exc is not None:
+    """Yield an exception, its causes, and the members of its groups, each once: a chain of causes may be a circle."""
+    seen = set[int]()
+    waiting = [exc]
+    while waiting:
+        exc = waiting.pop()
+        if exc is None or id(exc) in seen:
+            continue
+        seen.add(id(exc))
         yield exc
+        waiting.append(exc.__cause__ or exc.__context__)
         if isinstance(exc, BaseExceptionGroup):
-            for each in cast("BaseExceptionGroup[BaseException]", exc).exceptions:
-                yield from causes(each)
-        exc = exc.__cause__ or exc.__context__
+            waiting += reversed(cast("BaseExceptionGroup[BaseException]", exc).exceptions)

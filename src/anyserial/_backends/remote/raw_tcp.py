@@ -73,7 +73,7 @@ class SocketBackend:
         return _OnThread(self, nudged, self._nudging)
 
     async def read_some(self, view: memoryview, /) -> int:
-        """Move 1..`len(view)` bytes, waiting for the first; 0 at the end of the connection."""
+        """Move 1..`len(view)` bytes, waiting for the first. The end of the connection is an error."""
         connection = self._connection
         await connection.before_read()
         count = None if self.must_wait() else self.try_read(view)
@@ -122,8 +122,10 @@ class SocketBackend:
                 self._pump(for_reader=True)
             data = self._data
             if not data:
-                self.meter.read_eagain += not self._is_over
-                return 0 if self._is_over else None
+                if self._is_over:
+                    raise self._ended()
+                self.meter.read_eagain += 1
+                return None
             count = min(len(view), len(data))
             view[:count] = data[:count]
             del data[:count]
@@ -250,6 +252,9 @@ class SocketBackend:
         """The error for a send into a connection that has ended."""
         self._pump()
         self._is_over = True
+        return self._ended()
+
+    def _ended(self) -> OSError:
         return OSError(errno.EPIPE, f"the server has closed the connection{self._last_words()}")
 
     def _last_words(self) -> str:
