@@ -123,6 +123,17 @@ def test_causes_may_form_a_circle(project: Project) -> None:
     assert project.run("--serial-loops=asyncio", test=test).outcomes() == {"test_it[mock-asyncio]": "failed"}
 
 
+def test_an_error_that_cannot_be_printed_is_reported(project: Project) -> None:
+    """It fails its test, and not the run."""
+    test = """
+    class MuteError(Exception):
+        def __str__(self): raise LookupError("no text")
+
+    async def test_it(serial_port): raise MuteError
+    """
+    assert project.run("--serial-loops=asyncio", test=test).outcomes() == {"test_it[mock-asyncio]": "failed"}
+
+
 def test_the_page_has_the_sections_that_reports_name() -> None:
     """P-108: no more and no less, but for those that no failure shows."""
     page = anchors(DOCS / "troubleshooting.md") - {"troubleshooting"}

@@ -46,7 +46,7 @@ ANCHORS: Final = (
 
 def add_to(report: pytest.TestReport, exc: BaseException | None) -> None:
     """Name the section of the page in a failed report, if the table has one for `exc` or for what the report says."""
-    raised = [f"{type(each).__name__}: {each}" for each in causes(exc)]
+    raised = [f"{type(each).__name__}: {_text_of(each)}" for each in causes(exc)]
     shown = [f"{title}: {text}" for title, text in report.sections]
     # A timeout says the least, and the sections of the report may tell its cause.
     for text in sorted([*raised, *shown], key=lambda text: text.startswith("TimeoutError: ")):
@@ -54,3 +54,11 @@ def add_to(report: pytest.TestReport, exc: BaseException | None) -> None:
             if re.match(pattern, text):
                 report.sections.append((TITLE, f"see: {PAGE}#{anchor}"))
                 return
+
+
+def _text_of(exc: BaseException) -> str:
+    try:
+        return str(exc)
+    except Exception:
+        # An error of the project that fails to print is still the project's error.
+        return ""
