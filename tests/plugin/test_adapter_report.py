@@ -62,6 +62,7 @@ def test_the_data_has_each_test_on_each_link(project: Project) -> None:
     assert tests["test_needs_a_missing_featureunmet"]["reason"].startswith("needs rs485")
 
 
+@pytest.mark.gate("it starts workers of xdist")
 def test_the_workers_of_xdist_make_one_report(project: Project) -> None:
     """H-32: what they measure comes together in the process that writes."""
     data = report(project, "-n2", "--serial-links=mock,pty", plugins=("xdist",))
@@ -159,7 +160,13 @@ VALUES = """
 """
 
 
-@pytest.mark.parametrize("workers", [(), ("-n1",)], ids=["here", "xdist"])
+@pytest.mark.parametrize(
+    "workers",
+    [
+        pytest.param((), id="here"),
+        pytest.param(("-n1",), id="xdist", marks=pytest.mark.gate("it starts workers of xdist")),
+    ],
+)
 def test_any_value_can_be_recorded(project: Project, workers: tuple[str, ...]) -> None:
     """H-32: what JSON or UTF-8 cannot hold is text in both reports, and what is too large is counted."""
     project.file("test_kit.py", VALUES)
@@ -205,7 +212,13 @@ def test_any_value_can_be_recorded(project: Project, workers: tuple[str, ...]) -
     assert len(page.words) < 10_000
 
 
-@pytest.mark.parametrize("workers", [(), ("-n1",)], ids=["here", "xdist"])
+@pytest.mark.parametrize(
+    "workers",
+    [
+        pytest.param((), id="here"),
+        pytest.param(("-n1",), id="xdist", marks=pytest.mark.gate("it starts workers of xdist")),
+    ],
+)
 def test_a_message_that_is_no_utf8_is_shown(project: Project, workers: tuple[str, ...]) -> None:
     """H-32, P-80: bytes of a file name are escaped, controls too; letters of every language stay."""
     project.file(

@@ -366,6 +366,7 @@ def test_two_files_with_different_names_share_a_device_lease(project: Project, b
     )
 
 
+@pytest.mark.gate("it starts workers of xdist")
 def test_workers_of_xdist_share_a_bench(project: Project, bench: Bench) -> None:
     """H-10, H-11, H-13, P-23: four workers collect the same, and never two of them use one link, or unplug it."""
     bench.write(a='power = "hub"', b='power = "hub"', more=POWER)

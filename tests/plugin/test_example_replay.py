@@ -16,7 +16,10 @@ EXAMPLE = ROOT / "docs" / "examples" / "modbus_meter"
 RECORDINGS = EXAMPLE / "tests" / "recordings"
 
 
-@pytest.mark.parametrize("pace", ["recorded", "none", "virtual"])
+_SLOW = pytest.mark.gate("each pace runs the example in a process of its own")
+
+
+@pytest.mark.parametrize("pace", ["virtual", *(pytest.param(pace, marks=_SLOW) for pace in ("recorded", "none"))])
 def test_the_modbus_meter_is_replayed(pace: str) -> None:
     """R-30, R-31: what a kernel driver and pymodbus said once is what the driver still asks for and understands."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:asyncio"]

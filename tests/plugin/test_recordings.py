@@ -414,6 +414,7 @@ def test_a_full_disk_fails_the_test(project: Project) -> None:
     assert not list(folder.iterdir())
 
 
+@pytest.mark.gate("it starts workers of xdist")
 def test_workers_write_one_file_per_test(project: Project) -> None:
     """R-30: under pytest-xdist too one instance of a test writes its file, and no draft is left."""
     prepare(project, *(GOOD.replace("test_it", f"test_{number}") for number in range(4)))

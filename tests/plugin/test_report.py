@@ -259,6 +259,7 @@ def test_a_failing_fixture_shows_the_ports_too(project: Project, when: str) -> N
     assert "|hello|" in found["serial_port /dev/mockA"]
 
 
+@pytest.mark.gate("it starts workers of xdist")
 def test_xdist_runs_the_tests_and_shows_the_sections(project: Project) -> None:
     """P-16, P-80: workers collect the same tests, and their reports hold the evidence."""
     project.file(

@@ -192,6 +192,7 @@ def test_junit_has_link_loop_adapter_and_file(project: Project) -> None:
     }
 
 
+@pytest.mark.gate("it starts workers of xdist")
 def test_workers_of_xdist_leave_files_and_properties(project: Project) -> None:
     """P-81, P-16: one folder per test, whichever process ran it."""
     run = project.run("-n2", "--serial-links=mock,pty", "--junitxml=junit.xml", test=TWO, plugins=["xdist"])
@@ -342,8 +343,17 @@ async def test_it(meter): pass
 }
 
 
+_SLOW = pytest.mark.gate("each is a process of its own")
+
+
 @pytest.mark.parametrize(
-    ("where", "loop"), [(where, loop) for where in ("async", "fixture") for loop in LOOPS] + [("blocking", "asyncio")]
+    ("where", "loop"),
+    [
+        *(("async", loop) for loop in LOOPS),
+        ("fixture", "asyncio"),
+        ("blocking", "asyncio"),
+        *(pytest.param("fixture", loop, marks=_SLOW) for loop in LOOPS[1:]),
+    ],
 )
 def test_an_interrupted_test_leaves_its_transcript(project: Project, where: str, loop: str) -> None:
     """P-80, P-81: Ctrl-C on a test that hangs: it has no report, so the summary shows its ports and names the files."""
