@@ -277,6 +277,7 @@ def test_leases_and_their_holders(bench: Bench) -> None:
     assert str(os.getpid()) not in text
 
 
+@pytest.mark.gate("each is a process of its own")
 @pytest.mark.parametrize("command", ["doctor", "who"])
 def test_tables_name_the_extra_that_they_need(bench: Bench, command: str) -> None:
     """H-21: JSON needs nothing."""

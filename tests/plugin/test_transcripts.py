@@ -247,6 +247,7 @@ def test_a_test_gets_the_folder_of_its_files(project: Project) -> None:
     assert (Path((project.path / "path").read_text("utf-8")) / "sync_serial_port.jsonl").is_file()
 
 
+@pytest.mark.gate("it sends more than is kept")
 def test_what_is_kept_is_bounded(project: Project) -> None:
     """P-80, P-81: of a long run the last part, by events and by bytes; the file says how much is missing."""
     project.run(

@@ -30,6 +30,7 @@ def shown() -> str:
     return str(block)
 
 
+@pytest.mark.gate("its search takes seconds")
 def test_the_example_passes(example: Project) -> None:
     """P-63, P-16: one driver does what it should, the other is found out."""
     run = example.run("--serial-loops=trio", SEED, plugins=PLUGINS)
@@ -43,6 +44,7 @@ def test_the_example_passes(example: Project) -> None:
     }
 
 
+@pytest.mark.gate("shrinking takes a second")
 @pytest.mark.posix("the plugin of Hypothesis")
 def test_the_bug_is_shrunk_to_one_fault(example: Project) -> None:
     """P-63: the report shows a plan with the one fault that matters, and what passed with it, as on the page."""
