@@ -20,8 +20,9 @@ from anyserial.testing import PtyPair
 
 from .support import LINKS, ON_WINDOWS, device_pair, open_pair
 
-# A machine that is busy elsewhere may take long over one example; pytest-timeout bounds the test as a whole.
+#: Whether the tests that take long run too, and Hypothesis takes as many examples as it usually does.
 _IS_GATE = "ANYSERIAL_GATE" in os.environ
+# A machine that is busy elsewhere may take long over one example; pytest-timeout bounds the test as a whole.
 settings.register_profile("anyserial", deadline=None, max_examples=100 if _IS_GATE else 25)
 settings.load_profile("anyserial")
 

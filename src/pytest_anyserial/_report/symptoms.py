@@ -30,10 +30,7 @@ ANCHORS: Final = (
     (r'Failed: link "', "the-bench-is-not-what-the-file-says"),
     (r"Failed: needs ", "the-test-is-skipped"),
     (r"Failed: (a mark 'anyserial' came|a `def` test cannot use|fixture ')", "a-fixture-or-mark-is-refused"),
-    (
-        r"Failed: (serial_clock needs an|\w+ and \w+ both )",
-        "a-fixture-or-mark-is-refused",
-    ),
+    (r"Failed: (serial_clock needs an|\w+ and \w+ both )", "a-fixture-or-mark-is-refused"),
     (r"PortPermissionError: ", "permission-denied"),
     (r"PortBusyError: ", "the-port-is-busy"),
     (r"(serial_path|serial_peer_path): \S+ was not opened|PortNotFoundError: ", "the-path-does-not-open"),

@@ -232,7 +232,8 @@ class Client:
             if command == SIGNATURE and value:
                 self.signature = value
             if self._exchange is None:
-                self._stale -= bool(self._stale) and command == SET_BAUDRATE
+                if self._stale and command == SET_BAUDRATE:
+                    self._stale -= 1
             else:
                 self._exchange.take(command, value)
                 if self._exchange.is_over:
