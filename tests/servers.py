@@ -80,7 +80,7 @@ class Ser2net:
     def __init__(self, folder: Path, *, kind: str = "fast") -> None:
         self._stack = contextlib.ExitStack()
         self.pair = self._stack.enter_context(pty_pair())
-        ports = [free_port(), free_port()]
+        ports = self._stack.enter_context(reserved_ports(2))
         scheme, options, self.tls = "tcp", "(nodelay)", None
         if kind == "default":
             options = ""
@@ -169,8 +169,7 @@ def ser2net(
 @contextlib.contextmanager
 def ser2net_cable(folder: Path) -> Generator[tuple[str, str]]:
     """The addresses of two ports of one ser2net that are wired to each other."""
-    ports = [free_port(), free_port()]
-    with pty_pair() as pair:
+    with reserved_ports(2) as ports, pty_pair() as pair:
         connections = [
             (f"telnet(rfc2217),tcp(nodelay),127.0.0.1,{port}", path)
             for port, path in zip(ports, (pair.path_a, pair.path_b), strict=True)
@@ -260,9 +259,16 @@ class Device:
                     self._data = self._data[os.write(self._fd, self._data[:4096]) :]
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+@contextlib.contextmanager
+def reserved_ports(count: int) -> Generator[list[int]]:
+    """Free TCP ports, which only a server that sets SO_REUSEADDR can have during the block."""
+    with contextlib.ExitStack() as stack:
+        # Bound and not listening. A port that was free a moment ago may be another test's by now.
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            each.bind(("127.0.0.1", 0))
+        yield [each.getsockname()[1] for each in sockets]
 
 
 def wait_for_listener(port: int) -> None:

@@ -25,7 +25,7 @@ from anyserial import (
 from anyserial._backends.remote import rfc2217
 from anyserial._backends.remote.telnet import BINARY, COM_PORT, DO, IAC, SUPPRESS_GO_AHEAD, WILL
 
-from .servers import FakeServer, free_port, serving
+from .servers import FakeServer, reserved_ports, serving
 
 pytestmark = [pytest.mark.anyio, pytest.mark.posix("servers for Linux")]
 
@@ -226,8 +226,11 @@ async def test_connecting_has_an_end():
 
 async def test_nothing_listens_there():
     """R-11."""
-    with pytest.raises(PortNotFoundError, match=r"Is the server running, and is that its port\?"):
-        await SerialPort.open(f"rfc2217://127.0.0.1:{free_port()}")
+    with (
+        reserved_ports(1) as (port,),
+        pytest.raises(PortNotFoundError, match=r"Is the server running, and is that its port\?"),
+    ):
+        await SerialPort.open(f"rfc2217://127.0.0.1:{port}")
 
 
 @pytest.mark.parametrize(

@@ -99,10 +99,9 @@ class Worker:
 def _shared(*, is_fast: bool) -> Iterator[str]:
     """The address of a pseudo-terminal that echoes, behind ser2net."""
     # From the tests: it needs pytest, which most cases do not.
-    from servers import free_port, ser2net
+    from servers import reserved_ports, ser2net
 
-    with tempfile.TemporaryDirectory() as folder, far_end(_ECHO) as (path,):
-        port = free_port()
+    with tempfile.TemporaryDirectory() as folder, far_end(_ECHO) as (path,), reserved_ports(1) as (port,):
         accepter = f"telnet(rfc2217),tcp{'(nodelay)' if is_fast else ''},127.0.0.1,{port}"
         with ser2net(Path(folder), [(accepter, path)], is_fast=is_fast) as process:
             os.sched_setaffinity(process.pid, processors()[-1:])

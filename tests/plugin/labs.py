@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from tests.servers import IS_ASKED_FOR, SER2NET, free_port
+from tests.servers import IS_ASKED_FOR, SER2NET, reserved_ports
 
 from anyserial.testing import PtyPair, pty_pair
 from pytest_anyserial._bench.labgrid import Client, PlaceState
@@ -57,12 +57,12 @@ class Lab:
         client: What asks the coordinator, as this user.
     """
 
-    def __init__(self, folder: Path, pairs: Mapping[str, PtyPair], outlet: str | None = None) -> None:
+    def __init__(self, folder: Path, port: int, pairs: Mapping[str, PtyPair], outlet: str | None = None) -> None:
         assert not _MISSING, "; ".join(_MISSING)
         assert LABGRID is not None
         self.folder = folder
         self.pairs = pairs
-        self.coordinator = f"127.0.0.1:{free_port()}"
+        self.coordinator = f"127.0.0.1:{port}"
         self.client = Client(LABGRID, self.coordinator, folder)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         (folder / "places.yaml").write_text(json.dumps(_places()), encoding="ascii")
@@ -135,7 +135,8 @@ def lab(folder: Path, outlet: str | None = None) -> Iterator[Lab]:
     folder.mkdir()
     with contextlib.ExitStack() as stack:
         pairs = {name: stack.enter_context(pty_pair()) for name in ("meter-1", "meter-2", "left", "right")}
-        made = Lab(folder, pairs, outlet)
+        (port,) = stack.enter_context(reserved_ports(1))
+        made = Lab(folder, port, pairs, outlet)
         stack.callback(made.close)
         made.start_coordinator()
         made.start_exporter()

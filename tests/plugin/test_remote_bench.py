@@ -362,8 +362,8 @@ def test_remote_ports_are_traced_as_others_are(remote: Remote, capsys: pytest.Ca
     """R-24: `suggest --wiring` sends on them, and finds which are wired to each other."""
     remote.file.write_text(remote.file.read_text("utf-8").partition("[links.null]")[0], "utf-8")
     status = main(["suggest", str(remote.file), "--wiring", "--yes"])
-    out = capsys.readouterr().out
-    assert status == 0
+    out, err = capsys.readouterr()
+    assert (status, err) == (0, "")
     (link,) = tomllib.loads(out)["links"].values()
     assert link == {"ends": ["a", "b"], "kind": "null-modem", "wires": ["tx-rx"]}
 
