@@ -307,7 +307,9 @@ class SerialPort(ByteStream):
     async def _write_reported(self, view: memoryview, tap: PortListener) -> None:
         sent = 0
         with Sending(self._meter, tap, view) as sending:
-            while sent < len(view):
+            while True:
+                if sent >= len(view):
+                    return
                 sent += await self._write_some(view[sent:])
                 sending.progress()
 

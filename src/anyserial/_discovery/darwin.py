@@ -88,7 +88,10 @@ class Frameworks:
         if result:
             raise OSError(f"IOServiceGetMatchingServices failed with 0x{result & 0xFFFFFFFF:08x}")
         with self.owned(iterator.value):
-            while service := self._io.IOIteratorNext(iterator):
+            while True:
+                service = self._io.IOIteratorNext(iterator)
+                if not service:
+                    break
                 with self.owned(service):
                     yield service
 

@@ -79,7 +79,9 @@ def records() -> Iterator[Record]:
         index = 0
         info = _DeviceInfo()
         info.cbSize = ctypes.sizeof(info)
-        while setupapi.SetupDiEnumDeviceInfo(devices, index, ctypes.byref(info)):
+        while True:
+            if not setupapi.SetupDiEnumDeviceInfo(devices, index, ctypes.byref(info)):
+                break
             index += 1
             yield Record(
                 instance_id=_device_id(cfgmgr, info.DevInst),

@@ -4,7 +4,8 @@ A guard is a dict that has its one key while no call is inside. `del guard[0]` t
 Each is one instruction without a call, so neither another thread nor a signal handler that raises can come between
 taking it and the following `try`, or between the start of the `finally` and returning it. (The interpreter runs signal
 handlers when a function begins, after a call, and at the end of a loop's body.) A method call would open such a gap, so
-the code is repeated at each place:
+the code is repeated at each place. Python 3.12 and 3.13 compile `while condition:` so that the end of its body is
+outside of a `try` around the loop; loops in such a block are `while True:` instead (`tests/test_interrupted_loops.py`).
 
     call.require_open()
     guard = call.guard

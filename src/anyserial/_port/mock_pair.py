@@ -98,7 +98,9 @@ class MockPair:
         sent = 0
         with self._lock, readable_bytes(data) as view, suppress(BlockingIOError):
             end = self._far_end()
-            while sent < len(view):
+            while True:
+                if sent >= len(view):
+                    break
                 sent += end.write(view[sent:])
         return sent
 
@@ -111,7 +113,10 @@ class MockPair:
         room, heard = memoryview(bytearray(_ROOM)), bytearray()
         with self._lock, suppress(BlockingIOError):
             end = self._far_end()
-            while count := end.read(room):
+            while True:
+                count = end.read(room)
+                if not count:
+                    break
                 heard += room[:count]
         return bytes(heard)
 
@@ -157,9 +162,12 @@ class MockPair:
         """End the pair: close the ends that no port has open. The other ports are closed by their owners."""
         with self._lock:
             self._is_over = True
-            for end, in_use in zip(self._ends, self._in_use, strict=True):
-                if not in_use:
-                    end.close()
+            self._close_unused_ends()
+
+    def _close_unused_ends(self) -> None:
+        for end, in_use in zip(self._ends, self._in_use, strict=True):
+            if not in_use:
+                end.close()
 
 
 class _PairedBackend(MockBackend):

@@ -153,13 +153,14 @@ class BlockingTransfers:
             if state.stopped:
                 raise state.closed_error()
             deadline = None if timeout is None else time.monotonic() + timeout
-            while sent < len(view):
+            # Not `while sent < len(view)`: some Pythons would skip the `finally` (see `calls`).
+            while True:
+                if sent >= len(view):
+                    return
                 count = self._write(view[sent:] if sent else view, deadline)
                 if count is None:
                     break
                 sent += count
-            else:
-                return
         except os_errors as exc:
             side.call.translate(exc)
             raise
@@ -176,7 +177,9 @@ class BlockingTransfers:
         def write() -> None:
             nonlocal sent
             with Sending(self._meter, tap, view) as sending:
-                while sent < len(view):
+                while True:
+                    if sent >= len(view):
+                        return
                     count = self._write(view[sent:], deadline)
                     if count is None:
                         return

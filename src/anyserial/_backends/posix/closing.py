@@ -46,9 +46,11 @@ class _Unfinished:
         """End the operation; allowed even if `begin` was never called."""
         with _state.lock:
             self._ended.set()
-            others = [one for one in _state.unfinished.pop(self._device, ()) if one is not self]
-            if others:
-                _state.unfinished[self._device] = others
+            unfinished = _state.unfinished.get(self._device, [])
+            if self in unfinished:
+                unfinished.remove(self)
+            if not unfinished:
+                _state.unfinished.pop(self._device, None)
 
     def wait(self, timeout: float | None = None, /) -> bool:
         """Block until it has ended; return false if `timeout` seconds pass first."""
@@ -138,7 +140,9 @@ class Closer(_Unfinished):
     def _run(self) -> None:
         deadline = time.monotonic() + CLOSING_WAIT
         try:
-            while not self._is_sent(self._fd):
+            while True:
+                if self._is_sent(self._fd):
+                    break
                 # Discard the output, because close(2) would wait for it once more.
                 if self._hurry.wait(_POLL) or time.monotonic() >= deadline:
                     self._discard(self._fd)

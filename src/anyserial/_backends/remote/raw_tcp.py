@@ -293,7 +293,9 @@ class SocketBackend:
         """Wait until everything has left this host."""
         self._asking += 1
         try:
-            while not self.flush():
+            while True:
+                if self.flush():
+                    break
                 await self._wait(self._output)
         finally:
             self._asking -= 1

@@ -68,14 +68,7 @@ class Rfc2217Backend(SocketBackend):
     async def _start(self, config: SerialConfig) -> None:
         client = self._client
         with anyio.move_on_after(self._timeout):
-            while not client.is_decided and not self._is_over:
-                if not self.flush():
-                    await self._wait(self._output)
-                    continue
-                with self._lock:
-                    self._pump()
-                if not client.is_decided and not self._is_over:
-                    await self._wait(self._input)
+            await self._until_decided()
         self._require_agreement()
         await self._ask(
             Request(rfc2217.SIGNATURE),
@@ -176,6 +169,18 @@ class Rfc2217Backend(SocketBackend):
             # What is done returns; the cancellation is raised by what the task waits for next.
             task.uncancel()
             task.cancel()
+
+    async def _until_decided(self) -> None:
+        """Wait until the server has agreed to RFC 2217 or not, or the connection is over."""
+        client = self._client
+        while not client.is_decided and not self._is_over:
+            if not self.flush():
+                await self._wait(self._output)
+                continue
+            with self._lock:
+                self._pump()
+            if not client.is_decided and not self._is_over:
+                await self._wait(self._input)
 
     async def _until_over(self, exchange: Exchange) -> None:
         while not exchange.is_over:

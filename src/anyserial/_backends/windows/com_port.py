@@ -330,13 +330,12 @@ class ComPort:
         except OSError as exc:
             less = config
             left_out: list[Feature] = []
-            for feature in (DTR_DSR, MARK_SPACE, ONE_POINT_FIVE):
-                if feature.wanted(config):
-                    less = feature.without(less)
-                    left_out.append(feature)
-                    with contextlib.suppress(OSError):
-                        attempt(less)
-                        break
+            for feature in filter(lambda feature: feature.wanted(config), (DTR_DSR, MARK_SPACE, ONE_POINT_FIVE)):
+                less = feature.without(less)
+                left_out.append(feature)
+                with contextlib.suppress(OSError):
+                    attempt(less)
+                    break
             else:
                 raise
             for feature in left_out:

@@ -159,7 +159,9 @@ class OnThread:
     def _wait(self, operation: Operation, event: int, deadline: float | None) -> bool:
         """Wait until `operation` is over; false if it had to be cancelled because the deadline has passed."""
         try:
-            while operation.pending:
+            while True:
+                if not operation.pending:
+                    break
                 left = None if deadline is None else max(0.0, deadline - time.monotonic())
                 pause = _LONGEST_WAIT if left is None else min(left, _LONGEST_WAIT)
                 # Rounded up: a wait that ends early would be repeated.
