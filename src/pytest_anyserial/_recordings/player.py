@@ -204,13 +204,17 @@ class Player:
                 return
             try:
                 note()
-                due = self._playback.advance()
-                while self._listen():
-                    due = self._playback.advance()
+                due = self._exchanged()
             except Mismatch as exc:
                 self._fail(exc)
             else:
                 self._wake_at(due)
+
+    def _exchanged(self) -> float | None:
+        due = self._playback.advance()
+        while self._listen():
+            due = self._playback.advance()
+        return due
 
     def _listen(self, *, all_of_it: bool = False) -> bool:
         """Take what has come, as long as it is not too much."""

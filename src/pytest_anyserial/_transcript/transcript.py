@@ -105,8 +105,11 @@ class PortLog:
             self._total += 1
             self._bytes += len(data) + len(detail)
             self._events.append((self.stamp() if at is None else at, kind, data, detail))
-            while len(self._events) > _KEPT or self._bytes > _BYTES_KEPT:
-                self._bytes -= sum(map(len, self._events.popleft()[2:]))
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        while len(self._events) > _KEPT or self._bytes > _BYTES_KEPT:
+            self._bytes -= sum(map(len, self._events.popleft()[2:]))
 
     @property
     def total(self) -> int:
