@@ -64,8 +64,8 @@ any_line_and_config = settings(deadline=None)(given(before=lines, config=configs
 def test_flags_do_not_depend_on_previous_settings(before, config):
     """L-42: the attributes are built from a defined state, whatever was left behind."""
     built = build(before, config, BITS)
-    clean = build(dataclasses.replace(CLEAN, control_chars=before.control_chars), config, BITS)
-    assert dataclasses.replace(built, discipline=None) == dataclasses.replace(clean, discipline=None)
+    clean = build(CLEAN._replace(control_chars=before.control_chars), config, BITS)
+    assert built._replace(discipline=None) == clean._replace(discipline=None)
 
 
 @any_line_and_config
@@ -159,7 +159,7 @@ def test_a_terminal_that_took_everything_passes(before, config):
 def test_a_setting_that_did_not_stick_is_refused_by_name(label, mask, before, config):
     """L-46: the kernel's call may succeed partially; each difference is a refusal of that setting."""
     wanted = build(before, config, BITS)
-    actual = dataclasses.replace(wanted, cflag=wanted.cflag ^ mask)
+    actual = wanted._replace(cflag=wanted.cflag ^ mask)
     with pytest.raises(UnsupportedSettingError, match=rf"^/dev/ttyX: .*{label}"):
         check(wanted, actual, BITS, "/dev/ttyX")
 
@@ -169,7 +169,7 @@ def test_xon_xoff_that_did_not_stick_is_refused(mask):
     """L-46: software flow control is compared too."""
     wanted = build(CLEAN, SerialConfig(flow_control=FlowControl(xon_xoff=True)), BITS)
     with pytest.raises(UnsupportedSettingError, match="XON/XOFF"):
-        check(wanted, dataclasses.replace(wanted, iflag=wanted.iflag ^ mask), BITS, "/dev/ttyX")
+        check(wanted, wanted._replace(iflag=wanted.iflag ^ mask), BITS, "/dev/ttyX")
 
 
 def test_bits_that_we_do_not_set_may_differ():
@@ -191,7 +191,7 @@ def test_bits_that_we_do_not_set_may_differ():
 def test_a_rate_may_be_off_by_three_percent(rate, actual):
     """L-44: beyond 3 % the error names the rate asked for and the one the driver runs at."""
     wanted = build(CLEAN, SerialConfig(baudrate=rate), BITS)
-    got = dataclasses.replace(wanted, rate=actual)
+    got = wanted._replace(rate=actual)
     if 100 * abs(actual - rate) <= 3 * rate:
         check(wanted, got, BITS, "/dev/ttyX")
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import NamedTuple
 
 from anyserial import SerialCapabilities, SerialConfig
 
@@ -20,8 +21,7 @@ WIRES = ("tx-rx", "rts-cts", "dtr-dsr")
 DEFAULT_CONFIG = SerialConfig()
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Needs:
+class Needs(NamedTuple):
     """What a test needs from its link, by the keywords of the marker; an empty value asks for nothing."""
 
     requires: tuple[str, ...] = ()

@@ -5,12 +5,11 @@ Each kind is one file: `mock`, `pty`, `hardware`, `replay`.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import importlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 import pytest
 
@@ -24,8 +23,7 @@ if TYPE_CHECKING:
     from .._test import SerialTest
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Fact:
+class Fact(NamedTuple):
     """Whether a link has something.
 
     Attributes:

@@ -6,7 +6,6 @@ fixture, where a second `metafunc.parametrize` for AnyIO's `anyio_backend` would
 
 from __future__ import annotations
 
-import dataclasses
 import operator
 from collections.abc import Iterable
 from inspect import iscoroutinefunction
@@ -62,9 +61,9 @@ def generate(metafunc: pytest.Metafunc) -> None:
     if not fixtures:
         return
     if fixtures & PEERS:
-        needs = dataclasses.replace(needs, peer=True)
+        needs = needs._replace(peer=True)
     if "serial_bus" in fixtures:
-        needs = dataclasses.replace(needs, bus=True)
+        needs = needs._replace(bus=True)
     check_parameters(node)
     if is_async(node):
         # The test requests these at run time; plugins that inspect its fixtures find them here.

@@ -6,7 +6,6 @@ either applied here or refused.
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,7 +81,7 @@ def consider_late_marks(item: pytest.Function) -> None:
     needs = checked_needs(item)
     if (
         decision is None
-        or (needs := dataclasses.replace(needs, peer=decision.needs.peer, bus=decision.needs.bus)) == decision.needs
+        or (needs := needs._replace(peer=decision.needs.peer, bus=decision.needs.bus)) == decision.needs
     ):
         return
     here: Any = item.callspec.params["serial_link"]
@@ -154,8 +153,8 @@ def explain(exc: BaseException | None) -> None:
 
 def refuse_later_marks(item: pytest.Item, needs: Needs) -> Needs:
     """Return the needs of the marks after the test; fail if a mark was added too late to be applied."""
-    now = dataclasses.replace(checked_needs(item), peer=needs.peer, bus=needs.bus)
-    if dataclasses.replace(now, allow_leaks=needs.allow_leaks) != needs:
+    now = checked_needs(item)._replace(peer=needs.peer, bus=needs.bus)
+    if now._replace(allow_leaks=needs.allow_leaks) != needs:
         pytest.fail(
             "a mark 'anyserial' came too late: a fixture or the test itself added it when the link was in use. Put it "
             "on the function, class or module; only allow_leaks may still be added.",

@@ -64,7 +64,7 @@ class DarwinFacts(PosixFacts):
         if line.rate in _STANDARD:
             super().set_line(fd, line)
             return
-        super().set_line(fd, dataclasses.replace(line, rate=_PLACEHOLDER))
+        super().set_line(fd, line._replace(rate=_PLACEHOLDER))
         self.ioctl(fd, _IOSSIOSPEED, _SPEED.pack(line.rate))
 
     def encode_rate(self, rate: int) -> int:

@@ -16,7 +16,7 @@ import sys
 import termios
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 assert sys.platform == "linux" or not TYPE_CHECKING
 
@@ -50,8 +50,7 @@ def _rate_codes(b57600: int) -> dict[int, int]:
     return first | {rate: code for code, rate in enumerate(_MORE_RATES, start=b57600)}
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class SpeedCalls:
+class SpeedCalls(NamedTuple):
     """The calls that get and set the attributes together with a numeric rate.
 
     `codes` are the rates that have a code in `c_cflag`; `bother` is the code of all others.
@@ -102,8 +101,7 @@ _MIPS: Final = SpeedCalls(
 )
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
+class Machine(NamedTuple):
     """The numbers of one family of machines."""
 
     speed: SpeedCalls

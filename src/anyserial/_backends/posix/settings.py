@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import functools
 import logging
@@ -99,7 +98,7 @@ class Settings:
         lines = self._control_lines()
         before = facts.get_line(fd)
         if previous is not None and not facts.reads_rate:
-            before = dataclasses.replace(before, rate=previous.baudrate)
+            before = before._replace(rate=previous.baudrate)
         # Some drivers raise or drop a line when the settings change, so the lines come last, on the way back too.
         undo.append(lambda: self._keep(lines, previous))
         undo.append(lambda: facts.set_line(fd, before))
@@ -125,7 +124,7 @@ class Settings:
         facts.set_line(fd, wanted)
         actual = facts.get_line(fd)
         if not facts.reads_rate:
-            actual = dataclasses.replace(actual, rate=wanted.rate)
+            actual = actual._replace(rate=wanted.rate)
         if MARK_SPACE.wanted(config) and (wanted.cflag ^ actual.cflag) & facts.bits.parity:
             policy.left_out(MARK_SPACE, OSError(errno.EINVAL, "the driver did not take the parity"))
             return self._apply_line(before, MARK_SPACE.without(config), policy)
@@ -157,7 +156,7 @@ class Settings:
         characters[termios.VMIN], characters[termios.VTIME] = 1, 0
         _log.debug("%s: another program has changed how reads wait; changed back", self._path)
         raw = line.lflag & ~termios.ICANON
-        self._facts.set_line(self._fd, dataclasses.replace(line, lflag=raw, control_chars=tuple(characters)))
+        self._facts.set_line(self._fd, line._replace(lflag=raw, control_chars=tuple(characters)))
         return True
 
     def _control_lines(self) -> ControlLines | None:

@@ -6,11 +6,10 @@ discipline, and the control characters without a meaning in raw mode, stay as th
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import sys
 import termios
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 assert sys.platform != "win32" or not TYPE_CHECKING
 
@@ -18,8 +17,7 @@ from ...config import ByteSize, Parity, SerialConfig, StopBits
 from ...exceptions import UnsupportedConfigurationError, UnsupportedSettingError
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class Line(NamedTuple):
     """The attributes of a terminal, with the rate as a number and without the rate's bits in `cflag`.
 
     `discipline` is `c_line` if the platform's call carries it, else `None`.
@@ -34,8 +32,7 @@ class Line:
     discipline: int | None = None
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Bits:
+class Bits(NamedTuple):
     """Bits that differ between platforms; 0 means that the platform has no such bit.
 
     `hardware_flow` turns RTS/CTS on; `stick_parity` together with `PARENB` selects mark or space parity.
@@ -74,8 +71,7 @@ def build(line: Line, config: SerialConfig, bits: Bits) -> Line:
     characters[termios.VTIME] = 0
     characters[termios.VSTART] = 0x11
     characters[termios.VSTOP] = 0x13
-    return dataclasses.replace(
-        line,
+    return line._replace(
         iflag=termios.IXON | termios.IXOFF if config.flow_control.xon_xoff else 0,
         oflag=0,
         cflag=_control_flags(config, bits),
