@@ -20,6 +20,8 @@ import pytest_anyserial
 
 _LIBRARY, _PLUGIN = (Path(each.__file__).parent for each in (anyserial, pytest_anyserial))
 
+pytestmark = pytest.mark.posix("byte code is the same on every system")
+
 #: What the compiler itself puts around a comprehension: variables get back the values they had.
 _RESTORING = {"COPY", "POP_TOP", "RERAISE", "STORE_FAST", "STORE_FAST_MAYBE_NULL", "SWAP"}
 

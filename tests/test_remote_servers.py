@@ -53,9 +53,11 @@ async def opened(server: Server, query: str = "", **fields: object) -> SerialPor
 
 async def received(port: SerialPort, size: int) -> bytes:
     got = bytearray()
-    with anyio.fail_after(60):
+    with anyio.fail_after(60) as scope:
         while len(got) < size:
             got += await port.receive(size - len(got))
+            # As long as something comes: a server that is written in Python may be slow.
+            scope.deadline = anyio.current_time() + 60
     return bytes(got)
 
 
