@@ -5,6 +5,7 @@ import dataclasses
 import enum
 import json
 import pickle
+import subprocess
 import sys
 import typing
 
@@ -136,6 +137,41 @@ def test_values_are_frozen_and_have_no_dict(value):
             setattr(value, field.name, None)
     with pytest.raises((dataclasses.FrozenInstanceError, AttributeError, TypeError)):
         value.no_such_field = 1
+
+
+def test_values_can_be_inspected_before_the_first_is_made():
+    """L-11: in a new interpreter, because methods are compiled when they are first looked up."""
+    code = """if True:
+        import dataclasses, inspect, sys, typing, anyserial.config
+        for name in sys.argv[1:]:
+            cls = getattr(anyserial.config, name, None) or getattr(anyserial, name)
+            names = [field.name for field in dataclasses.fields(cls)]
+            assert list(inspect.signature(cls).parameters) == names, name
+            assert list(typing.get_type_hints(cls.__init__)) == [*names, "return"], name
+    """
+    subprocess.run([sys.executable, "-c", code, *[cls.__name__ for cls in FIELDS]], check=True, timeout=60)
+
+
+def test_a_value_can_be_derived_from():
+    """L-11: by a dataclass with another field, and by a class with attributes of its own."""
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Named(SerialConfig):
+        label: str = ""
+
+    class Noted(ModemLines):
+        note = ""
+
+    named = Named(baudrate=9600, label="meter").with_changes(parity="E")
+    assert (named.label, named.parity) == ("meter", Parity.EVEN)
+    assert "label='meter'" in repr(named)
+    assert named != SerialConfig(baudrate=9600, parity="E")
+    noted = Noted(cts=True, dsr=False, ri=False, cd=False)
+    noted.note = "by hand"
+    with pytest.raises(dataclasses.FrozenInstanceError, match="cannot assign to field 'cts'"):
+        noted.cts = False
+    with pytest.raises(dataclasses.FrozenInstanceError, match="cannot delete field 'cts'"):
+        del noted.cts
 
 
 @each_sample

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
+from ._dataclass import dataclass
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModemLines:
     """The input lines, true when asserted."""
 
@@ -15,7 +15,7 @@ class ModemLines:
     cd: bool
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ControlLines:
     """The output lines as this side drives them, true when asserted."""
 
@@ -23,7 +23,7 @@ class ControlLines:
     dtr: bool
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LineErrors:
     """Events on the line since the port was opened; each count wraps at 2**32."""
 
@@ -34,7 +34,7 @@ class LineErrors:
     buffer_overrun: int = 0
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SerialStats:
     """Totals since the port was made: bytes, system calls, and how many of those would have blocked (EAGAIN)."""
 
@@ -46,7 +46,7 @@ class SerialStats:
     write_eagain: int = 0
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CommEvent:
     """The modem-line changes or line events that ended a wait."""
 
@@ -58,7 +58,7 @@ class CommEvent:
     break_received: bool = False
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PortInfo:
     """Facts about a serial device that the system knows without opening it.
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 
 from anyio import TypedAttributeSet, typed_attribute
 
+from ._dataclass import dataclass
 from ._types import PortInfo
 from .config import SerialConfig, UnsupportedPolicy
 
@@ -25,7 +25,7 @@ class Capability(enum.StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SerialCapabilities:
     """A snapshot taken at open; it does not change afterwards and outlives the port.
 

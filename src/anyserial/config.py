@@ -12,6 +12,7 @@ import enum
 from collections.abc import Mapping
 from typing import Any, Final, Self, TypeVar
 
+from ._dataclass import dataclass
 from .exceptions import ConfigurationError
 
 __all__ = [
@@ -69,7 +70,7 @@ _PARITY_LETTERS: Final[Mapping[str, Parity]] = {parity.value[0]: parity for pari
 _MAX_U32: Final = 2**32 - 1
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FlowControl:
     """Flow-control methods. Any combination is accepted here; the driver may refuse it."""
 
@@ -87,7 +88,7 @@ class FlowControl:
         return cls()
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RS485Config:
     """Driver-enable control by the kernel: RTS switches the transceiver.
 
@@ -109,7 +110,7 @@ class RS485Config:
             object.__setattr__(self, name, _delay(f"rs485.{name}", getattr(self, name)))
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SerialConfig:
     """Everything that can be set on a port, as one immutable value.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import os
 import sys
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from .._backends.base import Backend
 from .._backends.meter import PortListener
 from .._backends.readiness import checkpoint
+from .._dataclass import dataclass
 from .._platform import open_backend
 from .._types import PortInfo
 from ..capabilities import SerialCapabilities
@@ -51,7 +51,7 @@ class _Port(Protocol):
     def _abort(self) -> None: ...
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class OpenedPort:
     """A port that was opened. It holds no reference to the port.
 

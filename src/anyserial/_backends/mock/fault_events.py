@@ -7,6 +7,7 @@ import enum
 import math
 from typing import Final, Literal, TypeAlias, get_args
 
+from ..._dataclass import dataclass
 from ...exceptions import ConfigurationError
 
 #: The largest errno, which is a C int.
@@ -78,7 +79,7 @@ _ONE_WAY: Final[dict[FaultAction, Direction]] = {
 _CONTROL: Final = frozenset({FaultAction.EIO, FaultAction.DISCONNECT, FaultAction.REPLUG})
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class FaultEvent:
     """One fault and its trigger. Exactly one of `at_byte`, `on_op`, `after` and `when_sent` must be given.
 
@@ -177,7 +178,7 @@ class FaultEvent:
             raise ConfigurationError(f"seconds has no meaning for {action}")
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FiredFault:
     """A fault that has fired.
 
