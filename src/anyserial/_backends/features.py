@@ -10,8 +10,9 @@ import sys
 import warnings
 from collections.abc import Callable, Collection
 from contextvars import ContextVar
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
+from .._dataclass import dataclass
 from ..capabilities import Capability, UnsupportedPolicy
 from ..config import Parity, SerialConfig, StopBits
 from ..exceptions import UnsupportedFeatureError
@@ -25,7 +26,8 @@ _GONE: Final = frozenset({errno.EIO, errno.ENXIO, errno.ENODEV})
 warn_from_elsewhere: Final[ContextVar[Callable[[str], None] | None]] = ContextVar("warn_from_elsewhere", default=None)
 
 
-class Feature(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Feature:
     """An optional feature: the capability it needs, whether a config wants it, and the config without it."""
 
     capability: str
