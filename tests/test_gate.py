@@ -109,3 +109,37 @@ def test_actions_are_pinned_by_commit_and_name_their_version() -> None:
     pins = {re.fullmatch(r"([\w-]+/[\w-]+)@[0-9a-f]{40} # v\d+\.\d+\.\d+", action) for action in used}
     assert None not in pins, used
     assert len({pin[1] for pin in pins if pin}) == len({pin[0] for pin in pins if pin})
+
+
+FRAGILE = """
+import pathlib, pytest
+
+@pytest.mark.parametrize("number", range(8))
+def test_it(number):
+    # Fails where there is no file yet, and makes it.
+    file = pathlib.Path(f"been-{number}")
+    was_there = file.exists()
+    file.touch()
+    assert FAILS
+"""
+
+
+@pytest.mark.gate("each starts pytest twice")
+@pytest.mark.parametrize(
+    ("fails", "status", "unstable"),
+    [
+        ("True", 0, ""),
+        ("was_there or number != 3", 0, "test_it.py::test_it[3]\n"),
+        ("number != 3", 1, ""),
+        ("was_there or number > 5", 1, ""),
+    ],
+    ids=["none", "once", "again", "too many"],
+)
+def test_what_fails_runs_once_more_alone(tmp_path: Path, fails: str, status: int, unstable: str) -> None:
+    """A few tests that pass then are written down; what fails again, or many, end the gate."""
+    (tmp_path / "test_it.py").write_text(FRAGILE.replace("FAILS", fails), "ascii")
+    command = [ROOT / ".ci" / "again", sys.executable, "-m", "pytest", "-q", "-n", "2"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == status, done.stdout
+    file = tmp_path / "build" / "unstable.txt"
+    assert (file.read_text("ascii") if file.exists() else "") == unstable
