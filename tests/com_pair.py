@@ -1,4 +1,7 @@
-"""The COM ports of `make windows`, with a plug that can be pulled; and what handles a Windows process has open."""
+"""The COM ports of `make windows`, with a plug that can be pulled; and what handles a Windows process has open.
+
+A module has the fixtures from here by a line such as `cable = com_pair.cable`.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,12 @@ import ctypes
 import functools
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+
+from anyserial import SerialPort
 
 
 class ComPair:
@@ -41,6 +46,26 @@ def com_pair() -> Iterator[ComPair]:
     pair = ComPair(*os.environ["WINDOWS_PORTS"].split())
     pair.replug()
     yield pair
+
+
+@pytest.fixture(autouse=True)
+def cable() -> Iterator[ComPair]:
+    """The two ports; every test of the module begins with new ones."""
+    with com_pair() as pair:
+        yield pair
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    """The loops of Windows, by name."""
+    return request.param
+
+
+@pytest.fixture
+async def pair(anyio_backend: str, cable: ComPair) -> AsyncIterator[tuple[SerialPort, SerialPort]]:
+    """Both ports, open."""
+    async with await SerialPort.open(cable.path_a) as a, await SerialPort.open(cable.path_b) as b:
+        yield a, b
 
 
 def handles() -> set[tuple[int, str]]:

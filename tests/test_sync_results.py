@@ -287,7 +287,8 @@ def test_a_dialogue_reads_only_the_available_bytes(ptys: PtyPair) -> None:
             receiving = Background(lambda: peer.receive(timeout=5))
             port.send(b"y")
             assert receiving.result() == b"y"
-        assert peer.stats().read_eagain <= 2
+        # Not read_eagain: a COM port starts a read and then waits for its end, which counts as one that had to wait.
+        assert peer.stats().read_calls <= 10 + 2
 
 
 def test_config_and_fields(ptys: PtyPair) -> None:

@@ -25,29 +25,14 @@ import anyserial
 from anyserial import SerialConfig, SerialPort
 from anyserial.testing import check_port_pair
 
-from .com_pair import ComPair, com_pair, handle_count
+from . import com_pair
+from .com_pair import ComPair, handle_count
 from .stuck_output import StuckOutput
 
 pytestmark = [pytest.mark.skipif(sys.platform != "win32", reason="COM ports are for Windows"), pytest.mark.anyio]
 
+cable, anyio_backend, pair = com_pair.cable, com_pair.anyio_backend, com_pair.pair
 A, B = os.environ.get("WINDOWS_PORTS", "COM5 COM6").split()[:2]
-
-
-@pytest.fixture(autouse=True)
-def cable() -> Iterator[ComPair]:
-    with com_pair() as pair:
-        yield pair
-
-
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    return request.param
-
-
-@pytest.fixture
-async def pair(anyio_backend: str) -> AsyncIterator[tuple[SerialPort, SerialPort]]:
-    async with await SerialPort.open(A) as a, await SerialPort.open(B) as b:
-        yield a, b
 
 
 async def feed(port: SerialPort, total: int, rng: random.Random) -> None:

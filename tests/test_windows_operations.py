@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import anyio
@@ -24,31 +24,17 @@ from anyserial import SerialConfig, SerialPort, sync
 from anyserial._backends.windows import win32
 from anyserial._backends.windows.opening import open_com_port
 
-from .com_pair import ComPair, com_pair
+from . import com_pair
+from .com_pair import ComPair
 from .stuck_output import StuckOutput
 from .support import Outcome, descriptors, fileno, leaked, on_trio, parked, until
 
 pytestmark = [pytest.mark.skipif(sys.platform != "win32", reason="COM ports are for Windows"), pytest.mark.anyio]
 
+cable, anyio_backend, pair = com_pair.cable, com_pair.anyio_backend, com_pair.pair
+
 #: ERROR_GEN_FAILURE: a device attached to the system is not functioning.
 BROKEN = 31
-
-
-@pytest.fixture(autouse=True)
-def cable() -> Iterator[ComPair]:
-    with com_pair() as pair:
-        yield pair
-
-
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    return request.param
-
-
-@pytest.fixture
-async def pair(anyio_backend: str, cable: ComPair) -> AsyncIterator[tuple[SerialPort, SerialPort]]:
-    async with await SerialPort.open(cable.path_a) as a, await SerialPort.open(cable.path_b) as b:
-        yield a, b
 
 
 class Transfers:
@@ -167,6 +153,40 @@ def test_memory_outlives_a_timeout(transfers: Transfers, cable: ComPair) -> None
         assert transfers.freed_while_pending == 0
     del port
     transfers.assert_all_freed_in_time()
+
+
+@pytest.fixture
+def deaf_driver(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A driver that is busy with an operation, so that Windows finds nothing to cancel the first time; counts those."""
+    real, lost = win32.cancel, []
+
+    def cancel(handle: int, overlapped: win32.OVERLAPPED | None) -> None:
+        if overlapped is not None and not lost:
+            lost.append(handle)
+        else:
+            real(handle, overlapped)
+
+    monkeypatch.setattr(win32, "cancel", cancel)
+    return lost
+
+
+@pytest.mark.timeout(20)
+def test_lost_cancel_does_not_hang_a_blocking_call(deaf_driver: list[int], cable: ComPair) -> None:
+    """W-07: a blocking call whose time is up asks for the end of its operation until that has come."""
+    with sync.SerialPort.open(cable.path_a) as port, pytest.raises(TimeoutError):
+        port.send(bytes(1_000_000), timeout=0.02)
+    assert len(deaf_driver) == 1
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+async def test_lost_cancel_does_not_hang_a_task(
+    pair: tuple[SerialPort, SerialPort], deaf_driver: list[int], anyio_backend: str
+) -> None:
+    """W-04: so does a send whose task is cancelled; on trio that is trio's matter."""
+    with anyio.fail_after(10), anyio.move_on_after(0.05) as scope:
+        await pair[0].send(bytes(1_000_000))
+    assert scope.cancelled_caught
+    assert len(deaf_driver) == 1
 
 
 async def test_a_cancelled_receive_leaves_the_buffer_alone(pair: tuple[SerialPort, SerialPort]) -> None:

@@ -6,16 +6,18 @@ import json
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .com_pair import ComPair, com_pair
+from . import com_pair
+from .com_pair import ComPair
 from .test_windows_messages import FOREIGN
 
 pytestmark = pytest.mark.skipif(sys.platform != "win32", reason="COM ports are for Windows")
+
+cable = com_pair.cable
 
 BENCH = """
     schema = 1
@@ -55,12 +57,6 @@ TESTS = """
             await serial_port.receive()
         assert scope.cancelled_caught
 """
-
-
-@pytest.fixture(autouse=True)
-def cable() -> Iterator[ComPair]:
-    with com_pair() as pair:
-        yield pair
 
 
 @pytest.fixture

@@ -29,6 +29,10 @@ from . import win32
 #: What this module uses of asyncio's proactor, in CPython 3.11 to 3.14.
 _PROACTOR_METHODS: Final = ("_register_with_iocp", "_register")
 
+#: Seconds after which a cancelled operation that is still pending is cancelled again. A request that comes while bytes
+#: move may find nothing to cancel (ERROR_NOT_FOUND), and then nothing else would end the operation.
+CANCEL_AGAIN: Final = 0.05
+
 
 class Operation:
     """One read or write, made by `Handle.read` or `Handle.write`.
@@ -119,9 +123,9 @@ class Operation:
         with contextlib.suppress(OSError):
             win32.cancel(self._handle.number, self._overlapped)
 
-    def block(self) -> None:
-        """Block until it has ended; for one that has an event."""
-        win32.wait_for(self._handle.number, self._overlapped)
+    def block(self, seconds: float) -> None:
+        """Block until it has ended, or for so long; for one that has an event."""
+        win32.wait_for(self._handle.number, self._overlapped, int(seconds * 1000))
 
     def finish(self, *_: object) -> None:
         """Its end has been seen."""
@@ -257,7 +261,11 @@ class ProactorLoop:
 
     async def end(self, operation: Operation) -> None:
         with anyio.CancelScope(shield=True):
-            await self.wait(operation)
+            while not operation.is_over:
+                with anyio.move_on_after(CANCEL_AGAIN):
+                    await self.wait(operation)
+                if operation.pending:
+                    operation.cancel()
 
 
 class TrioLoop:

@@ -18,7 +18,7 @@ assert sys.platform == "win32" or not TYPE_CHECKING
 import time
 
 from . import win32
-from .overlapped import Operation, closed_error
+from .overlapped import CANCEL_AGAIN, Operation, closed_error
 
 #: Seconds that one wait lasts at most: Windows counts milliseconds in a DWORD.
 _LONGEST_WAIT: Final = 3600.0
@@ -179,7 +179,7 @@ class OnThread:
 
 
 def _end(operation: Operation) -> None:
-    if operation.pending:
+    while operation.pending:
         operation.cancel()
-        operation.block()
+        operation.block(CANCEL_AGAIN)
     operation.finish()

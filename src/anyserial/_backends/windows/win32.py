@@ -253,10 +253,10 @@ def cancel(handle: int, overlapped: OVERLAPPED | None) -> None:
             raise error(code)
 
 
-def wait_for(handle: int, overlapped: OVERLAPPED) -> None:
-    """Block until an operation with an event has ended, however it ended."""
+def wait_for(handle: int, overlapped: OVERLAPPED, milliseconds: int) -> None:
+    """Block until an operation with an event has ended, however it ended, or until the time is up."""
     count = DWORD()
-    _kernel32().GetOverlappedResult(handle, ctypes.byref(overlapped), ctypes.byref(count), True)
+    _kernel32().GetOverlappedResultEx(handle, ctypes.byref(overlapped), ctypes.byref(count), milliseconds, False)
 
 
 def dos_error(status: int) -> int:
@@ -305,7 +305,7 @@ _FUNCTIONS: Final[tuple[tuple[str, Any, tuple[Any, ...], bool], ...]] = (
     ("ReadFile", BOOL, (HANDLE, _POINTER, DWORD, _POINTER, _POINTER), False),
     ("WriteFile", BOOL, (HANDLE, _POINTER, DWORD, _POINTER, _POINTER), False),
     ("CancelIoEx", BOOL, (HANDLE, _POINTER), False),
-    ("GetOverlappedResult", BOOL, (HANDLE, _POINTER, _POINTER, BOOL), False),
+    ("GetOverlappedResultEx", BOOL, (HANDLE, _POINTER, _POINTER, DWORD, BOOL), False),
     ("CreateEventW", HANDLE, (_POINTER, BOOL, BOOL, ctypes.c_wchar_p), False),
     ("SetEvent", BOOL, (HANDLE,), True),
     ("ResetEvent", BOOL, (HANDLE,), True),
