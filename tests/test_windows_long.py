@@ -61,8 +61,8 @@ async def tick() -> None:
 def test_blocking_open_and_close_keep_nothing(path: str) -> None:
     """W-09: As many of blocking ports."""
     with sync.portal_provider() as portal:
-        # Under Wine a proactor loop has missed a wake-up from another thread, once in some thousand opens, with and
-        # without a COM port registered on its completion port. The next wake-up makes up for it.
+        # Wine refuses one in a thousand of the bytes that wake a proactor loop, and asyncio says nothing: see
+        # windows/wakeups.py. The next wake-up makes up for it.
         ticking = portal.start_task_soon(tick)
         for times in (20, TIMES):
             before = handle_count()
