@@ -61,7 +61,7 @@ async def tick() -> None:
 def test_blocking_open_and_close_keep_nothing(path: str) -> None:
     """W-09: As many of blocking ports."""
     with sync.portal_provider() as portal:
-        # Wine refuses one in a thousand of the bytes that wake a proactor loop, and asyncio says nothing: see
+        # Wine refuses a few of the bytes that wake a proactor loop, and asyncio says nothing: see
         # windows/wakeups.py. The next wake-up makes up for it.
         ticking = portal.start_task_soon(tick)
         for times in (20, TIMES):
