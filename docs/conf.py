@@ -26,6 +26,8 @@ exclude_patterns = ["examples/*/src", "examples/*/tests", "**/.*"]
 html_theme = "furo"
 html_title = f"anyserial {release}"
 html_copy_source = False
+# The transcript on the landing page fits into the column without scrolling.
+html_theme_options = {"light_css_variables": {"code-font-size": "78%"}}
 
 # Options and bytes stay as they are written: `--serial-hw` has two hyphens, and quotes are those of Python.
 smartquotes = False
