@@ -89,6 +89,6 @@ def test_the_product_does_not_know_it() -> None:
 def test_the_platforms_page_lists_the_limits_of_the_rig() -> None:
     """W-23: the page of platforms has what only a real Windows can tell."""
     page = (ROOT / "docs" / "platforms.md").read_text("utf-8")
-    section = page.partition("## What only a real Windows can tell")[2]
+    section = page.partition("## Questions that only a real Windows answers")[2]
     for word in ("second open", "pulled", "cbOutQue", "PurgeComm", "SetupAPI", "times", "versions"):
         assert word in section, word
