@@ -335,7 +335,7 @@ def pytest_anyserial_leave_loops(metafunc: pytest.Metafunc) -> None:
     # After the hooks of conftest files, and before pytest reads the marks.
     matrix = sys.modules.get(f"{__name__}._matrix.generate")
     if matrix is not None:
-        matrix.leave_loops_to_others(metafunc)
+        matrix.defer_loops_to_other_plugins(metafunc)
 
 
 @pytest.hookimpl(specname="pytest_generate_tests", wrapper=True)

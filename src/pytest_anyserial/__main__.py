@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from ._bench.labgrid import PlaceState
 
 _DEFAULT_FILE: Final = "hil.toml"
-_WELL, _NOT_WELL, _USAGE = 0, 1, 2
+_OK, _PROBLEMS, _USAGE = 0, 1, 2
 #: As shells report programs that SIGINT and SIGPIPE have ended.
 _INTERRUPTED, _NOT_READ = 130, 141
 
@@ -71,7 +71,7 @@ def main(
     """
     options = _parser().parse_args(arguments)
     try:
-        status = _carried_out(options, ask or _ask, look or list_serial_ports)
+        status = _run_command(options, ask or _ask, look or list_serial_ports)
         # Here, so that a reader who has gone is noticed.
         print(end="", flush=True)
         return status  # noqa: TRY300  what is flushed belongs to the command
@@ -84,7 +84,7 @@ def main(
         return _NOT_READ
 
 
-def _carried_out(options: argparse.Namespace, ask: Callable[[str], bool], look: _Look) -> int:
+def _run_command(options: argparse.Namespace, ask: Callable[[str], bool], look: _Look) -> int:
     try:
         match options.command:
             case "suggest":
@@ -103,7 +103,7 @@ def _carried_out(options: argparse.Namespace, ask: Callable[[str], bool], look: 
                 return _script(options)
             case _:
                 _say(json.dumps(json_schema(), indent=2))
-                return _WELL
+                return _OK
     except (_UsageError, BenchFileError, LabgridError, LeaseError, SerialError) as exc:
         _say(str(exc), sys.stderr)
         return _USAGE
@@ -170,16 +170,16 @@ async def _suggest(options: argparse.Namespace, ask: Callable[[str], bool], look
     if new:
         parts.append(suggest.ports_text(new, plugged_in))
     if options.wiring:
-        asked: list[str] = [] if options.yes else suggest.undriven(ports, bench)
-        driven = _driven(ports, asked, ask)
-        with _progress().bar(len(driven)) as show:
-            wiring = await suggest.find_wiring(driven, bench, show)
+        unconfirmed: list[str] = [] if options.yes else suggest.need_consent(ports, bench)
+        confirmed = _confirmed(ports, unconfirmed, ask)
+        with _progress().bar(len(confirmed)) as show:
+            wiring = await suggest.find_wiring(confirmed, bench, show)
         parts.append(suggest.links_text(wiring))
     if any(parts):
         _say("\n".join(filter(None, parts)).removesuffix("\n"))
     if not ports:
         raise _UsageError("no serial port is plugged in")
-    return _WELL
+    return _OK
 
 
 def _suggest_places(coordinator: str, bench: SerialBench | None, suggest: ModuleType) -> int:
@@ -188,20 +188,20 @@ def _suggest_places(coordinator: str, bench: SerialBench | None, suggest: Module
 
     client = LabgridSettings().client if bench is None else bench.labgrid.client
     folder = Path.cwd() if bench is None else bench.path.parent
-    offer = lab.offered(Client(client, coordinator, folder), bench)
+    suggestion = lab.suggestion(Client(client, coordinator, folder), bench)
     parts = [] if bench is not None else ["schema = 1\n"]
-    _say("\n".join([*parts, suggest.places_text(offer)]).removesuffix("\n"))
-    return _WELL
+    _say("\n".join([*parts, suggest.places_text(suggestion)]).removesuffix("\n"))
+    return _OK
 
 
-def _driven(ports: dict[str, Any], asked: Sequence[str], ask: Callable[[str], bool]) -> dict[str, Any]:
-    """The ports that may be sent to: all but those of `asked`, if the answer is no."""
-    if not asked:
+def _confirmed(ports: dict[str, Any], unconfirmed: Sequence[str], ask: Callable[[str], bool]) -> dict[str, Any]:
+    """The ports that may be sent to: all but those of `unconfirmed`, if the answer is no."""
+    if not unconfirmed:
         return ports
-    names = ", ".join(f"{name} ({plain(ports[name].device)})" for name in asked)
+    names = ", ".join(f"{name} ({plain(ports[name].device)})" for name in unconfirmed)
     if ask(f"Send to {names} and move their lines? Whatever is connected there will see it. [y/N] "):
         return ports
-    return {name: device for name, device in ports.items() if name not in asked}
+    return {name: device for name, device in ports.items() if name not in unconfirmed}
 
 
 def _ask(question: str) -> bool:
@@ -228,13 +228,13 @@ async def _doctor(options: argparse.Namespace, look: _Look) -> int:
     else:
         async for subject in examine(bench, await _plugged_in(look), switches=not options.no_power):
             found(subject)
-    well = all(subject.is_well() for subject in subjects)
+    passed = all(subject.passed() for subject in subjects)
     if options.json:
         findings = {subject.name: [dataclasses.asdict(finding) for finding in subject.findings] for subject in subjects}
-        _say(json.dumps({"file": str(options.file), "well": well, "subjects": findings}, indent=2))
+        _say(json.dumps({"file": str(options.file), "well": passed, "subjects": findings}, indent=2))
     else:
-        _say("All is well." if well else "Problems found; see above.")
-    return _WELL if well else _NOT_WELL
+        _say("All is well." if passed else "Problems found; see above.")
+    return _OK if passed else _PROBLEMS
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -243,10 +243,10 @@ def _check(options: argparse.Namespace) -> int:
     except BenchFileError as exc:
         for text in exc.problems:
             _say(text, sys.stderr)
-        return _NOT_WELL
+        return _PROBLEMS
     ports, links = _numbered(bench.ports, "port"), _numbered(bench.links, "link")
     _say(f"{options.file}: nothing is wrong with it. It has {ports} and {links}.")
-    return _WELL
+    return _OK
 
 
 def _numbered(named: Mapping[str, object], what: str) -> str:
@@ -262,7 +262,7 @@ def _links(options: argparse.Namespace) -> int:
         _say(json.dumps(shown, indent=2))
     else:
         _tables().show_stand_ins(STAND_INS, SHOWN)
-    return _WELL
+    return _OK
 
 
 async def _plugged_in(look: _Look) -> Sequence[PortInfo]:
@@ -283,14 +283,14 @@ async def _who(options: argparse.Namespace, look: _Look) -> int:
         listed = [_facts(lease) | {"path": paths.get(lease.device)} for lease in found]
         taken = [{"place": place.name, "owner": place.owner, "changed": place.changed} for place in places]
         print(json.dumps([*listed, *taken], indent=2))
-        return _WELL
+        return _OK
     if found:
         tables.show_leases(found, paths)
     else:
         print("No device of this host was ever leased.")
     if places:
         tables.show_places(places)
-    return _WELL
+    return _OK
 
 
 def _on_servers(bench: SerialBench | None) -> list[PortInfo]:
@@ -321,7 +321,7 @@ def _pcapng(options: argparse.Namespace) -> int:
         if isinstance(exc, BrokenPipeError):
             raise
         raise _UsageError(str(exc)) from exc
-    return _WELL
+    return _OK
 
 
 def _script(options: argparse.Namespace) -> int:
@@ -335,7 +335,7 @@ def _script(options: argparse.Namespace) -> int:
         raise _UsageError(str(exc)) from exc
     for line in written.script_lines(recording):
         print(line)
-    return _WELL
+    return _OK
 
 
 def _facts(lease: Lease) -> dict[str, Any]:

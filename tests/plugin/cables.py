@@ -10,10 +10,10 @@ import anyio
 
 from anyserial import ModemLines, SerialConfig, SerialPort
 from anyserial.testing import FaultEvent, FaultPlan, MockBackend
-from pytest_anyserial._doctor.wiring import End, Patience
+from pytest_anyserial._doctor.wiring import End, Timing
 
 #: In memory everything follows at once.
-QUICK = Patience(settle=0.001, silence=0.3)
+QUICK = Timing(settle=0.001, silence=0.3)
 #: Where each input of an end comes from: `"peer.rts"`, `"own.dtr"`, `"on"`, or nowhere.
 CROSSED = {"cts": "peer.rts", "dsr": "peer.dtr", "cd": "peer.dtr"}
 

@@ -14,7 +14,7 @@ from pytest_anyserial._bench.probe import Place, Probed, dumped, loaded
 from pytest_anyserial._facts import Needs
 from pytest_anyserial._links.bench import Hardware
 from pytest_anyserial._links.hardware import HardwareWiring
-from pytest_anyserial._matrix.matching import complaint
+from pytest_anyserial._matrix.matching import unmet_need
 
 
 def capabilities(**changes: Capability) -> SerialCapabilities:
@@ -45,12 +45,12 @@ def wiring(port: Probed, **declared: frozenset[str]) -> HardwareWiring:
         links={"loop": BenchLink(name="loop", ends=("a",), kind="loopback")},
         power={},
     )
-    return Hardware(bench, "hil.toml", asks=True, known={"a": port}, lab=None).wirings["hw-loop"]
+    return Hardware(bench, "hil.toml", may_probe=True, known={"a": port}, lab=None).wirings["hw-loop"]
 
 
 def refusal(link: HardwareWiring, need: str) -> str | None:
     """What a test with this need is told."""
-    problem = complaint(link, Needs(requires=(need,)))
+    problem = unmet_need(link, Needs(requires=(need,)))
     return None if problem is None else problem.text
 
 

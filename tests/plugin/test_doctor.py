@@ -351,7 +351,7 @@ async def test_a_link_with_all_its_wires() -> None:
     """H-21: limits of link and ports hold, and what the file says is lacking is not tried."""
     link = BenchLink(name="x", ends=("a", "b"), kind="null-modem", wires=("tx-rx", "rts-cts"), max_baudrate=57_600)
     async with cable() as made:
-        findings = await check_link(link, [port("a", max_baudrate=19_200), port("b")], made.ends, patience=QUICK)
+        findings = await check_link(link, [port("a", max_baudrate=19_200), port("b")], made.ends, timing=QUICK)
         assert [(f.check, f.verdict) for f in findings[:-1]] == [
             *[("tx-rx", Verdict.OK)] * 2,
             *[("rts-cts", Verdict.OK)] * 2,
@@ -377,7 +377,7 @@ async def test_a_port_that_vanishes_is_a_finding(rate: int, end: int) -> None:
         backend, other = (made.a, made.b)[end], made.ends[1 - end].port
         backend.plan_at, backend.faults = plan_at, plan_at(115_200)
         config, lines = other.config, await other.control_lines()
-        findings = await check_link(link, [port("a"), port("b")], made.ends, patience=QUICK)
+        findings = await check_link(link, [port("a"), port("b")], made.ends, timing=QUICK)
         assert (other.config, await other.control_lines()) == (config, lines)
     problems = [finding for finding in findings if finding.verdict is Verdict.PROBLEM]
     assert [finding.check for finding in problems] == ["wires"]
@@ -403,7 +403,7 @@ async def test_a_device_that_trickles_ends_the_examination() -> None:
         made.a.faults = lost()
         group.start_soon(trickle)
         with anyio.fail_after(20):
-            findings = await check_link(link, [port("a"), port("b")], made.ends, patience=QUICK)
+            findings = await check_link(link, [port("a"), port("b")], made.ends, timing=QUICK)
         group.cancel_scope.cancel()
     assert findings[-1].text == "nothing gets through"
 
@@ -414,12 +414,12 @@ async def test_lines_that_the_file_holds_do_not_move() -> None:
     link = BenchLink(name="x", ends=("a", "b"), kind="null-modem", wires=("tx-rx", "rts-cts"))
     ports = [port("a", control_lines={"dtr": False, "rts": False}), port("b", lacks=frozenset({"break_signal"}))]
     async with cable() as made:
-        findings = await check_link(link, ports, made.ends, patience=QUICK)
+        findings = await check_link(link, ports, made.ends, timing=QUICK)
         assert [f.verdict for f in findings if f.check == "rts-cts"] == [Verdict.OK, Verdict.OK]
         assert "dtr" not in made.a.moved
         assert "rts" in made.a.moved
         ports[0] = port("a", lacks=frozenset({"control_lines"}))
-        findings = await check_link(link, ports, made.ends, patience=QUICK)
+        findings = await check_link(link, ports, made.ends, timing=QUICK)
         text = next(f.text for f in findings if f.check == "lines")
         assert text == "the bench file lists it as lacking control_lines"
 

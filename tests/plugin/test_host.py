@@ -16,19 +16,19 @@ if sys.platform == "win32":
 
 from pytest_anyserial._doctor.finding import Finding, Verdict
 from pytest_anyserial._doctor.host import (
-    Person,
+    User,
     check_driver,
-    check_grabbers,
     check_holders,
     check_latency,
     check_permission,
-    check_twins,
+    check_probing_programs,
+    check_same_serial_number,
 )
 
 pytestmark = pytest.mark.posix("users, groups and trees of links")
 
 ADAPTER = PortInfo(device="/dev/ttyUSB0", vid=0x0403, pid=0x6001, serial_number="A", location="1-1")
-BOB = Person(name="bob", uid=1000, groups={1000}, listed={1000})
+BOB = User(name="bob", uid=1000, groups={1000}, listed={1000})
 
 
 def facts(mode: int = 0o660, uid: int = 0, gid: int = 20) -> os.stat_result:
@@ -36,8 +36,8 @@ def facts(mode: int = 0o660, uid: int = 0, gid: int = 20) -> os.stat_result:
     return os.stat_result((0o020000 | mode, 1, 1, 1, uid, gid, 0, 0, 0, 0))
 
 
-def permission(node: os.stat_result, person: Person) -> Finding:
-    return check_permission("/dev/ttyUSB0", node, person, {20: "dialout", 1000: "bob"}.__getitem__)
+def permission(node: os.stat_result, user: User) -> Finding:
+    return check_permission("/dev/ttyUSB0", node, user, {20: "dialout", 1000: "bob"}.__getitem__)
 
 
 def test_a_missing_group_is_named_with_its_command() -> None:
@@ -50,7 +50,7 @@ def test_a_missing_group_is_named_with_its_command() -> None:
 
 def test_a_group_that_counts_from_the_next_login_on() -> None:
     """H-21: the command was given already, but this session is older."""
-    finding = permission(facts(), Person("bob", 1000, groups={1000}, listed={1000, 20}))
+    finding = permission(facts(), User("bob", 1000, groups={1000}, listed={1000, 20}))
     assert (
         finding.advice == "bob is in group 'dialout' from the next login on: log in again, or run in `newgrp dialout`"
     )
@@ -59,30 +59,30 @@ def test_a_group_that_counts_from_the_next_login_on() -> None:
 def test_a_node_that_lets_no_group_in() -> None:
     """H-21: joining a group would not help."""
     assert "udev rule" in permission(facts(mode=0o600), BOB).advice
-    assert "udev rule" in permission(facts(mode=0o640), Person("bob", 1000, {20}, {20})).advice
+    assert "udev rule" in permission(facts(mode=0o640), User("bob", 1000, {20}, {20})).advice
 
 
 @pytest.mark.parametrize(
-    ("node", "person"),
+    ("node", "user"),
     [
-        (facts(), Person("bob", 1000, {20}, {20})),
+        (facts(), User("bob", 1000, {20}, {20})),
         (facts(mode=0o666), BOB),
         (facts(mode=0o600, uid=1000), BOB),
-        (facts(mode=0o000), Person("root", 0, {0}, {0})),
+        (facts(mode=0o000), User("root", 0, {0}, {0})),
     ],
     ids=["group", "everybody", "owner", "root"],
 )
-def test_permissions_name_the_group_and_the_command(node: os.stat_result, person: Person) -> None:
+def test_permissions_name_the_group_and_the_command(node: os.stat_result, user: User) -> None:
     """H-21: by the first of owner, group and others that applies, as the kernel does."""
-    assert permission(node, person).verdict is Verdict.OK
+    assert permission(node, user).verdict is Verdict.OK
 
 
 def test_the_user_of_this_process_is_read() -> None:
     """H-21: name and groups of whoever runs this."""
-    person = Person.current()
-    assert person.uid == os.geteuid()
-    assert person.name
-    assert os.getegid() in person.groups
+    user = User.current()
+    assert user.uid == os.geteuid()
+    assert user.name
+    assert os.getegid() in user.groups
 
 
 class Tree:
@@ -129,7 +129,7 @@ def test_processes_that_have_the_device_open_are_named(tree: Tree) -> None:
     tree.process(42, "minicom", "/dev/pts/1", "/dev/null")
     finding = check_holders("/dev/null", root=tree.root)
     assert finding is not None
-    owner = Person.current().name
+    owner = User.current().name
     assert (finding.text, finding.advice) == (f"open in minicom (pid 42, user {owner})", "close it there, or: kill 42")
     assert finding.verdict is Verdict.PROBLEM
 
@@ -155,25 +155,25 @@ def test_a_file_that_another_process_really_has_open(tmp_path: Path) -> None:
 def test_modem_manager_is_named_with_the_rule_that_stops_it(tree: Tree) -> None:
     """H-21: unless udev already tells it to stay away."""
     number = os.makedev(188, 0)
-    nobody = check_grabbers(ADAPTER, root=tree.root, number=number)
+    nobody = check_probing_programs(ADAPTER, root=tree.root, number=number)
     assert nobody is not None
     assert nobody.verdict is Verdict.OK
     tree.process(7, "ModemManager")
-    finding = check_grabbers(ADAPTER, root=tree.root, number=number)
+    finding = check_probing_programs(ADAPTER, root=tree.root, number=number)
     assert finding is not None
     assert finding.verdict is Verdict.WARNING
     assert finding.advice.endswith(
         'SUBSYSTEM=="tty", ATTRS{idVendor}=="0403", ATTRS{idProduct}=="6001", ENV{ID_MM_PORT_IGNORE}="1"'
     )
-    assert check_grabbers(PortInfo(device="/dev/ttyS0"), root=tree.root) is None
+    assert check_probing_programs(PortInfo(device="/dev/ttyS0"), root=tree.root) is None
     tree.udev(number, "E:ID_BUS=usb", "E:ID_MM_PORT_IGNORE=1")
-    assert check_grabbers(ADAPTER, root=tree.root, number=number) == nobody
+    assert check_probing_programs(ADAPTER, root=tree.root, number=number) == nobody
 
 
 def test_brltty_is_named(tree: Tree) -> None:
     """H-21: with the commands that switch it off."""
     tree.process(7, "brltty")
-    finding = check_grabbers(ADAPTER, root=tree.root)
+    finding = check_probing_programs(ADAPTER, root=tree.root)
     assert finding is not None
     assert finding.verdict is Verdict.WARNING
     assert "systemctl mask brltty" in finding.advice
@@ -215,12 +215,12 @@ def test_the_driver_of_a_uart_on_board(tree: Tree) -> None:
 
 def test_a_second_adapter_with_the_same_serial_number() -> None:
     """H-21: is named; the other port of the same adapter is none."""
-    twin = PortInfo(device="/dev/ttyUSB1", vid=0x0403, pid=0x6001, serial_number="A", location="1-2")
+    same_number = PortInfo(device="/dev/ttyUSB1", vid=0x0403, pid=0x6001, serial_number="A", location="1-2")
     second_port = PortInfo(device="/dev/ttyUSB2", vid=0x0403, pid=0x6001, serial_number="A", location="1-1:1.1")
     other_kind = PortInfo(device="/dev/ttyUSB3", vid=0x10C4, pid=0xEA60, serial_number="A", location="1-3")
-    finding = check_twins(ADAPTER, [ADAPTER, twin, second_port, other_kind])
+    finding = check_same_serial_number(ADAPTER, [ADAPTER, same_number, second_port, other_kind])
     assert finding is not None
     assert finding.text == "/dev/ttyUSB1 has the same, A: the number does not tell these adapters apart"
     assert "by location" in finding.advice
-    assert check_twins(ADAPTER, [ADAPTER, second_port, other_kind]) is None
-    assert check_twins(PortInfo(device="/dev/ttyS0"), [ADAPTER]) is None
+    assert check_same_serial_number(ADAPTER, [ADAPTER, second_port, other_kind]) is None
+    assert check_same_serial_number(PortInfo(device="/dev/ttyS0"), [ADAPTER]) is None

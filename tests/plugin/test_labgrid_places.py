@@ -17,15 +17,15 @@ import pytest
 
 import anyserial.sync
 from anyserial import SerialDisconnectedError
-from pytest_anyserial._bench.place import RunPlaces, Wish
+from pytest_anyserial._bench.place import PlaceRequest, RunPlaces
 from pytest_anyserial._bench.resolve import PlaceError
 
 from .labs import ALICE, Lab, lab, needs_labgrid, patient, running, until
 
 pytestmark = [needs_labgrid, patient, pytest.mark.posix("labgrid, on Linux")]
 
-METER = {"a": Wish(place="meter-1")}
-ANY_METER = {"a": Wish(tags=(("board", "meter"),))}
+METER = {"a": PlaceRequest(place="meter-1")}
+ANY_METER = {"a": PlaceRequest(tags=(("board", "meter"),))}
 
 
 class User:
@@ -36,20 +36,20 @@ class User:
         self.said: list[str] = []
 
     @contextlib.contextmanager
-    def run(self, wishes: Mapping[str, Wish] = METER, wait: float = 0) -> Iterator[RunPlaces]:
+    def run(self, requests: Mapping[str, PlaceRequest] = METER, wait: float = 0) -> Iterator[RunPlaces]:
         places = RunPlaces(
-            self.lab.client, wishes, wait=wait, lease_dir=self.lab.folder / "leases", say=self.said.append
+            self.lab.client, requests, wait=wait, lease_dir=self.lab.folder / "leases", say=self.said.append
         )
         try:
-            places.acquire(wishes)
-            for name in wishes:
-                places.granted(name)
+            places.acquire(requests)
+            for name in requests:
+                places.acquired(name)
             yield places
         finally:
             assert places.release() == []
 
-    def refusal(self, wishes: Mapping[str, Wish] = METER, wait: float = 0) -> str:
-        with pytest.raises(PlaceError) as caught, self.run(wishes, wait):
+    def refusal(self, requests: Mapping[str, PlaceRequest] = METER, wait: float = 0) -> str:
+        with pytest.raises(PlaceError) as caught, self.run(requests, wait):
             pass
         return str(caught.value)
 
@@ -72,16 +72,16 @@ RUN = """
 import signal, sys
 from pathlib import Path
 from pytest_anyserial._bench.labgrid import Client
-from pytest_anyserial._bench.place import RunPlaces, Wish
+from pytest_anyserial._bench.place import RunPlaces, PlaceRequest
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 command, coordinator, folder, place, wait = sys.argv[1:]
 client = Client(command, coordinator, Path(folder))
 places = RunPlaces(
-    client, {"a": Wish(place=place)}, wait=float(wait), lease_dir=Path(folder, "leases"), say=lambda text: None
+    client, {"a": PlaceRequest(place=place)}, wait=float(wait), lease_dir=Path(folder, "leases"), say=lambda text: None
 )
 try:
-    print(places.granted("a").url, flush=True)
+    print(places.acquired("a").url, flush=True)
     sys.stdin.read()
 finally:
     problems = places.release()
@@ -104,7 +104,7 @@ def line(run: subprocess.Popen[str]) -> str:
 
 def test_a_run_acquires_a_place_and_releases_it(user: User) -> None:
     """R-21: bytes pass meanwhile."""
-    with user.run() as places, anyserial.sync.SerialPort.open(places.granted("a").url) as port:
+    with user.run() as places, anyserial.sync.SerialPort.open(places.acquired("a").url) as port:
         assert user.lab.place().owner == user.lab.client.owner
         far = os.open(user.lab.pairs["meter-1"].path_b, os.O_RDWR | os.O_NOCTTY)
         try:
@@ -163,7 +163,7 @@ def test_a_place_that_was_acquired_before_stays_so(user: User) -> None:
     """R-21: a person has acquired it, not a run."""
     user.lab.client.acquire("meter-2")
     try:
-        with user.run({"a": Wish(place="meter-2")}):
+        with user.run({"a": PlaceRequest(place="meter-2")}):
             pass
         assert user.lab.place("meter-2").owner == user.lab.client.owner
     finally:
@@ -210,37 +210,37 @@ def test_a_place_without_a_port_is_refused(user: User) -> None:
     """R-22: labgrid would acquire it; whether it is acquired already makes no difference."""
     show = user.lab.client.line("-p", "empty", "show")
     text = f"place empty has no serial port: no exporter offers what it matches ({show})"
-    assert user.refusal({"a": Wish(place="empty")}) == text
+    assert user.refusal({"a": PlaceRequest(place="empty")}) == text
     user.lab.client.acquire("empty")
     try:
-        assert user.refusal({"a": Wish(place="empty")}) == text
+        assert user.refusal({"a": PlaceRequest(place="empty")}) == text
     finally:
         user.lab.client.release("empty")
 
 
 def test_a_place_with_two_ports_needs_a_resource(user: User) -> None:
     """R-20: and two ports of a bench may share the place."""
-    pair = Wish(place="pair")
+    pair = PlaceRequest(place="pair")
     assert user.refusal({"a": pair}) == "place pair has 2 serial ports: choose one with resource = ... of left, right"
     assert (
         user.refusal({"a": pair._replace(resource="middle")})
         == "place pair has no serial port middle; it has left, right"
     )
     with user.run({"a": pair._replace(resource="left"), "b": pair._replace(resource="right")}) as places:
-        assert places.granted("a").url != places.granted("b").url
+        assert places.acquired("a").url != places.acquired("b").url
     assert user.lab.place("pair").owner is None
 
 
 def test_tags_find_a_place_that_is_free(user: User) -> None:
     """R-20: two ports get two places, and a third one none."""
     with alice_has(user.lab, "meter-2"), user.run(ANY_METER) as places:
-        assert places.granted("a").place == "meter-1"
+        assert places.acquired("a").place == "meter-1"
     with user.run({"a": ANY_METER["a"], "b": ANY_METER["a"]}) as places:
-        assert sorted(places.granted(name).place for name in "ab") == ["meter-1", "meter-2"]
+        assert sorted(places.acquired(name).place for name in "ab") == ["meter-1", "meter-2"]
     with alice_has(user.lab, "meter-1"), alice_has(user.lab, "meter-2"):
         assert user.refusal(ANY_METER) == "no place with board=meter is free (meter-1: desk/alice, meter-2: desk/alice)"
     text = "labgrid has no place with board=metre. It has: meter-1 (board=meter), meter-2 (board=meter)"
-    assert user.refusal({"a": Wish(tags=(("board", "metre"),))}) == text
+    assert user.refusal({"a": PlaceRequest(tags=(("board", "metre"),))}) == text
 
 
 def test_tags_take_over_the_place_of_a_killed_run(user: User) -> None:
@@ -251,7 +251,7 @@ def test_tags_take_over_the_place_of_a_killed_run(user: User) -> None:
             run.kill()
             run.wait()
         with user.run(ANY_METER) as places:
-            assert places.granted("a").place == "meter-1"
+            assert places.acquired("a").place == "meter-1"
     assert user.lab.place().owner is None
 
 
@@ -259,7 +259,7 @@ def test_tags_take_over_the_place_of_a_killed_run(user: User) -> None:
 def test_an_exporter_that_ends_is_found_again(tmp_path: Path, number: signal.Signals) -> None:
     """R-22: an open port is lost within a second, except that SIGKILL leaves the server running for a while."""
     with lab(tmp_path / "lab") as made, User(made).run(wait=30) as places:
-        url = places.granted("a").url
+        url = places.acquired("a").url
         with anyserial.sync.SerialPort.open(url) as port:
             made.end("exporter", number)
             if number is signal.SIGTERM:
@@ -271,15 +271,15 @@ def test_an_exporter_that_ends_is_found_again(tmp_path: Path, number: signal.Sig
             places.renew("a")
         made.start_exporter()
         places.renew("a")
-        assert places.granted("a").url != url
-        with anyserial.sync.SerialPort.open(places.granted("a").url):
+        assert places.acquired("a").url != url
+        with anyserial.sync.SerialPort.open(places.acquired("a").url):
             pass
 
 
 def test_a_coordinator_that_is_started_again_is_asked_again(tmp_path: Path) -> None:
     """R-22: it has forgotten who has what, and its end is the end of the exporter."""
     with lab(tmp_path / "lab") as made, User(made).run(wait=30) as places:
-        url = places.granted("a").url
+        url = places.acquired("a").url
         made.end("coordinator", signal.SIGKILL)
         with pytest.raises(PlaceError, match="the coordinator of labgrid cannot be reached"):
             places.renew("a")
@@ -288,7 +288,7 @@ def test_a_coordinator_that_is_started_again_is_asked_again(tmp_path: Path) -> N
         made.start_exporter()
         assert made.place().owner is None
         places.renew("a")
-        assert (made.place().owner, places.granted("a").url == url) == (made.client.owner, False)
+        assert (made.place().owner, places.acquired("a").url == url) == (made.client.owner, False)
 
 
 def test_a_place_that_was_kicked_is_lost(user: User) -> None:

@@ -24,7 +24,7 @@ from pytest_anyserial.__main__ import main
 from pytest_anyserial._bench.file import load, parse
 from pytest_anyserial._bench.resolve import resolve
 from pytest_anyserial._bench.schema import json_schema
-from pytest_anyserial._doctor.suggest import links_of, links_text, named, ports_text, undriven
+from pytest_anyserial._doctor.suggest import links_of, links_text, named, need_consent, ports_text
 from pytest_anyserial._doctor.wiring import Edge, Lines
 
 pytestmark = pytest.mark.posix("pseudo-terminals")
@@ -165,8 +165,8 @@ def test_what_may_be_sent_to_unasked() -> None:
         "ports": {"a": {"match": {"vid": 1}}, "b": {"match": {"vid": 2}}},
         "links": {"meter": {"ends": ["b"], "kind": "device", "device": "meter"}},
     }
-    assert undriven(["a", "b", "c"], parse(file, Path("x"))) == ["b", "c"]
-    assert undriven(["a"], None) == ["a"]
+    assert need_consent(["a", "b", "c"], parse(file, Path("x"))) == ["b", "c"]
+    assert need_consent(["a"], None) == ["a"]
 
 
 NOTHING = Lines(frozenset(), frozenset())

@@ -34,10 +34,10 @@ def texts(findings: list[Finding], verdict: Verdict) -> list[str]:
 async def test_a_good_cable() -> None:
     """H-21: both ways, every byte value, lines, break, rates and round trip."""
     async with cable() as made:
-        findings = await check_bytes(made.ends, patience=QUICK)
-        findings += judge_lines(await trace_lines(made.ends, patience=QUICK), ["a", "b"], WIRES)
-        findings += await check_break(made.ends, patience=QUICK)
-        findings += await check_rates(made.ends, 1_000_000, patience=QUICK)
+        findings = await check_bytes(made.ends, timing=QUICK)
+        findings += judge_lines(await trace_lines(made.ends, timing=QUICK), ["a", "b"], WIRES)
+        findings += await check_break(made.ends, timing=QUICK)
+        findings += await check_rates(made.ends, 1_000_000, timing=QUICK)
         assert texts(findings, Verdict.OK) == [
             "TX of a reaches RX of b: every byte value",
             "TX of b reaches RX of a: every byte value",
@@ -50,7 +50,7 @@ async def test_a_good_cable() -> None:
             "9600 to 1000000 baud without errors",
         ]
         assert len(findings) == 9
-        (round_trip,) = await check_round_trip(made.ends, patience=QUICK)
+        (round_trip,) = await check_round_trip(made.ends, timing=QUICK)
         assert round_trip.check == "round trip"
         assert "at 115200 baud" in round_trip.text
 
@@ -58,9 +58,9 @@ async def test_a_good_cable() -> None:
 async def test_a_loopback_plug() -> None:
     """H-21: one port is both ends."""
     async with loopback() as ends:
-        findings = await check_bytes(ends, patience=QUICK)
-        findings += judge_lines(await trace_lines(ends, patience=QUICK), ["a"], WIRES)
-        findings += await check_rates(ends, None, patience=QUICK)
+        findings = await check_bytes(ends, timing=QUICK)
+        findings += judge_lines(await trace_lines(ends, timing=QUICK), ["a"], WIRES)
+        findings += await check_rates(ends, None, timing=QUICK)
         assert texts(findings, Verdict.OK) == [
             "TX of a reaches RX of a: every byte value",
             "RTS of a reaches CTS of a",
@@ -73,7 +73,7 @@ async def test_an_open_data_wire_is_named() -> None:
     """H-21: one direction is open, the other is well."""
     async with cable() as made:
         made.a.faults = lost()
-        first, second = await check_bytes(made.ends, patience=QUICK)
+        first, second = await check_bytes(made.ends, timing=QUICK)
         assert (first.verdict, second.verdict) == (Verdict.PROBLEM, Verdict.OK)
         assert first.text == "TX of a does not reach RX of b"
         assert "check that wire" in first.advice
@@ -82,7 +82,7 @@ async def test_an_open_data_wire_is_named() -> None:
 async def test_a_loopback_plug_in_place_of_a_cable() -> None:
     """H-21: what is sent comes back."""
     async with loopback() as (a,), cable() as made:
-        first, _ = await check_bytes([a, made.ends[1]], patience=QUICK)
+        first, _ = await check_bytes([a, made.ends[1]], timing=QUICK)
         assert first.text == "TX of a does not reach RX of b; it comes back to RX of a: looks like a loopback plug"
 
 
@@ -113,7 +113,7 @@ async def test_garbled_data(plan: FaultPlan, text: str, advice: str) -> None:
     async with cable() as made:
         # A plan belongs to one port for good, and this test has three loops.
         made.a.faults = FaultPlan(schedule=list(plan.schedule))
-        first, _ = await check_bytes(made.ends, patience=QUICK)
+        first, _ = await check_bytes(made.ends, timing=QUICK)
         assert first.text == f"TX of a reaches RX of b, but {text}"
         assert advice in first.advice
 
@@ -128,7 +128,7 @@ async def test_a_far_end_that_never_stops_talking() -> None:
                 await anyio.sleep(0.01)
 
         group.start_soon(talk)
-        heard = await carry(made.ends[0], made.ends, b"?", patience=QUICK)
+        heard = await carry(made.ends[0], made.ends, b"?", timing=QUICK)
         assert heard["a"].startswith(b"noise ")
         assert heard["b"] == b"?"
         group.cancel_scope.cancel()
@@ -167,7 +167,7 @@ async def test_a_miswired_line_is_named_by_wire(fault: str) -> None:
     of_b, of_a, expected = MISWIRED[fault]
     async with cable() as made:
         made.a.inputs, made.b.inputs = CROSSED | of_a, CROSSED | of_b
-        findings = judge_lines(await trace_lines(made.ends, patience=QUICK), ["a", "b"], WIRES)
+        findings = judge_lines(await trace_lines(made.ends, timing=QUICK), ["a", "b"], WIRES)
         assert texts(findings, Verdict.PROBLEM) == expected
         assert len(findings) == 4
         assert {finding.advice for finding in findings if "swapped" in finding.text} <= {"exchange these two wires"}
@@ -192,14 +192,14 @@ async def test_whatever_is_wired_is_traced(of_a: dict[str, str], of_b: dict[str,
                     wired.add(Edge(names[end][owner], output, end, line))
                 elif source:
                     on.add((end, line))
-        assert await trace_lines(made.ends, patience=QUICK) == (wired, on)
+        assert await trace_lines(made.ends, timing=QUICK) == (wired, on)
 
 
 async def test_a_wire_that_the_file_does_not_mention() -> None:
     """H-21: is worth a warning when it is there in both directions."""
     async with cable() as made:
         made.b.inputs = CROSSED | {"cts": ""}
-        (finding,) = judge_lines(await trace_lines(made.ends, patience=QUICK), ["a", "b"], ["tx-rx"])
+        (finding,) = judge_lines(await trace_lines(made.ends, timing=QUICK), ["a", "b"], ["tx-rx"])
         assert (finding.check, finding.verdict) == ("dtr-dsr", Verdict.WARNING)
         assert finding.advice == 'add "dtr-dsr" to wires'
 
@@ -209,7 +209,7 @@ async def test_lines_are_left_as_they_were() -> None:
     async with cable() as made:
         await made.ends[0].port.set_control_lines(rts=True, dtr=True)
         made.a.moved.clear()
-        lines = await trace_lines(made.ends, pinned={("a", "dtr")}, patience=QUICK)
+        lines = await trace_lines(made.ends, pinned={("a", "dtr")}, timing=QUICK)
         assert {edge.output for edge in lines.edges if edge.sender == "a"} == {"rts"}
         assert (await made.a.control_lines()).rts
         assert set(made.a.moved) == {"rts"}
@@ -219,7 +219,7 @@ async def test_a_break_that_is_lost() -> None:
     """H-21: in that direction only; the advice says how to declare it."""
     async with cable() as made:
         made.a.breaks = False
-        lost_, good = await check_break(made.ends, patience=QUICK)
+        lost_, good = await check_break(made.ends, timing=QUICK)
         assert (lost_.text, lost_.verdict) == ("a break of a does not reach b", Verdict.PROBLEM)
         assert 'lacks = ["break_signal"]' in lost_.advice
         assert good.verdict is Verdict.OK
@@ -229,7 +229,7 @@ async def test_a_rate_at_which_bytes_are_lost() -> None:
     """H-21: the ladder ends there, and the advice is the rate below."""
     async with cable() as made:
         made.b.plan_at = lambda rate: lost(at=10, count=5) if rate >= 460_800 else FaultPlan()
-        (finding,) = await check_rates(made.ends, 3_000_000, patience=QUICK)
+        (finding,) = await check_rates(made.ends, 3_000_000, timing=QUICK)
         assert finding.verdict is Verdict.PROBLEM
         assert finding.text == "at 460800 baud from b to a only 4091 of 4096 bytes arrive"
         assert finding.advice == "say max_baudrate = 230400, or use a shorter cable"
@@ -240,7 +240,7 @@ async def test_a_rate_that_is_refused() -> None:
     """H-21: by the driver of either end."""
     async with cable() as made:
         made.b.refused = [250_000]
-        (finding,) = await check_rates(made.ends, 250_000, patience=QUICK)
+        (finding,) = await check_rates(made.ends, 250_000, timing=QUICK)
         assert finding.text.startswith("at 250000 baud the driver refuses: ")
         assert finding.advice == "say max_baudrate = 230400, or use a shorter cable"
 
@@ -250,7 +250,7 @@ async def test_errors_that_only_the_counters_show() -> None:
     async with cable() as made:
         framing = FaultEvent(action="framing", direction="read", at_byte=7, count=2)
         made.b.plan_at = lambda rate: FaultPlan(schedule=[framing])
-        (finding,) = await check_rates(made.ends, 9600, patience=QUICK)
+        (finding,) = await check_rates(made.ends, 9600, timing=QUICK)
         assert finding.text == "at 9600 baud from a to b there are 2 framing errors"
         assert finding.advice == "check the wires first"
 
@@ -268,5 +268,5 @@ async def test_a_round_trip_that_breaks_off() -> None:
     """H-21: bounded, and it says in which direction."""
     async with cable() as made:
         made.b.faults = lost(at=2)
-        (finding,) = await check_round_trip(made.ends, patience=QUICK)
+        (finding,) = await check_round_trip(made.ends, timing=QUICK)
         assert finding.text == "a byte from b to a is lost"

@@ -53,6 +53,6 @@ def _names(system: str, dev: Path) -> dict[str, str]:
         names |= {node: node for node in nodes if node.startswith(callout)}
         for node in nodes:
             if dialin is not None and node.startswith(dialin):
-                twin = callout + node.removeprefix(dialin)
-                names[node] = twin if twin in names else node
+                callout_node = callout + node.removeprefix(dialin)
+                names[node] = callout_node if callout_node in names else node
     return names

@@ -25,14 +25,14 @@ _CHUNK: Final = 65_536
 _REST: Final = 0.5
 
 
-class Done(NamedTuple):
+class CommandResult(NamedTuple):
     """The result of a command: its exit status (None if it took too long and was stopped) and its output."""
 
     status: int | None
     output: str
 
 
-def run(argv: Sequence[str], folder: Path, *, limit: float) -> Done:
+def run(argv: Sequence[str], folder: Path, *, limit: float) -> CommandResult:
     """Run a command in `folder` for at most `limit` seconds; after that, kill it and the processes that it started.
 
     Raises:
@@ -62,7 +62,7 @@ def run(argv: Sequence[str], folder: Path, *, limit: float) -> Done:
         _end(process)
         raise
     reader.join(_REST)
-    return Done(status, output.text())
+    return CommandResult(status, output.text())
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -27,13 +27,13 @@ def contradictions(table: Checked, broken: Collection[At], decimal_ids: Collecti
         for at, text in _of_port(port, decimal_ids):
             yield ("ports", name, *at), text
         if "power" in port and port["power"] not in supplies:
-            yield ("ports", name, "power"), _no_such("power", port["power"], supplies)
+            yield ("ports", name, "power"), _unknown_name("power", port["power"], supplies)
     for name, link in links.items():
         if "power" in link and link["power"] not in supplies:
-            yield ("links", name, "power"), _no_such("power", link["power"], supplies)
+            yield ("links", name, "power"), _unknown_name("power", link["power"], supplies)
         for index, end in _entries(link, "ends"):
             if end not in ports:
-                yield ("links", name, "ends", index), _no_such("port", end, ports)
+                yield ("links", name, "ends", index), _unknown_name("port", end, ports)
     matches = {name: port["match"] for name, port in ports.items() if "match" in port}
     yield from _devices_named_twice({name: m for name, m in matches.items() if ("ports", name, "match") not in broken})
     yield from _ports_wired_twice(links)
@@ -67,7 +67,7 @@ def _entries(table: Checked, key: str) -> Iterator[tuple[int, str]]:
     return ((index, entry) for index, entry in enumerate(table.get(key, ())) if entry is not None)
 
 
-def _no_such(what: str, name: str, known: Collection[str]) -> str:
+def _unknown_name(what: str, name: str, known: Collection[str]) -> str:
     return unknown(what, name, known) if known else f"unknown {what} {name!r}: this file has none"
 
 

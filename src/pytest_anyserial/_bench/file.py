@@ -156,7 +156,7 @@ def load(path: Path) -> SerialBench:
     except RecursionError:
         raise _unreadable(path, "is not TOML that can be read: nested too deeply") from None
     except tomllib.TOMLDecodeError as exc:
-        raise _unreadable(path, *_careless(text, str(exc))) from exc
+        raise _unreadable(path, *_syntax_problems(text, str(exc))) from exc
     # tomllib also raises plain ValueError, for integers beyond Python's digit limit.
     except ValueError as exc:
         raise _unreadable(path, "is not TOML that can be read: a number in it has thousands of digits") from exc
@@ -188,7 +188,7 @@ def _text(path: Path) -> str:
         raise _unreadable(path, f"is not UTF-8 text: {reason}; save it as UTF-8") from exc
 
 
-def _careless(text: str, error: str) -> list[str]:
+def _syntax_problems(text: str, error: str) -> list[str]:
     """Return a common mistake in a text that is not TOML, and its correction."""
     at = re.search(r"at line ([0-9]+)", error)
     # tomllib gives a line, or "at end of document".
@@ -196,13 +196,15 @@ def _careless(text: str, error: str) -> list[str]:
     line = text.split("\n")[number - 1][:_LONGEST_LINE]
     bare = [(key, word) for key, word in _BARE.findall(line) if not _is_toml(f"x = {word}")]
     if bare:
-        return [f"line {number}: {key} = {word} is not TOML: write {key} = {_meant(key, word)}" for key, word in bare]
+        return [
+            f"line {number}: {key} = {word} is not TOML: write {key} = {_corrected(key, word)}" for key, word in bare
+        ]
     if "\\" in line:
         return [f"is not TOML: {error}; in single quotes a backslash is one: '\\\\.\\COM3'"]
     return [f"is not TOML: {error}"]
 
 
-def _meant(key: str, word: str) -> str:
+def _corrected(key: str, word: str) -> str:
     if key.rpartition(".")[2] in ("vid", "pid") and re.fullmatch("[0-9A-Fa-f]{1,4}", word):
         return f"0x{word}"
     return word.lower() if word.lower() in ("true", "false") else json.dumps(word)

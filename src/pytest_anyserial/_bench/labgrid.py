@@ -258,7 +258,7 @@ class Client:
                 'own and name its labgrid-client: client = "..." in [labgrid] of the bench file'
             ) from exc
         if done.returncode:
-            raise LabgridError(f"{_complaint(done.stderr)} ({self.line(*words)})")
+            raise LabgridError(f"{_error_line(done.stderr)} ({self.line(*words)})")
         return done.stdout.decode(errors="backslashreplace")
 
     def _not_understood(self, what: str, output: str) -> LabgridError:
@@ -273,7 +273,7 @@ def client_of(bench: SerialBench) -> Client:
     return Client(settings.client, settings.coordinator, bench.path.parent)
 
 
-def _complaint(stderr: bytes) -> str:
+def _error_line(stderr: bytes) -> str:
     """Return the reason of a failed command: its last lines, without their prefix."""
     lines = [line for line in stderr.decode(errors="backslashreplace").splitlines() if line.strip()]
     # gRPC's text for a coordinator that it cannot reach.

@@ -80,13 +80,13 @@ def leased(
         LeaseLostError: A lock file was removed during the block, so another process could take the device.
     """
     with Folder(folder, make=True) as place, ExitStack() as stack:
-        patience = _Patience(timeout)
+        deadline = _Deadline(timeout)
         files: dict[str, FileIO] = {}
         for name, device in sorted({_file_name(device): device for device in devices}.items()):
-            file = files[device] = stack.enter_context(_locked(place, name, device, patience))
+            file = files[device] = stack.enter_context(_locked(place, name, device, deadline))
             holder = this_process(device, test)
             _write(file, holder)
-            stack.callback(_give_back, file, holder)
+            stack.callback(_write_ended, file, holder)
         try:
             yield
         except BaseException as exc:
@@ -105,7 +105,7 @@ def leases(folder: Path | None = None) -> list[Lease]:
     """
     try:
         with Folder(folder, make=False) as place:
-            return [_looked_at(place, name) for name in place.names()]
+            return [_lease_state(place, name) for name in place.names()]
     except FileNotFoundError:
         return []
 
@@ -119,7 +119,7 @@ def lease_of(device: str, folder: Path | None = None) -> Lease:
     with suppress(FileNotFoundError), Folder(folder, make=False) as place:
         name = _file_name(device)
         if place.status(name) is not None:
-            return _looked_at(place, name)
+            return _lease_state(place, name)
     return Lease(device, is_held=False, holder=None)
 
 
@@ -133,7 +133,7 @@ def prepared(folder: Path | None = None) -> Path:
         return place.path
 
 
-class _Patience:
+class _Deadline:
     """The deadline of a wait: it restarts each time a holder finishes a test, up to a limit."""
 
     def __init__(self, timeout: float) -> None:
@@ -143,7 +143,7 @@ class _Patience:
         self._end = self._start + max(timeout * _LONGEST_QUEUE, _SHORTEST_WAIT)
         self._seen: dict[str, Holder] = {}
 
-    def see(self, name: str, holder: Holder | None, pids: frozenset[int]) -> None:
+    def note_holder(self, name: str, holder: Holder | None, pids: frozenset[int]) -> None:
         """Note the text of a lock file and the processes that have locked it, if the kernel lists them.
 
         A new text means that a test began or ended, provided that a process with the lock can have written it.
@@ -165,8 +165,8 @@ class _Patience:
 
 
 @contextmanager
-def _locked(place: Folder, name: str, device: str, patience: _Patience) -> Generator[FileIO, None, None]:
-    file = _acquired(place, name, device, patience)
+def _locked(place: Folder, name: str, device: str, deadline: _Deadline) -> Generator[FileIO, None, None]:
+    file = _acquired(place, name, device, deadline)
     try:
         yield file
     finally:
@@ -175,7 +175,7 @@ def _locked(place: Folder, name: str, device: str, patience: _Patience) -> Gener
         _forget(file)
 
 
-def _acquired(place: Folder, name: str, device: str, patience: _Patience) -> FileIO:
+def _acquired(place: Folder, name: str, device: str, deadline: _Deadline) -> FileIO:
     problem: LeaseError
     shared = 0
     while True:
@@ -195,8 +195,8 @@ def _acquired(place: Folder, name: str, device: str, patience: _Patience) -> Fil
             try:
                 if not try_lock(file):
                     holder, pids = _read(file), lockers(os.fstat(file.fileno()))
-                    patience.see(name, holder, pids)
-                    problem = LeaseHeldError(_held_by(device, holder, pids, patience))
+                    deadline.note_holder(name, holder, pids)
+                    problem = LeaseHeldError(_held_by(device, holder, pids, deadline))
                 # If the file was removed meanwhile, locking it excludes no other process.
                 elif place.has(name, file):
                     return file
@@ -207,19 +207,19 @@ def _acquired(place: Folder, name: str, device: str, patience: _Patience) -> Fil
                 _forget(file)
                 raise
             _forget(file)
-        if patience.is_over() or shared > _MOST_SHARED:
+        if deadline.is_over() or shared > _MOST_SHARED:
             raise problem
         time.sleep(_POLL)
 
 
-def _held_by(device: str, holder: Holder | None, pids: frozenset[int], patience: _Patience) -> str:
+def _held_by(device: str, holder: Holder | None, pids: frozenset[int], deadline: _Deadline) -> str:
     """Name the holder of a device, from the kernel if possible. Only a process named by the kernel gets a command."""
-    limit = f"{patience.timeout:g} s"
+    limit = f"{deadline.timeout:g} s"
     if pids and (holder is None or holder.pid not in pids):
-        return f"{device} is held by {_processes(pids)}, for an unknown purpose; waited {limit}. {_look(pids)}"
+        return f"{device} is held by {_processes(pids)}, for an unknown purpose; waited {limit}. {_ps_hint(pids)}"
     if holder is None:
         return f"{device} is leased by another process, whose lock file names no holder; waited {limit}"
-    if patience.is_queue_too_long():
+    if deadline.is_queue_too_long():
         why = f"and other tests had it before, for {_LONGEST_QUEUE} times lease_timeout = {limit}"
     else:
         why = f"which finished no test within lease_timeout = {limit}"
@@ -246,10 +246,10 @@ def _kernel_lease(place: Folder, name: str) -> str:
     status = place.status(name)
     pids = frozenset[int]() if status is None else lockers(status)
     who = f"{_processes(pids)} has" if pids else "a process has"
-    return f"{who} a kernel lease (F_SETLEASE) on its lock file{f'. {_look(pids)}' if pids else ''}"
+    return f"{who} a kernel lease (F_SETLEASE) on its lock file{f'. {_ps_hint(pids)}' if pids else ''}"
 
 
-def _look(pids: Iterable[int]) -> str:
+def _ps_hint(pids: Iterable[int]) -> str:
     return f"To see more: ps -fp {','.join(map(str, sorted(pids)))}"
 
 
@@ -264,7 +264,7 @@ def _lost(place: Folder, files: Mapping[str, FileIO]) -> str:
     return "; ".join(lost)
 
 
-def _give_back(file: FileIO, holder: Holder) -> None:
+def _write_ended(file: FileIO, holder: Holder) -> None:
     if not file.closed:
         _write(file, dataclasses.replace(holder, ended=time.time()))
 
@@ -279,21 +279,21 @@ def _forget(file: FileIO) -> None:
     file.close()
 
 
-def _disown() -> None:
+def _close_in_forked_child() -> None:
     for file in _held:
         file.close()
 
 
 _at_fork: Callable[..., None] | None = getattr(os, "register_at_fork", None)
 if _at_fork is not None:
-    _at_fork(after_in_child=_disown)
+    _at_fork(after_in_child=_close_in_forked_child)
 
 
 def _file_name(device: str) -> str:
     return re.sub(r"[^A-Za-z0-9.-]+", "_", device) + SUFFIX
 
 
-def _looked_at(place: Folder, name: str) -> Lease:
+def _lease_state(place: Folder, name: str) -> Lease:
     device = plain(name.removesuffix(SUFFIX))
     try:
         file = place.open(name, writing=False)
@@ -314,7 +314,7 @@ def _looked_at(place: Folder, name: str) -> Lease:
     if holder is not None and _file_name(holder.device) == name:
         device = holder.device
     if pids and (holder is None or holder.pid not in pids):
-        return Lease(device, is_held, None, f"held by {_processes(pids)}, for an unknown purpose. {_look(pids)}")
+        return Lease(device, is_held, None, f"held by {_processes(pids)}, for an unknown purpose. {_ps_hint(pids)}")
     return Lease(device, is_held, holder)
 
 

@@ -57,11 +57,11 @@ class LeaseFileError(LeaseError):
     """The lock file of a device cannot be used."""
 
 
-class OddFileError(OSError):
+class NotALockFileError(OSError):
     """An entry of the folder that cannot be a lock file."""
 
 
-class SharedFileError(OddFileError):
+class SharedFileError(NotALockFileError):
     """A file that has a second name, perhaps only while it is being created."""
 
 
@@ -109,11 +109,11 @@ class Folder:
 
         Raises:
             BlockingIOError: A process has a kernel lease (`F_SETLEASE`) on it, which the kernel breaks after a while.
-            OddFileError: It is not a regular file, or has two names.
+            NotALockFileError: It is not a regular file, or has two names.
             OSError: It cannot be opened.
         """
         # Without O_CREAT, which a kernel with `protected_regular` refuses for another user's file in a sticky folder.
-        flags = (os.O_RDWR if writing else os.O_RDONLY) | _CAREFULLY
+        flags = (os.O_RDWR if writing else os.O_RDONLY) | _OPEN_FLAGS
         descriptor = os.open(self._at(name), flags, dir_fd=self._descriptor)
         try:
             _require_lock_file(os.fstat(descriptor))
@@ -175,10 +175,10 @@ class Folder:
         The file gets its name after its mode is set, because another user may open it at any moment.
         """
         new = f"{_NEW}{secrets.token_hex(8)}"
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | _CAREFULLY
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | _OPEN_FLAGS
         descriptor = os.open(self._at(new), flags, 0o600, dir_fd=self._descriptor)
         try:
-            _open_to_all(descriptor)
+            _allow_all_users(descriptor)
             with suppress(FileExistsError):
                 _link(self._at(new), self._at(name), self._descriptor)
         finally:
@@ -198,14 +198,14 @@ def owner(file: FileIO) -> str:
 def _require_lock_file(status: os.stat_result) -> None:
     kind = stat.S_IFMT(status.st_mode)
     if kind != stat.S_IFREG:
-        raise OddFileError(errno.EINVAL, f"it is {_KINDS.get(kind, 'no ordinary file')}")
+        raise NotALockFileError(errno.EINVAL, f"it is {_KINDS.get(kind, 'no ordinary file')}")
     # The second name may be the lock file of another device, or a file elsewhere that would be overwritten.
     if status.st_nlink > 1:
         raise SharedFileError(errno.EMLINK, f"it has {status.st_nlink} names (hard links)")
 
 
 if sys.platform == "win32":
-    _CAREFULLY: Final = os.O_BINARY
+    _OPEN_FLAGS: Final = os.O_BINARY
 
     def user_name(uid: int) -> str:
         """Return the number as text; this system has no user numbers."""
@@ -222,7 +222,7 @@ if sys.platform == "win32":
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         return None
 
-    def _open_to_all(descriptor: int) -> None:
+    def _allow_all_users(descriptor: int) -> None:
         """Do nothing, because files inherit the permissions of their folder."""
 
     def _link(new: str, name: str, descriptor: int | None) -> None:  # noqa: ARG001
@@ -237,7 +237,7 @@ if sys.platform == "win32":
 else:
     import pwd
 
-    _CAREFULLY: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+    _OPEN_FLAGS: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
     _FOR_ALL: Final = 0o1777
     _PARENT: Final = 0o755
     _A_MOMENT: Final = 0.05
@@ -250,12 +250,12 @@ else:
             return f"uid {uid}"
 
     def _opened(path: Path) -> int:
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | _CAREFULLY)
-        distrust = _distrust(path, os.fstat(descriptor))
-        if distrust is None:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | _OPEN_FLAGS)
+        problem = _trust_problem(path, os.fstat(descriptor))
+        if problem is None:
             return descriptor
         os.close(descriptor)
-        raise distrust
+        raise problem
 
     def _made(path: Path) -> int:
         for attempt in range(_ATTEMPTS):
@@ -286,7 +286,7 @@ else:
             with suppress(FileExistsError):
                 _make_folder(path.parent, _PARENT)
         os.mkdir(path, mode)
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | _CAREFULLY)
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | _OPEN_FLAGS)
         try:
             # If other users may rename in the parent, the name may already lead to another folder.
             if os.fstat(descriptor).st_uid == os.geteuid():
@@ -294,7 +294,7 @@ else:
         finally:
             os.close(descriptor)
 
-    def _distrust(path: Path, status: os.stat_result) -> LeaseFolderError | None:
+    def _trust_problem(path: Path, status: os.stat_result) -> LeaseFolderError | None:
         """Whether another user could replace lock files in a folder: its owner, or everyone if it is not sticky.
 
         A group with write permission is trusted, also without the sticky bit, because the owner granted it.
@@ -306,7 +306,7 @@ else:
             return _refused(path, reason, f"sudo chmod 1777 {_quoted(path)}")
         return None
 
-    def _open_to_all(descriptor: int) -> None:
+    def _allow_all_users(descriptor: int) -> None:
         os.fchmod(descriptor, 0o666)
 
     def _link(new: str, name: str, descriptor: int | None) -> None:
@@ -317,19 +317,19 @@ else:
             status = os.lstat(path)
         except OSError:
             # If the name exists, this command fails or changes nothing.
-            return _refused(path, _why(path, exc), f"sudo mkdir -p -m 1777 {_quoted(path)}")
+            return _refused(path, _reason(path, exc), f"sudo mkdir -p -m 1777 {_quoted(path)}")
         if not stat.S_ISDIR(status.st_mode):
             kind = _KINDS.get(stat.S_IFMT(status.st_mode), "a file")
             return _misplaced(path, f"it is {kind}, made by {user_name(status.st_uid)}")
-        if distrust := _distrust(path, status):
-            return distrust
+        if problem := _trust_problem(path, status):
+            return problem
         if isinstance(exc, PermissionError):
-            return _refused(path, _why(path, exc), f"sudo chmod 1777 {_quoted(path)}")
+            return _refused(path, _reason(path, exc), f"sudo chmod 1777 {_quoted(path)}")
         return LeaseFolderError(
-            f"{_unused(path, _why(path, exc))}. To use another one, set lease_dir in the bench file"
+            f"{_unused(path, _reason(path, exc))}. To use another one, set lease_dir in the bench file"
         )
 
-    def _why(path: Path, exc: OSError) -> str:
+    def _reason(path: Path, exc: OSError) -> str:
         where = "" if exc.filename in (None, str(path)) else f" ({plain(str(exc.filename))})"
         return f"{exc.strerror or exc}{where}"
 

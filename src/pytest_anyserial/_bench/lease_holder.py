@@ -26,7 +26,7 @@ _LIMITS: Final = {"device": 200, "host": 100, "user": 100, "test": 1000}
 _STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _LAST_PID: Final = 2**31 - 1
 #: The year 3000: the last one that all systems convert to local time.
-_LAST_MOMENT: Final = 32_503_680_000
+_LATEST_TIME: Final = 32_503_680_000
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +106,7 @@ def _number(value: object, least: int, most: int) -> int:
 
 def _moment(value: object) -> float:
     # The comparison is also false for NaN.
-    if not isinstance(value, int | float) or not 0 <= value < _LAST_MOMENT:
+    if not isinstance(value, int | float) or not 0 <= value < _LATEST_TIME:
         raise ValueError(value)
     return float(value)
 

@@ -13,7 +13,7 @@ from .._text import plain
 from .driver_name import driver_name
 from .file import BenchPort
 from .resolve import BenchMatchError
-from .supply import State, awaited, is_so, located
+from .supply import State, is_in_state, located, wait_for_state
 
 #: Seconds for the operator to read the prompt, find the adapter and reach it.
 _WITHIN: Final = 60.0
@@ -46,14 +46,14 @@ class Operator:
         Raises:
             PresenceError: The device cannot be opened.
         """
-        if is_so(port, "on"):
+        if is_in_state(port, "on"):
             return
         device = self._devices.get(port.name, f"ports.{port.name}")
         self._say(f"plug {device} in again now, into the same socket ...")
         self._wait(port, "on", "plug it in")
 
     def _wait(self, port: BenchPort, to: State, what: str) -> None:
-        awaited(port, to, within=self._within, after=f"the prompt to {what}")
+        wait_for_state(port, to, within=self._within, after=f"the prompt to {what}")
 
 
 def called(config: pytest.Config) -> Operator:
@@ -74,10 +74,10 @@ def called(config: pytest.Config) -> Operator:
             "run pytest in a terminal without redirecting its output, or leave --serial-ask out"
         )
 
-    return Operator(teller(config))
+    return Operator(terminal_writer(config))
 
 
-def teller(config: pytest.Config) -> Callable[[str], None]:
+def terminal_writer(config: pytest.Config) -> Callable[[str], None]:
     """Return a function that prints a line at the run's terminal, also while a test runs."""
 
     def say(text: str) -> None:

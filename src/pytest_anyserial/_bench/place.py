@@ -27,7 +27,7 @@ _AT_ONCE: Final = 5.0
 _POLL: Final = 0.1
 
 
-class Wish(NamedTuple):
+class PlaceRequest(NamedTuple):
     """The labgrid place that a port or a supply of the bench file asks for.
 
     Attributes:
@@ -43,7 +43,7 @@ class Wish(NamedTuple):
     is_port: bool = True
 
 
-class Granted(NamedTuple):
+class AcquiredPlace(NamedTuple):
     """A place that a port or a supply has, and the address of the server; empty for a supply."""
 
     place: str
@@ -55,7 +55,7 @@ class RunPlaces:
 
     Args:
         client: The client for labgrid.
-        wishes: The wishes of ports and supplies, by name.
+        requests: The requests of ports and supplies, by name.
         wait: Seconds to wait for places that are in use.
         lease_dir: The folder of the leases.
         say: Prints what this run waits for.
@@ -65,7 +65,7 @@ class RunPlaces:
     def __init__(
         self,
         client: Client,
-        wishes: Mapping[str, Wish],
+        requests: Mapping[str, PlaceRequest],
         *,
         wait: float,
         lease_dir: Path | None,
@@ -73,12 +73,12 @@ class RunPlaces:
         dumped: str | None = None,
     ) -> None:
         self.client: Final = client
-        self._wishes: Final = wishes
+        self._requests: Final = requests
         self._wait: Final = wait
         self._lease_dir: Final = lease_dir
         self._say: Final = say
         facts: Mapping[str, Any] = {} if dumped is None else json.loads(dumped)
-        self._granted: Final = {name: Granted(*words) for name, words in facts.get("granted", {}).items()}
+        self._acquired: Final = {name: AcquiredPlace(*words) for name, words in facts.get("acquired", {}).items()}
         self._problems: Final[dict[str, str]] = dict(facts.get("problems", {}))
         self._wanted: tuple[str, ...] = ()
         self._leases: Final = ExitStack()
@@ -90,16 +90,18 @@ class RunPlaces:
 
         Errors are stored and raised again on each use of the place, so that no test waits a second time.
         """
-        wanted = {name: self._wishes[name] for name in names if not self._is_known(name)}
+        wanted = {name: self._requests[name] for name in names if not self._is_known(name)}
         deadline = time.monotonic() + self._wait
         # Places by name come first, because a reservation by tags can choose another place.
-        for name, wish in sorted(wanted.items(), key=lambda item: (item[1].place is None, item[1].place or "", item)):
+        for name, request in sorted(
+            wanted.items(), key=lambda item: (item[1].place is None, item[1].place or "", item)
+        ):
             try:
-                place = wish.place or self._tagged(dict(wish.tags), deadline)
+                place = request.place or self._tagged(dict(request.tags), deadline)
                 if place not in self._held:
-                    self._named(place, deadline, needs_port=wish.is_port)
-                url = self._url(self.client.place(place), wish.resource) if wish.is_port else ""
-                self._granted[name] = Granted(place, url)
+                    self._named(place, deadline, needs_port=request.is_port)
+                url = self._url(self.client.place(place), request.resource) if request.is_port else ""
+                self._acquired[name] = AcquiredPlace(place, url)
             except (LabgridError, LeaseError, PlaceError) as exc:
                 self._problems[name] = str(exc)
 
@@ -107,7 +109,7 @@ class RunPlaces:
         """Acquire these together with the first place that is used."""
         self._wanted = tuple(names)
 
-    def granted(self, name: str) -> Granted:
+    def acquired(self, name: str) -> AcquiredPlace:
         """Return the place of a port or a supply; acquire it on first use.
 
         Raises:
@@ -117,14 +119,14 @@ class RunPlaces:
             self.acquire({name, *self._wanted})
         if name in self._problems:
             raise PlaceError(self._problems[name])
-        return self._granted[name]
+        return self._acquired[name]
 
     def dumped(self) -> str:
         """Return the acquired places and the errors as text, for the workers of pytest-xdist."""
-        return json.dumps({"granted": self._granted, "problems": self._problems})
+        return json.dumps({"acquired": self._acquired, "problems": self._problems})
 
     def _is_known(self, name: str) -> bool:
-        return name in self._granted or name in self._problems
+        return name in self._acquired or name in self._problems
 
     def renew(self, port: str) -> None:
         """Find the server of a port again, and acquire its place again if necessary.
@@ -133,7 +135,7 @@ class RunPlaces:
             LeaseError: The lease of the place cannot be taken.
             PlaceError: Another user has the place, or its exporter is gone, or labgrid cannot be asked.
         """
-        place, url = self._granted[port]
+        place, url = self._acquired[port]
         try:
             state = self.client.place(place)
             if state.owner not in (None, self.client.owner):
@@ -145,9 +147,9 @@ class RunPlaces:
             if state.owner is None:
                 self._obtain(state, time.monotonic() + self._wait)
                 state = self.client.place(place)
-            for name, granted in self._granted.items():
-                if granted.place == place and granted.url:
-                    self._granted[name] = Granted(place, self._url(state, self._wishes[name].resource))
+            for name, acquired in self._acquired.items():
+                if acquired.place == place and acquired.url:
+                    self._acquired[name] = AcquiredPlace(place, self._url(state, self._requests[name].resource))
         except LabgridError as exc:
             raise PlaceError(str(exc)) from exc
 
@@ -155,7 +157,7 @@ class RunPlaces:
         """Release the places of this run, and return the errors."""
         problems = [problem for place, is_ours in self._held.items() if is_ours and (problem := self._released(place))]
         self._held.clear()
-        self._granted.clear()
+        self._acquired.clear()
         self._problems.clear()
         self._leases.close()
         return problems
@@ -305,15 +307,15 @@ class RunPlaces:
         return port.url
 
 
-def wishes_of(bench: SerialBench) -> dict[str, Wish]:
-    """Return the wishes of a bench file by port name; supplies are named `power.NAME`."""
-    wishes = {
-        name: Wish(port.match.place, port.match.tags, port.match.resource)
+def place_requests(bench: SerialBench) -> dict[str, PlaceRequest]:
+    """Return the requests of a bench file by port name; supplies are named `power.NAME`."""
+    requests = {
+        name: PlaceRequest(port.match.place, port.match.tags, port.match.resource)
         for name, port in bench.ports.items()
         if port.match.is_place
     }
     supplies = {name: power.place for name, power in bench.power.items() if power.place is not None}
-    return wishes | {f"power.{name}": Wish(place, is_port=False) for name, place in supplies.items()}
+    return requests | {f"power.{name}": PlaceRequest(place, is_port=False) for name, place in supplies.items()}
 
 
 def run_key(place: str) -> str:

@@ -30,7 +30,7 @@ from .file import BenchPort, Match, SerialBench
 from .lease import LeaseError, leased
 from .operator import Operator
 from .resolve import BenchMatchError, PlaceError, adapter_key, device_key, devices, place_key, resolve
-from .supply import PresenceError, brought, located, supply_key
+from .supply import PresenceError, located, power_and_locate, supply_key
 
 if TYPE_CHECKING:
     from .place import RunPlaces
@@ -95,28 +95,34 @@ class Probed:
         return bool(platform) and fact in _NEVER.get(platform, _NEVER_ON_OTHERS)
 
 
-class Places:
+class RunPorts:
     """The ports of a bench file, for one run.
 
     Attributes:
         bench: The parsed file.
         file: The name of the file, for messages.
         operator: The operator, who unplugs and replugs devices without a supply; None if there is none.
-        asks: Whether devices may be opened to probe them.
+        may_probe: Whether devices may be opened to probe them.
         lab: Its labgrid places; None if the file names none.
     """
 
     def __init__(
-        self, bench: SerialBench, file: str, *, asks: bool, known: Mapping[str, Probed], lab: RunPlaces | None = None
+        self,
+        bench: SerialBench,
+        file: str,
+        *,
+        may_probe: bool,
+        known: Mapping[str, Probed],
+        lab: RunPlaces | None = None,
     ) -> None:
         self.bench = bench
         self.file = file
         self.lab = lab
         self.operator: Operator | None = None
-        self.asks = asks
+        self.may_probe = may_probe
         self._known = dict(known)
         self._remote = frozenset(name for name, port in bench.ports.items() if port.match.is_place)
-        self._doubted: set[str] = set()
+        self._unverified: set[str] = set()
         self._places = {name: port.place for name, port in known.items() if port.place is not None}
 
     def probed(self, name: str) -> Probed:
@@ -134,7 +140,7 @@ class Places:
         port = self.bench.ports[name]
         if name not in self._remote or self.lab is None:
             return port
-        return dataclasses.replace(port, match=Match(url=self.lab.granted(name).url))
+        return dataclasses.replace(port, match=Match(url=self.lab.acquired(name).url))
 
     def renew(self, names: Iterable[str]) -> bool:
         """Find these leased ports again; return whether one of them is a labgrid place.
@@ -148,34 +154,34 @@ class Places:
             self.lab.renew(name)
         return bool(places)
 
-    def doubt(self, names: Iterable[str]) -> None:
+    def mark_unverified(self, names: Iterable[str]) -> None:
         """Mark the servers of these ports, so that each is tried before the next test uses it."""
-        self._doubted.update(name for name in names if name in self._remote)
+        self._unverified.update(name for name in names if name in self._remote)
 
-    async def dispel(self, name: str, device: PortInfo) -> None:
+    async def verify(self, name: str, device: PortInfo) -> None:
         """If the server of a port is marked, try whether the port opens.
 
         Raises:
             SerialError: The port does not open.
         """
-        if name in self._doubted:
-            async with await open_serial_port(device.device, _undemanding(self.bench.ports[name])):
-                self._doubted.discard(name)
+        if name in self._unverified:
+            async with await open_serial_port(device.device, _probe_config(self.bench.ports[name])):
+                self._unverified.discard(name)
 
-    def is_silent(self, name: str) -> bool:
+    def is_unprobed(self, name: str) -> bool:
         """Whether a port has not been probed yet."""
         return name not in self._known or self._known[name].capabilities is None
 
-    async def ask(self, name: str, serial: SerialPort, device: PortInfo) -> None:
+    async def probe_open(self, name: str, serial: SerialPort, device: PortInfo) -> None:
         """Probe an open, leased port. This changes its config."""
         try:
-            self._known[name] = await asked(serial, device)
+            self._known[name] = await probe_port(serial, device)
         except SerialError as exc:
             self._known[name] = Probed(problem=plain_lines(str(exc)))
 
-    async def look(self, name: str, device: PortInfo) -> None:
+    async def probe(self, name: str, device: PortInfo) -> None:
         """Open a leased port and probe it."""
-        self._known[name] = await _looked(self.bench.ports[name], device)
+        self._known[name] = await _open_and_probe(self.bench.ports[name], device)
 
     def note(self, plugged_in: Sequence[PortInfo]) -> None:
         """Remember the places of the devices that are plugged in."""
@@ -200,16 +206,16 @@ class Places:
         """
         ports = self.bench.ports.values()
         vanishing = {port.name for port in ports if port.power in supplies}
-        silent = {end for link in self.bench.links.values() if link.power in supplies for end in link.ends}
+        switched = {end for link in self.bench.links.values() if link.power in supplies for end in link.ends}
         keys = {self._place(name, test).key for name in names}
         adapters: set[str] = set()
-        for name in vanishing | silent:
+        for name in vanishing | switched:
             place = self._place(name, test) if name in names else self._place_if_there(name)
             if place is not None:
                 keys.add(place.key)
                 adapters.update([place.adapter] if name in vanishing else [])
         if adapters:
-            keys.update(device_key(mate) for mate in _run_async.call(devices) if adapter_key(mate) in adapters)
+            keys.update(device_key(device) for device in _run_async.call(devices) if adapter_key(device) in adapters)
         return keys | {supply_key(self.bench.power[supply]) for supply in supplies}
 
     def _probed(self, name: str) -> Probed:
@@ -217,10 +223,10 @@ class Places:
         bench, test = self.bench, f"a look at {name}"
         try:
             port = self.port(name)
-            device = brought(bench, port, test=test)
+            device = power_and_locate(bench, port, test=test)
             key = self._place(name, test).key if name in self._remote else device_key(device)
             with leased((key,), test=test, timeout=bench.lease_timeout, folder=bench.lease_dir):
-                return _run_async.call(lambda: _looked(port, device))
+                return _run_async.call(lambda: _open_and_probe(port, device))
         except (BenchMatchError, LeaseError, PlaceError, PresenceError) as exc:
             return Probed(problem=plain_lines(str(exc)))
 
@@ -229,13 +235,13 @@ class Places:
             return self._place_of_labgrid(name)
         # Use the remembered place: if another run has just unplugged the device, this run must wait for its lease.
         if name not in self._places:
-            self._places[name] = Place.of(brought(self.bench, self.bench.ports[name], test=test))
+            self._places[name] = Place.of(power_and_locate(self.bench, self.bench.ports[name], test=test))
         return self._places[name]
 
     def _place_of_labgrid(self, name: str) -> Place:
         assert self.lab is not None
         # The ports of a place share a server's address, a supply and an owner, so they share a lease.
-        key = place_key(self.lab.granted(name).place)
+        key = place_key(self.lab.acquired(name).place)
         return Place(key, key)
 
     def _place_if_there(self, name: str) -> Place | None:
@@ -259,10 +265,10 @@ def dumped(known: Mapping[str, Probed]) -> str:
 
 def loaded(text: str) -> dict[str, Probed]:
     """Return the facts from the text of `dumped`."""
-    return {name: _revived(facts) for name, facts in json.loads(text).items()}
+    return {name: _decoded(facts) for name, facts in json.loads(text).items()}
 
 
-def as_the_file_says(port: BenchPort, config: SerialConfig) -> SerialConfig:
+def with_line_levels(port: BenchPort, config: SerialConfig) -> SerialConfig:
     """`config`, with the control-line levels of the bench file where it sets none."""
     changes = {
         f"{line}_on_open": level
@@ -272,21 +278,21 @@ def as_the_file_says(port: BenchPort, config: SerialConfig) -> SerialConfig:
     return config.with_changes(**changes) if changes else config
 
 
-def _undemanding(port: BenchPort) -> SerialConfig:
+def _probe_config(port: BenchPort) -> SerialConfig:
     """Return the port's config from the file, with missing features ignored without a warning."""
-    return as_the_file_says(port, port.config).with_changes(unsupported_policy=UnsupportedPolicy.IGNORE)
+    return with_line_levels(port, port.config).with_changes(unsupported_policy=UnsupportedPolicy.IGNORE)
 
 
-async def _looked(port: BenchPort, device: PortInfo) -> Probed:
+async def _open_and_probe(port: BenchPort, device: PortInfo) -> Probed:
     """Open and probe `port`, which is leased; problems are part of the result."""
     try:
-        async with await open_serial_port(device.device, _undemanding(port)) as serial:
-            return await asked(serial, device)
+        async with await open_serial_port(device.device, _probe_config(port)) as serial:
+            return await probe_port(serial, device)
     except SerialError as exc:
         return Probed(problem=plain_lines(str(exc)))
 
 
-async def asked(serial: SerialPort, device: PortInfo) -> Probed:
+async def probe_port(serial: SerialPort, device: PortInfo) -> Probed:
     """Probe an open port whose `unsupported_policy` is "ignore". This changes its config.
 
     Raises:
@@ -321,7 +327,7 @@ async def _refusal(call: Callable[[], Awaitable[object]]) -> str:
     return ""
 
 
-def _revived(facts: dict[str, Any]) -> Probed:
+def _decoded(facts: dict[str, Any]) -> Probed:
     place, values = facts["place"], facts["capabilities"]
     if values is not None:
         words = {"platform", "backend"}

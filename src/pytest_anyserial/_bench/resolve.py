@@ -20,7 +20,7 @@ _DISTINGUISHING: Final = ("serial_number", "interface", "location")
 #: The maximum length of a description; USB strings have at most 126 characters.
 _LONGEST: Final = 126
 #: Names that Linux assigns in the order of plugging in.
-_FIRST_COME: Final = re.compile(r"(/dev/)?(tty|cu)(USB|ACM)[0-9]+")
+_PLUG_ORDER: Final = re.compile(r"(/dev/)?(tty|cu)(USB|ACM)[0-9]+")
 #: Names that Windows assigns to an adapter when it is first plugged in.
 _OF_THIS_COMPUTER: Final = re.compile(r"(\\\\\.\\)?COM[0-9]+", re.IGNORECASE)
 
@@ -67,10 +67,10 @@ def resolve(port: BenchPort, devices: Sequence[PortInfo]) -> PortInfo:
     matching = [device for device in devices if not _differences(wanted, device)]
     if not matching:
         raise BenchMatchError(
-            f"{here}: no device has {_listed(wanted)}. {_near(wanted, devices)}{_plugged_in(devices)}"
+            f"{here}: no device has {_listed(wanted)}. {_near_matches(wanted, devices)}{_plugged_in(devices)}"
         )
     if len(matching) > 1:
-        raise BenchMatchError(f"{here}: {len(matching)} devices have {_listed(wanted)}. {_told_apart(matching)}")
+        raise BenchMatchError(f"{here}: {len(matching)} devices have {_listed(wanted)}. {_distinguished(matching)}")
     return matching[0]
 
 
@@ -156,7 +156,7 @@ def unstable(port: BenchPort, device: PortInfo, devices: Sequence[PortInfo]) -> 
         return None
     match = stable_match(device, devices)
     better = None if match is None or match.path is not None else f"stable is {_stanza(match)}"
-    if _FIRST_COME.fullmatch(path):
+    if _PLUG_ORDER.fullmatch(path):
         reason = "is whichever device was plugged in first"
         better = better or "a link in /dev/serial/by-path, or a udev rule, would be stable"
     elif _OF_THIS_COMPUTER.fullmatch(path):
@@ -252,7 +252,7 @@ def _place(location: str) -> str:
     return location.partition(":")[0]
 
 
-def _told_apart(devices: Sequence[PortInfo]) -> str:
+def _distinguished(devices: Sequence[PortInfo]) -> str:
     for key in _DISTINGUISHING:
         values = [_properties(device)[key] for device in devices]
         if None not in values and len(set(values)) == len(values):
@@ -260,7 +260,7 @@ def _told_apart(devices: Sequence[PortInfo]) -> str:
     return f"They differ only in their paths:{_lines(devices)}"
 
 
-def _near(wanted: Mapping[str, Any], devices: Sequence[PortInfo]) -> str:
+def _near_matches(wanted: Mapping[str, Any], devices: Sequence[PortInfo]) -> str:
     """Describe the devices that have all but one of several properties."""
     near: dict[str, list[str]] = {}
     for device in devices if len(wanted) > 1 else ():

@@ -28,7 +28,7 @@ ADDRESS: Final = r"[A-Za-z][A-Za-z0-9+.-]*://[^\x00-\x20\x7f]+"
 _MAX_U32: Final = 2**32 - 1
 
 
-def _named_in_one_way(match: Mapping[str, object]) -> list[tuple[str, str]]:
+def _check_match(match: Mapping[str, object]) -> list[tuple[str, str]]:
     if not match:
         text = f"is empty: name the device with path, url, or {', '.join(_USB_KEYS)}; or with place or tags of labgrid"
         return [("", text)]
@@ -46,7 +46,7 @@ def _way_schema(way: str) -> dict[str, Any]:
     return {"if": {"required": [way]}, "then": {"propertyNames": {"enum": [way, *_WAYS[way]]}}}
 
 
-def _as_many_ends_as_the_kind_has(link: Mapping[str, object]) -> list[tuple[str, str]]:
+def _check_ends(link: Mapping[str, object]) -> list[tuple[str, str]]:
     kind, ends = link.get("kind"), link.get("ends")
     if not isinstance(kind, str) or kind not in ENDS or not isinstance(ends, list):
         return []
@@ -60,7 +60,7 @@ def _as_many_ends_as_the_kind_has(link: Mapping[str, object]) -> list[tuple[str,
     ]
 
 
-def _a_device_where_there_is_one(link: Mapping[str, object]) -> list[tuple[str, str]]:
+def _check_device(link: Mapping[str, object]) -> list[tuple[str, str]]:
     kind = link.get("kind")
     if kind == "device" and "device" not in link:
         return [("device", 'is missing: a link of kind "device" names its device under test')]
@@ -69,20 +69,20 @@ def _a_device_where_there_is_one(link: Mapping[str, object]) -> list[tuple[str, 
     return []
 
 
-def _power_of_a_device(link: Mapping[str, object]) -> list[tuple[str, str]]:
+def _check_power_of_link(link: Mapping[str, object]) -> list[tuple[str, str]]:
     kind = link.get("kind")
     if kind in KINDS and kind != "device" and "power" in link:
         return [("power", f'is for links of kind "device", and this one is {shown(kind)}: ports name their own')]
     return []
 
 
-def _commands_or_a_place(power: Mapping[str, object]) -> list[tuple[str, str]]:
+def _check_supply(power: Mapping[str, object]) -> list[tuple[str, str]]:
     if "place" in power:
         return []
     return [(key, "is missing") for key in _SWITCH if key not in power]
 
 
-def _when_kind(kind: str, then: dict[str, Any]) -> dict[str, Any]:
+def _if_kind(kind: str, then: dict[str, Any]) -> dict[str, Any]:
     return {"if": {"required": ["kind"], "properties": {"kind": {"const": kind}}}, "then": then}
 
 
@@ -90,7 +90,7 @@ def _ends_schema(kind: str) -> dict[str, Any]:
     device: dict[str, Any] = {"required": ["device"]}
     least, most = ENDS[kind]
     ends = {"properties": {"ends": {"minItems": least, "maxItems": most}}}
-    return _when_kind(kind, ends | (device if kind == "device" else {"not": device}))
+    return _if_kind(kind, ends | (device if kind == "device" else {"not": device}))
 
 
 _FLOW_CONTROL = Table(
@@ -159,7 +159,7 @@ MATCH: Final = Table(
     },
     rules=(
         Rule(
-            _named_in_one_way,
+            _check_match,
             {
                 "minProperties": 1,
                 "allOf": [_way_schema(way) for way in _WAYS],
@@ -210,10 +210,10 @@ _LINK = Table(
     },
     required=("ends", "kind"),
     rules=(
-        Rule(_as_many_ends_as_the_kind_has, {"allOf": [_ends_schema(kind) for kind in KINDS]}),
-        Rule(_a_device_where_there_is_one, {}),
+        Rule(_check_ends, {"allOf": [_ends_schema(kind) for kind in KINDS]}),
+        Rule(_check_device, {}),
         Rule(
-            _power_of_a_device,
+            _check_power_of_link,
             {"if": {"properties": {"kind": {"const": "device"}}}, "else": {"not": {"required": ["power"]}}},
         ),
     ),
@@ -236,7 +236,7 @@ _POWER = Table(
         "within": Seconds("Seconds for a device to vanish or to come back; default 15.", 3600),
         "limit": Seconds("Seconds for one command; default 30.", 3600),
     },
-    rules=(Rule(_commands_or_a_place, {"if": {"not": {"required": ["place"]}}, "then": {"required": [*_SWITCH]}}),),
+    rules=(Rule(_check_supply, {"if": {"not": {"required": ["place"]}}, "then": {"required": [*_SWITCH]}}),),
 )
 
 _LABGRID = Table(

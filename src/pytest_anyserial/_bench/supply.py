@@ -46,7 +46,7 @@ def located(port: BenchPort) -> PortInfo:
     return _run_async.call(lambda: found(port))
 
 
-def brought(bench: SerialBench, port: BenchPort, *, test: str, held: bool = False) -> PortInfo:
+def power_and_locate(bench: SerialBench, port: BenchPort, *, test: str, held: bool = False) -> PortInfo:
     """Find a port like `located`, but switch a missing device with a supply on first. `held`: the supply is leased.
 
     Raises:
@@ -84,7 +84,7 @@ def switch(bench: SerialBench, port: BenchPort, to: State) -> None:
     power = bench.power[port.power]
     switch_supply(bench, power, to)
     if is_seen(port):
-        awaited(port, to, within=power.within, after=f"power.{port.power}.{to}")
+        wait_for_state(port, to, within=power.within, after=f"power.{port.power}.{to}")
 
 
 def switch_supply(bench: SerialBench, power: Power, to: State) -> None:
@@ -134,19 +134,19 @@ def cycle(bench: SerialBench, power: Power, port: BenchPort | None) -> None:
             time.sleep(power.off_time)
 
 
-def is_so(port: BenchPort, state: State) -> bool:
+def is_in_state(port: BenchPort, state: State) -> bool:
     """Whether the device of a port is in this state."""
     return _can_be_opened(port) if state == "on" else not _is_there(port)
 
 
-def awaited(port: BenchPort, state: State, *, within: float, after: str) -> None:
+def wait_for_state(port: BenchPort, state: State, *, within: float, after: str) -> None:
     """Wait up to `within` seconds until the device of a port is in this state. `after` names the cause, for the error.
 
     Raises:
         PresenceError: The device is still in the other state.
     """
     deadline = time.monotonic() + within
-    while not is_so(port, state):
+    while not is_in_state(port, state):
         if time.monotonic() > deadline:
             now = "cannot be opened" if state == "on" else "is still there"
             raise PresenceError(f"ports.{port.name} {now} {within:g} s after {after}{_why_missing(port)}")

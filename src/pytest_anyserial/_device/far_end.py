@@ -109,7 +109,7 @@ class FarEnd:
         part: What to expect and to say.
         port: End B.
         sent: Bytes that end A has sent, or None if they are not counted.
-        deserted: Whether end A was in use and is not any more.
+        is_end_a_closed: Whether end A was in use and is not any more.
         opened: Returns when end A is open, or when its argument is true.
         settled: Called when the outcome is: something is wrong.
         mark: Records a step on the timeline of the test: its kind, and what gives its text.
@@ -128,7 +128,7 @@ class FarEnd:
         port: SerialPort,
         *,
         sent: Callable[[], int | None],
-        deserted: Callable[[], bool],
+        is_end_a_closed: Callable[[], bool],
         opened: Callable[[FarEnd, Callable[[], bool]], Awaitable[None]],
         settled: Callable[[], object],
         mark: Callable[[str, Callable[[], str]], object],
@@ -145,7 +145,7 @@ class FarEnd:
         self._part = part
         self._port = port
         self._sent = sent
-        self._deserted = deserted
+        self._is_end_a_closed = is_end_a_closed
         self._opened = opened
         self._settled = settled
         self._mark = mark
@@ -204,7 +204,7 @@ class FarEnd:
 
     def _is_waiting(self) -> bool:
         """Whether something is expected that may still come."""
-        return not (self._part.is_met or (self._deserted() and self._has_heard_all()))
+        return not (self._part.is_met or (self._is_end_a_closed() and self._has_heard_all()))
 
     def _has_heard_all(self) -> bool:
         sent = self._sent()

@@ -144,7 +144,7 @@ def _far_end(part: Part, link: SerialLink, port: SerialPort, settled: Callable[[
         part,
         port,
         sent=link._bytes_sent,
-        deserted=link._is_deserted,
+        is_end_a_closed=link._is_end_a_closed,
         opened=lambda far_end, over: until_opened(link, far_end, over),
         settled=settled,
         mark=link.transcript.mark,

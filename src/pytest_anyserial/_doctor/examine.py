@@ -30,10 +30,10 @@ from .._bench.resolve import BenchMatchError, describe, device_key, is_remote, n
 from .._text import plain
 from . import wiring
 from .finding import Finding, Verdict, ok, problem, skipped, warning
-from .power import Fit, examine_power
+from .power import UsablePort, examine_power
 
 if TYPE_CHECKING:
-    from .lab import Visit
+    from .lab import PlaceResult
 
 #: The purpose that leases of the doctor name.
 PURPOSE: Final = "python -m pytest_anyserial"
@@ -47,12 +47,12 @@ class Subject(NamedTuple):
     name: str
     findings: list[Finding]
 
-    def is_well(self) -> bool:
+    def passed(self) -> bool:
         """Whether no finding is a problem; warnings are allowed."""
-        return _is_well(self.findings)
+        return _passed(self.findings)
 
 
-def _is_well(findings: Sequence[Finding]) -> bool:
+def _passed(findings: Sequence[Finding]) -> bool:
     return all(finding.verdict is not Verdict.PROBLEM for finding in findings)
 
 
@@ -67,42 +67,42 @@ async def examine(
         root: The folder that contains `/proc`, `/sys` and `/run`.
         switches: Whether supplies are switched off and on.
     """
-    with _visited(bench) as visits:
-        fit: dict[str, Fit] = {}
+    with _acquired_places(bench) as places:
+        usable: dict[str, UsablePort] = {}
         twice = named_twice(bench.ports.values(), devices)
         for name, port in bench.ports.items():
-            if name in visits:
-                findings, device, key = visits[name]
+            if name in places:
+                findings, device, key = places[name]
             elif port.match.url is not None:
                 device = resolve(port, devices)
-                findings = await _look_at_server(device)
+                findings = await _check_server(device)
                 key = device_key(device)
             else:
-                findings, device = _look_at(port, devices, root)
+                findings, device = _check_port(port, devices, root)
                 key = "" if device is None else device_key(device)
             if name in twice:
                 findings.append(problem("device", twice[name], "keep one of the two"))
             if device is not None:
                 findings.append(_lease_of(key, bench))
-                if _is_well(findings):
-                    findings += await _open(port, Fit(device, key), bench)
-                if _is_well(findings):
-                    fit[name] = Fit(device, key)
+                if _passed(findings):
+                    findings += await _open(port, UsablePort(device, key), bench)
+                if _passed(findings):
+                    usable[name] = UsablePort(device, key)
             yield Subject(f"ports.{name}", findings)
         for link in bench.links.values():
-            yield Subject(f"links.{link.name}", await _examine_link(link, bench, fit))
+            yield Subject(f"links.{link.name}", await _examine_link(link, bench, usable))
         for power in bench.power.values() if switches else ():
-            yield Subject(f"power.{power.name}", await examine_power(power, bench, fit, PURPOSE))
+            yield Subject(f"power.{power.name}", await examine_power(power, bench, usable, PURPOSE))
 
 
-def _visited(bench: SerialBench) -> AbstractContextManager[Mapping[str, Visit]]:
+def _acquired_places(bench: SerialBench) -> AbstractContextManager[Mapping[str, PlaceResult]]:
     """Return the labgrid places, acquired for the examination."""
     if not any(port.match.is_place for port in bench.ports.values()):
         return nullcontext({})
     # Imported here, because only benches with places use labgrid.
     from . import lab
 
-    return lab.visited(bench)
+    return lab.acquired_places(bench)
 
 
 def link_config(port: BenchPort, highest: int | None = None) -> SerialConfig:
@@ -118,7 +118,7 @@ def link_config(port: BenchPort, highest: int | None = None) -> SerialConfig:
     )
 
 
-def _look_at(port: BenchPort, devices: Sequence[PortInfo], root: Path) -> tuple[list[Finding], PortInfo | None]:
+def _check_port(port: BenchPort, devices: Sequence[PortInfo], root: Path) -> tuple[list[Finding], PortInfo | None]:
     """Return the findings about a port that need no open."""
     try:
         device = resolve(port, devices)
@@ -148,10 +148,10 @@ def _host_findings(port: BenchPort, device: PortInfo, devices: Sequence[PortInfo
 
     node = os.stat(device.device)
     for finding in (
-        host.check_twins(device, devices),
-        host.check_permission(device.device, node, host.Person.current()),
+        host.check_same_serial_number(device, devices),
+        host.check_permission(device.device, node, host.User.current()),
         host.check_holders(device.device, root=root),
-        host.check_grabbers(device, root=root, number=node.st_rdev),
+        host.check_probing_programs(device, root=root, number=node.st_rdev),
         host.check_driver(device, root=root),
         host.check_latency(device, low_latency=port.config.low_latency, root=root),
     ):
@@ -171,11 +171,11 @@ def _lease_of(key: str, bench: SerialBench) -> Finding:
     return problem("lease", f"held by {lease.holder or 'another process'}", "wait until that is done")
 
 
-async def _look_at_server(device: PortInfo) -> list[Finding]:
+async def _check_server(device: PortInfo) -> list[Finding]:
     # Imported here, because only benches with remote ports use it.
     from . import remote
 
-    return await remote.look_at(device)
+    return await remote.check_server(device)
 
 
 async def _ask_server(opened: SerialPort) -> list[Finding]:
@@ -186,10 +186,10 @@ async def _ask_server(opened: SerialPort) -> list[Finding]:
     return await remote.ask(opened)
 
 
-async def _open(port: BenchPort, fit: Fit, bench: SerialBench) -> list[Finding]:
-    device = fit.device
+async def _open(port: BenchPort, usable: UsablePort, bench: SerialBench) -> list[Finding]:
+    device = usable.device
     try:
-        with leased([fit.key], test=PURPOSE, timeout=0, folder=bench.lease_dir):
+        with leased([usable.key], test=PURPOSE, timeout=0, folder=bench.lease_dir):
             async with await SerialPort.open(device.device, link_config(port)) as opened:
                 return [ok("open", f"opens at {opened.config.baudrate} baud"), *await _ask_server(opened)]
     except PortPermissionError as exc:
@@ -197,27 +197,27 @@ async def _open(port: BenchPort, fit: Fit, bench: SerialBench) -> list[Finding]:
     except PortBusyError as exc:
         if is_remote(device):
             return [problem("open", plain(str(exc)), "another program on any host has it open: end that program")]
-        return [problem("open", plain(str(exc)), _how_to_find_who_has(device.device))]
+        return [problem("open", plain(str(exc)), _holder_advice(device.device))]
     except (LeaseError, SerialError) as exc:
         return [problem("open", plain(str(exc)))]
 
 
-def _how_to_find_who_has(path: str) -> str:
+def _holder_advice(path: str) -> str:
     if sys.platform == "win32":
         return "it may be a terminal, the serial monitor of an editor, or a service of the adapter's maker"
     return f"another program has locked it; to see which: sudo fuser -v {plain(path)}"
 
 
-async def _examine_link(link: BenchLink, bench: SerialBench, fit: Mapping[str, Fit]) -> list[Finding]:
+async def _examine_link(link: BenchLink, bench: SerialBench, usable: Mapping[str, UsablePort]) -> list[Finding]:
     if link.kind == "device":
         return [skipped("wires", f"{link.device} is behind it: nothing was sent")]
-    unfit = [f"ports.{end}" for end in link.ends if end not in fit]
-    if unfit:
-        return [skipped("wires", f"{' and '.join(unfit)} cannot be used")]
+    unusable = [f"ports.{end}" for end in link.ends if end not in usable]
+    if unusable:
+        return [skipped("wires", f"{' and '.join(unusable)} cannot be used")]
     ports = [bench.ports[end] for end in link.ends]
     try:
         with leased(
-            [fit[end].key for end in link.ends],
+            [usable[end].key for end in link.ends],
             test=PURPOSE,
             timeout=bench.lease_timeout,
             folder=bench.lease_dir,
@@ -227,7 +227,7 @@ async def _examine_link(link: BenchLink, bench: SerialBench, fit: Mapping[str, F
                 for port in ports:
                     config = link_config(port, link.max_baudrate)
                     opened = await stack.enter_async_context(
-                        await SerialPort.open(fit[port.name].device.device, config)
+                        await SerialPort.open(usable[port.name].device.device, config)
                     )
                     ends.append(wiring.End(port.name, opened))
                 return await check_link(link, ports, ends)
@@ -236,7 +236,7 @@ async def _examine_link(link: BenchLink, bench: SerialBench, fit: Mapping[str, F
 
 
 async def check_link(
-    link: BenchLink, ports: Sequence[BenchPort], ends: Sequence[wiring.End], *, patience: wiring.Patience | None = None
+    link: BenchLink, ports: Sequence[BenchPort], ends: Sequence[wiring.End], *, timing: wiring.Timing | None = None
 ) -> list[Finding]:
     """Check every wire of a link.
 
@@ -244,11 +244,11 @@ async def check_link(
         link: Its entry in the bench file.
         ports: The entries of its ends.
         ends: The same ports, open.
-        patience: The time limits of the checks.
+        timing: The time limits of the checks.
     """
     findings: list[Finding] = []
     try:
-        async for found in _checks(link, ports, ends, patience or wiring.Patience()):
+        async for found in _checks(link, ports, ends, timing or wiring.Timing()):
             findings += found
     except SerialError as exc:
         findings.append(problem("wires", plain(str(exc)), "plug it in again; the checks missing here were not made"))
@@ -256,22 +256,22 @@ async def check_link(
 
 
 async def _checks(
-    link: BenchLink, ports: Sequence[BenchPort], ends: Sequence[wiring.End], patience: wiring.Patience
+    link: BenchLink, ports: Sequence[BenchPort], ends: Sequence[wiring.End], timing: wiring.Timing
 ) -> AsyncIterator[list[Finding]]:
-    data = await wiring.check_bytes(ends, patience=patience)
+    data = await wiring.check_bytes(ends, timing=timing)
     yield data
     lacks = frozenset[str]().union(*(port.lacks for port in ports))
-    yield await _check_lines(link, ports, ends, lacks, patience)
-    if not _is_well(data):
+    yield await _check_lines(link, ports, ends, lacks, timing)
+    if not _passed(data):
         yield [skipped("break, rates, round trip", "nothing gets through")]
         return
     if "break_signal" in lacks:
         yield [skipped("break", "the bench file lists it as lacking break_signal")]
     else:
-        yield await wiring.check_break(ends, patience=patience)
+        yield await wiring.check_break(ends, timing=timing)
     limits = [limit for limit in (link.max_baudrate, *(port.max_baudrate for port in ports)) if limit is not None]
-    yield await wiring.check_rates(ends, min(limits, default=None), patience=patience)
-    yield await wiring.check_round_trip(ends, patience=patience)
+    yield await wiring.check_rates(ends, min(limits, default=None), timing=timing)
+    yield await wiring.check_round_trip(ends, timing=timing)
 
 
 async def _check_lines(
@@ -279,7 +279,7 @@ async def _check_lines(
     ports: Sequence[BenchPort],
     ends: Sequence[wiring.End],
     lacks: frozenset[str],
-    patience: wiring.Patience,
+    timing: wiring.Timing,
 ) -> list[Finding]:
     wired = [wire for wire in link.wires if wire != "tx-rx"]
     if link.kind == "rs485" and not wired:
@@ -301,7 +301,7 @@ async def _check_lines(
         if line in port.control_lines and wire not in link.wires
     }
     try:
-        lines = await wiring.trace_lines(ends, pinned, patience=patience)
+        lines = await wiring.trace_lines(ends, pinned, timing=timing)
     except UnsupportedFeatureError as exc:
         # For some ports, only the operation itself shows that it is unsupported.
         if wired:

@@ -29,11 +29,11 @@ _ROOT: Final = Path("/")
 #: The maximum length of a serial number in a message; USB strings have at most 126 characters.
 _LONGEST: Final = 126
 #: Programs that open serial devices on their own, by the names of their processes.
-_GRABBERS: Final = ("ModemManager", "brltty")
+_PROBING_PROGRAMS: Final = ("ModemManager", "brltty")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Person:
+class User:
     """The user of this process, with its current groups and its groups after the next login."""
 
     name: str
@@ -42,7 +42,7 @@ class Person:
     listed: Collection[int]
 
     @classmethod
-    def current(cls) -> Person:
+    def current(cls) -> User:
         """Return the user of this process."""
         uid = os.geteuid()
         groups = {os.getegid(), *os.getgroups()}
@@ -55,23 +55,23 @@ class Person:
 
 
 def check_permission(
-    path: str, node: os.stat_result, person: Person, group_name: Callable[[int], str] | None = None
+    path: str, node: os.stat_result, user: User, group_name: Callable[[int], str] | None = None
 ) -> Finding:
-    """Whether `person` may open the device with the status `node`; if not, the group and the command that help."""
+    """Whether `user` may open the device with the status `node`; if not, the group and the command that help."""
     mode, group = stat.S_IMODE(node.st_mode), node.st_gid
-    if person.uid == 0:
+    if user.uid == 0:
         return ok("permission", "root may open everything")
-    shift = 6 if person.uid == node.st_uid else 3 if group in person.groups else 0
+    shift = 6 if user.uid == node.st_uid else 3 if group in user.groups else 0
     if mode >> shift & 0o6 == 0o6:
-        return ok("permission", f"{person.name} may read and write {plain(path)}")
+        return ok("permission", f"{user.name} may read and write {plain(path)}")
     name = (group_name or _group_name)(group)
-    text = f"{person.name} may not open {plain(path)} ({stat.filemode(node.st_mode)}, group '{name}')"
+    text = f"{user.name} may not open {plain(path)} ({stat.filemode(node.st_mode)}, group '{name}')"
     if mode & 0o60 != 0o60 or shift != 0:
         advice = 'its permissions admit no group: add a udev rule with GROUP="dialout", MODE="0660" for this device'
-    elif group in person.listed:
-        advice = f"{person.name} is in group '{name}' from the next login on: log in again, or run in `newgrp {name}`"
+    elif group in user.listed:
+        advice = f"{user.name} is in group '{name}' from the next login on: log in again, or run in `newgrp {name}`"
     else:
-        advice = f"join its group: sudo usermod -aG {name} {person.name}, and log in again"
+        advice = f"join its group: sudo usermod -aG {name} {user.name}, and log in again"
     return problem("permission", text, advice)
 
 
@@ -125,11 +125,11 @@ def _has_master_of(node: str, process: Path, links: Mapping[str, str | None]) ->
     return False
 
 
-def check_grabbers(device: PortInfo, *, root: Path = _ROOT, number: int | None = None) -> Finding | None:
+def check_probing_programs(device: PortInfo, *, root: Path = _ROOT, number: int | None = None) -> Finding | None:
     """Check whether ModemManager or brltty runs and may open a USB adapter with this device `number`."""
     if device.vid is None or device.pid is None:
         return None
-    running = {name for process in _processes(root) if (name := _command(process)) in _GRABBERS}
+    running = {name for process in _processes(root) if (name := _command(process)) in _PROBING_PROGRAMS}
     if "brltty" in running:
         return warning(
             "grabbers",
@@ -172,23 +172,23 @@ def check_latency(device: PortInfo, *, low_latency: bool, root: Path = _ROOT) ->
     return warning("latency timer", f"{text} ms: every short answer may wait as long", advice)
 
 
-def check_twins(device: PortInfo, devices: Sequence[PortInfo]) -> Finding | None:
+def check_same_serial_number(device: PortInfo, devices: Sequence[PortInfo]) -> Finding | None:
     """Check whether another adapter has the same serial number."""
     if device.serial_number is None:
         return None
-    twins = [
+    same = [
         plain(other.device)
         for other in devices
         if other.device != device.device
         and (other.vid, other.pid, other.serial_number) == (device.vid, device.pid, device.serial_number)
         and _place(other) != _place(device)
     ]
-    if not twins:
+    if not same:
         return None
     number = plain(device.serial_number, _LONGEST)
     return warning(
         "serial number",
-        f"{', '.join(twins)} has the same, {number}: the number does not tell these adapters apart",
+        f"{', '.join(same)} has the same, {number}: the number does not tell these adapters apart",
         "match them by location, or give one another number with the tool of its manufacturer",
     )
 

@@ -11,7 +11,7 @@ from anyserial import PortInfo
 
 from .._bench.file import BenchPort, SerialBench
 from .._bench.labgrid import Client, PlaceState, Resource, client_of
-from .._bench.place import Granted, RunPlaces, wishes_of
+from .._bench.place import AcquiredPlace, RunPlaces, place_requests
 from .._bench.resolve import PlaceError, keys_of, place_key
 from .._text import plain
 from .finding import Finding, ok, problem, warning
@@ -19,7 +19,7 @@ from .finding import Finding, ok, problem, warning
 _NAME: Final = re.compile(r"[a-z][a-z0-9_-]*")
 
 
-class Visit(NamedTuple):
+class PlaceResult(NamedTuple):
     """A port that is a labgrid place: the findings about it, and its address if it could be acquired."""
 
     findings: list[Finding]
@@ -28,31 +28,31 @@ class Visit(NamedTuple):
 
 
 @contextmanager
-def visited(bench: SerialBench) -> Generator[dict[str, Visit]]:
+def acquired_places(bench: SerialBench) -> Generator[dict[str, PlaceResult]]:
     """Acquire the places of a bench for an examination; a place in use is a finding."""
     ports = [name for name, port in bench.ports.items() if port.match.is_place]
-    lab = RunPlaces(client_of(bench), wishes_of(bench), wait=0, lease_dir=bench.lease_dir, say=lambda _: None)
+    lab = RunPlaces(client_of(bench), place_requests(bench), wait=0, lease_dir=bench.lease_dir, say=lambda _: None)
     try:
-        lab.acquire(wishes_of(bench))
-        yield {name: _visit(lab, name) for name in ports}
+        lab.acquire(place_requests(bench))
+        yield {name: _place_result(lab, name) for name in ports}
     finally:
         lab.release()
 
 
-def _visit(lab: RunPlaces, name: str) -> Visit:
+def _place_result(lab: RunPlaces, name: str) -> PlaceResult:
     try:
-        granted = lab.granted(name)
+        acquired = lab.acquired(name)
     except PlaceError as exc:
-        return Visit([problem("place", str(exc))])
-    return Visit(
-        [ok("place", f"{granted.place}, acquired for this examination: {granted.url}"), _open_to_all(granted)],
-        PortInfo(device=granted.url),
-        place_key(granted.place),
+        return PlaceResult([problem("place", str(exc))])
+    return PlaceResult(
+        [ok("place", f"{acquired.place}, acquired for this examination: {acquired.url}"), _network_warning(acquired)],
+        PortInfo(device=acquired.url),
+        place_key(acquired.place),
     )
 
 
-def _open_to_all(granted: Granted) -> Finding:
-    server = granted.url.partition("://")[2]
+def _network_warning(acquired: AcquiredPlace) -> Finding:
+    server = acquired.url.partition("://")[2]
     return warning(
         "network",
         f"{server} asks for no login, listens on all interfaces, and lets ten clients read the same bytes",
@@ -66,9 +66,9 @@ def places_of(bench: SerialBench) -> list[PlaceState]:
     Raises:
         LabgridError: labgrid cannot be asked.
     """
-    wishes = wishes_of(bench).values()
-    names = {wish.place for wish in wishes}
-    tags = [dict(wish.tags) for wish in wishes if wish.tags]
+    requests = place_requests(bench).values()
+    names = {request.place for request in requests}
+    tags = [dict(request.tags) for request in requests if request.tags]
     return [
         state
         for state in client_of(bench).places()
@@ -76,14 +76,14 @@ def places_of(bench: SerialBench) -> list[PlaceState]:
     ]
 
 
-class Offer(NamedTuple):
+class Suggestion(NamedTuple):
     """Ports that labgrid can add to a bench, by name, with the keys of `match` and a description; and remarks."""
 
     ports: dict[str, tuple[Mapping[str, object], str]]
     remarks: list[str]
 
 
-def offered(client: Client, bench: SerialBench | None) -> Offer:
+def suggestion(client: Client, bench: SerialBench | None) -> Suggestion:
     """Return the places with serial ports that a bench does not name yet, and the serial ports in no place.
 
     Raises:
@@ -105,7 +105,7 @@ def offered(client: Client, bench: SerialBench | None) -> Offer:
                 name = state.name if len(here) == 1 else f"{state.name}-{resource_name}"
                 ports[_free(name, {*taken, *ports})] = match, _about(state, resource)
     lost = [path for path in served if not any(state.has(path) for state in places)]
-    return Offer(ports, [f"{plain(path)} is in no place of labgrid" for path in lost])
+    return Suggestion(ports, [f"{plain(path)} is in no place of labgrid" for path in lost])
 
 
 def _about(state: PlaceState, resource: Resource) -> str:

@@ -18,31 +18,33 @@ from anyserial import Capability, ModemLines, PortInfo, SerialError, SerialPort
 
 from .._bench.file import BenchLink, BenchPort, Power, SerialBench
 from .._bench.lease import LeaseError, leased
-from .._bench.probe import as_the_file_says
-from .._bench.supply import PresenceError, State, awaited, state_of, supply_key, switch_supply
+from .._bench.probe import with_line_levels
+from .._bench.supply import PresenceError, State, state_of, supply_key, switch_supply, wait_for_state
 from .._text import count
 from .finding import Finding, ok, problem, skipped, warning
 
 #: Seconds to listen to a device under test, with its supply off and before that.
-_LISTENS: float = 1.0
+_LISTEN_TIME: float = 1.0
 #: Seconds after a cut until bytes in transit have arrived and capacitors are empty.
 _SETTLES: float = 0.5
 
 
-class Fit(NamedTuple):
+class UsablePort(NamedTuple):
     """A usable port's device, and the key of its lease."""
 
     device: PortInfo
     key: str
 
 
-async def examine_power(power: Power, bench: SerialBench, fit: Mapping[str, Fit], purpose: str) -> list[Finding]:
+async def examine_power(
+    power: Power, bench: SerialBench, usable: Mapping[str, UsablePort], purpose: str
+) -> list[Finding]:
     """Switch a supply off and on.
 
     Args:
         power: The supply.
         bench: The bench of the supply.
-        fit: The devices of the ports that can be used.
+        usable: The devices of the ports that can be used.
         purpose: The purpose that the leases name.
     """
     ports = [port for port in bench.ports.values() if port.power == power.name]
@@ -50,12 +52,12 @@ async def examine_power(power: Power, bench: SerialBench, fit: Mapping[str, Fit]
     if not ports and not links:
         return [warning("used", "no port and no link names it", "take it out of the file, or name it")]
     names = {port.name for port in ports} | {end for link in links for end in link.ends}
-    if unfit := sorted(names - fit.keys()):
-        return [skipped("off and on", f"{' and '.join(f'ports.{name}' for name in unfit)} cannot be used")]
-    keys = {fit[name].key for name in names} | {supply_key(power)}
+    if unusable := sorted(names - usable.keys()):
+        return [skipped("off and on", f"{' and '.join(f'ports.{name}' for name in unusable)} cannot be used")]
+    keys = {usable[name].key for name in names} | {supply_key(power)}
     try:
         with leased(keys, test=purpose, timeout=0, folder=bench.lease_dir):
-            return await _switched(power, bench, ports, links, fit)
+            return await _switched(power, bench, ports, links, usable)
     except (LeaseError, SerialError) as exc:
         return [problem("off and on", str(exc))]
 
@@ -65,7 +67,7 @@ async def _switched(
     bench: SerialBench,
     ports: Sequence[BenchPort],
     links: Sequence[BenchLink],
-    fit: Mapping[str, Fit],
+    usable: Mapping[str, UsablePort],
 ) -> list[Finding]:
     findings: list[Finding] = []
     listeners: list[_Listener] = []
@@ -73,8 +75,8 @@ async def _switched(
         for link in links:
             port = bench.ports[link.ends[0]]
             if port.power != power.name:
-                config = as_the_file_says(port, port.config)
-                opened = await SerialPort.open(fit[port.name].device.device, config)
+                config = with_line_levels(port, port.config)
+                opened = await SerialPort.open(usable[port.name].device.device, config)
                 listeners.append(_Listener(link, await stack.enter_async_context(opened)))
         for listener in listeners:
             listener.before = await listener.listen()
@@ -111,7 +113,7 @@ class _Listener:
     async def listen(self) -> _Heard:
         await self._port.reset_input_buffer()
         size = 0
-        with anyio.move_on_after(_LISTENS):
+        with anyio.move_on_after(_LISTEN_TIME):
             while True:
                 size += len(await self._port.receive())
         has_lines = self._port.capabilities.modem_lines is Capability.SUPPORTED
@@ -136,7 +138,7 @@ def _switch(bench: SerialBench, power: Power, to: State, ports: Sequence[BenchPo
     try:
         switch_supply(bench, power, to)
         for port in ports:
-            awaited(port, to, within=power.within, after=f"power.{power.name}.{to}")
+            wait_for_state(port, to, within=power.within, after=f"power.{power.name}.{to}")
         state = state_of(bench, power)
     except PresenceError as exc:
         advice = "many hubs accept the command and switch nothing: try another one, or take power out of the file"

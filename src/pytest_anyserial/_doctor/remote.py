@@ -22,7 +22,7 @@ _SLOW: Final = 0.003
 _LOCAL: Final = ("127.", "::1")
 
 
-async def look_at(device: PortInfo) -> list[Finding]:
+async def check_server(device: PortInfo) -> list[Finding]:
     """Return the findings about an address that need no connection."""
     parts = urlsplit(device.device)
     host = parts.hostname or ""

@@ -17,13 +17,13 @@ from .._bench.lease import LeaseError, leased
 from .._bench.resolve import BenchMatchError, describe, device_key, keys_of, resolve, stable_match
 from .._text import plain
 from .examine import PURPOSE
-from .wiring import Edge, End, Lines, Patience, carry, trace_lines
+from .wiring import Edge, End, Lines, Timing, carry, trace_lines
 
 if TYPE_CHECKING:
-    from .lab import Offer
+    from .lab import Suggestion
 
 #: Short, because most pairs of ports are not wired to each other, and each pair costs a whole silence.
-_PATIENCE: Final = Patience(silence=0.5)
+_TIMING: Final = Timing(silence=0.5)
 _CONFIG: Final = SerialConfig(baudrate=9600, flush_on_open=True)
 
 
@@ -63,10 +63,10 @@ def _port_text(name: str, device: PortInfo, devices: Sequence[PortInfo]) -> str:
     return about + toml.port(name, keys_of(match))
 
 
-def places_text(offer: Offer) -> str:
+def places_text(suggestion: Suggestion) -> str:
     """Return the stanzas of labgrid places, and the remarks as comments."""
-    parts = [toml.comment(about) + toml.port(name, match) for name, (match, about) in offer.ports.items()]
-    return "\n".join([*parts, *map(toml.comment, offer.remarks)])
+    parts = [toml.comment(about) + toml.port(name, match) for name, (match, about) in suggestion.ports.items()]
+    return "\n".join([*parts, *map(toml.comment, suggestion.remarks)])
 
 
 def links_text(wiring: Wiring) -> str:
@@ -78,7 +78,7 @@ def links_text(wiring: Wiring) -> str:
     return "\n".join([*parts, *map(toml.comment, wiring.remarks)])
 
 
-def undriven(ports: Iterable[str], bench: SerialBench | None) -> list[str]:
+def need_consent(ports: Iterable[str], bench: SerialBench | None) -> list[str]:
     """The ports that nothing may be sent to without consent: not in the file, or with a device behind them."""
     if bench is None:
         return list(ports)
@@ -117,8 +117,8 @@ async def find_wiring(
         except SerialError as exc:
             lines = Lines(frozenset(), frozenset())
             remarks.append(f"wires of RTS and DTR: {plain(str(exc))}")
-    links, oddities = links_of([end.name for end in ends], data, lines)
-    return Wiring(links, remarks + oddities)
+    links, notes = links_of([end.name for end in ends], data, lines)
+    return Wiring(links, remarks + notes)
 
 
 def links_of(ports: Sequence[str], data: Collection[tuple[str, str]], lines: Lines) -> Wiring:
@@ -168,7 +168,7 @@ async def _trace_data(ends: list[End], remarks: list[str], show: Callable[[str, 
         show(f"Sending on {sender.name}", len(ends) - len(waiting))
         token = b"<anyserial %s>" % os.urandom(4).hex().encode()
         try:
-            received = await carry(sender, ends, token, patience=_PATIENCE)
+            received = await carry(sender, ends, token, timing=_TIMING)
         except SerialError as exc:
             gone = next((end for end in ends if end.port.path == exc.filename), sender)
             remarks.append(f"{gone.name}: {plain(str(exc))}")

@@ -30,7 +30,7 @@ from .._text import count, plain
 from .finding import Finding, ok, problem, skipped, warning
 
 #: Rates to try, in addition to the highest rate that the link declares.
-LADDER: Final = (9600, 19200, 38400, 57600, 115_200, 230_400, 460_800, 921_600, 1_500_000, 2_000_000, 3_000_000)
+TEST_RATES: Final = (9600, 19200, 38400, 57600, 115_200, 230_400, 460_800, 921_600, 1_500_000, 2_000_000, 3_000_000)
 
 _EVERY_BYTE: Final = bytes(range(256))
 _ROUND_TRIPS: Final = 20
@@ -45,7 +45,7 @@ _LINES: Final = {"rts-cts": ("rts", "cts"), "dtr-dsr": ("dtr", "dsr")}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Patience:
+class Timing:
     """The time limits of checks, in seconds.
 
     Attributes:
@@ -57,7 +57,7 @@ class Patience:
     silence: float = 2.0
 
 
-_PATIENCE: Final = Patience()
+_TIMING: Final = Timing()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class Lines(NamedTuple):
 
 
 async def carry(
-    sender: End, listeners: Sequence[End], data: bytes, *, to: End | None = None, patience: Patience = _PATIENCE
+    sender: End, listeners: Sequence[End], data: bytes, *, to: End | None = None, timing: Timing = _TIMING
 ) -> dict[str, bytes]:
     """Send `data` and return what each listener receives, until `to` has received as much or all are silent.
 
@@ -109,10 +109,10 @@ async def carry(
                 # Other ports of a bus may receive the same a moment later, which must not be part of the next transfer.
                 if not missing:
                     scope.cancel()
-                scope.deadline = min(limit, anyio.current_time() + patience.settle)
+                scope.deadline = min(limit, anyio.current_time() + timing.settle)
             elif len(heard[end.name]) < len(data):
                 # Bytes still arrive, so wait longer; the machine may be slow.
-                scope.deadline = min(limit, anyio.current_time() + patience.silence)
+                scope.deadline = min(limit, anyio.current_time() + timing.silence)
 
     async def attempt(step: Callable[[], Awaitable[None]]) -> None:
         # Caught here, because a task group would wrap the error.
@@ -122,7 +122,7 @@ async def carry(
             errors.append(exc)
             scope.cancel()
 
-    usual = patience.silence + 12 * len(data) / sender.port.config.baudrate
+    usual = timing.silence + 12 * len(data) / sender.port.config.baudrate
     limit = anyio.current_time() + _LONGEST_TRANSFER * usual
     with anyio.move_on_after(usual) as scope:
         async with anyio.create_task_group() as group:
@@ -134,18 +134,20 @@ async def carry(
     return {name: bytes(received) for name, received in heard.items()}
 
 
-async def check_bytes(ends: Sequence[End], *, patience: Patience = _PATIENCE) -> list[Finding]:
+async def check_bytes(ends: Sequence[End], *, timing: Timing = _TIMING) -> list[Finding]:
     """Check that all byte values arrive, from each port at each other."""
     findings: list[Finding] = []
     for sender, receiver in itertools.permutations(ends, 2) if len(ends) > 1 else _directions(ends):
-        heard = await carry(sender, ends, _EVERY_BYTE, to=receiver, patience=patience)
+        heard = await carry(sender, ends, _EVERY_BYTE, to=receiver, timing=timing)
         wire = f"TX of {sender.name}", f"RX of {receiver.name}"
         got = heard[receiver.name]
         if got == _EVERY_BYTE:
             findings.append(ok("tx-rx", f"{wire[0]} reaches {wire[1]}: every byte value"))
         elif got:
             findings.append(
-                problem("tx-rx", f"{wire[0]} reaches {wire[1]}, but {_difference(_EVERY_BYTE, got)}", _garbled(got))
+                problem(
+                    "tx-rx", f"{wire[0]} reaches {wire[1]}, but {_difference(_EVERY_BYTE, got)}", _garble_cause(got)
+                )
             )
         else:
             echo = sender is not receiver and heard[sender.name]
@@ -156,14 +158,14 @@ async def check_bytes(ends: Sequence[End], *, patience: Patience = _PATIENCE) ->
 
 
 async def trace_lines(
-    ends: Sequence[End], pinned: Collection[tuple[str, str]] = (), *, patience: Patience = _PATIENCE
+    ends: Sequence[End], pinned: Collection[tuple[str, str]] = (), *, timing: Timing = _TIMING
 ) -> Lines:
     """Move every control line alone and see which modem lines follow; then restore all levels.
 
     Args:
         ends: Ports with modem lines.
         pinned: Outputs that must not move, as `(end, output)`.
-        patience: How long inputs may take.
+        timing: How long inputs may take.
     """
     before = {end.name: await end.port.control_lines() for end in ends}
     moving = [(end, line) for end in ends for line in _OUTPUTS if (end.name, line) not in pinned]
@@ -171,17 +173,17 @@ async def trace_lines(
     try:
         for end, line in moving:
             await _drive(end, line, False)
-        await anyio.sleep(patience.settle)
+        await anyio.sleep(timing.settle)
         off = await _inputs(ends)
         for end, line in moving:
             # On, off and on again: an input that follows all three steps follows this line.
             readings: list[set[tuple[str, str]]] = []
             for level in (True, False, True):
                 await _drive(end, line, level)
-                await anyio.sleep(patience.settle)
+                await anyio.sleep(timing.settle)
                 readings.append(await _inputs(ends))
             await _drive(end, line, False)
-            await anyio.sleep(patience.settle)
+            await anyio.sleep(timing.settle)
             up, down, again = readings
             edges.update(Edge(end.name, line, *place) for place in (up & again) - down)
     finally:
@@ -228,7 +230,7 @@ def _judge(lines: Lines, wire: str, sender: str, receiver: str) -> Finding:
     return problem(wire, text, advice)
 
 
-async def check_break(ends: Sequence[End], *, patience: Patience = _PATIENCE) -> list[Finding]:
+async def check_break(ends: Sequence[End], *, timing: Timing = _TIMING) -> list[Finding]:
     """Check that a break arrives in each direction, as a count or as the zero byte that some adapters report."""
     findings: list[Finding] = []
     for sender, receiver in _directions(ends):
@@ -238,10 +240,10 @@ async def check_break(ends: Sequence[End], *, patience: Patience = _PATIENCE) ->
         await receiver.port.reset_input_buffer()
         before = await _errors(receiver)
         await sender.port.send_break(0.05)
-        await anyio.sleep(patience.settle)
+        await anyio.sleep(timing.settle)
         after = await _errors(receiver)
         heard = b""
-        with anyio.move_on_after(patience.settle):
+        with anyio.move_on_after(timing.settle):
             heard = await receiver.port.receive()
         if after.breaks > before.breaks or heard.startswith(b"\0"):
             findings.append(ok("break", f"a break of {sender.name} reaches {receiver.name}"))
@@ -251,45 +253,45 @@ async def check_break(ends: Sequence[End], *, patience: Patience = _PATIENCE) ->
     return findings
 
 
-async def check_rates(ends: Sequence[End], highest: int | None, *, patience: Patience = _PATIENCE) -> list[Finding]:
+async def check_rates(ends: Sequence[End], highest: int | None, *, timing: Timing = _TIMING) -> list[Finding]:
     """Whether data passes without errors at every rate up to `highest`; None means 115200."""
-    rates = [rate for rate in LADDER if rate <= (highest or 115_200)]
+    rates = [rate for rate in TEST_RATES if rate <= (highest or 115_200)]
     if highest is not None and highest not in rates:
         rates.append(highest)
     configs = [(end, end.port.config) for end in ends]
     passed: list[int] = []
     try:
         for rate in rates:
-            trouble = await _trouble_at(rate, ends, patience)
-            if trouble is not None:
+            problem_text = await _rate_problem(rate, ends, timing)
+            if problem_text is not None:
                 advice = (
                     f"say max_baudrate = {passed[-1]}, or use a shorter cable" if passed else "check the wires first"
                 )
-                return [problem("rates", f"at {rate} baud {trouble}", advice)]
+                return [problem("rates", f"at {rate} baud {problem_text}", advice)]
             passed.append(rate)
     finally:
         with anyio.CancelScope(shield=True):
             for end, config in configs:
                 with suppress(SerialError):
                     await end.port.configure(config)
-            await anyio.sleep(patience.settle)
+            await anyio.sleep(timing.settle)
     declared = "" if highest is not None else " (no max_baudrate is declared)"
     return [ok("rates", f"{passed[0]} to {passed[-1]} baud without errors{declared}")]
 
 
-async def _trouble_at(rate: int, ends: Sequence[End], patience: Patience) -> str | None:
+async def _rate_problem(rate: int, ends: Sequence[End], timing: Timing) -> str | None:
     try:
         for end in ends:
             await end.port.configure(end.port.config.with_changes(baudrate=rate))
     except UnsupportedConfigurationError as exc:
         return f"the driver refuses: {plain(str(exc))}"
     # While its rate changes, an adapter may still report a byte of what was on the line before.
-    await anyio.sleep(patience.settle)
+    await anyio.sleep(timing.settle)
     data = _EVERY_BYTE * min(16, max(1, rate // 25_600))
     for sender, receiver in _directions(ends):
         before = await _errors(receiver)
         listeners = [end for end in ends if end is not sender] or [receiver]
-        heard = await carry(sender, listeners, data, to=receiver, patience=patience)
+        heard = await carry(sender, listeners, data, to=receiver, timing=timing)
         after = await _errors(receiver)
         direction = f"from {sender.name} to {receiver.name}"
         if heard[receiver.name] != data:
@@ -301,13 +303,13 @@ async def _trouble_at(rate: int, ends: Sequence[End], patience: Patience) -> str
     return None
 
 
-async def check_round_trip(ends: Sequence[End], *, patience: Patience = _PATIENCE) -> list[Finding]:
+async def check_round_trip(ends: Sequence[End], *, timing: Timing = _TIMING) -> list[Finding]:
     """Measure how long a byte takes there and back."""
     times: list[float] = []
     for _ in range(_ROUND_TRIPS):
         start = time.perf_counter()
         for sender, receiver in _directions(ends):
-            if not (await carry(sender, [receiver], b"U", to=receiver, patience=patience))[receiver.name]:
+            if not (await carry(sender, [receiver], b"U", to=receiver, timing=timing))[receiver.name]:
                 return [problem("round trip", f"a byte from {sender.name} to {receiver.name} is lost")]
         times.append(time.perf_counter() - start)
     median = statistics.median(times)
@@ -335,7 +337,7 @@ def _difference(sent: bytes, got: bytes) -> str:
     return f"0x{sent[where]:02x} arrives as 0x{got[where]:02x}"
 
 
-def _garbled(got: bytes) -> str:
+def _garble_cause(got: bytes) -> str:
     """The most likely cause of a garbled transfer."""
     missing = set(_EVERY_BYTE) - set(got)
     if got == bytes(value & 0x7F for value in _EVERY_BYTE):

@@ -16,8 +16,8 @@ from .._bench import probe
 from .._bench.driver_name import driver_name
 from .._bench.file import BenchFileError, BenchPort, SerialBench, load
 from .._bench.lease import LeaseFolderError, prepared
-from .._bench.operator import called, teller
-from .._bench.probe import Places, Probed
+from .._bench.operator import called, terminal_writer
+from .._bench.probe import Probed, RunPorts
 from .._bench.resolve import BenchMatchError, describe_place, devices, named_twice, resolve, unstable
 from .._keys import HARDWARE
 from .._options import HW, hardware_links, is_strict
@@ -38,23 +38,23 @@ class Hardware:
     Attributes:
         bench: What the file says.
         file: The file, as people know it.
-        places: Where its devices are, and what they have told.
+        run_ports: Where its devices are, and what they have told.
         wirings: Its links, by the name that test ids have: `hw-NAME`.
     """
 
     def __init__(
-        self, bench: SerialBench, file: str, *, asks: bool, known: Mapping[str, Probed], lab: RunPlaces | None
+        self, bench: SerialBench, file: str, *, may_probe: bool, known: Mapping[str, Probed], lab: RunPlaces | None
     ) -> None:
         self.bench = bench
         self.file = file
-        self.places = Places(bench, file, asks=asks, known=known, lab=lab)
-        self.wirings = {f"{HW}-{name}": HardwareWiring(self.places, link) for name, link in bench.links.items()}
+        self.run_ports = RunPorts(bench, file, may_probe=may_probe, known=known, lab=lab)
+        self.wirings = {f"{HW}-{name}": HardwareWiring(self.run_ports, link) for name, link in bench.links.items()}
 
     def dumped(self, links: tuple[str, ...]) -> dict[str, str]:
         """What the ports of these links have told, and their places, for the workers of pytest-xdist."""
         names = [port.name for link in links for port in self.wirings[link].ports]
-        lab = self.places.lab
-        return {_PORTS: self.places.dumped(names)} | ({} if lab is None else {_PLACES: lab.dumped()})
+        lab = self.run_ports.lab
+        return {_PORTS: self.run_ports.dumped(names)} | ({} if lab is None else {_PLACES: lab.dumped()})
 
     def wanted(self, links: tuple[str, ...]) -> list[str]:
         """The ports and supplies of these links that are places of labgrid."""
@@ -74,18 +74,18 @@ def attach(config: pytest.Config, path: Path) -> None:
         bench = load(Path(_shown(path)))
         given: Mapping[str, str] = getattr(config, "workerinput", {}).get("anyserial", {})
         known = probe.loaded(given[_PORTS]) if given else {}
-        asks = not config.getoption("collectonly")
+        may_probe = not config.getoption("collectonly")
         lab = _lab(config, bench, given.get(_PLACES))
-        hardware = Hardware(bench, plain(_shown(path)), asks=asks, known=known, lab=lab)
+        hardware = Hardware(bench, plain(_shown(path)), may_probe=may_probe, known=known, lab=lab)
         config.stash[HARDWARE] = hardware
         # A bench that is asked for comes before the links that a project is used to.
         if config.option.serial_hw and not config.option.serial_links and not hasattr(config, "workerinput"):
             config.option.serial_links = HW
         # The workers of pytest-xdist may be told another place to stand.
         config.option.serial_hw = str(bench.path)
-        if asks and hardware_links(config):
+        if may_probe and hardware_links(config):
             if config.getoption("serial_ask"):
-                hardware.places.operator = called(config)
+                hardware.run_ports.operator = called(config)
             prepared(bench.lease_dir)
             if lab is not None:
                 lab.want(hardware.wanted(hardware_links(config)))
@@ -102,11 +102,11 @@ def _lab(config: pytest.Config, bench: SerialBench, given: str | None) -> RunPla
     if not (any(port.match.is_place for port in bench.ports.values()) or any(power.place for power in supplies)):
         return None
     from .._bench.labgrid import client_of
-    from .._bench.place import RunPlaces, wishes_of
+    from .._bench.place import RunPlaces, place_requests
 
-    say = teller(config)
+    say = terminal_writer(config)
     wait, folder = bench.labgrid.wait, bench.lease_dir
-    lab = RunPlaces(client_of(bench), wishes_of(bench), wait=wait, lease_dir=folder, say=say, dumped=given)
+    lab = RunPlaces(client_of(bench), place_requests(bench), wait=wait, lease_dir=folder, say=say, dumped=given)
 
     def release() -> None:
         for problem in lab.release():
@@ -121,7 +121,7 @@ def _require_distinct(hardware: Hardware) -> None:
     twice = named_twice(hardware.bench.ports.values(), plugged_in)
     if twice:
         raise BenchFileError(tuple(f"{hardware.file}: {text}" for text in twice.values()))
-    hardware.places.note(plugged_in)
+    hardware.run_ports.note(plugged_in)
 
 
 def header(config: pytest.Config) -> list[str]:

@@ -30,9 +30,9 @@ from anyserial.config import ByteSize
 from .. import _run_async
 from .._bench.file import BenchLink, BenchPort
 from .._bench.lease import LeaseError, LeaseLostError, leased
-from .._bench.probe import Places, as_the_file_says
+from .._bench.probe import RunPorts, with_line_levels
 from .._bench.resolve import BenchMatchError, PlaceError, devices, resolve
-from .._bench.supply import PresenceError, State, brought, cycle, is_seen, located, switch, switch_supply
+from .._bench.supply import PresenceError, State, cycle, is_seen, located, power_and_locate, switch, switch_supply
 from .._options import HW
 from .._text import count, cut, plain_lines
 from .._transcript.recording import unrecorded
@@ -51,7 +51,7 @@ _ALWAYS = frozenset({"path", "pacing"})
 #: Seconds without a byte that count as silence, and at slow rates so many frames.
 _SILENCE: Final = 0.02
 #: And that do where there was a byte before.
-_CONVINCING: Final = 0.2
+_SILENCE_AFTER_BYTE: Final = 0.2
 _FRAMES: Final = 3
 _BITS_PER_FRAME: Final = 12
 #: What was on its way when the last test ended has passed by then.
@@ -74,17 +74,17 @@ _SWITCHES: Final = frozenset({"unplug", "power"})
 class HardwareWiring:
     """A link of the bench file, as tests are matched with it."""
 
-    def __init__(self, places: Places, link: BenchLink) -> None:
-        self.places = places
+    def __init__(self, run_ports: RunPorts, link: BenchLink) -> None:
+        self.run_ports = run_ports
         self.link = link
         self.name = f"{HW}-{link.name}"
         self.title = link.name
         self.kind = link.kind
         self.wires = link.wires
         self.device = link.device
-        self.bench: str | None = places.bench.name
-        self.declared = f" (declared in {places.file})"
-        self.ports = tuple(places.bench.ports[name] for name in link.ends)
+        self.bench: str | None = run_ports.bench.name
+        self.declared = f" (declared in {run_ports.file})"
+        self.ports = tuple(run_ports.bench.ports[name] for name in link.ends)
         self.has_peer = len(self.ports) > 1
         #: The supply of the device under test, else that of the adapter at end A.
         self.power = link.power or self.ports[0].power
@@ -92,13 +92,13 @@ class HardwareWiring:
         rates = [limit for limit in (link.max_baudrate, *(port.max_baudrate for port in self.ports)) if limit]
         self.max_baudrate = min(rates, default=None)
 
-    def said_once(self, text: str) -> str:
+    def without_repetition(self, text: str) -> str:
         """What to say of a device that is not there: everything, and to the next test that needs it one line."""
         fact, _, more = text.partition(". ")
         if fact in self._said:
             return f"{fact}; see the first test that says so"
         self._said.add(fact)
-        return f"{fact} ({self.places.file}). {more}"
+        return f"{fact} ({self.run_ports.file}). {more}"
 
     def port(self, end: int) -> BenchPort:
         """The port at end A (0), end B (1) or, of a bus, another.
@@ -113,7 +113,7 @@ class HardwareWiring:
     def config(self, end: int, asked: SerialConfig | None) -> SerialConfig:
         """As the test asks, else as the file says; with the levels of control lines that protect what they lead to."""
         port = self.port(end)
-        config = as_the_file_says(port, asked or port.config)
+        config = with_line_levels(port, asked or port.config)
         # No test may hear what a device has said to the one before.
         return config if self.device is None else config.with_changes(flush_on_open=True)
 
@@ -125,7 +125,7 @@ class HardwareWiring:
         """
         found: list[SerialCapabilities] = []
         for port in self.ports:
-            probed = self.places.probed(port.name)
+            probed = self.run_ports.probed(port.name)
             if probed.capabilities is None:
                 raise SerialError(f"ports.{port.name}: {probed.problem}")
             found.append(probed.capabilities)
@@ -160,27 +160,27 @@ class HardwareWiring:
     def connected(self, test: SerialTest, number: int) -> Generator[HardwareCable]:
         """Its cable, which no other test or run uses within the `with` block."""
         del number
-        places = self.places
-        bench, name = places.bench, test.item.nodeid
+        run_ports = self.run_ports
+        bench, name = run_ports.bench, test.item.nodeid
         cable = HardwareCable(self, test)
         with _problems_fail(self, (LeaseLostError,)), ExitStack() as stack:
             with _problems_fail(self):
-                keys = places.keys(self.link.ends, test=name, supplies=self.switched(test))
+                keys = run_ports.keys(self.link.ends, test=name, supplies=self.switched(test))
                 stack.enter_context(leased(keys, test=name, timeout=bench.lease_timeout, folder=bench.lease_dir))
                 try:
                     _run_async.call(cable.settle)
                 except BenchMatchError:
                     for port in self.ports:
-                        brought(bench, port, test=name, held=port.power in self.switched(test))
+                        power_and_locate(bench, port, test=name, held=port.power in self.switched(test))
                     _run_async.call(cable.settle)
                 except (PortNotFoundError, SerialDisconnectedError):
                     # An exporter that was started again has another server.
-                    if not places.renew(self.link.ends):
+                    if not run_ports.renew(self.link.ends):
                         raise
                     _run_async.call(cable.settle)
             yield cable
             if not test.passed:
-                places.doubt(self.link.ends)
+                run_ports.mark_unverified(self.link.ends)
             if cable.is_unplugged:
                 with _problems_fail(self):
                     cable.replug()
@@ -200,31 +200,31 @@ class HardwareWiring:
             return Fact(value=_S)
         if name == "path" and not is_seen(port):
             why = "it is the address of a server, which anyserial opens; if the other program does too, say so with "
-            why += f'has = ["path"] in ports.{port.name} of {self.places.file}'
+            why += f'has = ["path"] in ports.{port.name} of {self.run_ports.file}'
             return Fact(value=_N, where=self._where(end, port), why=why, excused=True)
-        if name in _ALWAYS or not self.places.asks:
+        if name in _ALWAYS or not self.run_ports.may_probe:
             return Fact(value=_S)
         if name == "power":
-            why = f"neither links.{self.title} nor ports.{port.name} names a power in {self.places.file}"
+            why = f"neither links.{self.title} nor ports.{port.name} names a power in {self.run_ports.file}"
             return Fact(value=_S) if self.power else Fact(value=_N, where=self._where(end, port), why=why)
         if name == "unplug":
-            if self.power or (self.places.operator is not None and is_seen(port)):
+            if self.power or (self.run_ports.operator is not None and is_seen(port)):
                 return Fact(value=_S)
-            why = f"ports.{port.name} names no power in {self.places.file}"
+            why = f"ports.{port.name} names no power in {self.run_ports.file}"
             # A person at this host sees no adapter of a server.
             why += "; with --serial-ask a person may do it" if is_seen(port) else ": it is on a server"
             return Fact(value=_N, where=self._where(end, port), why=why)
-        probed = self.places.probed(port.name)
+        probed = self.run_ports.probed(port.name)
         value, why = probed.has(name)
         if value is _U:
             why = why or (
                 "only the operation itself would tell; if it has it, say so with "
-                f'has = ["{name}"] in ports.{port.name} of {self.places.file}'
+                f'has = ["{name}"] in ports.{port.name} of {self.run_ports.file}'
             )
         return Fact(value=value, where=self._where(end, port), why=why, excused=probed.is_never(name))
 
     def _where(self, end: str, port: BenchPort) -> str:
-        driver = self.places.probed(port.name).driver if self.places.asks else ""
+        driver = self.run_ports.probed(port.name).driver if self.run_ports.may_probe else ""
         return f"end {end}, {driver or f'ports.{port.name}'}"
 
 
@@ -237,11 +237,11 @@ class HardwareCable:
     def __init__(self, wiring: HardwareWiring, test: SerialTest) -> None:
         self.is_unplugged = False
         self._wiring = wiring
-        self._bench = wiring.places.bench
+        self._bench = wiring.run_ports.bench
         self._test = test
         self._paths: dict[int, str] = {}
         # If the port has a supply, switch that instead of prompting the operator.
-        self._operator = None if wiring.power else wiring.places.operator
+        self._operator = None if wiring.power else wiring.run_ports.operator
 
     @property
     def path_a(self) -> str:
@@ -339,18 +339,18 @@ class HardwareCable:
             NoisyLinkError: Something keeps coming.
             SerialError: An end cannot be opened.
         """
-        places = self._wiring.places
-        ends = [places.port(port.name) for port in self._wiring.ports]
+        run_ports = self._wiring.run_ports
+        ends = [run_ports.port(port.name) for port in self._wiring.ports]
         plugged_in = await devices()
         found = [resolve(port, plugged_in) for port in ends]
         self._paths = {number: device.device for number, device in enumerate(found)}
-        silent = [places.is_silent(port.name) for port in ends]
+        unprobed = [run_ports.is_unprobed(port.name) for port in ends]
         with unrecorded().here():
             if self._wiring.device is not None:
-                for port, device, is_silent in zip(ends, found, silent, strict=True):
-                    if is_silent:
-                        await places.look(port.name, device)
-                    await places.dispel(port.name, device)
+                for port, device, is_unprobed in zip(ends, found, unprobed, strict=True):
+                    if is_unprobed:
+                        await run_ports.probe(port.name, device)
+                    await run_ports.verify(port.name, device)
                 return
             async with AsyncExitStack() as stack:
                 serials: list[SerialPort] = []
@@ -360,14 +360,14 @@ class HardwareCable:
                     config = config.with_changes(unsupported_policy=UnsupportedPolicy.IGNORE)
                     serials.append(await stack.enter_async_context(await open_serial_port(device.device, config)))
                 await _silence(serials)
-                for port, serial, device, is_silent in zip(ends, serials, found, silent, strict=True):
-                    if is_silent:
-                        await places.ask(port.name, serial, device)
+                for port, serial, device, is_unprobed in zip(ends, serials, found, unprobed, strict=True):
+                    if is_unprobed:
+                        await run_ports.probe_open(port.name, serial, device)
 
     def _path(self, end: int) -> str:
         port = self._wiring.port(end)
         if end not in self._paths:
-            self._paths[end] = located(self._wiring.places.port(port.name)).device
+            self._paths[end] = located(self._wiring.run_ports.port(port.name)).device
         return self._paths[end]
 
 
@@ -378,7 +378,7 @@ def _problems_fail(wiring: HardwareWiring, kinds: tuple[type[Exception], ...] = 
     except kinds as exc:
         text = f'link "{wiring.title}": {exc}'
         if isinstance(exc, BenchMatchError):
-            text = wiring.said_once(text)
+            text = wiring.without_repetition(text)
         # A report of the cause beside it would say the same twice.
         raise pytest.fail.Exception(plain_lines(text), pytrace=False) from None
 
@@ -397,7 +397,7 @@ async def _silence(ports: list[SerialPort]) -> None:
                 return
             end = _LETTERS[ports.index(noisy[0])]
             came = await noisy[0].receive()
-            pause = max(pause, _CONVINCING)
+            pause = max(pause, _SILENCE_AFTER_BYTE)
     shown, rest = cut(came, _SHOWN)
     raise NoisyLinkError(
         f"bytes keep coming to end {end} although no test sends: {count(len(came), 'byte')} within {pause:g} s, "

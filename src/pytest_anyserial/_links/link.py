@@ -188,7 +188,7 @@ class SerialLink:
         """By the ports opened at end A; None if there was none, so that the number is not known."""
         return sum(port.stats().bytes_sent for port in self._ports) if self._ports else None
 
-    def _is_deserted(self) -> bool:
+    def _is_end_a_closed(self) -> bool:
         """Whether there were ports at end A, and all are closed."""
         return bool(self._ports) and not any(port.is_open for port in self._ports)
 

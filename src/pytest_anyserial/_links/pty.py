@@ -114,8 +114,8 @@ def _no_pty(exc: OSError) -> str:
 
 
 def _probe(path: str) -> SerialCapabilities:
-    async def look() -> SerialCapabilities:
+    async def probe() -> SerialCapabilities:
         async with await open_serial_port(path) as port:
             return port.capabilities
 
-    return _run_async.call(look)
+    return _run_async.call(probe)

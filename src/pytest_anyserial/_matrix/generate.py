@@ -40,7 +40,7 @@ _LOOPS_MARK: pytest.StashKey[tuple[pytest.Mark, pytest.Mark | None]] = pytest.St
 def used(node: pytest.Item) -> frozenset[str]:
     """Return our fixtures that a test uses, also indirectly; a project's own fixture of that name does not count."""
     names: Any = getattr(node, "fixturenames", ())
-    return frozenset(name for name in NAMES.intersection(names) if _leads_to_ours(node, name))
+    return frozenset(name for name in NAMES.intersection(names) if _depends_on_ours(node, name))
 
 
 def is_async(node: pytest.Function) -> bool:
@@ -102,7 +102,7 @@ def in_virtual_time(node: pytest.Function, fixtures: frozenset[str]) -> bool:
     )
 
 
-def leave_loops_to_others(metafunc: pytest.Metafunc) -> None:
+def defer_loops_to_other_plugins(metafunc: pytest.Metafunc) -> None:
     """Withdraw the loops if a `pytest_generate_tests` of the project has chosen some."""
     node = metafunc.definition
     if _LOOPS_MARK in node.stash and any("anyio_backend" in call.params for call in metafunc._calls):
@@ -182,7 +182,7 @@ def _key(node: pytest.Function) -> tuple[str, str]:
     return ("" if node.parent is None else node.parent.nodeid), node.originalname
 
 
-def _leads_to_ours(node: pytest.Item, name: str) -> bool:
+def _depends_on_ours(node: pytest.Item, name: str) -> bool:
     for definition in reversed(definitions_of(node, name)):
         if definition.func.__module__ == MODULE:
             return True

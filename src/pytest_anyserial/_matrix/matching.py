@@ -26,7 +26,7 @@ class Unmet(NamedTuple):
     excused: bool
 
 
-class Complaint(NamedTuple):
+class UnmetNeed(NamedTuple):
     """The first need that a link does not meet.
 
     Attributes:
@@ -50,16 +50,16 @@ def match(
     A `mock_only` test runs on the mock, selected or not.
     """
     candidates = {"mock": built_in("mock")} if mock_only else selected
-    problems = {name: complaint(wiring, needs) for name, wiring in candidates.items()}
+    problems = {name: unmet_need(wiring, needs) for name, wiring in candidates.items()}
     matching = [wiring for name, wiring in candidates.items() if problems[name] is None]
     if matching:
         return matching, None
-    complaints = [problem for problem in problems.values() if problem is not None]
-    wired = [problem for problem in complaints if problem.wired] or complaints
+    unmet_needs = [problem for problem in problems.values() if problem is not None]
+    wired = [problem for problem in unmet_needs if problem.wired] or unmet_needs
     note = "; serial_faults and serial_clock exist on the mock only" if mock_only else _helpful(needs, selected)
     return [], Unmet(
         needs=tuple(dict.fromkeys(problem.need for problem in wired)),
-        reason="; ".join(problem.text for problem in complaints) + note,
+        reason="; ".join(problem.text for problem in unmet_needs) + note,
         excused=mock_only or all(problem.excused for problem in wired),
     )
 
@@ -77,31 +77,31 @@ def _helpful(needs: Needs, selected: Mapping[str, Wiring]) -> str:
     # Do not suggest mock or pty in a hardware run.
     if not selected.keys() <= set(LINKS):
         return ""
-    others = [name for name in ("mock", "pty") if name not in selected and complaint(built_in(name), needs) is None]
+    others = [name for name in ("mock", "pty") if name not in selected and unmet_need(built_in(name), needs) is None]
     return f" (--serial-links={','.join((*selected, *others))} would run it)" if others else ""
 
 
-def complaint(wiring: Wiring, needs: Needs) -> Complaint | None:
+def unmet_need(wiring: Wiring, needs: Needs) -> UnmetNeed | None:
     """The first need that a link does not meet; None if it meets all."""
     if wiring.name == REPLAY:
-        return _complaint_of_replay(needs)
+        return _unmet_by_replay(needs)
     here, declared = f'link "{wiring.title}"', wiring.declared
     if needs.links and not _is_named(wiring, needs.links):
         wanted = " or ".join(needs.links)
-        return Complaint(f"link {wanted}", f"needs link {wanted}: selected is {wiring.name}", excused=True)
+        return UnmetNeed(f"link {wanted}", f"needs link {wanted}: selected is {wiring.name}", excused=True)
     if needs.device != wiring.device:
         behind = f"is for tests of device {wiring.device}" if wiring.device else "has no device behind it"
         need = f"device {needs.device}" if needs.device else "a link without a device"
-        return Complaint(need, f"needs {need}: {here} {behind}{declared}")
+        return UnmetNeed(need, f"needs {need}: {here} {behind}{declared}")
     if needs.link not in (None, wiring.kind):
-        return Complaint(f"link {needs.link}", f"needs link {needs.link}: {here} is wired as {wiring.kind}{declared}")
+        return UnmetNeed(f"link {needs.link}", f"needs link {needs.link}: {here} is wired as {wiring.kind}{declared}")
     if needs.peer and not wiring.has_peer:
-        return Complaint("a far end", f"needs a far end: {here} has only end A, its kind is {wiring.kind}{declared}")
+        return UnmetNeed("a far end", f"needs a far end: {here} has only end A, its kind is {wiring.kind}{declared}")
     if needs.bus and wiring.kind != "rs485" and wiring.name != "mock":
-        return Complaint("a bus", f"needs a bus: {here} is wired as {wiring.kind}, not rs485{declared}")
+        return UnmetNeed("a bus", f"needs a bus: {here} is wired as {wiring.kind}, not rs485{declared}")
     for wire in needs.wires:
         if wire not in wiring.wires:
-            return Complaint(f"wire {wire}", f"needs wire {wire}: {here} has {', '.join(wiring.wires)}{declared}")
+            return UnmetNeed(f"wire {wire}", f"needs wire {wire}: {here} has {', '.join(wiring.wires)}{declared}")
     limit = wiring.max_baudrate
     if needs.min_baudrate is not None and limit is not None and limit < needs.min_baudrate:
         return _not_met(
@@ -115,20 +115,20 @@ def complaint(wiring: Wiring, needs: Needs) -> Complaint | None:
     return None if refusal is None else _not_met(here, *refusal)
 
 
-def _complaint_of_replay(needs: Needs) -> Complaint | None:
+def _unmet_by_replay(needs: Needs) -> UnmetNeed | None:
     # The other needs were met when the recording was made; a missing recording is a failure of its own.
     if needs.links and all(name in UNRECORDED and name != REPLAY for name in needs.links):
         wanted = " or ".join(needs.links)
-        return Complaint(f"link {wanted}", f"needs link {wanted}: selected is {REPLAY}", excused=True)
+        return UnmetNeed(f"link {wanted}", f"needs link {wanted}: selected is {REPLAY}", excused=True)
     if needs.peer:
-        return Complaint("a far end", f'needs a far end: at link "{REPLAY}" a recording plays it')
+        return UnmetNeed("a far end", f'needs a far end: at link "{REPLAY}" a recording plays it')
     return None
 
 
-def _not_met(here: str, need: str, fact: Fact) -> Complaint:
+def _not_met(here: str, need: str, fact: Fact) -> UnmetNeed:
     where = f"{here} ({fact.where})" if fact.where else here
     text = f"needs {need}: {where} {fact.value.name}{fact.why and f': {fact.why}'}"
-    return Complaint(need, text, wired=True, excused=fact.excused)
+    return UnmetNeed(need, text, wired=True, excused=fact.excused)
 
 
 def _is_named(wiring: Wiring, names: tuple[str, ...]) -> bool:

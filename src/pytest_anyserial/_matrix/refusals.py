@@ -18,7 +18,7 @@ from .._names import ASYNC, FAR_ENDS, NAMES
 from .._text import plain
 from . import generate
 from .marker import needs_of
-from .matching import complaint, match, unmet_by
+from .matching import match, unmet_by, unmet_need
 
 if TYPE_CHECKING:
     from anyserial import SerialConfig
@@ -49,10 +49,10 @@ def unparametrized(node: pytest.Item) -> str:
             f"link and loop. Make {cls.__name__} a plain class, or its methods plain functions."
         )
     if isinstance(node, pytest.DoctestItem):
-        askers = " and ".join(_askers(node)) or "its getfixture()"
+        users = " and ".join(_requesting_fixtures(node)) or "its getfixture()"
         return (
             "a doctest cannot use serial fixtures: pytest runs it once, and serial tests run once per link and loop. "
-            f"Here {askers} asks for them. If that is autouse, define it in the test modules or classes that need it."
+            f"Here {users} asks for them. If that is autouse, define it in the test modules or classes that need it."
         )
     if NAMES.isdisjoint(getattr(node, "fixturenames", ())):
         return (
@@ -103,7 +103,7 @@ def consider_late_marks(item: pytest.Function) -> None:
             pytrace=False,
         )
     else:
-        found = complaint(selected[here], needs)
+        found = unmet_need(selected[here], needs)
         item.callspec.params["serial_link"] = None
         item.add_marker(pytest.mark.skip(reason="" if found is None else found.text))
 
@@ -163,7 +163,7 @@ def refuse_later_marks(item: pytest.Item, needs: Needs) -> Needs:
     return now
 
 
-def _askers(node: Any) -> list[str]:
+def _requesting_fixtures(node: Any) -> list[str]:
     """Return the project's fixtures that request ours."""
     ours = generate.used(node)
     return sorted(

@@ -201,8 +201,8 @@ def _check_int(name: str, value: object, low: int, high: int | None = None) -> N
     if value is None and name not in ("count", "mask"):
         return
     if isinstance(value, bool) or not isinstance(value, int) or value < low or (high is not None and value > high):
-        wish = f"at least {low}" if high is None else f"{low} to {high}"
-        raise ConfigurationError(f"{name} must be an integer, {wish}, not {value!r}")
+        bounds = f"at least {low}" if high is None else f"{low} to {high}"
+        raise ConfigurationError(f"{name} must be an integer, {bounds}, not {value!r}")
 
 
 def _check_seconds(name: str, value: object) -> None:

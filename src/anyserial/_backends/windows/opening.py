@@ -104,7 +104,7 @@ def _open(path: str, config: SerialConfig, policy: Policy, loop: Loop, undo: con
         raise errno_to_exception(exc, context="open", path=path) from exc
     port = ComPort(handle, path, loop, control_lines(before))
     with _translating("configure", path):
-        # A wish; the driver may have queues of its own.
+        # A request: the driver may choose other sizes.
         with contextlib.suppress(OSError):
             win32.setup_queues(number, _QUEUE, _QUEUE)
         undo.callback(quietly, path, lambda: win32.set_state(number, before))

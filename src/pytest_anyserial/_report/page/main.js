@@ -154,10 +154,10 @@ function listen() {
     press.preventDefault();
     act();
   });
-  let patience = 0;
+  let debounce = 0;
   part("query").addEventListener("input", () => {
-    clearTimeout(patience);
-    patience = setTimeout(() => find(part("query").value), 120);
+    clearTimeout(debounce);
+    debounce = setTimeout(() => find(part("query").value), 120);
   });
   const buttons = {
     previous: KEYS.N, next: KEYS.n, problem: KEYS.f, out: KEYS["-"], in: KEYS["+"], fit: KEYS[0], help: KEYS["?"],
