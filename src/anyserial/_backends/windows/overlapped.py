@@ -261,11 +261,14 @@ class ProactorLoop:
 
     async def end(self, operation: Operation) -> None:
         with anyio.CancelScope(shield=True):
-            while not operation.is_over:
-                with anyio.move_on_after(CANCEL_AGAIN):
-                    await self.wait(operation)
-                if operation.pending:
-                    operation.cancel()
+            await self._cancel_until_over(operation)
+
+    async def _cancel_until_over(self, operation: Operation) -> None:
+        while not operation.is_over:
+            with anyio.move_on_after(CANCEL_AGAIN):
+                await self.wait(operation)
+            if operation.pending:
+                operation.cancel()
 
 
 class TrioLoop:
