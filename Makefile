@@ -75,7 +75,8 @@ test: .venvs/dev/stamp
 
 # `coverage` runs what `make remote` runs.
 check: lint types coverage pythons free-threaded oldest plugins kit drivers windows docs tutorial demo sdist
-	@if [ -s build/unstable.txt ]; then sed 's/^/To be mended, failed beside others and passed alone: /' build/unstable.txt; fi
+	@[ ! -e build/unstable.txt ] || sed 's/^/To be mended, failed beside others and passed alone: /' build/unstable.txt
+	@rm -f build/unstable.txt
 
 lint: .venvs/dev/tools.stamp
 	$(DEV)/ruff check .
