@@ -60,8 +60,8 @@ class Body:
             self._on_its_loop(test.scope.cancel)
         if test.far_end is not None and not self._watches:
             test.passed = False
-            test.far_end.catch_up_from_outside()
-            test.far_end.judge(exc)
+            test.far_end.catch_up_from_thread()
+            test.far_end.raise_after_body(exc)
             test.passed = exc is None
         # Hypothesis may run no example at all.
         if test.passed and self._watches and not (self._started or self._given):
@@ -93,7 +93,7 @@ class Body:
                 if test.far_end is not None:
                     with anyio.CancelScope(shield=True):
                         await test.far_end.catch_up()
-                    test.far_end.judge(exc)
+                    test.far_end.raise_after_body(exc)
                 raise
             finally:
                 test.scope = test.coroutine = None
@@ -105,7 +105,7 @@ class Body:
                 raise outcome
             if test.far_end is not None:
                 await test.far_end.catch_up()
-                test.far_end.judge(None)
+                test.far_end.raise_after_body(None)
 
         return watched
 

@@ -141,7 +141,7 @@ def serial_device(
 
 
 def _far_end(request: pytest.FixtureRequest, kind: str, link: SerialLink, config: SerialConfig) -> Iterator[Any]:
-    """What plays end B, where the test can have it: on the loop that runs its body, or in a thread."""
+    """Run the far end on the loop of the test's body, or in a thread if the test has none."""
     __tracebackhide__ = True
     from ._matrix.generate import is_async
 
@@ -151,7 +151,8 @@ def _far_end(request: pytest.FixtureRequest, kind: str, link: SerialLink, config
     from ._device import playing
 
     _require(link, config)
-    with (playing.scripted_in_thread if kind == "script" else playing.served_in_thread)(link, config) as far_end:
+    play = playing.play_script_in_thread if kind == "script" else playing.play_device_in_thread
+    with play(link, config) as far_end:
         yield far_end
 
 
@@ -159,11 +160,11 @@ def _far_end(request: pytest.FixtureRequest, kind: str, link: SerialLink, config
 async def _serial_script_on_loop(
     serial_link: SerialLink, anyio_backend: Any, serial_config: SerialConfig
 ) -> AsyncIterator[SerialScript]:
-    from ._device.playing import scripted
+    from ._device.playing import play_script
 
     async with (
         _opened(serial_link, "peer", serial_config, anyio_backend) as port,
-        scripted(serial_link, port) as script,
+        play_script(serial_link, port) as script,
     ):
         yield script
 
@@ -172,11 +173,11 @@ async def _serial_script_on_loop(
 async def _serial_device_on_loop(
     serial_link: SerialLink, anyio_backend: Any, serial_config: SerialConfig
 ) -> AsyncIterator[SerialDevice]:
-    from ._device.playing import served
+    from ._device.playing import play_device
 
     async with (
         _opened(serial_link, "peer", serial_config, anyio_backend) as port,
-        served(serial_link, port) as device,
+        play_device(serial_link, port) as device,
     ):
         yield device
 

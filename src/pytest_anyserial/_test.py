@@ -26,11 +26,11 @@ class FarEnd(Protocol):
         """Hear all that the port at the other end has sent."""
         ...
 
-    def catch_up_from_outside(self) -> None:
+    def catch_up_from_thread(self) -> None:
         """The same for a test without a loop."""
         ...
 
-    def judge(self, exc: BaseException | None) -> None:
+    def raise_after_body(self, exc: BaseException | None) -> None:
         """Raise what has gone wrong so far, once, when the body has ended with `exc`, unless that comes first."""
         ...
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_anyserial._device.framing import Framer, framer_of
-from pytest_anyserial._device.service import Call, Service
+from pytest_anyserial._device.service import HandlerCall, Service
 from pytest_anyserial.framing import AnyFramer, fixed, length, silence, terminator
 
 from .benches import pty_bench
@@ -298,7 +298,7 @@ def test_requests_are_cut_however_they_come(kind: str, data: st.DataObject) -> N
         service.feed(stream[:size])
         stream = stream[size:]
     assert service.requests == requests
-    assert [call.request for call in service.outbox if isinstance(call, Call)] == requests
+    assert [call.request for call in service.outbox if isinstance(call, HandlerCall)] == requests
     assert service.mismatch is None
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pytest_anyserial._device.dialogue import Dialogue
 from pytest_anyserial._device.expectation import Answer, SerialExpectation
-from pytest_anyserial._device.steps import Announcement, Silence
+from pytest_anyserial._device.steps import Silence, UnpromptedSend
 
 # Few letters, so that requests are prefixes of each other and of what nobody expects.
 LETTERS = st.sampled_from([b"a", b"b", b"\n"])
@@ -101,11 +101,11 @@ def test_any_order_takes_the_request_that_comes() -> None:
 def test_an_announcement_waits_for_earlier_required_steps() -> None:
     """P-50: unasked data keeps its place in the script."""
     script = dialogue([(b"a", 1, True), (b"b", 1, False)])
-    announcement = Announcement(b"!", 0.0)
+    announcement = UnpromptedSend(b"!", 0.0)
     script.add(announcement)
     assert not script.outbox
     script.feed(b"b")
-    assert [type(step) for step in script.outbox] == [Answer, Announcement]
+    assert [type(step) for step in script.outbox] == [Answer, UnpromptedSend]
 
 
 def test_a_silence_holds_back_the_steps_after_it() -> None:
@@ -115,7 +115,7 @@ def test_a_silence_holds_back_the_steps_after_it() -> None:
         silence = Silence(1.0)
         script.add(silence)
         script.add(SerialExpectation(b"a", "here"))
-        silence.over = over
+        silence.is_over = over
         script.feed(b"a")
         assert (script.mismatch is None) is over
     script = Dialogue()
@@ -220,7 +220,7 @@ def test_a_request_without_an_end_is_a_mismatch() -> None:
     assert script.mismatch.startswith(
         "a request without an end, 1048576 bytes so far: b'xxxxxxxxxxxxxxxxxxxx'...\n  came      b'xxx"
     )
-    script.more(chunk)
+    script.add_to_mismatch(chunk)
     assert f"... {17 * 65_536 - 256} more bytes" in script.mismatch
 
 

@@ -97,12 +97,12 @@ def test_what_has_no_automaton_is_left_to_re(source: bytes, data: bytes, span: t
     """P-50: references, lookaround, word boundaries, lines, atomic groups, and automata that would be too big."""
     pattern = re.compile(source)
     assert automaton_of(pattern) is None
-    assert search_for(pattern, anywhere=True).look(data, len(data)) == span
+    assert search_for(pattern, anywhere=True).find(data, len(data)) == span
 
 
 def test_no_request_is_an_empty_one() -> None:
     """P-50: an expression that matches nothing at all waits for a byte."""
     for source in (rb"a*", rb"(?=b)|(?!b)a*"):
         search = search_for(re.compile(source), anywhere=True)
-        assert search.look(b"", 0) is None
-        assert search.look(b"a", 1) == (0, 1)
+        assert search.find(b"", 0) is None
+        assert search.find(b"a", 1) == (0, 1)

@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from .far_end import FarEnd
 
 #: Seconds without a turn of the loop.
-_STUCK: Final = 0.5
+_BLOCKED_AFTER: Final = 0.5
 #: Seconds between two questions.
-_INTERVAL: Final = 0.1
+_POLL_INTERVAL: Final = 0.1
 #: A call that blocks so long has no timeout, or a long one: its port is closed, so that the test ends with this report.
-_PATIENCE: Final = 10.0
+_RELEASE_AFTER: Final = 10.0
 #: Frames that the report names.
-_SHOWN: Final = 3
-_OURS: Final = frozenset({"anyio", "anyserial", "pytest_anyserial"})
+_MAX_FRAMES: Final = 3
+_OWN_PACKAGES: Final = frozenset({"anyio", "anyserial", "pytest_anyserial"})
 
 
 class BlockedLoop:
@@ -44,7 +44,7 @@ class BlockedLoop:
     def __init__(self, port: SerialPort, release: Callable[[], object]) -> None:
         self._port = port
         self._release = release
-        self._stuck: _Stuck | None = None
+        self._blockage: _Blockage | None = None
         self._is_over = threading.Event()
 
     @contextmanager
@@ -53,7 +53,7 @@ class BlockedLoop:
         if virtual:
             yield
             return
-        far_end.remarks = lambda: [] if self._stuck is None else self._stuck.remark()
+        far_end.remarks = lambda: [] if self._blockage is None else self._blockage.remark()
         thread = threading.Thread(
             target=self._watch,
             args=(_loops.scheduler(), threading.get_ident()),
@@ -69,18 +69,18 @@ class BlockedLoop:
 
     def _watch(self, call_on_loop: Callable[[Callable[[], object]], object], loop_thread: int) -> None:
         # Between set-up, body and teardown nothing runs the loop; then no task of the test waits either.
-        while not self._is_over.wait(_INTERVAL):
-            turn = _Turn()
+        while not self._is_over.wait(_POLL_INTERVAL):
+            probe = _Probe()
             with suppress(RuntimeError):
-                call_on_loop(turn.take)
-            if turn.taken.wait(_STUCK) or not self._has_unread():
+                call_on_loop(probe.run)
+            if probe.answered.wait(_BLOCKED_AFTER) or not self._has_unread():
                 continue
             places = list(_places(sys._current_frames().get(loop_thread)))
             if places:
-                self._stuck = _Stuck(places, turn)
-            while not (turn.taken.wait(_INTERVAL) or self._is_over.is_set()):
-                if turn.seconds > _PATIENCE and self._stuck is not None and not self._stuck.is_released:
-                    self._stuck.is_released = True
+                self._blockage = _Blockage(places, probe)
+            while not (probe.answered.wait(_POLL_INTERVAL) or self._is_over.is_set()):
+                if probe.seconds > _RELEASE_AFTER and self._blockage is not None and not self._blockage.is_released:
+                    self._blockage.is_released = True
                     self._release()
 
     def _has_unread(self) -> bool:
@@ -90,38 +90,38 @@ class BlockedLoop:
             return False
 
 
-class _Turn:
+class _Probe:
     """A turn that the loop was asked for."""
 
     def __init__(self) -> None:
-        self.taken = threading.Event()
-        self._asked = time.monotonic()
-        self._took: float | None = None
+        self.answered = threading.Event()
+        self._requested_at = time.monotonic()
+        self._duration: float | None = None
 
-    def take(self) -> None:
+    def run(self) -> None:
         """On the loop."""
-        self._took = self.seconds
-        self.taken.set()
+        self._duration = self.seconds
+        self.answered.set()
 
     @property
     def seconds(self) -> float:
         """How long it took, or has taken so far."""
-        return time.monotonic() - self._asked if self._took is None else self._took
+        return time.monotonic() - self._requested_at if self._duration is None else self._duration
 
 
-class _Stuck:
+class _Blockage:
     """Where the loop was when no turn came."""
 
-    def __init__(self, places: list[str], turn: _Turn) -> None:
+    def __init__(self, places: list[str], probe: _Probe) -> None:
         self.is_released = False
         self._places = places
-        self._turn = turn
+        self._probe = probe
 
     def remark(self) -> list[str]:
         """For the report of a test that failed."""
         blocked, *callers = self._places
         return [
-            f"the test blocked its event loop for {self._turn.seconds:.1f} s while a request waited:",
+            f"the test blocked its event loop for {self._probe.seconds:.1f} s while a request waited:",
             f"  blocked   {blocked}",
             *(f"            called by {caller}" for caller in callers),
             *(["            its ports were closed after that, because the call has no timeout"] * self.is_released),
@@ -137,10 +137,10 @@ def _places(frame: FrameType | None) -> Iterator[str]:
 
     libraries = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
     found = 0
-    while frame is not None and found < _SHOWN:
+    while frame is not None and found < _MAX_FRAMES:
         code = frame.f_code
         top = str(frame.f_globals.get("__name__", "")).partition(".")[0]
-        if top not in _OURS and not code.co_filename.startswith((*libraries, "<")):
+        if top not in _OWN_PACKAGES and not code.co_filename.startswith((*libraries, "<")):
             line = linecache.getline(code.co_filename, frame.f_lineno).strip()
             found += 1
             yield plain(f"{os.path.basename(code.co_filename)}:{frame.f_lineno} in {code.co_name}: {line}")

@@ -11,13 +11,13 @@ from anyio.from_thread import BlockingPortal
 from .. import _loops
 from .._text import caller
 from .far_end import FarEnd
-from .steps import Announcement, Opening, SerialRepeat, as_bytes, seconds
+from .steps import SerialRepeat, UnpromptedSend, WaitForOpen, as_bytes, seconds
 
 
-class Unasked(Protocol):
+class StepQueue(Protocol):
     """The part of a far end that has something to say unasked."""
 
-    def add(self, step: Announcement | SerialRepeat | Opening, /) -> None:
+    def add(self, step: UnpromptedSend | SerialRepeat | WaitForOpen, /) -> None:
         """Do this, once everything before it has happened."""
         ...
 
@@ -25,7 +25,7 @@ class Unasked(Protocol):
 class FarEndCalls:
     """What scripts and devices have in common."""
 
-    def __init__(self, part: Unasked, far_end: FarEnd) -> None:
+    def __init__(self, part: StepQueue, far_end: FarEnd) -> None:
         self._steps = part
         self._far_end = far_end
         self._call_on_loop = _caller(far_end.portal)
@@ -35,7 +35,7 @@ class FarEndCalls:
 
         The pause `after` that passes in the background, so that replies do not wait for it.
         """
-        step = Announcement(as_bytes("unasked data", data), seconds("after", after))
+        step = UnpromptedSend(as_bytes("unasked data", data), seconds("after", after))
         self._do(lambda: self._steps.add(step))
 
     def every(self, interval: float, data: bytes | Callable[[], bytes], /) -> SerialRepeat:
@@ -60,7 +60,7 @@ class FarEndCalls:
 
         A driver that empties its input queue when it opens then loses nothing. If the port is open, it is over at once.
         """
-        step = Opening(caller(1))
+        step = WaitForOpen(caller(1))
         self._do(lambda: self._steps.add(step))
 
     def _do(self, work: Callable[[], object]) -> None:
@@ -79,7 +79,7 @@ class FarEndCalls:
         """
         __tracebackhide__ = True
         with anyio.move_on_after(timeout):
-            await self._far_end.until(lambda: condition() or self._far_end.is_over)
+            await self._far_end.wait_until(lambda: condition() or self._far_end.is_over)
         if not condition():
             raise AssertionError(self._far_end.verdict() or self._unfinished(timeout))
 
@@ -87,7 +87,7 @@ class FarEndCalls:
         return f"the far end was still answering after {timeout:g} s"
 
 
-class Blocking(FarEndCalls):
+class BlockingCalls(FarEndCalls):
     """The same for a test without a loop: the far end has one in its own thread."""
 
     def _call(self, wait: Callable[[], Awaitable[None]]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, TypeVar
 
-from .calls import Blocking, FarEndCalls
+from .calls import BlockingCalls, FarEndCalls
 from .far_end import FarEnd
 from .framing import AnyFramer, Framer, terminator
 from .service import Handler, Service
@@ -60,7 +60,7 @@ class SerialDevice(DeviceCalls):
         await self._wait(lambda: self._service.answered >= number, timeout)
 
 
-class SyncSerialDevice(DeviceCalls, Blocking):
+class SyncSerialDevice(DeviceCalls, BlockingCalls):
     """`serial_device` of a plain `def` test. It has the same methods; `wait_requests` blocks."""
 
     def wait_requests(self, number: int, /, timeout: float = 5.0) -> None:

@@ -10,21 +10,21 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from . import words
+from . import messages
 from .expectation import Answer, SerialExpectation
 from .search import Search, Span, search_for
-from .steps import Announcement, Gate, Opening, SerialRepeat, Silence, Step
+from .steps import Gate, SerialRepeat, Silence, Step, UnpromptedSend, WaitForOpen
 
 #: With `script_strict=False`, a request is looked for in at least this many of the last bytes.
 _WINDOW: Final = 65_536
 #: Bytes for which all that may come is looked for in turn.
-_BLOCK: Final = 512
+_SEARCH_BLOCK: Final = 512
 #: Bytes that a message is made from.
-_KEPT: Final = 4096
+_MAX_KEPT: Final = 4096
 _UNEXPECTED: Final = "an unexpected request"
 
 
-ScriptStep = SerialExpectation | Announcement | SerialRepeat | Silence | Opening
+ScriptStep = SerialExpectation | UnpromptedSend | SerialRepeat | Silence | WaitForOpen
 
 
 class Dialogue:
@@ -50,19 +50,19 @@ class Dialogue:
         self._on_met = on_met
         self._steps: list[ScriptStep] = []
         self._silences: list[Silence] = []
-        self._openings: list[Opening] = []
+        self._openings: list[WaitForOpen] = []
         self._position = 0
-        self._begun: set[int] = set()
+        self._started: set[int] = set()
         self._unread = bytearray()
         # With the numbers of their steps. All have looked at so many of the unread bytes.
         self._searches: dict[int, Search] = {}
-        self._looked = 0
+        self._searched = 0
         self._window = _WINDOW
         # What the mismatch is, and how many of its bytes are not kept.
-        self._what = _UNEXPECTED
+        self._mismatch_kind = _UNEXPECTED
         self._dropped = 0
         # What was understood last; the unread bytes came behind it.
-        self._last: SerialExpectation | None = None
+        self._last_met: SerialExpectation | None = None
 
     def add(self, step: ScriptStep) -> None:
         """Append a step."""
@@ -73,14 +73,14 @@ class Dialogue:
             return
         if isinstance(step, Silence):
             self._silences.append(step)
-        if isinstance(step, Opening):
+        if isinstance(step, WaitForOpen):
             self._openings.append(step)
         self.advance()
 
     def feed(self, data: bytes) -> None:
         """Bytes came from the other end, which so has its port open."""
         for step in self._openings:
-            step.over = True
+            step.is_over = True
         if self._strict and self.mismatch is None:
             self._unread += data
             self.advance()
@@ -92,38 +92,38 @@ class Dialogue:
             data = data[room:]
             self.advance()
             if len(self._unread) >= 2 * self._window:
-                self._forget(len(self._unread) - self._window)
+                self._discard(len(self._unread) - self._window)
 
     def advance(self) -> None:
         """Do what can be done now: begin steps that are reached, understand bytes."""
         candidates = self._candidates()
         while self._unread and self.mismatch is None:
-            found = self._earliest(candidates)
+            found = self._earliest_match(candidates)
             if found is None:
                 if self._strict and all(self._searches[number].is_over for number, _ in candidates):
-                    gave_up = any(self._searches[number].gave_up for number, _ in candidates)
-                    self._what = (
-                        f"a request without an end, {len(self._unread)} bytes so far" if gave_up else _UNEXPECTED
+                    is_too_long = any(self._searches[number].is_too_long for number, _ in candidates)
+                    self._mismatch_kind = (
+                        f"a request without an end, {len(self._unread)} bytes so far" if is_too_long else _UNEXPECTED
                     )
-                    self._note_mismatch(candidates)
+                    self._set_mismatch(candidates)
                 return
             number, step, (start, end) = found
             request = bytes(self._unread[start:end])
-            self._forget(end)
-            step.take(request)
+            self._discard(end)
+            step.add_request(request)
             if self._on_met is not None:
                 self._on_met(step)
-            self._last = step
+            self._last_met = step
             if not self.any_order:
                 self._position = number
             self.outbox.append(Answer(step, request))
             candidates = self._candidates()
 
-    def _forget(self, size: int) -> None:
+    def _discard(self, size: int) -> None:
         del self._unread[:size]
         for search in self._searches.values():
-            search.forget(size)
-        self._looked = 0
+            search.discard(size)
+        self._searched = 0
 
     def left_over(self) -> list[SerialExpectation]:
         """The expectations that were not met."""
@@ -145,7 +145,7 @@ class Dialogue:
     @property
     def silence_left(self) -> float:
         """Seconds of asserted silence that are not over."""
-        self._silences = [step for step in self._silences if not step.over]
+        self._silences = [step for step in self._silences if not step.is_over]
         return sum(step.seconds for step in self._silences)
 
     @property
@@ -158,11 +158,11 @@ class Dialogue:
         if self.mismatch is not None:
             return self.mismatch
         if self._strict and self._unread:
-            return self._described("a request that nothing completed", self._candidates())
+            return self._mismatch_text("a request that nothing completed", self._candidates())
         left = self.left_over()
         if left:
-            return words.left_over(left)
-        closed = next((step for step in self._openings if self._strict and not step.over), None)
+            return messages.left_over(left)
+        closed = next((step for step in self._openings if self._strict and not step.is_over), None)
         return (
             None if closed is None else f"the other side never opened its port, as on_open() expects ({closed.place})"
         )
@@ -175,10 +175,10 @@ class Dialogue:
         """How far the dialogue has come, for the report of a test that failed."""
         candidates = self._candidates()
         next_steps = {number for number, _ in candidates}
-        later = [step for number, step in self._following() if number not in next_steps]
-        held = bytes(self._unread[:_KEPT])
-        waiting = [step.described() for step in self.outbox]
-        return words.state(held, [step for _, step in candidates], later, waiting, self._last)
+        later = [step for number, step in self._open_expectations() if number not in next_steps]
+        held = bytes(self._unread[:_MAX_KEPT])
+        unsent = [step.described() for step in self.outbox]
+        return messages.state(held, [step for _, step in candidates], later, unsent, self._last_met)
 
     def _candidates(self) -> list[tuple[int, SerialExpectation]]:
         """The expectations that the next request may meet. Steps in between that are reached now go to the outbox."""
@@ -186,76 +186,76 @@ class Dialogue:
         for number in range(self._position, len(self._steps)):
             step = self._steps[number]
             if isinstance(step, SerialExpectation):
-                if not step.is_used_up:
+                if not step.is_exhausted:
                     candidates.append((number, step))
                 if not (step.is_satisfied or self.any_order):
                     break
                 continue
-            if number not in self._begun:
-                self._begun.add(number)
+            if number not in self._started:
+                self._started.add(number)
                 self.outbox.append(step)
-            if isinstance(step, Gate) and not step.over:
+            if isinstance(step, Gate) and not step.is_over:
                 break
         return candidates
 
-    def _following(self) -> Iterator[tuple[int, SerialExpectation]]:
+    def _open_expectations(self) -> Iterator[tuple[int, SerialExpectation]]:
         """The expectations from here on that can still be met."""
         for number in range(self._position, len(self._steps)):
             step = self._steps[number]
-            if isinstance(step, SerialExpectation) and not step.is_used_up:
+            if isinstance(step, SerialExpectation) and not step.is_exhausted:
                 yield number, step
 
-    def _earliest(
+    def _earliest_match(
         self, candidates: Sequence[tuple[int, SerialExpectation]]
     ) -> tuple[int, SerialExpectation, Span] | None:
         """The candidate that ends first in the unread bytes, then the first; strictly, they begin with it."""
         known = self._searches
         if any(number not in known for number, _ in candidates):
-            self._looked = 0
+            self._searched = 0
         self._searches = {
             number: known.get(number) or search_for(step.request, anywhere=not self._strict)
             for number, step in candidates
         }
         found: tuple[int, SerialExpectation, Span] | None = None
-        while found is None and self._looked < len(self._unread):
+        while found is None and self._searched < len(self._unread):
             # All go through the bytes side by side, so that none is far ahead of a match and has to go back.
-            limit = self._looked = min(self._looked + _BLOCK, len(self._unread))
+            limit = self._searched = min(self._searched + _SEARCH_BLOCK, len(self._unread))
             for number, step in candidates:
-                span = self._searches[number].look(self._unread, limit)
+                span = self._searches[number].find(self._unread, limit)
                 if span is not None and (found is None or span[1] < limit):
                     found = number, step, span
                     limit = span[1]
         return found
 
-    def _note_mismatch(self, candidates: Sequence[tuple[int, SerialExpectation]]) -> None:
-        self._dropped += len(self._unread[_KEPT:])
-        del self._unread[_KEPT:]
-        self.mismatch = self._described(self._what, candidates)
+    def _set_mismatch(self, candidates: Sequence[tuple[int, SerialExpectation]]) -> None:
+        self._dropped += len(self._unread[_MAX_KEPT:])
+        del self._unread[_MAX_KEPT:]
+        self.mismatch = self._mismatch_text(self._mismatch_kind, candidates)
 
-    def more(self, data: bytes) -> None:
+    def add_to_mismatch(self, data: bytes) -> None:
         """Bytes that came with a mismatch, for its text."""
         if self.mismatch is not None:
             self._unread += data
-            self._note_mismatch(self._candidates())
+            self._set_mismatch(self._candidates())
 
-    def pause_over(self) -> None:
+    def end_pause(self) -> None:
         """Nothing has come for a while, which means nothing to a script."""
 
-    def _described(self, what: str, candidates: Sequence[tuple[int, SerialExpectation]]) -> str:
+    def _mismatch_text(self, what: str, candidates: Sequence[tuple[int, SerialExpectation]]) -> str:
         open_steps = {number for number, _ in candidates}
         others = (step for number, step in enumerate(self._steps) if number not in open_steps)
-        return words.mismatch(
+        return messages.mismatch(
             what,
-            bytes(self._unread[:_KEPT]),
+            bytes(self._unread[:_MAX_KEPT]),
             len(self._unread) + self._dropped,
             [step for _, step in candidates],
             self._expected_instead(),
             [step for step in others if isinstance(step, SerialExpectation)],
-            self._last,
+            self._last_met,
         )
 
     def _expected_instead(self) -> str:
         for step in self._steps[self._position :]:
-            if isinstance(step, Silence) and not step.over:
+            if isinstance(step, Silence) and not step.is_over:
                 return step.described()
         return "nothing more" if self._steps else "nothing: the script has no expectations yet"

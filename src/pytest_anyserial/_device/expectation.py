@@ -9,7 +9,7 @@ from typing import Self
 
 from .._text import count, cut, hex_lines
 from .search import search_for
-from .steps import SHOWN, Stage, as_bytes, made, pause, seconds, shown
+from .steps import MAX_SHOWN, StepContext, as_bytes, pause, resolve_data, seconds, shown
 
 #: What a test gives as an answer.
 ReplyData = bytes | Callable[[bytes], bytes]
@@ -25,13 +25,13 @@ class Reply:
         self.after = after
         self.chunks = chunks
 
-    def for_number(self, number: int) -> ReplyData:
+    def reply_to(self, number: int) -> ReplyData:
         """The answer to the request that came as the how-many-th, counted from 0; the last one stays."""
         return self.alternatives[min(number, len(self.alternatives) - 1)]
 
     def described(self, number: int) -> str:
         """For a message."""
-        data = self.for_number(number)
+        data = self.reply_to(number)
         return f"{'a function of the request' if callable(data) else shown(data)}{pause(self.after)}"
 
 
@@ -42,10 +42,10 @@ class SerialExpectation:
         self._request = request
         self._place = place
         self._replies: list[Reply] = []
-        self._least = 1
-        self._most: float = 1
-        self._is_counted = False
-        self._came: list[bytes] = []
+        self._min_count = 1
+        self._max_count: float = 1
+        self._has_count = False
+        self._requests: list[bytes] = []
         self._optional = False
 
     def __repr__(self) -> str:
@@ -73,8 +73,8 @@ class SerialExpectation:
         """
         if not data:
             raise ValueError("reply_each() takes at least one reply")
-        if not self._is_counted:
-            self._least = self._most = len(data)
+        if not self._has_count:
+            self._min_count = self._max_count = len(data)
         return self._add(data, after, chunks)
 
     def times(self, least: int, most: int | None = None, /) -> Self:
@@ -96,19 +96,19 @@ class SerialExpectation:
     @property
     def requests(self) -> tuple[bytes, ...]:
         """The requests that came so far and met this."""
-        return tuple(self._came)
+        return tuple(self._requests)
 
     # For the dialogue.
 
     @property
-    def is_used_up(self) -> bool:
+    def is_exhausted(self) -> bool:
         """Whether it has come as often as it may."""
-        return len(self._came) >= self._most
+        return len(self._requests) >= self._max_count
 
     @property
     def is_satisfied(self) -> bool:
         """Whether it has come as often as it must."""
-        return self._optional or len(self._came) >= self._least
+        return self._optional or len(self._requests) >= self._min_count
 
     @property
     def replies(self) -> Sequence[Reply]:
@@ -126,27 +126,28 @@ class SerialExpectation:
         return f"{describe(self._request)}{self._progress()} ({self._place})"
 
     @property
-    def times_seen(self) -> int:
+    def times_met(self) -> int:
         """How often it has come."""
-        return len(self._came)
+        return len(self._requests)
 
-    def words(self, seen: int) -> str:
+    def timeline_text(self, seen: int) -> str:
         """The request and its place in the test, for the timeline, when it came for the `seen`-th time."""
-        of = "" if self._most == 1 else f", {seen}" if self._most == math.inf else f", {seen} of {self._most:g}"
+        most = self._max_count
+        of = "" if most == 1 else f", {seen}" if most == math.inf else f", {seen} of {most:g}"
         return f"{describe(self._request)}{of} ({self._place})"
 
-    def take(self, request: bytes) -> None:
+    def add_request(self, request: bytes) -> None:
         """The request came, as these bytes."""
-        self._came.append(request)
+        self._requests.append(request)
 
     @property
     def request(self) -> bytes | re.Pattern[bytes]:
         """The bytes or expression that must arrive."""
         return self._request
 
-    def begins(self, data: bytes) -> bool:
+    def matches_start_of(self, data: bytes) -> bool:
         """Whether `data` begins with the request."""
-        return search_for(self._request, anywhere=False).look(data, len(data)) is not None
+        return search_for(self._request, anywhere=False).find(data, len(data)) is not None
 
     def missing(self, data: bytes) -> bytes | None:
         """What would complete `data`; None if nothing can, or if it cannot be known."""
@@ -155,8 +156,8 @@ class SerialExpectation:
 
     def hint(self) -> str:
         """The next step after a request that came out of turn."""
-        if self.is_used_up:
-            came, more = count(len(self._came), "time"), f".times({len(self._came) + 1}) there, or another on(),"
+        if self.is_exhausted:
+            came, more = count(self.times_met, "time"), f".times({self.times_met + 1}) there, or another on(),"
             return f"it came {came} already, as {self._place} expects; {more} expects it once more"
         return f"{self._place} expects it at another point; after serial_script.any_order() the order does not matter"
 
@@ -164,7 +165,7 @@ class SerialExpectation:
         """The request for a message: printable, then hex."""
         yield self.where
         if isinstance(self._request, bytes):
-            yield from hex_lines(cut(self._request, SHOWN)[0])
+            yield from hex_lines(cut(self._request, MAX_SHOWN)[0])
 
     def _add(self, data: Sequence[ReplyData], after: float, chunks: int) -> Self:
         for one in data:
@@ -177,15 +178,15 @@ class SerialExpectation:
         return self
 
     def _count(self, least: int, most: float) -> Self:
-        self._least, self._most, self._is_counted = least, most, True
+        self._min_count, self._max_count, self._has_count = least, most, True
         return self
 
     def _progress(self) -> str:
-        came = len(self._came)
-        if self._most == self._least:
-            return f", came {came} of {self._least} times" if self._least > 1 else ""
-        most = "or more" if self._most == math.inf else f"to {self._most:g}"
-        return f", came {count(came, 'time')}, expected {self._least} {most}"
+        came = len(self._requests)
+        if self._max_count == self._min_count:
+            return f", came {came} of {self._min_count} times" if self._min_count > 1 else ""
+        most = "or more" if self._max_count == math.inf else f"to {self._max_count:g}"
+        return f", came {count(came, 'time')}, expected {self._min_count} {most}"
 
 
 class Answer:
@@ -202,12 +203,14 @@ class Answer:
         replies = " and ".join(reply.described(self._number) for reply in self.expectation.replies) or "no reply"
         return f"{replies}, to {shown(self.request)} ({self.expectation.place})"
 
-    async def perform(self, stage: Stage, /) -> None:
+    async def perform(self, context: StepContext, /) -> None:
         where = f"in the reply to {self.expectation.where}"
         for reply in self.expectation.replies:
             if reply.after:
-                await stage.sleep(reply.after)
-            await stage.send(made(reply.for_number(self._number), stage.name, where, self.request), reply.chunks)
+                await context.sleep(reply.after)
+            await context.send(
+                resolve_data(reply.reply_to(self._number), context.name, where, self.request), reply.chunks
+            )
 
 
 def describe(request: bytes | re.Pattern[bytes]) -> str:

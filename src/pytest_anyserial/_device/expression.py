@@ -16,7 +16,7 @@ from typing import Any, Final, cast
 #: The state in which a match is complete.
 _END: Final = 0
 #: States that an automaton may have. A counted repeat has its states as often as it counts.
-_MOST_STATES: Final = 100_000
+_MAX_STATES: Final = 100_000
 #: Flags that an automaton follows.
 _KNOWN_FLAGS: Final = int(re.IGNORECASE | re.DOTALL | re.VERBOSE | re.ASCII)
 #: Flags with a meaning for a single byte.
@@ -37,7 +37,7 @@ class Automaton:
 
     def add(self, takes: bytes, targets: tuple[int, ...]) -> int:
         """A new state that takes one of these bytes; without any it stands for all its targets."""
-        if len(self.takes) >= _MOST_STATES:
+        if len(self.takes) >= _MAX_STATES:
             raise _IrregularError
         self.takes.append(takes)
         self._next.append(targets)
@@ -141,46 +141,46 @@ def _name(node: _Node) -> str:
     return str(node[0])
 
 
-def _sequence(automaton: Automaton, nodes: Sequence[_Node], then: int, flags: int) -> int:
+def _sequence(automaton: Automaton, nodes: Sequence[_Node], target: int, flags: int) -> int:
     """The state where these nodes begin, one after the other, with `then` behind them."""
     for node in reversed(nodes):
-        then = _state(automaton, node, then, flags)
-    return then
+        target = _state(automaton, node, target, flags)
+    return target
 
 
-def _state(automaton: Automaton, node: _Node, then: int, flags: int) -> int:
+def _state(automaton: Automaton, node: _Node, target: int, flags: int) -> int:
     details: Any = node[1]
     match _name(node):
         case "BRANCH":
-            ways = tuple(_sequence(automaton, _nodes(way), then, flags) for way in details[1])
+            ways = tuple(_sequence(automaton, _nodes(way), target, flags) for way in details[1])
             return automaton.add(b"", ways)
         case "SUBPATTERN":
             _, added, removed, inner = details
             if (added | removed) & ~_KNOWN_FLAGS:
                 raise _IrregularError
-            return _sequence(automaton, _nodes(inner), then, (flags | added) & ~removed)
+            return _sequence(automaton, _nodes(inner), target, (flags | added) & ~removed)
         case "MAX_REPEAT" | "MIN_REPEAT":
             least, most, inner = details
-            return _repeat(automaton, _nodes(inner), then, flags, least, most)
+            return _repeat(automaton, _nodes(inner), target, flags, least, most)
         case "LITERAL" | "NOT_LITERAL" | "ANY" | "IN":
-            return automaton.add(_table(_source(node), flags), (then,))
+            return automaton.add(_table(_source(node), flags), (target,))
         case _:
             raise _IrregularError
 
 
-def _repeat(automaton: Automaton, nodes: Sequence[_Node], then: int, flags: int, least: int, most: Any) -> int:
+def _repeat(automaton: Automaton, nodes: Sequence[_Node], target: int, flags: int, least: int, most: Any) -> int:
     # The parser's own constant stands for no limit.
     if str(most) == "MAXREPEAT":
         loop = automaton.add(b"", ())
-        automaton.redirect(loop, (_sequence(automaton, nodes, loop, flags), then))
-        then = loop
+        automaton.redirect(loop, (_sequence(automaton, nodes, loop, flags), target))
+        target = loop
     else:
-        end = then
+        end = target
         for _ in range(most - least):
-            then = automaton.add(b"", (_sequence(automaton, nodes, then, flags), end))
+            target = automaton.add(b"", (_sequence(automaton, nodes, target, flags), end))
     for _ in range(least):
-        then = _sequence(automaton, nodes, then, flags)
-    return then
+        target = _sequence(automaton, nodes, target, flags)
+    return target
 
 
 def _source(node: _Node) -> bytes:

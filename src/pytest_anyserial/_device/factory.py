@@ -16,7 +16,7 @@ from .._links.faults import SerialFaults
 from .._links.link import SerialLink, SerialPair
 from .device import LINES, SerialDevice
 from .framing import AnyFramer
-from .playing import dialogue_of, in_block, service_of
+from .playing import dialogue_of, play_in_block, service_of
 from .script import SerialScript
 from .service import Handler
 
@@ -90,7 +90,7 @@ class SerialFactory:
         __tracebackhide__ = True
         async with self._opened(config, faults) as (link, port, peer):
             service = service_of(link)
-            async with in_block(service, link, peer) as far_end:
+            async with play_in_block(service, link, peer) as far_end:
                 device = SerialDevice(service, far_end)
                 device.serve(handler, framer=framer)
                 yield DevicePair(port, device)
@@ -106,7 +106,7 @@ class SerialFactory:
         __tracebackhide__ = True
         async with self._opened(config, faults) as (link, port, peer):
             dialogue = dialogue_of(link)
-            async with in_block(dialogue, link, peer) as far_end:
+            async with play_in_block(dialogue, link, peer) as far_end:
                 yield ScriptPair(port, SerialScript(dialogue, far_end))
 
     @asynccontextmanager

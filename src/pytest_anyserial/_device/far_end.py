@@ -21,26 +21,26 @@ from anyserial import SerialClosedError, SerialDisconnectedError, SerialPort
 from .steps import Step
 
 #: Between the pieces of a reply.
-_GAP: Final = 0.002
+_CHUNK_PAUSE: Final = 0.002
 #: Bytes that were not counted get these many turns of the loop, of so many seconds, to arrive. Turns, because a busy
 #: machine may stop driver, relay and far end together for any time.
-_TURNS: Final = 25
-_TURN: Final = 0.002
+_SETTLE_POLLS: Final = 25
+_POLL_INTERVAL: Final = 0.002
 #: How long what is expected may be under way when the test is over.
-_UNDER_WAY: Final = 1.0
+_SETTLE_TIMEOUT: Final = 1.0
 
 #: Repeats of one `every()`. While something is repeated, virtual time moves on, so a test that hangs would have no end.
-_VIRTUAL_REPEATS: Final = 20_000
+_MAX_VIRTUAL_REPEATS: Final = 20_000
 
 #: The driver has closed its end, or the test has pulled the plug.
-_GONE: Final = (SerialDisconnectedError, SerialClosedError)
+_DISCONNECT_ERRORS: Final = (SerialDisconnectedError, SerialClosedError)
 
 
-class _GoneError(Exception):
+class _PeerGoneError(Exception):
     """End A is closed, or the plug is pulled: what the far end says is lost."""
 
 
-class Part(Protocol):
+class Responder(Protocol):
     """What a far end plays: a script or a device. It does no I/O.
 
     Attributes:
@@ -77,11 +77,11 @@ class Part(Protocol):
         """Bytes came."""
         ...
 
-    def pause_over(self) -> None:
+    def end_pause(self) -> None:
         """Nothing came for `pause` seconds."""
         ...
 
-    def more(self, data: bytes, /) -> None:
+    def add_to_mismatch(self, data: bytes, /) -> None:
         """Bytes came behind a mismatch."""
         ...
 
@@ -103,10 +103,10 @@ class Part(Protocol):
 
 
 class FarEnd:
-    """Plays `part` on `port`.
+    """Plays `responder` on `port`.
 
     Args:
-        part: What to expect and to say.
+        responder: What to expect and to send.
         port: End B.
         sent: Bytes that end A has sent, or None if they are not counted.
         is_end_a_closed: Whether end A was in use and is not any more.
@@ -124,35 +124,35 @@ class FarEnd:
 
     def __init__(
         self,
-        part: Part,
+        responder: Responder,
         port: SerialPort,
         *,
-        sent: Callable[[], int | None],
+        bytes_sent: Callable[[], int | None],
         is_end_a_closed: Callable[[], bool],
-        opened: Callable[[FarEnd, Callable[[], bool]], Awaitable[None]],
-        settled: Callable[[], object],
+        wait_opened: Callable[[FarEnd, Callable[[], bool]], Awaitable[None]],
+        on_settled: Callable[[], object],
         mark: Callable[[str, Callable[[], str]], object],
         virtual: bool = False,
     ) -> None:
-        self.name = part.name
-        self.repeats: float = _VIRTUAL_REPEATS if virtual else math.inf
+        self.name = responder.name
+        self.repeats: float = _MAX_VIRTUAL_REPEATS if virtual else math.inf
         self.is_over = False
         self.portal: BlockingPortal | None = None
         self.remarks: Callable[[], list[str]] = list
         # What the test's own functions raised, or a port that failed otherwise than by being gone.
         self._error: BaseException | None = None
         self._raised = False
-        self._part = part
+        self._responder = responder
         self._port = port
-        self._sent = sent
+        self._bytes_sent = bytes_sent
         self._is_end_a_closed = is_end_a_closed
-        self._opened = opened
-        self._settled = settled
+        self._wait_opened = wait_opened
+        self._on_settled = on_settled
         self._mark = mark
-        self._heard = 0
-        self._pending = 0
-        self._changed = anyio.Event()
-        self._turn = anyio.Lock()
+        self._received = 0
+        self._unfinished = 0
+        self._change = anyio.Event()
+        self._send_lock = anyio.Lock()
         self._tasks: TaskGroup
 
     @asynccontextmanager
@@ -163,68 +163,70 @@ class FarEnd:
         tears down in opposite order, so the task group is entered and left as if it were in one function.
         """
         async with anyio.create_task_group() as self._tasks:
-            self._tasks.start_soon(self._play, self._listen)
-            self._tasks.start_soon(self._play, self._speak)
+            self._tasks.start_soon(self._run, self._receive_loop)
+            self._tasks.start_soon(self._run, self._perform_steps)
             yield
             self._tasks.cancel_scope.cancel()
 
     def notify(self) -> None:
         """Something has changed: let those who wait in `until` look again."""
-        event, self._changed = self._changed, anyio.Event()
+        event, self._change = self._change, anyio.Event()
         event.set()
 
-    async def until(self, condition: Callable[[], bool]) -> None:
+    async def wait_until(self, condition: Callable[[], bool]) -> None:
         """Return once `condition` is true."""
         while not condition():
-            await self._changed.wait()
+            await self._change.wait()
 
     @property
     def is_done(self) -> bool:
         """Whether there is nothing more to expect or to say, in the background either."""
-        return self._part.is_done and not self._pending
+        return self._responder.is_done and not self._unfinished
 
     async def catch_up(self) -> None:
         """Hear all that the port at the other end has sent, so that it is judged together with the test body."""
-        with anyio.move_on_after(_UNDER_WAY):
-            await self.until(lambda: self.is_over or (self._part.mismatch is None and self._has_heard_all()))
+        with anyio.move_on_after(_SETTLE_TIMEOUT):
+            await self.wait_until(
+                lambda: self.is_over or (self._responder.mismatch is None and self._has_received_all())
+            )
 
-    def catch_up_from_outside(self) -> None:
+    def catch_up_from_thread(self) -> None:
         """The same for a test without a loop; it returns when that is done."""
         assert self.portal is not None
         self.portal.call(self.catch_up)
 
     async def settle(self) -> None:
         """Let arrive what is under way, so that the verdict on a finished test does not depend on timing."""
-        part = self._part
-        with anyio.move_on_after(_UNDER_WAY + part.silence_left):
-            await self.until(lambda: self.is_over or not (part.silence_left or self._is_waiting()))
+        responder = self._responder
+        with anyio.move_on_after(_SETTLE_TIMEOUT + responder.silence_left):
+            await self.wait_until(lambda: self.is_over or not (responder.silence_left or self._expects_more()))
         await self.catch_up()
-        if self._sent() is None:
-            await self._let_arrive()
+        if self._bytes_sent() is None:
+            await self._await_uncounted()
 
-    def _is_waiting(self) -> bool:
+    def _expects_more(self) -> bool:
         """Whether something is expected that may still come."""
-        return not (self._part.is_met or (self._is_end_a_closed() and self._has_heard_all()))
+        return not (self._responder.is_met or (self._is_end_a_closed() and self._has_received_all()))
 
-    def _has_heard_all(self) -> bool:
-        sent = self._sent()
-        return sent is None or self._heard >= sent
+    def _has_received_all(self) -> bool:
+        bytes_sent = self._bytes_sent()
+        return bytes_sent is None or self._received >= bytes_sent
 
-    async def _let_arrive(self) -> None:
+    async def _await_uncounted(self) -> None:
         """Give time to bytes that cannot be counted, from a driver that opened the path itself."""
-        for _ in range(_TURNS):
+        for _ in range(_SETTLE_POLLS):
             if not self.is_over:
-                await anyio.sleep(_TURN)
+                await anyio.sleep(_POLL_INTERVAL)
 
     def verdict(self) -> str | None:
         """The error of the part if nothing more comes."""
-        verdict = self._part.verdict()
+        verdict = self._responder.verdict()
         return verdict and f"{self.name}: {verdict}"
 
     @property
     def has_failed(self) -> bool:
         """Whether something has gone wrong so far."""
-        return self._error is not None or self._part.mismatch is not None
+        return self._error is not None or self._responder.mismatch is not None
 
     def raise_failure(self) -> None:
         """Raise what has gone wrong so far, once."""
@@ -250,7 +252,7 @@ class FarEnd:
                 raise kind(verdict)
             pytest.fail(verdict, pytrace=False)
 
-    def judge(self, exc: BaseException | None) -> None:
+    def raise_after_body(self, exc: BaseException | None) -> None:
         """Raise what has gone wrong so far, once, when the body of the test has ended with `exc`.
 
         What a port raises is a consequence if the far end has closed it. Otherwise a failure of the test itself comes
@@ -259,7 +261,7 @@ class FarEnd:
         __tracebackhide__ = True
         # On a loop only blocking ports are closed; without one also files and programs may be at the end of them.
         consequence = SerialClosedError if self.portal is None else OSError
-        if exc is None or (self.is_over and self.has_failed and _comes_from(exc, consequence)):
+        if exc is None or (self.is_over and self.has_failed and _is_caused_by(exc, consequence)):
             context = self._error and self._error.__context__
             try:
                 self.raise_failure()
@@ -272,15 +274,15 @@ class FarEnd:
         """For the report of a test that failed: how far the far end has come, and what else was wrong."""
         lines = self.remarks()
         if self.has_failed and not self._raised:
-            lines.append(self._complaint())
-        return [(self.name, "\n".join([*lines, *self._part.state()]))]
+            lines.append(self._failure_text())
+        return [(self.name, "\n".join([*lines, *self._responder.state()]))]
 
     def unmet(self) -> list[str]:
         """The expectations that have not been met, for the timeline."""
-        return self._part.unmet()
+        return self._responder.unmet()
 
-    def _complaint(self) -> str:
-        return (self._part.mismatch or "") if self._error is None else repr(self._error)
+    def _failure_text(self) -> str:
+        return (self._responder.mismatch or "") if self._error is None else repr(self._error)
 
     # The stage of the steps.
 
@@ -293,41 +295,41 @@ class FarEnd:
         pieces = max(1, min(pieces, len(data)))
         size, longer = divmod(len(data), pieces)
         start = 0
-        async with self._turn:
+        async with self._send_lock:
             for number in range(pieces):
                 end = start + size + (number < longer)
                 if start > 0:
-                    await anyio.sleep(_GAP)
+                    await anyio.sleep(_CHUNK_PAUSE)
                 try:
                     await self._port.send(data[start:end])
-                except _GONE:
-                    raise _GoneError from None
+                except _DISCONNECT_ERRORS:
+                    raise _PeerGoneError from None
                 start = end
 
-    def later(self, work: Callable[[], Awaitable[None]], /, *, counts: bool) -> None:
+    def start_soon(self, work: Callable[[], Awaitable[None]], /, *, counts: bool) -> None:
         """Do this in the background; if it `counts`, the far end is not done before."""
 
         async def do() -> None:
-            with suppress(_GoneError):
+            with suppress(_PeerGoneError):
                 await work()
-            self._pending -= counts
+            self._unfinished -= counts
 
-        self._pending += counts
-        self._tasks.start_soon(self._play, do)
+        self._unfinished += counts
+        self._tasks.start_soon(self._run, do)
 
-    async def until_opened(self, over: Callable[[], bool], /) -> None:
+    async def wait_until_opened(self, over: Callable[[], bool], /) -> None:
         """Return when the other side has end A open, or when `over` is true."""
-        await self._opened(self, over)
+        await self._wait_opened(self, over)
 
-    def step_over(self) -> None:
+    def advance(self) -> None:
         """A step that holds back others is over."""
-        self._part.advance()
+        self._responder.advance()
 
     # The tasks.
 
-    async def _play(self, part: Callable[[], Awaitable[None]]) -> None:
+    async def _run(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
-            await part()
+            await work()
         except (anyio.get_cancelled_exc_class(), KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as exc:
@@ -338,40 +340,40 @@ class FarEnd:
                 error = RuntimeError(f"{self.name}: a function of the test raised SystemExit({exc.code!r})")
                 error.__cause__ = exc
             self._error = self._error or error
-            self._mark("failed", self._complaint)
+            self._mark("failed", self._failure_text)
         if self.has_failed:
             self.is_over = True
-            self._settled()
+            self._on_settled()
         self.notify()
 
-    async def _listen(self) -> None:
-        with suppress(*_GONE):
-            while self._part.mismatch is None:
-                with anyio.move_on_after(self._part.pause) as waiting:
+    async def _receive_loop(self) -> None:
+        with suppress(*_DISCONNECT_ERRORS):
+            while self._responder.mismatch is None:
+                with anyio.move_on_after(self._responder.pause) as waiting:
                     data = await self._port.receive()
-                    self._heard += len(data)
-                    self._part.feed(data)
+                    self._received += len(data)
+                    self._responder.feed(data)
                 if waiting.cancelled_caught:
-                    self._part.pause_over()
+                    self._responder.end_pause()
                 self.notify()
-            self._mark("mismatch", self._complaint)
-            for _ in range(_TURNS):
-                await anyio.sleep(_TURN)
+            self._mark("mismatch", self._failure_text)
+            for _ in range(_SETTLE_POLLS):
+                await anyio.sleep(_POLL_INTERVAL)
                 if self._port.input_waiting():
-                    self._part.more(await self._port.receive())
+                    self._responder.add_to_mismatch(await self._port.receive())
         self.is_over = True
 
-    async def _speak(self) -> None:
-        part = self._part
-        with suppress(_GoneError):
+    async def _perform_steps(self) -> None:
+        responder = self._responder
+        with suppress(_PeerGoneError):
             while True:
-                await self.until(lambda: bool(part.outbox) and part.mismatch is None)
-                await part.outbox[0].perform(self)
-                part.outbox.popleft()
+                await self.wait_until(lambda: bool(responder.outbox) and responder.mismatch is None)
+                await responder.outbox[0].perform(self)
+                responder.outbox.popleft()
                 self.notify()
 
 
-def _comes_from(exc: BaseException | None, kind: type[BaseException]) -> bool:
+def _is_caused_by(exc: BaseException | None, kind: type[BaseException]) -> bool:
     """Whether this is an exception of a kind, or what became of one."""
     seen: set[int] = set()
     while exc is not None and id(exc) not in seen:

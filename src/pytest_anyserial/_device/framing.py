@@ -9,10 +9,10 @@ import math
 from collections.abc import Callable
 from typing import Final, Literal, Protocol, runtime_checkable
 
-from .search import LONGEST, Span
+from .search import MAX_REQUEST, Span
 
 #: Bytes that a length field may have.
-_LONGEST_FIELD: Final = 8
+_MAX_LENGTH_FIELD: Final = 8
 
 
 @runtime_checkable
@@ -64,31 +64,31 @@ class _Length:
     pause = None
 
     def __init__(self, at: int, size: int, extra: int, order: Literal["big", "little"]) -> None:
-        self._at = at
+        self._offset = at
         self._field_end = at + size
         self._extra = extra
         self._order: Literal["big", "little"] = order
 
     def __repr__(self) -> str:
-        return f"length({self._at}, {self._field_end - self._at}, extra={self._extra}, order={self._order!r})"
+        return f"length({self._offset}, {self._field_end - self._offset}, extra={self._extra}, order={self._order!r})"
 
-    def _whole(self, data: bytes) -> int | None:
+    def _request_size(self, data: bytes) -> int | None:
         if len(data) < self._field_end:
             return None
-        value = int.from_bytes(data[self._at : self._field_end], self._order)
+        value = int.from_bytes(data[self._offset : self._field_end], self._order)
         # A frame has at least its field, whatever that says.
         return max(self._field_end, self._field_end + value + self._extra)
 
     def end_of(self, data: bytes, start: int, /) -> int | None:
         del start
-        whole = self._whole(data)
-        return whole if whole is not None and len(data) >= whole else None
+        size = self._request_size(data)
+        return size if size is not None and len(data) >= size else None
 
     def missing(self, data: bytes, /) -> str:
-        whole = self._whole(data)
-        if whole is None:
+        size = self._request_size(data)
+        if size is None:
             return f"the length field, which ends at byte {self._field_end}"
-        return f"{whole - len(data)} of the {whole} bytes that its length field asks for"
+        return f"{size - len(data)} of the {size} bytes that its length field asks for"
 
 
 class _Fixed:
@@ -157,22 +157,22 @@ class FramedSearch:
 
     def __init__(self, framer: Framer) -> None:
         self._framer = framer
-        self._looked = 0
+        self._searched = 0
 
     @property
-    def gave_up(self) -> bool:
-        return self._looked >= LONGEST
+    def is_too_long(self) -> bool:
+        return self._searched >= MAX_REQUEST
 
-    def look(self, data: bytes | bytearray, limit: int, /) -> Span | None:
-        if limit <= self._looked:
+    def find(self, data: bytes | bytearray, limit: int, /) -> Span | None:
+        if limit <= self._searched:
             return None
-        end = self._framer.end_of(bytes(data[:limit]), self._looked)
-        self._looked = limit
+        end = self._framer.end_of(bytes(data[:limit]), self._searched)
+        self._searched = limit
         return None if end is None else (0, end)
 
-    def forget(self, size: int, /) -> None:
+    def discard(self, size: int, /) -> None:
         del size
-        self._looked = 0
+        self._searched = 0
 
 
 def terminator(end: bytes, /) -> Framer:
@@ -193,9 +193,9 @@ def length(at: int, size: int, /, *, extra: int = 0, order: Literal["big", "litt
         order: Of its bytes.
     """
     _number("at", at, 0)
-    if _number("size", size, 1) > _LONGEST_FIELD:
-        raise ValueError(f"a length field has at most {_LONGEST_FIELD} bytes, not {size}")
-    _number("extra", extra, -LONGEST)
+    if _number("size", size, 1) > _MAX_LENGTH_FIELD:
+        raise ValueError(f"a length field has at most {_MAX_LENGTH_FIELD} bytes, not {size}")
+    _number("extra", extra, -MAX_REQUEST)
     if order not in ("big", "little"):
         raise ValueError(f"order is 'big' or 'little', not {order!r}")
     return _Length(at, size, extra, order)

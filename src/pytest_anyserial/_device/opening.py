@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from .far_end import FarEnd
 
 #: Seconds between two looks at who has a device open.
-_LOOK: Final = 0.02
+_POLL_INTERVAL: Final = 0.02
 #: What a library does right behind its open, such as emptying queues, is done after so many seconds.
-_SETTLED: Final = 0.05
+_OPEN_SETTLE_TIME: Final = 0.05
 #: Descriptors that a pair of ptys keeps itself at each end.
-_KEPT: Final = {"pty": 1}
+_OWN_DESCRIPTORS: Final = {"pty": 1}
 
 
-async def until_opened(link: SerialLink, far_end: FarEnd, over: Callable[[], bool]) -> None:
+async def wait_until_opened(link: SerialLink, far_end: FarEnd, over: Callable[[], bool]) -> None:
     """Return when end A of `link` is open, or when `over` is true."""
     path = link.path("port")
     is_open = link._test.has_open(path)
@@ -37,17 +37,17 @@ async def until_opened(link: SerialLink, far_end: FarEnd, over: Callable[[], boo
             on_loop(far_end.notify)
 
     with watch_ports(note):
-        device, kept = _device_at(path), _KEPT.get(link.name, 0)
+        device, own = _device_at(path), _OWN_DESCRIPTORS.get(link.name, 0)
         if device is None:
-            await far_end.until(lambda: is_open or over())
+            await far_end.wait_until(lambda: is_open or over())
             return
         seen = False
         while not (is_open or over()):
-            before, seen = seen, _handles(device) > kept
+            before, seen = seen, _count_descriptors(device) > own
             if seen and before:
                 return
             # The child that begins another program has copies of all descriptors for a moment.
-            await anyio.sleep(_SETTLED if seen else _LOOK)
+            await anyio.sleep(_OPEN_SETTLE_TIME if seen else _POLL_INTERVAL)
 
 
 def _device_at(path: str) -> str | None:
@@ -55,12 +55,12 @@ def _device_at(path: str) -> str | None:
     return os.path.realpath(path) if os.path.exists(path) else None
 
 
-def _handles(device: str) -> int:
+def _count_descriptors(device: str) -> int:
     """How many descriptors of this user's processes are of a device; 0 where the system does not tell."""
-    return sum(1 for target in _targets() if target == device)
+    return sum(1 for target in _descriptor_targets() if target == device)
 
 
-def _targets() -> Iterator[str]:
+def _descriptor_targets() -> Iterator[str]:
     try:
         processes = [entry.path for entry in os.scandir("/proc") if entry.name.isdigit()]
     except OSError:

@@ -13,8 +13,8 @@ from anyio.from_thread import start_blocking_portal
 from .blocked import BlockedLoop
 from .device import SerialDevice, SyncSerialDevice
 from .dialogue import Dialogue
-from .far_end import FarEnd, Part
-from .opening import until_opened
+from .far_end import FarEnd, Responder
+from .opening import wait_until_opened
 from .script import SerialScript, SyncSerialScript
 from .service import Service
 from .steps import shown
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @asynccontextmanager
-async def scripted(link: SerialLink, port: SerialPort) -> AsyncGenerator[SerialScript]:
+async def play_script(link: SerialLink, port: SerialPort) -> AsyncGenerator[SerialScript]:
     """A script that is played on `port`, end B, for the length of an `async with` block, and judged at its end."""
     dialogue = dialogue_of(link)
     async with _on_this_loop(dialogue, link, port) as far_end:
@@ -35,7 +35,7 @@ async def scripted(link: SerialLink, port: SerialPort) -> AsyncGenerator[SerialS
 
 
 @asynccontextmanager
-async def served(link: SerialLink, port: SerialPort) -> AsyncGenerator[SerialDevice]:
+async def play_device(link: SerialLink, port: SerialPort) -> AsyncGenerator[SerialDevice]:
     """The same with a device."""
     service = service_of(link)
     async with _on_this_loop(service, link, port) as far_end:
@@ -43,7 +43,7 @@ async def served(link: SerialLink, port: SerialPort) -> AsyncGenerator[SerialDev
 
 
 @contextmanager
-def scripted_in_thread(link: SerialLink, config: SerialConfig) -> Generator[SyncSerialScript]:
+def play_script_in_thread(link: SerialLink, config: SerialConfig) -> Generator[SyncSerialScript]:
     """A script that is played on end B for a test without a loop."""
     dialogue = dialogue_of(link)
     with _in_thread(dialogue, link, config) as far_end:
@@ -51,7 +51,7 @@ def scripted_in_thread(link: SerialLink, config: SerialConfig) -> Generator[Sync
 
 
 @contextmanager
-def served_in_thread(link: SerialLink, config: SerialConfig) -> Generator[SyncSerialDevice]:
+def play_device_in_thread(link: SerialLink, config: SerialConfig) -> Generator[SyncSerialDevice]:
     """The same with a device."""
     service = service_of(link)
     with _in_thread(service, link, config) as far_end:
@@ -59,13 +59,13 @@ def served_in_thread(link: SerialLink, config: SerialConfig) -> Generator[SyncSe
 
 
 @asynccontextmanager
-async def in_block(part: Part, link: SerialLink, port: SerialPort) -> AsyncGenerator[FarEnd]:
+async def play_in_block(responder: Responder, link: SerialLink, port: SerialPort) -> AsyncGenerator[FarEnd]:
     """Play for the length of an `async with` block of the test, and raise at its end what is wrong."""
     __tracebackhide__ = True
     error: BaseException | None = None
     test = link._test
     scope = anyio.CancelScope()
-    far_end = test.block = _far_end(part, link, port, scope.cancel)
+    far_end = test.block = _far_end(responder, link, port, scope.cancel)
     with scope:
         async with far_end.playing():
             # A task group would put what the block raises into an exception group.
@@ -83,7 +83,7 @@ async def in_block(part: Part, link: SerialLink, port: SerialPort) -> AsyncGener
 
 
 @asynccontextmanager
-async def _on_this_loop(part: Part, link: SerialLink, port: SerialPort) -> AsyncGenerator[FarEnd]:
+async def _on_this_loop(responder: Responder, link: SerialLink, port: SerialPort) -> AsyncGenerator[FarEnd]:
     test = link._test
 
     def end_body() -> None:
@@ -97,7 +97,7 @@ async def _on_this_loop(part: Part, link: SerialLink, port: SerialPort) -> Async
             # Another library has it open, or another program: they notice that a pty hangs up.
             link.unplug()
 
-    far_end = test.far_end = _far_end(part, link, port, end_body)
+    far_end = test.far_end = _far_end(responder, link, port, end_body)
     async with far_end.playing():
         with BlockedLoop(port, release).watching(far_end, virtual=test.clock is not None):
             yield far_end
@@ -109,18 +109,18 @@ async def _on_this_loop(part: Part, link: SerialLink, port: SerialPort) -> Async
 
 
 @contextmanager
-def _in_thread(part: Part, link: SerialLink, config: SerialConfig) -> Generator[FarEnd]:
+def _in_thread(responder: Responder, link: SerialLink, config: SerialConfig) -> Generator[FarEnd]:
     test = link._test
 
     @asynccontextmanager
     async def playing() -> AsyncGenerator[FarEnd]:
         async with link.opened("peer", config) as port:
-            far_end = _far_end(part, link, port, lambda: _end_blocking_body(test, link))
+            far_end = _far_end(responder, link, port, lambda: _end_blocking_body(test, link))
             async with far_end.playing():
                 yield far_end
 
     with (
-        start_blocking_portal("asyncio", name=f"anyserial {part.name}") as portal,
+        start_blocking_portal("asyncio", name=f"anyserial {responder.name}") as portal,
         portal.wrap_async_context_manager(playing()) as far_end,
     ):
         far_end.portal = portal
@@ -139,14 +139,14 @@ def _end_blocking_body(test: SerialTest, link: SerialLink) -> None:
         link.unplug()
 
 
-def _far_end(part: Part, link: SerialLink, port: SerialPort, settled: Callable[[], object]) -> FarEnd:
+def _far_end(responder: Responder, link: SerialLink, port: SerialPort, on_settled: Callable[[], object]) -> FarEnd:
     return FarEnd(
-        part,
+        responder,
         port,
-        sent=link._bytes_sent,
+        bytes_sent=link._bytes_sent,
         is_end_a_closed=link._is_end_a_closed,
-        opened=lambda far_end, over: until_opened(link, far_end, over),
-        settled=settled,
+        wait_opened=lambda far_end, over: wait_until_opened(link, far_end, over),
+        on_settled=on_settled,
         mark=link.transcript.mark,
         virtual=link._test.clock is not None,
     )
@@ -157,7 +157,7 @@ def dialogue_of(link: SerialLink) -> Dialogue:
     mark = link.transcript.mark
     return Dialogue(
         strict=link._test.needs.script_strict,
-        on_met=lambda step: mark("met", functools.partial(step.words, step.times_seen)),
+        on_met=lambda step: mark("met", functools.partial(step.timeline_text, step.times_met)),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from .._text import caller
-from .calls import Blocking, FarEndCalls
+from .calls import BlockingCalls, FarEndCalls
 from .dialogue import Dialogue
 from .expectation import SerialExpectation
 from .far_end import FarEnd
@@ -71,7 +71,7 @@ class SerialScript(ScriptCalls):
         await self._wait(lambda: self._far_end.is_done, timeout)
 
 
-class SyncSerialScript(ScriptCalls, Blocking):
+class SyncSerialScript(ScriptCalls, BlockingCalls):
     """`serial_script` of a plain `def` test. It has the same methods; `wait_done` blocks."""
 
     def wait_done(self, timeout: float = 5.0) -> None:

@@ -8,11 +8,11 @@ from typing import Final, Protocol
 from .expression import Automaton, Run, automaton_of
 
 #: Bytes that an expression may take for one request. After these it is a mismatch, in place of a full memory.
-LONGEST: Final = 1_048_576
+MAX_REQUEST: Final = 1_048_576
 #: The same for expressions that `re` has to try from the beginning with each byte.
-LONGEST_IRREGULAR: Final = 16_384
+MAX_IRREGULAR_REQUEST: Final = 16_384
 #: With `script_strict=False`, such a request is looked for in this many of the last bytes.
-_WINDOW_IRREGULAR: Final = 4096
+_IRREGULAR_WINDOW: Final = 4096
 
 #: Where a request begins and ends.
 Span = tuple[int, int]
@@ -27,15 +27,15 @@ class Search(Protocol):
         ...
 
     @property
-    def gave_up(self) -> bool:
+    def is_too_long(self) -> bool:
         """Whether it is over because the request became too long."""
         ...
 
-    def look(self, data: bytes | bytearray, limit: int, /) -> Span | None:
+    def find(self, data: bytes | bytearray, limit: int, /) -> Span | None:
         """The request that ends first, if it ends within the first `limit` bytes."""
         ...
 
-    def forget(self, size: int, /) -> None:
+    def discard(self, size: int, /) -> None:
         """So many bytes were taken from the front of the data."""
         ...
 
@@ -43,18 +43,22 @@ class Search(Protocol):
 def search_for(request: bytes | re.Pattern[bytes], *, anywhere: bool) -> Search:
     """Look for a request at the beginning of the data, or `anywhere` in it."""
     if isinstance(request, bytes):
-        return _Substring(request) if anywhere else _Prefix(request)
+        return _SubstringSearch(request) if anywhere else _PrefixSearch(request)
     automaton = automaton_of(request)
-    return _Irregular(request, anywhere=anywhere) if automaton is None else _Regular(automaton, anywhere=anywhere)
+    return (
+        _RegexSearch(request, anywhere=anywhere)
+        if automaton is None
+        else _AutomatonSearch(automaton, anywhere=anywhere)
+    )
 
 
 def matched_part(request: bytes | re.Pattern[bytes], data: bytes) -> bytes | None:
     """The beginning of `data` that is as expected; None if only `re` could tell, and does not."""
     search = search_for(request, anywhere=False)
-    if isinstance(search, _Irregular):
+    if isinstance(search, _RegexSearch):
         return None
     for size in range(1, len(data) + 1):
-        span = search.look(data, size)
+        span = search.find(data, size)
         if span is not None:
             return data[:size]
         if search.is_over:
@@ -62,108 +66,108 @@ def matched_part(request: bytes | re.Pattern[bytes], data: bytes) -> bytes | Non
     return data
 
 
-class _Prefix:
+class _PrefixSearch:
     """Bytes that the data has to begin with."""
 
-    gave_up = False
+    is_too_long = False
 
     def __init__(self, request: bytes) -> None:
         self._request = request
         self.is_over = False
         self._matched = 0
 
-    def look(self, data: bytes | bytearray, limit: int, /) -> Span | None:
+    def find(self, data: bytes | bytearray, limit: int, /) -> Span | None:
         size = min(len(self._request), limit, len(data))
         if size > self._matched and not self.is_over:
             self.is_over = data[self._matched : size] != self._request[self._matched : size]
             self._matched = size
         return (0, size) if size == len(self._request) and not self.is_over else None
 
-    def forget(self, size: int, /) -> None:
+    def discard(self, size: int, /) -> None:
         del size
         self.is_over = False
         self._matched = 0
 
 
-class _Substring:
+class _SubstringSearch:
     """Bytes that may come anywhere."""
 
-    is_over = gave_up = False
+    is_over = is_too_long = False
 
     def __init__(self, request: bytes) -> None:
         self._request = request
-        self._looked = 0
+        self._searched = 0
         self._found = -1
 
-    def look(self, data: bytes | bytearray, limit: int, /) -> Span | None:
+    def find(self, data: bytes | bytearray, limit: int, /) -> Span | None:
         if self._found < 0:
-            self._found = data.find(self._request, max(0, self._looked - len(self._request) + 1))
-            self._looked = len(data)
+            self._found = data.find(self._request, max(0, self._searched - len(self._request) + 1))
+            self._searched = len(data)
         end = self._found + len(self._request)
         return (self._found, end) if self._found >= 0 and end <= limit else None
 
-    def forget(self, size: int, /) -> None:
+    def discard(self, size: int, /) -> None:
         if 0 <= self._found < size:
             # There may be another one that overlaps the first.
-            self._found, self._looked = -1, 0
+            self._found, self._searched = -1, 0
         elif self._found >= 0:
             self._found -= size
-        self._looked = max(0, self._looked - size)
+        self._searched = max(0, self._searched - size)
 
 
-class _Regular:
+class _AutomatonSearch:
     """An expression that has an automaton."""
 
     def __init__(self, automaton: Automaton, *, anywhere: bool) -> None:
         self._automaton = automaton
         self._anywhere = anywhere
-        self.forget(0)
+        self.discard(0)
 
     @property
     def is_over(self) -> bool:
-        return self._run.is_over or self.gave_up
+        return self._run.is_over or self.is_too_long
 
     @property
-    def gave_up(self) -> bool:
-        return self._looked >= LONGEST and not (self._anywhere or self._run.is_over)
+    def is_too_long(self) -> bool:
+        return self._searched >= MAX_REQUEST and not (self._anywhere or self._run.is_over)
 
-    def look(self, data: bytes | bytearray, limit: int, /) -> Span | None:
-        for byte in data[self._looked : limit]:
+    def find(self, data: bytes | bytearray, limit: int, /) -> Span | None:
+        for byte in data[self._searched : limit]:
             if self.is_over:
                 break
             begun = self._run.step(byte)
-            self._looked += 1
+            self._searched += 1
             if begun is not None:
-                return begun, self._looked
+                return begun, self._searched
         return None
 
-    def forget(self, size: int, /) -> None:
+    def discard(self, size: int, /) -> None:
         # What it knows of the rest may have begun in the bytes that are gone.
         del size
         self._run = Run(self._automaton, anywhere=self._anywhere)
-        self._looked = 0
+        self._searched = 0
 
 
-class _Irregular:
+class _RegexSearch:
     """An expression that only `re` understands."""
 
     def __init__(self, request: re.Pattern[bytes], *, anywhere: bool) -> None:
         self._request = request
         self._anywhere = anywhere
-        self._looked = 0
+        self._searched = 0
 
     @property
     def is_over(self) -> bool:
-        return self.gave_up
+        return self.is_too_long
 
     @property
-    def gave_up(self) -> bool:
-        return not self._anywhere and self._looked >= LONGEST_IRREGULAR
+    def is_too_long(self) -> bool:
+        return not self._anywhere and self._searched >= MAX_IRREGULAR_REQUEST
 
-    def look(self, data: bytes | bytearray, limit: int, /) -> Span | None:
-        while self._looked < min(limit, len(data)) and not self.is_over:
-            self._looked += 1
-            span = self._span(data, self._looked)
+    def find(self, data: bytes | bytearray, limit: int, /) -> Span | None:
+        while self._searched < min(limit, len(data)) and not self.is_over:
+            self._searched += 1
+            span = self._span(data, self._searched)
             if span is not None:
                 return span
         return None
@@ -171,8 +175,8 @@ class _Irregular:
     def _span(self, data: bytes | bytearray, end: int) -> Span | None:
         if not self._anywhere:
             return (0, end) if self._request.fullmatch(data, 0, end) else None
-        found = self._request.search(data, max(0, end - _WINDOW_IRREGULAR), end)
+        found = self._request.search(data, max(0, end - _IRREGULAR_WINDOW), end)
         return None if found is None or found.end() == found.start() else found.span()
 
-    def forget(self, size: int, /) -> None:
-        self._looked = max(0, self._looked - size) if self._anywhere else 0
+    def discard(self, size: int, /) -> None:
+        self._searched = max(0, self._searched - size) if self._anywhere else 0

@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from .._text import count, labelled
 from .framing import AnyFramer, FramedSearch, Framer, framer_of
-from .search import LONGEST
-from .steps import Gate, Opening, Stage, Step, as_bytes, shown
-from .words import held_lines
+from .messages import held_lines
+from .search import MAX_REQUEST
+from .steps import Gate, Step, StepContext, WaitForOpen, as_bytes, shown
 
 #: What a handler returns: bytes, several replies one after the other, or None for silence.
 HandlerReply = bytes | Iterable[bytes] | AsyncIterable[bytes] | None
@@ -19,8 +19,8 @@ HandlerReply = bytes | Iterable[bytes] | AsyncIterable[bytes] | None
 Handler = Callable[[bytes], HandlerReply | Awaitable[HandlerReply]]
 
 #: Requests that a report lists.
-_LISTED: Final = 5
-_MOST_HELD: Final = 4096
+_MAX_LISTED: Final = 5
+_MAX_HELD: Final = 4096
 
 
 class Service:
@@ -79,43 +79,43 @@ class Service:
     def feed(self, data: bytes) -> None:
         """Bytes came from the other end, which so has its port open."""
         for step in (self._gate, *self._steps):
-            if isinstance(step, Opening):
-                step.over = True
+            if isinstance(step, WaitForOpen):
+                step.is_over = True
         self._unread += data
         self.advance()
 
-    def pause_over(self) -> None:
+    def end_pause(self) -> None:
         """Nothing has come for so long that the request is over."""
         if self._unread:
-            self._take(len(self._unread))
+            self._take_request(len(self._unread))
 
-    def more(self, data: bytes) -> None:
+    def add_to_mismatch(self, data: bytes) -> None:
         """Bytes that came when it had given up."""
 
     def advance(self) -> None:
         """Do what can be done now."""
-        while self._steps and (self._gate is None or self._gate.over):
+        while self._steps and (self._gate is None or self._gate.is_over):
             step = self._steps.popleft()
             self._gate = step if isinstance(step, Gate) else None
             self.outbox.append(step)
         while self._search is not None and self._unread and self.mismatch is None:
-            span = self._search.look(self._unread, len(self._unread))
+            span = self._search.find(self._unread, len(self._unread))
             if span is None:
-                if len(self._unread) > LONGEST:
+                if len(self._unread) > MAX_REQUEST:
                     self.mismatch = f"a request without an end, {len(self._unread)} bytes so far. {self._missing()}"
                 return
-            self._take(span[1])
+            self._take_request(span[1])
 
-    def _take(self, size: int) -> None:
+    def _take_request(self, size: int) -> None:
         assert self._search is not None
         assert self._handler is not None
         request = bytes(self._unread[:size])
         del self._unread[:size]
-        self._search.forget(size)
+        self._search.discard(size)
         self.requests.append(request)
         if self._on_request is not None:
             self._on_request(request)
-        self.outbox.append(Call(self, self._handler, request))
+        self.outbox.append(HandlerCall(self, self._handler, request))
 
     @property
     def is_met(self) -> bool:
@@ -141,21 +141,21 @@ class Service:
         return f"{shown(self._held())} came, and serial_device.serve(...) was not called"
 
     def _held(self) -> bytes:
-        return bytes(self._unread[:_MOST_HELD])
+        return bytes(self._unread[:_MAX_HELD])
 
     def state(self) -> list[str]:
         """How far it has come, for the report of a test that failed."""
         held = self._held()
-        asked = f"{count(len(self.requests), 'request')} came, {self.answered} answered"
+        totals = f"{count(len(self.requests), 'request')} came, {self.answered} answered"
         if held and self._handler is None:
             lines = [self._unserved()]
         elif held:
             lines = [f"{shown(held)} came without its end. {self._missing()}"]
         else:
-            lines = [asked]
+            lines = [totals]
         lines += labelled("handler", [handler_name(self._handler)] if self._handler else [])
         lines += labelled("framer", [repr(self._framer)] if self._framer else [])
-        lines += labelled("last", [shown(request) for request in self.requests[-_LISTED:]])
+        lines += labelled("last", [shown(request) for request in self.requests[-_MAX_LISTED:]])
         lines += labelled("held", held_lines(held))
         lines += labelled("not sent", [step.described() for step in self.outbox])
         return lines
@@ -165,7 +165,7 @@ class Service:
         return f"{self._framer!r} still waits for {self._framer.missing(bytes(self._unread))}"
 
 
-class Call:
+class HandlerCall:
     """One request on its way through the handler."""
 
     __slots__ = ("_handler", "_service", "request")
@@ -178,7 +178,7 @@ class Call:
     def described(self) -> str:
         return f"what {handler_name(self._handler)} makes of {shown(self.request)}"
 
-    async def perform(self, stage: Stage, /) -> None:
+    async def perform(self, context: StepContext, /) -> None:
         try:
             result = self._handler(self.request)
         except StopIteration as exc:
@@ -186,21 +186,21 @@ class Call:
             raise RuntimeError(f"{handler_name(self._handler)} raised StopIteration for {shown(self.request)}") from exc
         if inspect.isawaitable(result):
             result = await result
-        await self._send(stage, result)
+        await self._send(context, result)
         self._service.answered += 1
 
-    async def _send(self, stage: Stage, reply: HandlerReply) -> None:
+    async def _send(self, context: StepContext, reply: HandlerReply) -> None:
         what = f"what {handler_name(self._handler)} returns for {shown(self.request)}"
         if reply is None:
             return
         if isinstance(reply, AsyncIterable):
             async for part in reply:
-                await stage.send(as_bytes(what, part))
+                await context.send(as_bytes(what, part))
         elif isinstance(reply, bytes | bytearray | memoryview | str) or not _is_iterable(reply):
-            await stage.send(as_bytes(what, reply))
+            await context.send(as_bytes(what, reply))
         else:
             for part in reply:
-                await stage.send(as_bytes(what, part))
+                await context.send(as_bytes(what, part))
 
 
 def handler_name(handler: Handler) -> str:

@@ -9,10 +9,10 @@ from typing import Protocol
 from .._text import cut
 
 #: Bytes of one datum that a message shows.
-SHOWN = 256
+MAX_SHOWN = 256
 
 
-class Stage(Protocol):
+class StepContext(Protocol):
     """What a step can do at end B.
 
     Attributes:
@@ -31,15 +31,15 @@ class Stage(Protocol):
         """Send bytes, in so many pieces; other data does not come between them."""
         ...
 
-    def later(self, work: Callable[[], Awaitable[None]], /, *, counts: bool) -> None:
+    def start_soon(self, work: Callable[[], Awaitable[None]], /, *, counts: bool) -> None:
         """Do this in the background; if it `counts`, the dialogue is not done before."""
         ...
 
-    async def until_opened(self, over: Callable[[], bool], /) -> None:
+    async def wait_until_opened(self, over: Callable[[], bool], /) -> None:
         """Return when the other side has end A open, or when `over` is true."""
         ...
 
-    def step_over(self) -> None:
+    def advance(self) -> None:
         """A step that holds back others is over."""
         ...
 
@@ -51,12 +51,12 @@ class Step(Protocol):
         """What it is, for the report of a test that failed while it was waiting."""
         ...
 
-    async def perform(self, stage: Stage, /) -> None:
+    async def perform(self, context: StepContext, /) -> None:
         """Do it."""
         ...
 
 
-class Announcement:
+class UnpromptedSend:
     """Bytes that the far end sends unasked; a pause before them passes in the background."""
 
     __slots__ = ("after", "data")
@@ -68,16 +68,16 @@ class Announcement:
     def described(self) -> str:
         return f"{shown(self.data)}{pause(self.after)}, unasked"
 
-    async def perform(self, stage: Stage, /) -> None:
+    async def perform(self, context: StepContext, /) -> None:
         if not self.after:
-            await stage.send(self.data)
+            await context.send(self.data)
             return
 
         async def send_later() -> None:
-            await stage.sleep(self.after)
-            await stage.send(self.data)
+            await context.sleep(self.after)
+            await context.send(self.data)
 
-        stage.later(send_later, counts=True)
+        context.start_soon(send_later, counts=True)
 
 
 class SerialRepeat:
@@ -100,22 +100,22 @@ class SerialRepeat:
         data = "a function's bytes" if callable(self._data) else shown(self._data)
         return f"{data} every {self._interval:g} s ({self._place})"
 
-    async def perform(self, stage: Stage, /) -> None:
+    async def perform(self, context: StepContext, /) -> None:
         async def repeat() -> None:
             count = 0
-            while not self._is_stopped and count < stage.repeats:
+            while not self._is_stopped and count < context.repeats:
                 count += 1
-                await stage.sleep(self._interval)
+                await context.sleep(self._interval)
                 if not self._is_stopped:
-                    await stage.send(made(self._data, stage.name, f"in every() at {self._place}"))
+                    await context.send(resolve_data(self._data, context.name, f"in every() at {self._place}"))
 
-        stage.later(repeat, counts=False)
+        context.start_soon(repeat, counts=False)
 
 
 class Gate:
     """A step that holds back those behind it until it is over."""
 
-    over = False
+    is_over = False
 
 
 class Silence(Gate):
@@ -127,13 +127,13 @@ class Silence(Gate):
     def described(self) -> str:
         return f"silence for {self.seconds:g} s"
 
-    async def perform(self, stage: Stage, /) -> None:
-        await stage.sleep(self.seconds)
-        self.over = True
-        stage.step_over()
+    async def perform(self, context: StepContext, /) -> None:
+        await context.sleep(self.seconds)
+        self.is_over = True
+        context.advance()
 
 
-class Opening(Gate):
+class WaitForOpen(Gate):
     """The moment when the other side has its port open."""
 
     def __init__(self, place: str) -> None:
@@ -142,13 +142,13 @@ class Opening(Gate):
     def described(self) -> str:
         return f"the other side to open its port ({self.place})"
 
-    async def perform(self, stage: Stage, /) -> None:
-        await stage.until_opened(lambda: self.over)
-        self.over = True
-        stage.step_over()
+    async def perform(self, context: StepContext, /) -> None:
+        await context.wait_until_opened(lambda: self.is_over)
+        self.is_over = True
+        context.advance()
 
 
-def made(data: bytes | Callable[..., bytes], owner: str, where: str, *arguments: bytes) -> bytes:
+def resolve_data(data: bytes | Callable[..., bytes], owner: str, where: str, *arguments: bytes) -> bytes:
     """Bytes, or what a function of the test makes of `arguments`.
 
     Args:
@@ -195,7 +195,7 @@ def seconds(name: str, value: float) -> float:
 
 def shown(data: bytes) -> str:
     """Bytes for a message, cut if they are many."""
-    part, rest = cut(data, SHOWN)
+    part, rest = cut(data, MAX_SHOWN)
     return f"{part!r}{rest and f' {rest}'}"
 
 

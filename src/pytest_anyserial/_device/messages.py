@@ -10,14 +10,14 @@ from typing import Final
 from .._text import count, cut, hex_lines, labelled
 from .expectation import SerialExpectation, describe
 from .search import matched_part
-from .steps import SHOWN, shown
+from .steps import MAX_SHOWN, shown
 
 #: What ends the requests of most devices, the longest first.
 _TERMINATORS: Final = (b"\r\n", b"\n\r", b"\n", b"\r", b"\0", b";", b"\x03")
 #: Bytes of a request in the first line of a message, which a summary cuts after 60 characters or so.
-_FIRST: Final = 20
+_FIRST_LINE: Final = 20
 #: Expectations that a report lists.
-_LISTED: Final = 10
+_MAX_LISTED: Final = 10
 
 
 def mismatch(
@@ -40,25 +40,25 @@ def mismatch(
         others: The other expectations of the script.
         last: The one that was met last.
     """
-    part = came[:SHOWN]
+    part = came[:MAX_SHOWN]
     note = f"... {count(size - len(part), 'more byte')}" if size > len(part) else ""
     # The first line by itself is what pytest's summary shows.
-    begin = f"{what}: {came[:_FIRST]!r}{'...' if size > _FIRST else ''}"
+    begin = f"{what}: {came[:_FIRST_LINE]!r}{'...' if size > _FIRST_LINE else ''}"
     lines = [begin, *labelled("came", [repr(part), *hex_lines(part), *([note] if note else [])])]
     for step in candidates:
         lines += labelled("expected", step.expected_lines())
         matched = matched_part(step.request, came)
         if matched is not None:
-            lines.append(f"  matched   {cut(matched, SHOWN)[0]!r} ({count(len(matched), 'byte')})")
+            lines.append(f"  matched   {cut(matched, MAX_SHOWN)[0]!r} ({count(len(matched), 'byte')})")
         missing = step.missing(came)
         if missing:
-            lines.append(f"  missing   {cut(missing, SHOWN)[0]!r} ({count(len(missing), 'byte')})")
+            lines.append(f"  missing   {cut(missing, MAX_SHOWN)[0]!r} ({count(len(missing), 'byte')})")
     if not candidates:
         lines.append(f"  expected  {instead}")
     hints = itertools.chain(
-        owner_of_rest(came, last),
+        early_match_hint(came, last),
         terminator_hint(came, candidates, last),
-        (step.hint() for step in others if step.begins(came)),
+        (step.hint() for step in others if step.matches_start_of(came)),
     )
     lines += [f"  hint      {hint}" for hint in itertools.islice(hints, 1)]
     return "\n".join(lines)
@@ -76,7 +76,7 @@ def state(
     held: bytes,
     candidates: Sequence[SerialExpectation],
     later: Sequence[SerialExpectation],
-    waiting: Sequence[str],
+    unsent: Sequence[str],
     last: SerialExpectation | None,
 ) -> list[str]:
     """How far a script has come.
@@ -85,10 +85,11 @@ def state(
         held: Bytes that are no whole request.
         candidates: What is expected next.
         later: What is expected after that.
-        waiting: What is to be sent, or waited for.
+        unsent: What is still to be sent, or waited for.
         last: The expectation that was met last.
     """
-    lines = list(itertools.islice(itertools.chain(_unfinished(held, candidates), owner_of_rest(held, last)), 1))
+    hints = itertools.chain(_missing_terminator_hint(held, candidates), early_match_hint(held, last))
+    lines = list(itertools.islice(hints, 1))
     if not lines:
         left = sum(not step.is_satisfied for step in (*candidates, *later))
         lines = [f"{count(left, 'expectation')} left over" if left else "everything expected has come"]
@@ -98,16 +99,16 @@ def state(
         missing = completion(step.request, held) if held else None
         note = f", which {missing!r} would complete" if missing else ""
         lines += labelled("next", [f"{step.where}{note}"])
-    lines += labelled("later", [step.where for step in later[:_LISTED]])
-    if len(later) > _LISTED:
-        lines.append(f"            ... {count(len(later) - _LISTED, 'more expectation')}")
+    lines += labelled("later", [step.where for step in later[:_MAX_LISTED]])
+    if len(later) > _MAX_LISTED:
+        lines.append(f"            ... {count(len(later) - _MAX_LISTED, 'more expectation')}")
     replies = [
         f"{' and '.join(one.described(len(step.requests)) for one in step.replies)} waits for {step.where}"
-        for step in (*candidates, *later)[:_LISTED]
+        for step in (*candidates, *later)[:_MAX_LISTED]
         if step.replies
     ]
     lines += labelled("replies", replies)
-    lines += labelled("not sent", waiting[:_LISTED])
+    lines += labelled("not sent", unsent[:_MAX_LISTED])
     return lines
 
 
@@ -122,23 +123,24 @@ def terminator_hint(
     came: bytes, candidates: Sequence[SerialExpectation], last: SerialExpectation | None
 ) -> Iterator[str]:
     """One line if the requests are the same and only their ends differ: the commonest mistake."""
-    yield from _unfinished(came, candidates)
-    body, end = _split(came)
+    yield from _missing_terminator_hint(came, candidates)
+    body, end = _split_terminator(came)
     for step in candidates:
         if isinstance(step.request, bytes):
-            wanted, wanted_end = _split(step.request)
+            wanted, wanted_end = _split_terminator(step.request)
             if body and body == wanted and end != wanted_end:
-                yield f"the request is right, its end is not: {_end(end)} came, {step.place} expects {_end(wanted_end)}"
+                came_end, expected_end = _shown_terminator(end), _shown_terminator(wanted_end)
+                yield f"the request is right, its end is not: {came_end} came, {step.place} expects {expected_end}"
     if last is not None and came in _TERMINATORS:
         yield f"{came!r} is the end of {shown(last.requests[-1])}: add it to the request that {last.place} expects"
 
 
-def owner_of_rest(rest: bytes, last: SerialExpectation | None) -> Iterator[str]:
+def early_match_hint(rest: bytes, last: SerialExpectation | None) -> Iterator[str]:
     """One line if an expression matched before its request was whole, so that `rest` belongs to it."""
     if not rest or last is None or isinstance(last.request, bytes):
         return
     taken = last.requests[-1]
-    stretch = rest[:SHOWN]
+    stretch = rest[:MAX_SHOWN]
     for size in range(len(stretch), 0, -1):
         if last.request.fullmatch(taken + stretch[:size]) is not None:
             yield (
@@ -150,10 +152,10 @@ def owner_of_rest(rest: bytes, last: SerialExpectation | None) -> Iterator[str]:
 
 def held_lines(held: bytes) -> list[str]:
     """Bytes that are no whole request: printable, then hex."""
-    return [f"{shown(held)} ({count(len(held), 'byte')})", *hex_lines(held[:SHOWN])] if held else []
+    return [f"{shown(held)} ({count(len(held), 'byte')})", *hex_lines(held[:MAX_SHOWN])] if held else []
 
 
-def _unfinished(held: bytes, candidates: Sequence[SerialExpectation]) -> Iterator[str]:
+def _missing_terminator_hint(held: bytes, candidates: Sequence[SerialExpectation]) -> Iterator[str]:
     """One line if a request came whole but for its terminator."""
     for step in candidates if held else ():
         missing = completion(step.request, held)
@@ -161,11 +163,11 @@ def _unfinished(held: bytes, candidates: Sequence[SerialExpectation]) -> Iterato
             yield f"{shown(held)} came without its terminator {missing!r}, which {step.place} expects"
 
 
-def _split(request: bytes) -> tuple[bytes, bytes]:
+def _split_terminator(request: bytes) -> tuple[bytes, bytes]:
     """A request and its terminator."""
     end = next((end for end in _TERMINATORS if request.endswith(end)), b"")
     return request[: len(request) - len(end)], end
 
 
-def _end(end: bytes) -> str:
+def _shown_terminator(end: bytes) -> str:
     return repr(end) if end else "no terminator"
