@@ -441,7 +441,7 @@ def pytest_runtest_makereport(
     if guard is not None and report.when == "teardown":
         del item.stash[GUARD], item.stash[TEST], item.config.stash[RUNNING]
         if RECORDER in item.stash:
-            item.stash[RECORDER].drop()
+            item.stash[RECORDER].discard()
         for key in (LINK, RECORDER, PLAYER):
             if key in item.stash:
                 del item.stash[key]

@@ -326,14 +326,14 @@ def _pcapng(options: argparse.Namespace) -> int:
 
 def _script(options: argparse.Namespace) -> int:
     # Others need no recordings.
-    from ._recordings import file, written
+    from ._recordings import file, script_writer
 
     path: Path = options.recording
     try:
         recording = file.load(path, str(path), "pytest --serial-record=DIR")
     except file.RecordingError as exc:
         raise _UsageError(str(exc)) from exc
-    for line in written.script_lines(recording):
+    for line in script_writer.script_lines(recording):
         print(line)
     return _OK
 

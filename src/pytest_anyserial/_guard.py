@@ -99,12 +99,12 @@ class Guard:
     def _record(self, item: pytest.Function) -> None:
         """Record the test, unless the recording is made by another of its instances."""
         # Imported late, because most runs record nothing.
-        from ._recordings import keeping, key
+        from ._recordings import key, saving
 
         decision = generate.decision_for(item)
         links = [] if decision is None else [link for link in decision.links if link not in UNRECORDED]
         if links[:1] == [item.callspec.params["serial_link"]] and key.is_on_first_loop(key.key_of(item), item.config):
-            item.stash[RECORDER] = keeping.recorder(item)
+            item.stash[RECORDER] = saving.recorder_for(item)
 
     def after_failed_setup(self, exc: BaseException) -> None:
         """Make fixtures stop waiting for ports after `exc`, and raise the outcome that the loop has not delivered.
@@ -182,9 +182,9 @@ class Guard:
         if left and not needs.allow_leaks:
             pytest.fail(leaks.complaint(left, test.item), pytrace=False)
         if self._call_has_passed and RECORDER in test.item.stash:
-            from ._recordings import keeping
+            from ._recordings import saving
 
-            keeping.keep(test.item)
+            saving.save(test.item)
 
     def shorten(self, call: pytest.CallInfo[None]) -> None:
         """Hide internal frames in the traceback of a test with a script or device."""

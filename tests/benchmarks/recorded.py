@@ -32,7 +32,7 @@ class Turns:
         """Open the port in this block, and close it there: it is written to a transcript until then."""
         with watch_ports(self._opened.append), Recording(SerialTranscript()).going_on():
             yield
-        self._recorder.drop()
+        self._recorder.discard()
 
     def take(self, times: int) -> Iterator[None]:
         """Yield once per transfer, `times` times without a recording and as often with one."""

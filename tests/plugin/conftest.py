@@ -36,7 +36,7 @@ for _module in (
     "pytest_anyserial._links.mock",
     "pytest_anyserial._links.pty",
     "pytest_anyserial._links.replay",
-    "pytest_anyserial._recordings.keeping",
+    "pytest_anyserial._recordings.saving",
     "pytest_anyserial._device.script",
     "pytest_anyserial.strategies",
     "pytest_asyncio.plugin",

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_anyserial._recordings.events import line_of
+from pytest_anyserial._recordings.events import to_line
 from pytest_anyserial._recordings.file import load
-from pytest_anyserial._recordings.steps import steps_of
+from pytest_anyserial._recordings.steps import steps_from
 
 from .conftest import Project, Run
 from .test_recordings import GOOD, RECORD, failure, files, lines, prepare, record, replay
@@ -30,8 +30,8 @@ def written(project: Project, test: str, *events: dict[str, Any]) -> Run:
     project.run(*RECORD)
     (file,) = files(project)
     head, opened, *_ = file.read_text("ascii").splitlines(keepends=True)
-    rest = (line_of({"time": 0.01 * number, **event}) for number, event in enumerate(events, 1))
-    end = line_of({"kind": "end", "events": 1 + len(events)})
+    rest = (to_line({"time": 0.01 * number, **event}) for number, event in enumerate(events, 1))
+    end = to_line({"kind": "end", "events": 1 + len(events)})
     file.write_text(head + opened.replace('"time": 0', '"time": -0') + "".join(rest) + end, "ascii")
     return replay(project, test)
 
@@ -327,11 +327,11 @@ def test_a_failed_test_shows_its_position_in_the_recording(project: Project) -> 
 def recording(path: Path, events: Iterator[dict[str, Any]]) -> None:
     head = {"format": 1, "recorded": "2026-01-01T00:00:00+00:00", "config": lines_config()}
     with path.open("w", encoding="ascii") as file:
-        file.write(line_of(head))
+        file.write(to_line(head))
         number = 0
         for number, event in enumerate(events, 1):  # noqa: B007
-            file.write(line_of(event))
-        file.write(line_of({"kind": "end", "events": number}))
+            file.write(to_line(event))
+        file.write(to_line({"kind": "end", "events": number}))
 
 
 def test_a_long_recording_is_not_held_in_memory(tmp_path: Path) -> None:
@@ -349,7 +349,7 @@ def test_a_long_recording_is_not_held_in_memory(tmp_path: Path) -> None:
     assert path.stat().st_size > 20_000_000
     tracemalloc.start()
     try:
-        played = sum(len(step.data) for step in steps_of(load(path, "long", "").events()))
+        played = sum(len(step.data) for step in steps_from(load(path, "long", "").events()))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -376,11 +376,11 @@ def test_steps_have_all_bytes_in_their_order(drawn: list[dict[str, Any]]) -> Non
     for kind, step in (("sent", "expect"), ("received", "play")):
         whole = b"".join(event["data"] for event in drawn if event["kind"] == kind)
         copies = [(line, offset, dict(event)) for line, offset, event in events]
-        assert b"".join(each.data for each in steps_of(copies) if each.kind == step) == whole
+        assert b"".join(each.data for each in steps_from(copies) if each.kind == step) == whole
 
 
 @given(st.binary(min_size=1, max_size=300))
 def test_bytes_are_text_or_hexadecimal(data: bytes) -> None:
     """R-30: what is printable can be read in the file, and either way the bytes are the same."""
-    found = json.loads(line_of({"kind": "sent", "data": data}))
+    found = json.loads(to_line({"kind": "sent", "data": data}))
     assert (found["text"].encode("ascii") if "text" in found else bytes.fromhex(found["data"])) == data

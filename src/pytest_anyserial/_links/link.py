@@ -207,5 +207,5 @@ def connected(name: str, test: SerialTest) -> Generator[SerialLink]:
         recorder: Recorder | None = test.item.stash.get(RECORDER, None)
         if recorder is not None:
             link.path("port")
-        with link._recording.going_on(), nullcontext() if recorder is None else recorder.listening(link):
+        with link._recording.going_on(), nullcontext() if recorder is None else recorder.recording(link):
             yield link

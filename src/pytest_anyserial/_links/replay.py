@@ -15,7 +15,7 @@ from .._facts import DEFAULT_CONFIG, WIRES
 from .._keys import PLAYER
 from .._options import REPLAY
 from .._recordings import settings
-from .._recordings.events import config_of
+from .._recordings.events import config_from_fields
 from .._recordings.file import RecordingError, load
 from .._recordings.key import key_of
 from .._recordings.player import Player, RealClock
@@ -64,9 +64,9 @@ class ReplayWiring:
         assert folder is not None
         key = key_of(item)
         path = folder / key.file
-        command = settings.command(item, folder)
+        record_command = settings.record_command(item, folder)
         try:
-            recording = load(path, plain(settings.shown(path)), command)
+            recording = load(path, plain(settings.shown(path)), record_command)
         except RecordingError as exc:
             raise pytest.fail.Exception(plain_lines(str(exc)), pytrace=False) from None
         pace = settings.pace(item.config)
@@ -78,18 +78,18 @@ class ReplayWiring:
                 RealClock() if test.clock is None else test.clock.timers,
                 paced=pace != "none",
                 by_request=test.needs.by_request,
-                again=settings.command(item, folder, str(recording.head.get("link"))),
+                record_command=settings.record_command(item, folder, str(recording.head.get("link"))),
                 on_failure=test.end_from_anywhere,
             )
 
-            def begin(opened: OpenedPort) -> None:
+            def attach(opened: OpenedPort) -> None:
                 if is_of_the_test():
-                    player.begin(opened)
+                    player.attach(opened)
 
             player.warn_of_age(settings.max_age(item.config))
             try:
-                with watch_ports(begin):
-                    yield ReplayCable(pair, config_of(recording.head["config"]))
+                with watch_ports(attach):
+                    yield ReplayCable(pair, config_from_fields(recording.head["config"]))
                 if test.passed:
                     player.raise_verdict()
             finally:

@@ -18,11 +18,11 @@ from anyserial import FlowControl, RS485Config, SerialConfig
 FORMAT: Final = 1
 
 #: Bytes of one event; more become several.
-LARGEST: Final = 65_536
+MAX_EVENT_BYTES: Final = 65_536
 
-_READABLE: Final = re.compile(rb"[ -~\t\r\n]+")
+_PRINTABLE: Final = re.compile(rb"[ -~\t\r\n]+")
 #: Fields of a config that the wire depends on.
-_LINE: Final = ("baudrate", "byte_size", "parity", "stop_bits", "flow_control", "rs485")
+_WIRE_FIELDS: Final = ("baudrate", "byte_size", "parity", "stop_bits", "flow_control", "rs485")
 
 _FIELDS: Final[Mapping[str, Mapping[str, type | tuple[type, ...]]]] = {
     "opened": {"config": dict},
@@ -46,7 +46,7 @@ def config_fields(config: SerialConfig) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
-def config_of(fields: Mapping[str, Any]) -> SerialConfig:
+def config_from_fields(fields: Mapping[str, Any]) -> SerialConfig:
     """The config that these fields are; those that this version does not know are left out.
 
     Raises:
@@ -66,21 +66,21 @@ def differences(recorded: Mapping[str, Any], now: SerialConfig) -> list[str]:
     fields = config_fields(now)
     return [
         f"{name} {recorded[name]}, not {fields[name]}"
-        for name in _LINE
+        for name in _WIRE_FIELDS
         if name in recorded and recorded[name] != fields[name]
     ]
 
 
-def line_of(facts: Mapping[str, Any]) -> str:
+def to_line(facts: Mapping[str, Any]) -> str:
     """One object as a line."""
     if "data" in facts:
         data: bytes = facts["data"]
-        shown = {"text": data.decode("ascii")} if _READABLE.fullmatch(data) else {"data": data.hex()}
+        shown = {"text": data.decode("ascii")} if _PRINTABLE.fullmatch(data) else {"data": data.hex()}
         facts = {name: value for name, value in facts.items() if name != "data"} | shown
     return f"{json.dumps(facts)}\n"
 
 
-def event_of(event: dict[str, Any]) -> dict[str, Any]:
+def check_event(event: dict[str, Any]) -> dict[str, Any]:
     """An object as the event that it is.
 
     Raises:
@@ -93,20 +93,20 @@ def event_of(event: dict[str, Any]) -> dict[str, Any]:
     if isinstance(time, bool) or not isinstance(time, int | float) or not math.isfinite(time):
         raise ValueError(f"time must be a number, not {time!r}")
     if "data" in _FIELDS[kind]:
-        event["data"] = _bytes_of(event)
+        event["data"] = _parse_bytes(event)
     for name, types in _FIELDS[kind].items():
         if not isinstance(event.get(name, ...), types):
             # Whatever its type is, what is wrong is the text that it came from.
             raise ValueError(f"{name} of {kind!r} must not be {event.get(name)!r}")  # noqa: TRY004
     if "config" in event:
         try:
-            config_of(event["config"])
+            config_from_fields(event["config"])
         except (ValueError, TypeError) as exc:
             raise ValueError(f"config: {exc}") from exc
     return event
 
 
-def object_of(line: str) -> dict[str, Any]:
+def parse_object(line: str) -> dict[str, Any]:
     """The JSON object in a line.
 
     Raises:
@@ -121,7 +121,7 @@ def object_of(line: str) -> dict[str, Any]:
     return cast("dict[str, Any]", found)
 
 
-def _bytes_of(event: dict[str, Any]) -> bytes:
+def _parse_bytes(event: dict[str, Any]) -> bytes:
     readers: tuple[tuple[str, Callable[[str], bytes]], ...] = (
         ("text", lambda text: text.encode("ascii")),
         ("data", bytes.fromhex),

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from .._text import count, plain
-from .events import FORMAT, config_of, event_of, object_of
+from .events import FORMAT, check_event, config_from_fields, parse_object
 
 #: Characters of one line; no event comes near them.
-_LONGEST_LINE: Final = 2**24
+_MAX_LINE: Final = 2**24
 
 
 class RecordingError(Exception):
@@ -47,10 +47,10 @@ class Recording:
                 line = 1
             while text := file.readline():
                 line += 1
-                found = object_of(text.decode("utf-8"))
+                found = parse_object(text.decode("utf-8"))
                 if found.get("kind") == "end":
                     return
-                yield line, file.tell(), event_of(found)
+                yield line, file.tell(), check_event(found)
 
 
 def load(path: Path, shown: str, command: str) -> Recording:
@@ -64,21 +64,21 @@ def load(path: Path, shown: str, command: str) -> Recording:
     Raises:
         RecordingError: It cannot be replayed.
     """
-    again = f"Record it again: {command}"
+    advice = f"Record it again: {command}"
     try:
         with path.open("rb") as file:
-            head = _head(file, shown, again)
+            head = _read_head(file, shown, advice)
             number, events = 1, 0
-            for text in iter(lambda: file.readline(_LONGEST_LINE), b""):
+            for text in iter(lambda: file.readline(_MAX_LINE), b""):
                 number += 1
                 try:
-                    found = object_of(text.decode("utf-8"))
+                    found = parse_object(text.decode("utf-8"))
                     if found.get("kind") == "end":
                         _check_end(found, events, file)
                         return Recording(path, shown, head)
-                    event = event_of(found)
+                    event = check_event(found)
                 except ValueError as exc:
-                    raise RecordingError(_damaged(f"{shown}:{number}", plain(str(exc), 200), again)) from exc
+                    raise RecordingError(_damaged_text(f"{shown}:{number}", plain(str(exc), 200), advice)) from exc
                 if event["kind"] == "failed" and not is_playable(event):
                     raise RecordingError(
                         f"{event['call']} failed with {event['error']}, which the mock cannot play: {shown}:{number}. "
@@ -91,29 +91,29 @@ def load(path: Path, shown: str, command: str) -> Recording:
         ) from None
     except OSError as exc:
         raise RecordingError(f"a recording cannot be read: {shown}: {exc.strerror or exc}") from exc
-    raise RecordingError(_damaged(shown, f"it ends after {count(events, 'event')}, without a last line", again))
+    raise RecordingError(_damaged_text(shown, f"it ends after {count(events, 'event')}, without a last line", advice))
 
 
-def _head(file: IO[bytes], shown: str, again: str) -> dict[str, Any]:
+def _read_head(file: IO[bytes], shown: str, advice: str) -> dict[str, Any]:
     try:
-        head = object_of(file.readline(_LONGEST_LINE).decode("utf-8"))
+        head = parse_object(file.readline(_MAX_LINE).decode("utf-8"))
     except ValueError as exc:
-        raise RecordingError(_damaged(f"{shown}:1", plain(str(exc), 200), again)) from exc
+        raise RecordingError(_damaged_text(f"{shown}:1", plain(str(exc), 200), advice)) from exc
     if head.get("not_kept"):
         events = count(int(head["not_kept"]), "event")
-        raise RecordingError(f"{events} were not kept, so this cannot be replayed: {shown} is a transcript. {again}")
+        raise RecordingError(f"{events} were not kept, so this cannot be replayed: {shown} is a transcript. {advice}")
     if "format" not in head:
-        raise RecordingError(f"this file is no recording, its first line names no format: {shown}. {again}")
+        raise RecordingError(f"this file is no recording, its first line names no format: {shown}. {advice}")
     if head["format"] != FORMAT:
         raise RecordingError(
-            f"a recording of format {head['format']!r}, and this version plays {FORMAT}: {shown}. {again}"
+            f"a recording of format {head['format']!r}, and this version plays {FORMAT}: {shown}. {advice}"
         )
     try:
         if datetime.fromisoformat(head["recorded"]).tzinfo is None:
             raise ValueError("recorded has no time zone")  # noqa: TRY301  the reader of the head judges all of it
-        config_of(head["config"])
+        config_from_fields(head["config"])
     except (KeyError, ValueError, TypeError, AttributeError) as exc:
-        raise RecordingError(_damaged(f"{shown}:1", plain(f"{type(exc).__name__}: {exc}", 200), again)) from exc
+        raise RecordingError(_damaged_text(f"{shown}:1", plain(f"{type(exc).__name__}: {exc}", 200), advice)) from exc
     return head
 
 
@@ -131,5 +131,5 @@ def _check_end(end: dict[str, Any], events: int, file: IO[bytes]) -> None:
         raise ValueError("something follows the last line")
 
 
-def _damaged(place: str, why: str, again: str) -> str:
-    return f"damaged recording, {place}: {why}. Restore the file, or {again[:1].lower()}{again[1:]}"
+def _damaged_text(place: str, why: str, advice: str) -> str:
+    return f"damaged recording, {place}: {why}. Restore the file, or {advice[:1].lower()}{advice[1:]}"

@@ -14,20 +14,20 @@ from typing import Any, Final, Protocol, cast
 
 from .._text import count, cut, hex_lines, labelled
 from .._transcript.recording import described, levels
-from .events import config_of
+from .events import config_from_fields
 from .file import Recording
-from .steps import Step, exchanges_of, steps_of
+from .steps import Step, exchanges_from, steps_from
 
 #: Bytes of a request that a message shows.
-_SHOWN: Final = 256
+_MAX_SHOWN: Final = 256
 #: Bytes that wait for their turn; a port that sends more is held up.
-WAITING: Final = 262_144
+MAX_BUFFERED: Final = 262_144
 
 
 class Device(Protocol):
     """The end of the cable that the far end has in its hand."""
 
-    def say(self, data: memoryview, /) -> int:
+    def send(self, data: memoryview, /) -> int:
         """Send; returns how many bytes there was room for."""
         ...
 
@@ -39,7 +39,7 @@ class Device(Protocol):
         """Let the port count these errors."""
         ...
 
-    def vanish(self) -> None:
+    def unplug(self) -> None:
         """Be unplugged."""
         ...
 
@@ -64,10 +64,10 @@ class Call:
     def __str__(self) -> str:
         return shown_call(self.name, self.arguments)
 
-    def is_as(self, step: Step) -> bool:
+    def matches(self, step: Step) -> bool:
         """Whether it is the one that was recorded; fields that only one of two versions knows do not count."""
         return self.name == step.call and all(
-            _same(self.arguments[name], step.arguments[name]) for name in self.arguments.keys() & step.arguments.keys()
+            _equal(self.arguments[name], step.arguments[name]) for name in self.arguments.keys() & step.arguments.keys()
         )
 
 
@@ -75,7 +75,7 @@ class Playback(Protocol):
     """How a recording is played."""
 
     @property
-    def waits_for(self) -> Step | None:
+    def next_step(self) -> Step | None:
         """The step that is next."""
         ...
 
@@ -84,11 +84,11 @@ class Playback(Protocol):
         """Whether so much has come early that no more is taken."""
         ...
 
-    def heard(self, data: bytes, /) -> None:
+    def feed(self, data: bytes, /) -> None:
         """Bytes have come."""
         ...
 
-    def ended(self) -> None:
+    def send_ended(self) -> None:
         """A send of the port is over."""
         ...
 
@@ -113,7 +113,7 @@ class Playback(Protocol):
         ...
 
 
-class _Timed:
+class _StepTimer:
     """What the far end does by itself, each thing so long after the one before."""
 
     def __init__(self, device: Device, now: Callable[[], float], *, paced: bool) -> None:
@@ -121,9 +121,9 @@ class _Timed:
         self._now = now
         self._paced = paced
         self._last = now()
-        self._said = 0
+        self._sent = 0
 
-    def begin(self) -> None:
+    def restart(self) -> None:
         """What comes next is counted from now on."""
         self._last = self._now()
 
@@ -137,16 +137,16 @@ class _Timed:
         match step.kind:
             case "play":
                 view = memoryview(step.data)
-                self._said += device.say(view[self._said :])
-                if self._said < len(view):
+                self._sent += device.send(view[self._sent :])
+                if self._sent < len(view):
                     return False
-                self._said = 0
+                self._sent = 0
             case "lines":
                 device.set_lines(step.arguments)
             case "errors":
                 device.set_errors(step.arguments)
             case _:
-                device.vanish()
+                device.unplug()
         self._last = self.due(step)
         return True
 
@@ -156,37 +156,37 @@ class StrictPlayback:
 
     def __init__(self, recording: Recording, device: Device, now: Callable[[], float], *, paced: bool) -> None:
         self._recording = recording
-        self._steps = steps_of(recording.events())
+        self._steps = steps_from(recording.events())
         self._step = next(self._steps, None)
         self._device = device
-        self._timed = _Timed(device, now, paced=paced)
+        self._timer = _StepTimer(device, now, paced=paced)
         self._now = now
-        self._came: deque[memoryview | Call] = deque()
-        self._waiting = 0
+        self._incoming: deque[memoryview | Call] = deque()
+        self._buffered = 0
         self._matched: int = 0
-        self._refuses = False
+        self._is_refusing = False
 
     @property
-    def waits_for(self) -> Step | None:
+    def next_step(self) -> Step | None:
         return self._step
 
     @property
     def is_full(self) -> bool:
-        return self._waiting >= WAITING
+        return self._buffered >= MAX_BUFFERED
 
-    def heard(self, data: bytes, /) -> None:
-        self._came.append(memoryview(data))
-        self._waiting += len(data)
+    def feed(self, data: bytes, /) -> None:
+        self._incoming.append(memoryview(data))
+        self._buffered += len(data)
 
-    def ended(self) -> None:
+    def send_ended(self) -> None:
         """Where a send ends does not matter here."""
 
     def called(self, call: Call, /) -> None:
-        self._came.append(call)
+        self._incoming.append(call)
 
     def failed(self, name: str, /) -> None:
-        if self._refuses and self._step is not None and self._step.call == name:
-            self._refuses = False
+        if self._is_refusing and self._step is not None and self._step.call == name:
+            self._is_refusing = False
             self._device.refuse(name, None)
             self._next()
 
@@ -199,70 +199,70 @@ class StrictPlayback:
                 if not self._match_call(step):
                     return None
             elif step.kind == "refuse":
-                if not self._refuses:
-                    self._refuses = True
+                if not self._is_refusing:
+                    self._is_refusing = True
                     self._device.refuse(step.call, step.errno)
-                if self._came:
+                if self._incoming:
                     raise self._mismatch(step)
                 return None
             else:
-                due = self._timed.due(step)
+                due = self._timer.due(step)
                 if due > self._now():
                     return due
-                if not self._timed.perform(step):
+                if not self._timer.perform(step):
                     return None
                 self._step = next(self._steps, None)
-        if self._came:
+        if self._incoming:
             raise self._mismatch(None)
         return None
 
     def left_over(self) -> tuple[Step, int] | None:
         left = itertools.chain([] if self._step is None else [self._step], self._steps)
-        owed = (step for step in left if step.is_owed)
+        owed = (step for step in left if step.is_required)
         first = next(owed, None)
         return None if first is None else (first, 1 + sum(1 for _ in owed))
 
     def _match_bytes(self, step: Step) -> bool:
-        while self._came:
-            head = self._came[0]
+        while self._incoming:
+            head = self._incoming[0]
             if isinstance(head, Call):
                 raise self._mismatch(step)
             size = min(len(head), len(step.data) - self._matched)
             if head[:size].tobytes() != step.data[self._matched : self._matched + size]:
                 raise self._mismatch(step)
             self._matched += size
-            self._waiting -= size
+            self._buffered -= size
             if size < len(head):
-                self._came[0] = head[size:]
+                self._incoming[0] = head[size:]
             else:
-                self._came.popleft()
+                self._incoming.popleft()
             if self._matched == len(step.data):
                 self._next()
                 return True
         return False
 
     def _match_call(self, step: Step) -> bool:
-        if not self._came:
+        if not self._incoming:
             return False
-        head = self._came[0]
-        if not (isinstance(head, Call) and head.is_as(step)):
+        head = self._incoming[0]
+        if not (isinstance(head, Call) and head.matches(step)):
             raise self._mismatch(step)
-        self._came.popleft()
+        self._incoming.popleft()
         self._next()
         return True
 
     def _next(self) -> None:
         self._step = next(self._steps, None)
         self._matched = 0
-        self._timed.begin()
+        self._timer.restart()
 
     def _mismatch(self, step: Step | None) -> Mismatch:
-        head = self._came[0]
+        head = self._incoming[0]
         if isinstance(head, Call) and not self._matched:
             came: bytes | Call = head
         else:
             begun = b"" if step is None else step.data[: self._matched]
-            came = begun + b"".join(_bytes_at_front(self._came))
+            came = begun + b"".join(_leading_bytes(self._incoming))
         return Mismatch("\n".join(mismatch_lines(came, [] if step is None else [step], self._recording.shown)))
 
 
@@ -275,38 +275,38 @@ class PlaybackByRequest:
     def __init__(self, recording: Recording, device: Device, now: Callable[[], float], *, paced: bool) -> None:
         self._recording = recording
         self._device = device
-        self._timed = _Timed(device, now, paced=paced)
+        self._timer = _StepTimer(device, now, paced=paced)
         self._now = now
         #: For each request, where its answers begin: line and offset.
         self._answers: dict[bytes, deque[tuple[int, int]]] = {}
-        for request, line, offset in exchanges_of(recording.events()):
+        for request, line, offset in exchanges_from(recording.events()):
             self._answers.setdefault(request, deque()).append((line, offset))
         self._longest = max(map(len, self._answers), default=0)
         self._unread = bytearray()
-        self._plays: deque[Iterator[Step]] = deque()
+        self._replies: deque[Iterator[Step]] = deque()
         self._step: Step | None = None
-        self._is_opened = False
-        self._is_over = False
+        self._was_opened = False
+        self._send_has_ended = False
 
     @property
-    def waits_for(self) -> Step | None:
+    def next_step(self) -> Step | None:
         return next(self._pending(), None)
 
     @property
     def is_full(self) -> bool:
-        return len(self._unread) >= WAITING + self._longest
+        return len(self._unread) >= MAX_BUFFERED + self._longest
 
-    def heard(self, data: bytes, /) -> None:
+    def feed(self, data: bytes, /) -> None:
         self._unread += data
-        self._is_over = False
+        self._send_has_ended = False
 
-    def ended(self) -> None:
-        self._is_over = True
+    def send_ended(self) -> None:
+        self._send_has_ended = True
 
     def called(self, call: Call, /) -> None:
-        if call.name == "open" and not self._is_opened:
-            self._is_opened = True
-            self._plays.append(_said_by_itself(steps_of(self._recording.events())))
+        if call.name == "open" and not self._was_opened:
+            self._was_opened = True
+            self._replies.append(_steps_before_request(steps_from(self._recording.events())))
 
     def failed(self, name: str, /) -> None:
         """Calls do not matter here."""
@@ -316,20 +316,20 @@ class PlaybackByRequest:
             line, offset = self._answers[request].popleft()
             if not self._answers[request]:
                 del self._answers[request]
-            if not self._plays:
-                self._timed.begin()
-            self._plays.append(_said_by_itself(steps_of(self._recording.events(offset, line))))
-        while self._plays:
+            if not self._replies:
+                self._timer.restart()
+            self._replies.append(_steps_before_request(steps_from(self._recording.events(offset, line))))
+        while self._replies:
             if self._step is None:
-                self._step = next(self._plays[0], None)
+                self._step = next(self._replies[0], None)
                 if self._step is None:
-                    self._plays.popleft()
-                    self._timed.begin()
+                    self._replies.popleft()
+                    self._timer.restart()
                     continue
-            due = self._timed.due(self._step)
+            due = self._timer.due(self._step)
             if due > self._now():
                 return due
-            if not self._timed.perform(self._step):
+            if not self._timer.perform(self._step):
                 return None
             self._step = None
         return None
@@ -342,13 +342,13 @@ class PlaybackByRequest:
 
     def _request(self) -> bytes | None:
         """The longest request that has come, once the send that it ends with is over."""
-        if not self._unread or not (self._is_over or len(self._unread) > self._longest):
+        if not self._unread or not (self._send_has_ended or len(self._unread) > self._longest):
             return None
         came = bytes(self._unread)
         found = max((request for request in self._answers if came.startswith(request)), key=len, default=None)
         if found is None:
             if not any(request.startswith(came) for request in self._answers):
-                close = sorted(self._pending(), key=lambda step: -_common(step.data, came))
+                close = sorted(self._pending(), key=lambda step: -_common_prefix(step.data, came))
                 raise Mismatch("\n".join(mismatch_lines(came, close[:1], self._recording.shown)))
             return None
         del self._unread[: len(found)]
@@ -360,7 +360,7 @@ class PlaybackByRequest:
                 yield Step(kind="expect", line=line, data=request)
 
 
-def _said_by_itself(steps: Iterable[Step]) -> Iterator[Step]:
+def _steps_before_request(steps: Iterable[Step]) -> Iterator[Step]:
     """What the far end does before the next request."""
     for step in steps:
         if step.kind == "expect":
@@ -375,16 +375,16 @@ def mismatch_lines(came: bytes | Call, expected: list[Step], shown: str) -> Iter
     if isinstance(came, Call):
         yield f"  came      {came}"
     else:
-        data, rest = cut(came, _SHOWN)
+        data, rest = cut(came, _MAX_SHOWN)
         yield from labelled("came", [repr(data), *hex_lines(data), *filter(None, [rest])])
     for step in expected:
         yield from labelled("expected", _step_lines(step, shown))
         if step.kind == "expect" and not isinstance(came, Call):
-            matched = _common(step.data, came)
-            yield f"  matched   {cut(came[:matched], _SHOWN)[0]!r} ({count(matched, 'byte')})"
+            matched = _common_prefix(step.data, came)
+            yield f"  matched   {cut(came[:matched], _MAX_SHOWN)[0]!r} ({count(matched, 'byte')})"
             if matched == len(came):
                 missing = step.data[matched:]
-                yield f"  missing   {cut(missing, _SHOWN)[0]!r} ({count(len(missing), 'byte')})"
+                yield f"  missing   {cut(missing, _MAX_SHOWN)[0]!r} ({count(len(missing), 'byte')})"
     if not expected:
         yield f"  expected  nothing more ({shown})"
 
@@ -399,7 +399,7 @@ def _step_lines(step: Step, shown: str) -> list[str]:
     place = f"({shown}:{step.line})"
     match step.kind:
         case "expect" | "play":
-            data, rest = cut(step.data, _SHOWN)
+            data, rest = cut(step.data, _MAX_SHOWN)
             return [f"{data!r}{rest and f' {rest}'} {place}", *hex_lines(data)]
         case "call":
             return [f"{shown_call(step.call, step.arguments)} {place}"]
@@ -414,26 +414,26 @@ def _step_lines(step: Step, shown: str) -> list[str]:
 def shown_call(name: str, arguments: Mapping[str, Any]) -> str:
     """A call for a message: `configure(9600 8N1)`."""
     if "config" in arguments:
-        return f"{name}({described(config_of(arguments['config']))})"
+        return f"{name}({described(config_from_fields(arguments['config']))})"
     if name == "set_control_lines":
         return f"{name}({levels(**arguments)})"
     return f"{name}({', '.join(f'{value:g}' for value in arguments.values())})"
 
 
-def _same(value: object, other: object) -> bool:
+def _equal(value: object, other: object) -> bool:
     if isinstance(value, dict) and isinstance(other, dict):
         fields, others = cast("dict[str, object]", value), cast("dict[str, object]", other)
-        return all(_same(fields[name], others[name]) for name in fields.keys() & others.keys())
+        return all(_equal(fields[name], others[name]) for name in fields.keys() & others.keys())
     return bool(value == other)
 
 
-def _common(data: bytes, other: bytes) -> int:
+def _common_prefix(data: bytes, other: bytes) -> int:
     """How many bytes two begin with."""
     size = min(len(data), len(other))
     return next((number for number in range(size) if data[number] != other[number]), size)
 
 
-def _bytes_at_front(came: Iterable[memoryview | Call]) -> Iterator[memoryview]:
+def _leading_bytes(came: Iterable[memoryview | Call]) -> Iterator[memoryview]:
     for each in came:
         if isinstance(each, Call):
             return

@@ -23,7 +23,9 @@ from .file import Recording
 from .playback import Call, Mismatch, Playback, PlaybackByRequest, StrictPlayback, step_lines
 
 #: Calls that the far end of a recording knows of; others only ask.
-_ACTS: Final = frozenset({"configure", "set_control_lines", "send_break", "reset_input_buffer", "reset_output_buffer"})
+_REPLAYED: Final = frozenset(
+    {"configure", "set_control_lines", "send_break", "reset_input_buffer", "reset_output_buffer"}
+)
 
 
 class SerialRecordingWarning(pytest.PytestWarning):
@@ -74,7 +76,7 @@ class Player:
         clock: When it does what.
         paced: Whether pauses are as long as they were; otherwise everything comes at once.
         by_request: Whether requests may come in any order.
-        again: The command that makes the recording.
+        record_command: The command that makes the recording.
         on_failure: Called once, with what the test has to end with.
     """
 
@@ -86,31 +88,31 @@ class Player:
         *,
         paced: bool,
         by_request: bool,
-        again: str,
+        record_command: str,
         on_failure: Callable[[BaseException], object],
     ) -> None:
         self._recording = recording
         self._pair = pair
         self._clock = clock
-        self._again = again
+        self._record_command = record_command
         self._on_failure = on_failure
         self._lock = threading.RLock()
         self._timer: Handle | None = None
         self._is_over = False
         self._failure: BaseException | None = None
-        self._differs: list[str] = []
-        self._is_gone = False
+        self._differences: list[str] = []
+        self._is_unplugged = False
         play = PlaybackByRequest if by_request else StrictPlayback
         self._playback: Playback = play(recording, self, clock.now, paced=paced)
 
-    def begin(self, opened: OpenedPort) -> None:
+    def attach(self, opened: OpenedPort) -> None:
         """The port under test was opened."""
         if opened.path != self._pair.path_a:
             return
         with self._lock:
-            if not self._differs:
-                self._differs = differences(self._recording.head["config"], opened.config)
-            opened.tap(_Ear(self))
+            if not self._differences:
+                self._differences = differences(self._recording.head["config"], opened.config)
+            opened.tap(_PlayerListener(self))
             self.called(Call("open", {}))
 
     def end(self) -> None:
@@ -128,11 +130,11 @@ class Player:
 
     def warn_of_config(self) -> None:
         """Warn if the port was opened with another config than it was recorded with."""
-        if self._differs:
-            self._warn(f"recorded with another config: {', '.join(self._differs)}")
+        if self._differences:
+            self._warn(f"recorded with another config: {', '.join(self._differences)}")
 
     def _warn(self, fact: str) -> None:
-        text = f"{fact}: {self._recording.shown}. Record it again: {self._again}"
+        text = f"{fact}: {self._recording.shown}. Record it again: {self._record_command}"
         warnings.warn(SerialRecordingWarning(text), stacklevel=3)
 
     def raise_failure(self) -> None:
@@ -158,77 +160,73 @@ class Player:
 
     def evidence(self) -> list[tuple[str, str]]:
         """For the report of a test that failed by itself: where in the recording it was."""
-        step = self._playback.waits_for
+        step = self._playback.next_step
         if self._failure is not None or step is None:
             return []
         return [("serial replay", "\n".join(["the next recorded step:", *step_lines(step, self._recording.shown)]))]
 
     # What the port does
 
-    def hear(self) -> None:
-        """It has sent something."""
-        self._turn(lambda: None)
-
-    def ended(self) -> None:
+    def send_ended(self) -> None:
         """A send is over."""
-        self._turn(self._playback.ended)
+        self._process(self._playback.send_ended)
 
     def called(self, call: Call) -> None:
         """It has done something but sending."""
 
         def note() -> None:
             # First what it had sent before.
-            self._listen(all_of_it=True)
+            self._receive(ignore_limit=True)
             self._playback.called(call)
 
-        self._turn(note)
+        self._process(note)
 
     def failed(self, name: str) -> None:
         """One of its calls has failed."""
-        self._turn(lambda: self._playback.failed(name))
+        self._process(lambda: self._playback.failed(name))
 
-    def left(self) -> None:
+    def port_closed(self) -> None:
         """It is closed. A device that was unplugged is back for the next one."""
         with self._lock:
-            if self._is_gone and self._failure is None:
-                self._is_gone = False
+            if self._is_unplugged and self._failure is None:
+                self._is_unplugged = False
                 self._pair.replug()
 
-    def go_on(self) -> None:
-        """There may be room, or something may be due."""
-        self._turn(lambda: None)
+    def advance(self) -> None:
+        """Take what the port has sent, and do what is due or what there is room for now."""
+        self._process(lambda: None)
 
-    def _turn(self, note: Callable[[], None]) -> None:
+    def _process(self, note: Callable[[], None]) -> None:
         with self._lock:
             if self._is_over or self._failure is not None:
                 return
             try:
                 note()
-                due = self._exchanged()
+                due = self._exchange()
             except Mismatch as exc:
                 self._fail(exc)
             else:
-                self._wake_at(due)
+                self._schedule(due)
 
-    def _exchanged(self) -> float | None:
+    def _exchange(self) -> float | None:
         due = self._playback.advance()
-        while self._listen():
+        while self._receive():
             due = self._playback.advance()
         return due
 
-    def _listen(self, *, all_of_it: bool = False) -> bool:
+    def _receive(self, *, ignore_limit: bool = False) -> bool:
         """Take what has come, as long as it is not too much."""
-        if self._playback.is_full and not all_of_it:
+        if self._playback.is_full and not ignore_limit:
             return False
         data = self._pair.receive_b()
         if data:
-            self._playback.heard(data)
+            self._playback.feed(data)
         return bool(data)
 
-    def _wake_at(self, due: float | None) -> None:
+    def _schedule(self, due: float | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = None if due is None else self._clock.call_at(due, self.go_on)
+        self._timer = None if due is None else self._clock.call_at(due, self.advance)
 
     def _fail(self, mismatch: Mismatch) -> None:
         self._failure = pytest.fail.Exception(f"serial replay: {mismatch}\n{self._hint()}", pytrace=False)
@@ -237,12 +235,13 @@ class Player:
         self._on_failure(self._failure)
 
     def _hint(self) -> str:
-        differs = f"  hint      recorded with another config: {', '.join(self._differs)}\n" if self._differs else ""
-        return f"{differs}  hint      if the driver is right, record again: {self._again}"
+        names = ", ".join(self._differences)
+        differs = f"  hint      recorded with another config: {names}\n" if names else ""
+        return f"{differs}  hint      if the driver is right, record again: {self._record_command}"
 
     # What the far end does
 
-    def say(self, data: memoryview, /) -> int:
+    def send(self, data: memoryview, /) -> int:
         """Send; returns how many bytes there was room for."""
         return self._pair.send_b(data)
 
@@ -254,9 +253,9 @@ class Player:
         """Let the port count these errors."""
         self._pair.line_errors_a = LineErrors(**values)
 
-    def vanish(self) -> None:
+    def unplug(self) -> None:
         """Be unplugged."""
-        self._is_gone = True
+        self._is_unplugged = True
         self._pair.unplug()
 
     def refuse(self, call: str, errno: int | None, /) -> None:
@@ -267,7 +266,7 @@ class Player:
             self._pair.faults_a.ioctl_errno = errno
 
 
-class _Ear(PortListener):
+class _PlayerListener(PortListener):
     """Hears what one port does."""
 
     def __init__(self, player: Player) -> None:
@@ -275,22 +274,22 @@ class _Ear(PortListener):
 
     def received(self, data: memoryview, /) -> None:
         del data
-        self._player.go_on()
+        self._player.advance()
 
     def sent(self, data: memoryview, /) -> None:
         del data
-        self._player.hear()
+        self._player.advance()
 
     def send_begins(self) -> None:
         """Nothing has come yet."""
 
     def send_ends(self) -> None:
-        self._player.ended()
+        self._player.send_ended()
 
     def called(self, call: str, arguments: Mapping[str, Any], result: Any, /) -> None:
         del result
-        if call in _ACTS:
-            shown = {name: _in_json(value) for name, value in arguments.items()}
+        if call in _REPLAYED:
+            shown = {name: _to_json(value) for name, value in arguments.items()}
             self._player.called(Call(call, shown))
 
     def failed(self, call: str, arguments: Mapping[str, Any], error: OSError, /) -> None:
@@ -298,8 +297,8 @@ class _Ear(PortListener):
         self._player.failed(call)
 
     def closed(self) -> None:
-        self._player.left()
+        self._player.port_closed()
 
 
-def _in_json(value: object) -> Any:
+def _to_json(value: object) -> Any:
     return config_fields(value) if isinstance(value, SerialConfig) else value

@@ -23,14 +23,14 @@ from anyserial.testing import OpenedPort, PortListener, watch_ports
 from .._bench.driver_name import driver_name
 from .._text import encodable
 from .._transcript.recording import is_of_the_test
-from .events import FORMAT, LARGEST, config_fields, line_of
+from .events import FORMAT, MAX_EVENT_BYTES, config_fields, to_line
 
 #: Adjacent bytes of one direction are one event if less time than this is between them, in seconds.
 _GAP: Final = 0.002
 #: Bytes that are kept in memory, where an event counts as some more than it has. What was received is in the
 #: transcript for as long, so that most of them are there anyway.
-_IN_MEMORY: Final = 2**22
-_OF_EVENT: Final = 2**10
+_MAX_IN_MEMORY: Final = 2**22
+_EVENT_OVERHEAD: Final = 2**10
 #: Events that are written to the file together.
 _BATCH: Final = 64
 #: Bytes of one write to the file: small writes cost more per byte.
@@ -60,7 +60,7 @@ class Recorder(PortListener):
         self._about = about
         self._now = now
         self._start = now()
-        self._date = datetime.now(UTC)
+        self._began = datetime.now(UTC)
         self._lock = threading.RLock()
         # The last events: kind, time, bytes. A deque takes them without a lock from any thread and any signal handler.
         self._events: deque[tuple[int, float, bytes | memoryview]] = deque()
@@ -75,11 +75,11 @@ class Recorder(PortListener):
         self._adapter: str | None = None
         self._detach: list[Callable[[], None]] = []
         # The last answers of calls that a driver may make again and again, and those that were the same once more.
-        self._answers: dict[str, object] = {}
+        self._results: dict[str, object] = {}
         self._repeated: dict[str, tuple[float, dict[str, Any]]] = {}
 
     @contextmanager
-    def listening(self, link: _Link) -> Generator[None]:
+    def recording(self, link: _Link) -> Generator[None]:
         """Record the ports that are opened at end A within the block, until its end."""
 
         def begin(opened: OpenedPort) -> None:
@@ -88,8 +88,8 @@ class Recorder(PortListener):
             if self._config is None:
                 self._config, self._info = opened.config, opened.port_info
                 self._adapter = link.adapter_at(opened.path)
-            self._answers.clear()
-            self._note({"kind": "opened", "config": config_fields(opened.config)})
+            self._results.clear()
+            self._add_event({"kind": "opened", "config": config_fields(opened.config)})
             self._detach.append(opened.tap(self))
 
         try:
@@ -100,43 +100,43 @@ class Recorder(PortListener):
                 detach()
 
     def received(self, data: memoryview, /) -> None:
-        self._move(_RECEIVED, data)
+        self._add_bytes(_RECEIVED, data)
 
     def sent(self, data: memoryview, /) -> None:
-        self._move(_SENT, data)
+        self._add_bytes(_SENT, data)
 
     def called(self, call: str, arguments: Mapping[str, Any], result: Any, /) -> None:
         if call not in _CALLS:
             return
         event = _CALLS[call](arguments, result)
         if call not in _POLLED:
-            self._note(event)
+            self._add_event(event)
             return
         with self._lock:
-            if self._answers.get(call) == result:
+            if self._results.get(call) == result:
                 self._repeated[call] = self._now(), event
                 return
             # How long the answer was the same is known; how often it was asked for does not matter.
             for at, same in sorted(self._repeated.values(), key=lambda repeated: repeated[0]):
-                self._note(same, at)
-            self._answers[call] = result
-            self._note(event)
+                self._add_event(same, at)
+            self._results[call] = result
+            self._add_event(event)
 
     def failed(self, call: str, arguments: Mapping[str, Any], error: OSError, /) -> None:
         del arguments
         # How long a caller waits, and when it closes its own port, is no matter of the device.
         if not isinstance(error, TimeoutError | SerialClosedError):
-            self._note({"kind": "failed", "call": call, "error": type(error).__name__, "errno": error.errno})
+            self._add_event({"kind": "failed", "call": call, "error": type(error).__name__, "errno": error.errno})
 
     def closed(self) -> None:
-        self._note({"kind": "closed"})
+        self._add_event({"kind": "closed"})
 
-    def lines(self, passed_on: Filter) -> Iterator[str]:
-        """The recording, a line at a time; each object has gone through `passed_on`.
+    def lines(self, event_filter: Filter) -> Iterator[str]:
+        """The recording, a line at a time; each object has gone through `event_filter`.
 
         Raises:
             OSError: It could not be kept while the test ran.
-            TypeError: `passed_on` gave something that is no event.
+            TypeError: `event_filter` gave something that is no event.
         """
         if self._problem is not None:
             raise self._problem
@@ -144,21 +144,21 @@ class Recorder(PortListener):
         head = {
             "format": FORMAT,
             **{name: encodable(value) if isinstance(value, str) else value for name, value in self._about.items()},
-            "recorded": self._date.isoformat(timespec="seconds"),
+            "recorded": self._began.isoformat(timespec="seconds"),
             "library": __version__,
             "adapter": self._adapter,
             "driver": None if self._info is None else driver_name(self._info.device),
             "config": config_fields(config),
         }
-        yield line_of(_checked(passed_on(head)))
+        yield to_line(_check_event(event_filter(head)))
         number, time = 0, 0.0
-        for number, event in enumerate(_joined(self._recorded()), 1):  # noqa: B007  the last one is the number of all
+        for number, event in enumerate(_merge_adjacent(self._decoded()), 1):  # noqa: B007  the last one is the number of all
             # Of two threads, the one that was later by a microsecond may have been recorded first.
             time = max(time, round(event.pop("time") - self._start, 6))
-            yield line_of(_checked(passed_on({"time": time, **event})))
-        yield line_of({"kind": "end", "events": number})
+            yield to_line(_check_event(event_filter({"time": time, **event})))
+        yield to_line({"kind": "end", "events": number})
 
-    def drop(self) -> None:
+    def discard(self) -> None:
         """Forget all of it."""
         with self._spooling:
             self._is_over = True
@@ -168,29 +168,29 @@ class Recorder(PortListener):
                 with suppress(OSError):
                     self._spool.close()
 
-    def _move(self, kind: int, data: memoryview) -> None:
+    def _add_bytes(self, kind: int, data: memoryview) -> None:
         whole = data.obj
-        is_small = type(whole) is bytes and len(whole) <= LARGEST
+        is_small = type(whole) is bytes and len(whole) <= MAX_EVENT_BYTES
         self._events.append((kind, self._now(), data if is_small else bytes(data)))
         # Threads may miscount, which does no harm.
-        self._size = size = self._size + len(data) + _OF_EVENT
-        if size > _IN_MEMORY:
-            self._make_room()
-        if self._answers:
+        self._size = size = self._size + len(data) + _EVENT_OVERHEAD
+        if size > _MAX_IN_MEMORY:
+            self._spill()
+        if self._results:
             with self._lock:
                 self._repeated = {}
                 # The same count is another one after that.
-                self._answers.pop("input_waiting", None)
+                self._results.pop("input_waiting", None)
 
-    def _note(self, event: Mapping[str, Any], at: float | None = None) -> None:
-        self._events.append((_OTHER, self._now() if at is None else at, line_of(event).encode("ascii")))
-        self._size += _OF_EVENT
-        if self._size > _IN_MEMORY:
-            self._make_room()
+    def _add_event(self, event: Mapping[str, Any], at: float | None = None) -> None:
+        self._events.append((_OTHER, self._now() if at is None else at, to_line(event).encode("ascii")))
+        self._size += _EVENT_OVERHEAD
+        if self._size > _MAX_IN_MEMORY:
+            self._spill()
         with self._lock:
             self._repeated = {}
 
-    def _make_room(self) -> None:
+    def _spill(self) -> None:
         """Move what there is to the file, unless that is being done."""
         if not self._spooling.acquire(blocking=False):
             return
@@ -210,15 +210,15 @@ class Recorder(PortListener):
         finally:
             self._spooling.release()
 
-    def _recorded(self) -> Iterator[dict[str, Any]]:
-        for kind, at, data in self._all():
+    def _decoded(self) -> Iterator[dict[str, Any]]:
+        for kind, at, data in self._stored():
             if kind == _OTHER:
                 yield {"time": at, **json.loads(bytes(data))}
                 continue
-            for start in range(0, len(data), LARGEST):
-                yield {"time": at, "kind": _KINDS[kind], "data": bytes(data[start : start + LARGEST])}
+            for start in range(0, len(data), MAX_EVENT_BYTES):
+                yield {"time": at, "kind": _KINDS[kind], "data": bytes(data[start : start + MAX_EVENT_BYTES])}
 
-    def _all(self) -> Iterator[tuple[int, float, bytes | memoryview]]:
+    def _stored(self) -> Iterator[tuple[int, float, bytes | memoryview]]:
         if self._spool is not None:
             self._spool.seek(0)
             with suppress(EOFError):
@@ -227,32 +227,32 @@ class Recorder(PortListener):
         yield from self._events
 
 
-def _joined(events: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _merge_adjacent(events: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """The events, with adjacent bytes of one direction together, as far as they follow each other closely."""
     last: dict[str, Any] | None = None
     parts: list[bytes] = []
-    size, until = 0, 0.0
+    size, last_time = 0, 0.0
     for event in events:
         data = event.get("data", b"")
         if (
             last is not None
             and data
             and event["kind"] == last["kind"]
-            and event["time"] - until < _GAP
-            and size + len(data) <= LARGEST
+            and event["time"] - last_time < _GAP
+            and size + len(data) <= MAX_EVENT_BYTES
         ):
             parts.append(data)
-            size, until = size + len(data), event["time"]
+            size, last_time = size + len(data), event["time"]
             continue
         if last is not None:
             yield last | {"data": b"".join(parts)} if parts else last
-        last, size, until = event, len(data), event["time"]
+        last, size, last_time = event, len(data), event["time"]
         parts = [data] if data else []
     if last is not None:
         yield last | {"data": b"".join(parts)} if parts else last
 
 
-def _checked(event: object) -> dict[str, Any]:
+def _check_event(event: object) -> dict[str, Any]:
     if isinstance(event, dict):
         fields = cast("dict[str, Any]", event)
         if isinstance(fields.get("data", b""), bytes):

@@ -117,7 +117,7 @@ def max_age(config: pytest.Config) -> float | None:
     return int(match[1]) * _UNITS[match[2]]
 
 
-def command(item: pytest.Item, folder: Path, link: str = "") -> str:
+def record_command(item: pytest.Item, folder: Path, link: str = "") -> str:
     """What records a test, on the kind of link that it was recorded on."""
     bench: str | None = item.config.getoption("serial_hw") or item.config.getini("anyserial_hw")
     where = "--serial-links=pty" if link == "pty" else f"--serial-hw={bench or 'hil.toml'}"
@@ -131,12 +131,12 @@ def shown(path: Path) -> str:
     return str(path) if relative.startswith("..") else relative
 
 
-def filtered(item: pytest.Item) -> Any:
+def event_filter(item: pytest.Item) -> Any:
     """What each event goes through before it is written: the hooks of the project."""
     hook = item.ihook.pytest_anyserial_recording_event
 
-    def passed_on(event: dict[str, Any]) -> Any:
+    def apply_hooks(event: dict[str, Any]) -> Any:
         changed = hook(item=item, event=event)
         return event if changed is None else changed
 
-    return passed_on
+    return apply_hooks

@@ -15,14 +15,14 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, Literal
 
-from .events import LARGEST
+from .events import MAX_EVENT_BYTES
 
 #: Sends that are shown as one request in messages have at most so many bytes.
-_REQUEST: Final = 4096
+_MAX_REQUEST: Final = 4096
 #: Events that are looked through for bytes of which a count is known.
-_AHEAD: Final = 1000
+_MAX_LOOK_AHEAD: Final = 1000
 #: Shorter pauses are those of the test's own machine.
-_AT_ONCE: Final = 0.001
+_MIN_WAIT: Final = 0.001
 
 _CALLS: Final[Mapping[str, str]] = {
     "opened": "open",
@@ -59,7 +59,7 @@ class Step:
     errno: int | None = None
 
     @property
-    def is_owed(self) -> bool:
+    def is_required(self) -> bool:
         """Whether it is missing if the test ends before."""
         return self.kind not in ("lines", "errors")
 
@@ -77,7 +77,7 @@ class _Event:
     played: int = 0
 
 
-class _Ahead:
+class _LookAhead:
     """Events, some of which were looked at already."""
 
     def __init__(self, events: Iterable[tuple[int, int, dict[str, Any]]]) -> None:
@@ -103,7 +103,7 @@ class _Ahead:
             self._seen.append(event)
         return self._seen[0]
 
-    def take(self, size: int) -> bytes:
+    def take_received(self, size: int) -> bytes:
         """The next bytes that were received, at most so many, taken out of their events."""
         taken = bytearray()
         for number in itertools.count():
@@ -113,7 +113,7 @@ class _Ahead:
                     break
                 self._seen.append(event)
             event = self._seen[number]
-            if event.facts["kind"] in ("closed", "opened", "input dropped") or number > _AHEAD:
+            if event.facts["kind"] in ("closed", "opened", "input dropped") or number > _MAX_LOOK_AHEAD:
                 break
             if event.facts["kind"] == "received":
                 data: bytes = event.facts["data"]
@@ -126,70 +126,70 @@ class _Ahead:
         return bytes(taken)
 
 
-def steps_of(events: Iterable[tuple[int, int, dict[str, Any]]]) -> Iterator[Step]:
+def steps_from(events: Iterable[tuple[int, int, dict[str, Any]]]) -> Iterator[Step]:
     """The steps in order. Of the events no more than a few are in memory."""
-    ahead = _Ahead(events)
+    ahead = _LookAhead(events)
     last: float | None = None
     # Bytes that were played, and have not been received in the recording.
-    waiting = 0
+    unread = 0
     # The moment at which an answer was still the one before.
-    still: dict[str, float] = {}
+    unchanged_since: dict[str, float] = {}
     lines: dict[str, Any] | None = None
     for event in ahead:
         facts, line = event.facts, event.line
         kind, time = facts["kind"], float(facts["time"])
         wait = 0.0 if last is None else max(0.0, time - last)
-        wait = 0.0 if wait < _AT_ONCE else wait
+        wait = 0.0 if wait < _MIN_WAIT else wait
         step: Step | None = None
         if kind == "sent":
-            data, time = _request(facts, ahead)
+            data, time = _merge_sends(facts, ahead)
             step = Step(kind="expect", line=line, data=data)
         elif kind == "received":
-            waiting -= event.played
+            unread -= event.played
             if facts["data"]:
                 step = Step(kind="play", line=line, data=facts["data"], wait=wait)
         elif kind == "input waiting":
-            data = ahead.take(facts["count"] - waiting) if facts["count"] > waiting else b""
-            waiting += len(data)
+            data = ahead.take_received(facts["count"] - unread) if facts["count"] > unread else b""
+            unread += len(data)
             if data:
-                time = max(last or 0.0, still.get(kind, -math.inf))
+                time = max(last or 0.0, unchanged_since.get(kind, -math.inf))
                 step = Step(kind="play", line=line, data=data, wait=time - (last or 0.0))
             else:
-                still[kind] = time
+                unchanged_since[kind] = time
         elif kind == "modem lines":
-            if _values(facts) == lines:
-                still[kind] = time
+            if _arguments(facts) == lines:
+                unchanged_since[kind] = time
             else:
-                lines = _values(facts)
-                time = max(last or 0.0, still.get(kind, -math.inf))
+                lines = _arguments(facts)
+                time = max(last or 0.0, unchanged_since.get(kind, -math.inf))
                 step = Step(kind="lines", line=line, arguments=lines, wait=time - (last or 0.0))
         elif kind == "line errors":
             time = last or 0.0
-            step = Step(kind="errors", line=line, arguments=_values(facts))
+            step = Step(kind="errors", line=line, arguments=_arguments(facts))
         elif kind == "failed" and facts["error"] == "SerialDisconnectedError":
             step = Step(kind="gone", line=line, wait=wait)
         elif kind == "failed":
             step = Step(kind="refuse", line=line, call=facts["call"], errno=facts["errno"])
         elif kind in _CALLS:
-            given = {} if kind in _NO_ARGUMENTS else _values(facts)
+            given = {} if kind in _NO_ARGUMENTS else _arguments(facts)
             step = Step(kind="call", line=line, call=_CALLS[kind], arguments=given)
         if step is not None:
             last = time
             yield step
 
 
-def _values(facts: Mapping[str, Any]) -> dict[str, Any]:
+def _arguments(facts: Mapping[str, Any]) -> dict[str, Any]:
     """What an event says beside its kind and time."""
     return {name: value for name, value in facts.items() if name not in ("kind", "time")}
 
 
-def _request(facts: Mapping[str, Any], ahead: _Ahead) -> tuple[bytes, float]:
+def _merge_sends(facts: Mapping[str, Any], ahead: _LookAhead) -> tuple[bytes, float]:
     """The bytes of a send, and of those that follow it, and the time of the last."""
     data, time = bytearray(facts["data"]), float(facts["time"])
     while (
         (following := ahead.peek()) is not None
         and following.facts["kind"] == "sent"
-        and len(data) + len(following.facts["data"]) <= _REQUEST
+        and len(data) + len(following.facts["data"]) <= _MAX_REQUEST
     ):
         data += following.facts["data"]
         time = float(following.facts["time"])
@@ -197,11 +197,11 @@ def _request(facts: Mapping[str, Any], ahead: _Ahead) -> tuple[bytes, float]:
     return bytes(data), time
 
 
-def exchanges_of(events: Iterable[tuple[int, int, dict[str, Any]]]) -> Iterator[tuple[bytes, int, int]]:
+def exchanges_from(events: Iterable[tuple[int, int, dict[str, Any]]]) -> Iterator[tuple[bytes, int, int]]:
     """For each request: its bytes, and the line and the offset behind it, where the answers begin."""
     request, line, offset = bytearray(), 0, 0
     for number, end, facts in events:
-        if facts["kind"] == "sent" and len(request) <= LARGEST:
+        if facts["kind"] == "sent" and len(request) <= MAX_EVENT_BYTES:
             request += facts["data"]
             line, offset = number, end
         elif request:

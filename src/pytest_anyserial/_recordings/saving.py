@@ -11,10 +11,10 @@ from .._keys import RECORDER
 from .._text import plain
 from .key import key_of
 from .recorder import Recorder
-from .settings import filtered, record_folder, shown
+from .settings import event_filter, record_folder, shown
 
 
-def recorder(item: pytest.Function) -> Recorder:
+def recorder_for(item: pytest.Function) -> Recorder:
     """What records a test."""
     params = item.callspec.params
     backend = params.get("anyio_backend")
@@ -26,7 +26,7 @@ def recorder(item: pytest.Function) -> Recorder:
     return Recorder(about, time.monotonic)
 
 
-def keep(item: pytest.Function) -> None:
+def save(item: pytest.Function) -> None:
     """Write the recording, in place of an earlier one.
 
     Raises:
@@ -38,7 +38,7 @@ def keep(item: pytest.Function) -> None:
     name = key_of(item).file
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _files.put(folder, name, item.stash[RECORDER].lines(filtered(item)))
+        _files.put(folder, name, item.stash[RECORDER].lines(event_filter(item)))
         item.stash[RECORDER].file = name
     except OSError as exc:
         pytest.fail(

@@ -10,13 +10,13 @@ from typing import Any, Final
 from anyserial import SerialConfig
 
 from .._text import plain
-from .events import config_of
+from .events import config_from_fields
 from .file import Recording
 from .playback import shown_call
-from .steps import Step, steps_of
+from .steps import Step, steps_from
 
 #: Shorter answers need no pause in a script.
-_SOON: Final = 0.05
+_MIN_PAUSE: Final = 0.05
 #: Fields of a config that a scripted test depends on.
 _FIELDS: Final = ("baudrate", "byte_size", "parity", "stop_bits", "flow_control", "rs485")
 
@@ -31,15 +31,15 @@ class _Exchange:
     def lines(self, times: int) -> Iterator[str]:
         if not self.request:
             for data, after in self.replies:
-                yield f"    serial_script.send({_bytes(data)}{_after(after)})"
+                yield f"    serial_script.send({_literal(data)}{_after_argument(after)})"
             return
-        replies = "".join(f".reply({_bytes(data)}{_after(after)})" for data, after in self.replies)
-        yield f"    serial_script.on({_bytes(self.request)}){replies}{f'.times({times})' if times > 1 else ''}"
+        replies = "".join(f".reply({_literal(data)}{_after_argument(after)})" for data, after in self.replies)
+        yield f"    serial_script.on({_literal(self.request)}){replies}{f'.times({times})' if times > 1 else ''}"
 
 
 def script_lines(recording: Recording) -> Iterator[str]:
     """The lines of a test module."""
-    config = _config(config_of(recording.head["config"]))
+    config = _config(config_from_fields(recording.head["config"]))
     name = re.sub(r"\W+", "_", str(recording.head.get("test", "")).rpartition("::")[2], flags=re.ASCII).strip("_")
     yield f'"""Made from {plain(recording.shown)}; fill in the names of the driver."""'
     yield ""
@@ -54,7 +54,7 @@ def script_lines(recording: Recording) -> Iterator[str]:
     if config:
         yield f"@pytest.mark.anyserial(config=SerialConfig({config}))"
     yield f"async def {name if name.startswith('test') else f'test_{name}'}(serial_port, serial_script):"
-    yield from _body(steps_of(recording.events()))
+    yield from _body(steps_from(recording.events()))
     yield ""
     yield "    driver = YourDriver(serial_port)"
     yield "    assert await driver.your_call() == ..."
@@ -81,22 +81,22 @@ def _body(steps: Iterator[Step]) -> Iterator[str]:
             case _ if step.call == "open":
                 continue
             case _:
-                for exchange, number in _flushed(last, times, current):
+                for exchange, number in _remaining(last, times, current):
                     yield from exchange.lines(number)
                 last = current = None
                 yield f"    # {_remark(step)}"
-    for exchange, number in _flushed(last, times, current):
+    for exchange, number in _remaining(last, times, current):
         yield from exchange.lines(number)
 
 
-def _flushed(last: _Exchange | None, times: int, current: _Exchange | None) -> list[tuple[_Exchange, int]]:
+def _remaining(last: _Exchange | None, times: int, current: _Exchange | None) -> list[tuple[_Exchange, int]]:
     if last is not None and last == current:
         return [(last, times + 1)]
     return [(each, number) for each, number in ((last, times), (current, 1)) if each is not None]
 
 
 def _add(exchange: _Exchange, step: Step) -> None:
-    after = round(step.wait, 2) if step.wait >= _SOON else 0.0
+    after = round(step.wait, 2) if step.wait >= _MIN_PAUSE else 0.0
     if exchange.replies and not after:
         data, before = exchange.replies[-1]
         exchange.replies[-1] = data + step.data, before
@@ -123,10 +123,10 @@ def _config(config: SerialConfig) -> str:
     )
 
 
-def _bytes(data: bytes) -> str:
+def _literal(data: bytes) -> str:
     text = repr(data)[2:-1]
     return repr(data) if "'" in text or '"' in text else f'b"{text}"'
 
 
-def _after(seconds: float) -> str:
+def _after_argument(seconds: float) -> str:
     return f", after={seconds:g}" if seconds else ""
