@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ._recordings.player import Player
     from ._recordings.recorder import Recorder
     from ._time.clock import SerialClock
-    from ._time.own_backend import OwnBackend
+    from ._time.own_backend import ProjectBackend
 
 _ONLY_HERE = (
     "was not opened. It is a path in memory, which only anyserial in this process can open. For a driver "
@@ -80,19 +80,19 @@ class Guard:
             self._record(item)
         self._opens.start()
 
-    def _backend_for_clock(self) -> OwnBackend | None:
+    def _backend_for_clock(self) -> ProjectBackend | None:
         """Return the plugin that adds the clock to the project's own `anyio_backend`; None if it is not needed."""
         test, item = self._test, self._test.item
         if test.clock is not None or "anyio_backend" not in item.fixturenames:
             return None
-        from ._time.own_backend import OwnBackend
+        from ._time.own_backend import ProjectBackend
 
         _set_up_early(item, "anyio_backend")
 
         def use(clock: SerialClock) -> None:
             test.clock = clock
 
-        own = OwnBackend(item._fixtureinfo.name2fixturedefs["anyio_backend"][-1], use)
+        own = ProjectBackend(item._fixtureinfo.name2fixturedefs["anyio_backend"][-1], use)
         item.config.pluginmanager.register(own)
         return own
 
@@ -174,7 +174,7 @@ class Guard:
         finally:
             left = self._opens.stop()
             if self._own_backend is not None:
-                self._own_backend.leave()
+                self._own_backend.restore()
                 test.item.config.pluginmanager.unregister(self._own_backend)
         if not test.passed:
             return

@@ -30,7 +30,7 @@ class Turns:
     @contextmanager
     def opening(self) -> Generator[None]:
         """Open the port in this block, and close it there: it is written to a transcript until then."""
-        with watch_ports(self._opened.append), Recording(SerialTranscript()).going_on():
+        with watch_ports(self._opened.append), Recording(SerialTranscript()).active():
             yield
         self._recorder.discard()
 

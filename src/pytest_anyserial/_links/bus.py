@@ -98,7 +98,7 @@ class SerialBus:
         async with AsyncExitStack() as stack:
             ports = [await stack.enter_async_context(link.opened(side, config)) for side in _ENDS[:opened]]
             for number in range(ends)[len(_ENDS) : opened]:
-                with Opening(f"serial_bus_{number + 1}").here():
+                with Opening(f"serial_bus_{number + 1}").applied():
                     port = await SerialPort.open(paths[number], link._config_of(number, config))
                 ports.append(await stack.enter_async_context(port))
             yield SerialBusPorts(tuple(ports), paths, None)
@@ -123,7 +123,7 @@ class SerialBus:
             async with AsyncExitStack() as stack:
                 ports = list[SerialPort]()
                 for path in bus.paths[:opened]:
-                    with Opening(f"serial_bus_{path.rpartition('.')[2]}").here():
+                    with Opening(f"serial_bus_{path.rpartition('.')[2]}").applied():
                         ports.append(await SerialPort.open(path, config))
                     await stack.enter_async_context(ports[-1])
                 yield SerialBusPorts(tuple(ports), bus.paths, bus)

@@ -345,7 +345,7 @@ class HardwareCable:
         found = [resolve(port, plugged_in) for port in ends]
         self._paths = {number: device.device for number, device in enumerate(found)}
         unprobed = [run_ports.is_unprobed(port.name) for port in ends]
-        with unrecorded().here():
+        with unrecorded().applied():
             if self._wiring.device is not None:
                 for port, device, is_unprobed in zip(ends, found, unprobed, strict=True):
                     if is_unprobed:

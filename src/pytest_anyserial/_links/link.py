@@ -107,7 +107,7 @@ class SerialLink:
     @asynccontextmanager
     async def opened(self, end: End = "port", config: SerialConfig | None = None) -> AsyncGenerator[SerialPort]:
         """Open an end, also again, for the length of an `async with` block; with the link's config if none is given."""
-        with Opening(f"serial_{end}", self._title()).here() as opening:
+        with Opening(f"serial_{end}", self._title()).applied() as opening:
             port = await SerialPort.open(self.path(end), self._config_of(_NUMBERS[end], config))
         async with port:
             if end == "port":
@@ -121,7 +121,7 @@ class SerialLink:
         # A test without blocking ports need not load them.
         from anyserial import sync
 
-        with Opening(f"sync_serial_{end}").here() as opening:
+        with Opening(f"sync_serial_{end}").applied() as opening:
             port = sync.SerialPort.open(self.path(end), self._config_of(_NUMBERS[end], config), timeout=_PATIENCE)
         try:
             if end == "port":
@@ -175,12 +175,12 @@ class SerialLink:
 
     def adapter_at(self, path: str) -> str | None:
         """What the device of the port is that was opened last at a path."""
-        log = self._recording.of(path)
+        log = self._recording.log_at(path)
         return None if log is None else log.adapter
 
     def _note(self, kind: str, what: str) -> None:
         """Let the record of end A say what it cannot hear."""
-        log = self._log or self._recording.of(self._cable.path_a)
+        log = self._log or self._recording.log_at(self._cable.path_a)
         if log is not None:
             log.add(kind, what)
 
@@ -207,5 +207,5 @@ def connected(name: str, test: SerialTest) -> Generator[SerialLink]:
         recorder: Recorder | None = test.item.stash.get(RECORDER, None)
         if recorder is not None:
             link.path("port")
-        with link._recording.going_on(), nullcontext() if recorder is None else recorder.recording(link):
+        with link._recording.active(), nullcontext() if recorder is None else recorder.recording(link):
             yield link

@@ -20,7 +20,7 @@ from .._recordings.file import RecordingError, load
 from .._recordings.key import key_of
 from .._recordings.player import Player, RealClock
 from .._text import plain, plain_lines
-from .._transcript.recording import is_of_the_test
+from .._transcript.recording import belongs_to_test
 from .base import Fact, Wiring, built_in
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class ReplayWiring:
             )
 
             def attach(opened: OpenedPort) -> None:
-                if is_of_the_test():
+                if belongs_to_test():
                     player.attach(opened)
 
             player.warn_of_age(settings.max_age(item.config))

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, Protocol, cast
 
 from .._text import count, cut, hex_lines, labelled
-from .._transcript.recording import described, levels
+from .._transcript.recording import config_text, levels_text
 from .events import config_from_fields
 from .file import Recording
 from .steps import Step, exchanges_from, steps_from
@@ -414,9 +414,9 @@ def _step_lines(step: Step, shown: str) -> list[str]:
 def shown_call(name: str, arguments: Mapping[str, Any]) -> str:
     """A call for a message: `configure(9600 8N1)`."""
     if "config" in arguments:
-        return f"{name}({described(config_from_fields(arguments['config']))})"
+        return f"{name}({config_text(config_from_fields(arguments['config']))})"
     if name == "set_control_lines":
-        return f"{name}({levels(**arguments)})"
+        return f"{name}({levels_text(**arguments)})"
     return f"{name}({', '.join(f'{value:g}' for value in arguments.values())})"
 
 

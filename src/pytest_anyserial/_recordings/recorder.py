@@ -22,7 +22,7 @@ from anyserial.testing import OpenedPort, PortListener, watch_ports
 
 from .._bench.driver_name import driver_name
 from .._text import encodable
-from .._transcript.recording import is_of_the_test
+from .._transcript.recording import belongs_to_test
 from .events import FORMAT, MAX_EVENT_BYTES, config_fields, to_line
 
 #: Adjacent bytes of one direction are one event if less time than this is between them, in seconds.
@@ -83,7 +83,7 @@ class Recorder(PortListener):
         """Record the ports that are opened at end A within the block, until its end."""
 
         def begin(opened: OpenedPort) -> None:
-            if not (is_of_the_test() and link.is_end_a(opened.path)):
+            if not (belongs_to_test() and link.is_end_a(opened.path)):
                 return
             if self._config is None:
                 self._config, self._info = opened.config, opened.port_info

@@ -89,7 +89,7 @@ def _data(
     unmet: Iterable[str],
 ) -> dict[str, Any]:
     logs = transcript.logs
-    by_port = [transcript.of(log) for log in logs]
+    by_port = [transcript.events_of(log) for log in logs]
     script = transcript.marks
     last = max((event.time for events in (*by_port, script) for event in events[-1:]), default=0.0)
     script += [

@@ -18,10 +18,10 @@ import pytest
 
 from .. import _loops
 from .._options import missing_loop
-from .virtual_loop import REFUSAL, LoopTime, VirtualLoop
+from .virtual_loop import THREAD_ERROR, LoopTime, VirtualLoop
 
 #: Seconds. Time comes there only if no task waits for an earlier moment, and none is going to be woken otherwise.
-_FOR_EVER: Final = 1e8
+_DEADLOCK_AFTER: Final = 1e8
 _LIBRARIES: Final = frozenset({"anyio", "anyserial", "asyncio", "pytest_anyserial", "trio"})
 
 
@@ -54,7 +54,7 @@ class SerialClock:
 
             return trio.lowlevel.current_clock() is self._source
         loop = asyncio.get_running_loop()
-        return isinstance(loop, VirtualLoop) and loop.keeper is self._source
+        return isinstance(loop, VirtualLoop) and loop.time_source is self._source
 
 
 def backends() -> dict[str, Any]:
@@ -80,12 +80,12 @@ class Timers:
     def __init__(self, now: Callable[[], float]) -> None:
         self.now = now
         self._calls: list[_Call] = []
-        self._numbers = itertools.count()
+        self._sequence = itertools.count()
         self._wake: Callable[[], object] = lambda: None
 
     def call_at(self, when: float, callback: Callable[[], object]) -> _Call:
         """Call `callback` once, when `now()` has reached `when`."""
-        call = _Call(when, next(self._numbers), callback)
+        call = _Call(when, next(self._sequence), callback)
         heapq.heappush(self._calls, call)
         self._wake()
         return call
@@ -93,7 +93,7 @@ class Timers:
     async def run(self) -> None:
         """Make the calls; return when all tasks wait and no timer is left."""
         on_loop = _loops.scheduler()
-        end = self.now() + _FOR_EVER
+        end = self.now() + _DEADLOCK_AFTER
         try:
             while self.now() < end:
                 changed = anyio.Event()
@@ -157,30 +157,30 @@ async def running(clock: SerialClock | None, body: Body) -> AsyncGenerator[Seria
 
     async def run_timers() -> None:
         # As with the scripted far end, a task raises nothing: that would take down AnyIO's runner.
-        goes_on = True
-        while goes_on:
+        has_more_examples = True
+        while has_more_examples:
             try:
                 await clock.timers.run()
-                errors.append(pytest.fail.Exception(_standstill(body.coroutine), pytrace=False))
+                errors.append(pytest.fail.Exception(_deadlock_message(body.coroutine), pytrace=False))
             except Exception as exc:
                 errors.append(exc)
             # Under Hypothesis that was one example, and others follow.
-            goes_on = body.coroutine is not None
+            has_more_examples = body.coroutine is not None
             body.end_with(errors[-1])
 
     # Fixtures and test run in one task, so the scopes nest.
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(run_timers)
-        with _threads_refused():
+        with _refuse_worker_threads():
             yield clock
         tasks.cancel_scope.cancel()
     if errors and body.passed:
         raise errors[0]
 
 
-def _standstill(body: object) -> str:
+def _deadlock_message(body: object) -> str:
     """The message that no task can go on, with the places where the test waits."""
-    places = list(_places(body)) or ["in a fixture"]
+    places = list(_waiting_lines(body)) or ["in a fixture"]
     return "\n".join(
         [
             "serial_clock: all tasks wait, and nothing is left that could happen.",
@@ -193,7 +193,7 @@ def _standstill(body: object) -> str:
     )
 
 
-def _places(coroutine: Any) -> Iterator[str]:
+def _waiting_lines(coroutine: Any) -> Iterator[str]:
     """The lines where a suspended coroutine and what it awaits are, without those of libraries."""
     while (frame := getattr(coroutine, "cr_frame", None)) is not None:
         if frame.f_globals.get("__name__", "").partition(".")[0] not in _LIBRARIES:
@@ -202,24 +202,24 @@ def _places(coroutine: Any) -> Iterator[str]:
 
 
 @contextmanager
-def _threads_refused() -> Generator[None]:
+def _refuse_worker_threads() -> Generator[None]:
     """Within the block, calls from this thread into worker threads raise `RuntimeError`."""
     here = threading.get_ident()
 
-    def guarded(call: Callable[..., Any]) -> Callable[..., Any]:
+    def refusing(call: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(call)
         async def refuse_here(*args: Any, **kwargs: Any) -> Any:
             if threading.get_ident() == here:
-                raise RuntimeError(REFUSAL)
+                raise RuntimeError(THREAD_ERROR)
             return await call(*args, **kwargs)
 
         return refuse_here
 
     with pytest.MonkeyPatch.context() as patch:
         library = anyio.lowlevel.current_token().backend_class
-        patch.setattr(library, "run_sync_in_worker_thread", guarded(library.run_sync_in_worker_thread))
+        patch.setattr(library, "run_sync_in_worker_thread", refusing(library.run_sync_in_worker_thread))
         if _loops.running().library == "trio":
             import trio
 
-            patch.setattr(trio.to_thread, "run_sync", guarded(trio.to_thread.run_sync))
+            patch.setattr(trio.to_thread, "run_sync", refusing(trio.to_thread.run_sync))
         yield

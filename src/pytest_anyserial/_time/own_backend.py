@@ -13,10 +13,10 @@ from .clock import SerialClock, Source, source_of
 from .virtual_loop import LoopTime
 
 #: Loop factories that can be replaced by a virtual one, because only the time differs.
-_ASYNCIOS_OWN: Final = (None, asyncio.new_event_loop, asyncio.SelectorEventLoop)
+_REPLACEABLE: Final = (None, asyncio.new_event_loop, asyncio.SelectorEventLoop)
 
 
-def with_clock(backend: Any) -> tuple[tuple[str, dict[str, Any]], Source]:
+def with_virtual_time(backend: Any) -> tuple[tuple[str, dict[str, Any]], Source]:
     """Return an `anyio_backend` whose loop has virtual time, and the source of that time; other options are kept.
 
     Raises:
@@ -34,13 +34,13 @@ def with_clock(backend: Any) -> tuple[tuple[str, dict[str, Any]], Source]:
     loop = claimed(backend).word
     if loop == "uvloop":
         pytest.skip("serial_clock needs asyncio or trio: uvloop takes its time from libuv")
-    if options.get("loop_factory") not in _ASYNCIOS_OWN:
+    if options.get("loop_factory") not in _REPLACEABLE:
         pytest.skip("serial_clock needs asyncio's own loop, and 'anyio_backend' names another loop_factory")
     time = LoopTime()
     return (name, {**options, "loop_factory": time}), time
 
 
-class OwnBackend:
+class ProjectBackend:
     """A plugin that is registered during one test with `serial_clock`: adds the clock to its `anyio_backend`."""
 
     def __init__(self, definition: pytest.FixtureDef[Any], use: Callable[[SerialClock], None]) -> None:
@@ -49,24 +49,24 @@ class OwnBackend:
         self._project: Any = None
         if definition.cached_result is not None and definition.cached_result[2] is None:
             # The fixture has a wider scope, and an earlier test has set it up.
-            self._put_clock_in()
+            self._install_clock()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any]) -> Generator[None, object, object]:
         value = yield
         if fixturedef is self._definition:
-            self._put_clock_in()
+            self._install_clock()
         return value
 
-    def leave(self) -> None:
+    def restore(self) -> None:
         """Restore the value of the project for other tests."""
         if self._definition.cached_result is not None and self._project is not None:
             self._replace(self._project)
 
-    def _put_clock_in(self) -> None:
+    def _install_clock(self) -> None:
         assert self._definition.cached_result is not None
         self._project = self._definition.cached_result[0]
-        backend, source = with_clock(self._project)
+        backend, source = with_virtual_time(self._project)
         self._use(SerialClock(source))
         self._replace(backend)
 

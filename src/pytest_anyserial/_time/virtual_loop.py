@@ -16,7 +16,7 @@ _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
 
 #: The error of a call that needs a worker thread.
-REFUSAL = (
+THREAD_ERROR = (
     "worker threads take real time, but serial_clock makes the time virtual: call the function directly, "
     "or leave serial_clock out"
 )
@@ -54,13 +54,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     stands_for = LoopTime.stands_for
 
-    def __init__(self, keeper: LoopTime) -> None:
-        self.keeper = keeper
-        super().__init__(_Selector(keeper))
+    def __init__(self, time_source: LoopTime) -> None:
+        self.time_source = time_source
+        super().__init__(_Selector(time_source))
 
     def time(self) -> float:
         """Return the virtual time in seconds."""
-        return self.keeper.current_time()
+        return self.time_source.current_time()
 
     def run_in_executor(self, executor: Executor | None, func: Callable[[*_Ts], _T], *args: *_Ts) -> asyncio.Future[_T]:
         """Refuse the call, because virtual time would not wait for the thread.
@@ -69,15 +69,15 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             RuntimeError: Always.
         """
         del executor, func, args
-        raise RuntimeError(REFUSAL)
+        raise RuntimeError(THREAD_ERROR)
 
 
 class _Selector(selectors.DefaultSelector):
     """Return the events that are ready; if there are none, advance the time by the timeout instead of waiting."""
 
-    def __init__(self, keeper: LoopTime) -> None:
+    def __init__(self, time_source: LoopTime) -> None:
         super().__init__()
-        self._keeper = keeper
+        self._time_source = time_source
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0)
@@ -87,5 +87,5 @@ class _Selector(selectors.DefaultSelector):
             # No timer is set, so only a signal or another thread can make a file ready.
             return super().select()
         if timeout > 0:
-            self._keeper.jump(timeout)
+            self._time_source.jump(timeout)
         return ready

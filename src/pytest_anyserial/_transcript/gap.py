@@ -6,12 +6,12 @@ import re
 from typing import Final
 
 #: Seconds of silence, and at slow rates so many characters, as in Modbus RTU.
-SHORTEST: Final = 0.002
+MIN_GAP: Final = 0.002
 _CHARACTERS: Final = 3.5
 _BITS: Final = 11
 
 
-def gap_of(config: str) -> float:
+def message_gap(config: str) -> float:
     """Seconds of silence that end a message, on a line with this config: `9600 8N1`."""
     rate = re.match(r"(\d+) \d", config)
-    return SHORTEST if rate is None else max(SHORTEST, _CHARACTERS * _BITS / int(rate[1]))
+    return MIN_GAP if rate is None else max(MIN_GAP, _CHARACTERS * _BITS / int(rate[1]))

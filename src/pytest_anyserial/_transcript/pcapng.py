@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from .gap import SHORTEST, gap_of
+from .gap import MIN_GAP, message_gap
 
 #: What the capture of one test is called.
 NAME: Final = "wire.pcapng"
@@ -50,7 +50,7 @@ class _Packet:
     kind: str
     lines: int
     data: bytearray
-    until: int
+    last_time: int
     comment: str = ""
 
 
@@ -83,7 +83,7 @@ def capture(files: Iterable[Path]) -> Iterator[bytes]:
         yield _interface(head)
         packets.extend(_packets(number, head, events))
     packets.sort(key=lambda packet: packet.at)
-    yield from map(_written, packets)
+    yield from map(_encode_packet, packets)
 
 
 def _read(file: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -112,16 +112,16 @@ def _interface(head: dict[str, Any]) -> bytes:
 
 def _packets(number: int, head: dict[str, Any], events: Iterable[dict[str, Any]]) -> Iterator[_Packet]:
     began = (datetime.fromisoformat(head["began"]).astimezone(UTC) - _EPOCH) // timedelta(microseconds=1) * 1000
-    lines, gap = 0, SHORTEST
+    lines, gap = 0, MIN_GAP
     last: _Packet | None = None
     for event in events:
         at = began + round(event["time"] * _NANOSECONDS)
         kind, detail = event["kind"], event.get("detail", "")
         if kind in _DIRECTIONS:
             data = bytes.fromhex(event.get("data", ""))
-            if last is not None and last.kind == kind and at - last.until < gap * _NANOSECONDS:
+            if last is not None and last.kind == kind and at - last.last_time < gap * _NANOSECONDS:
                 last.data += data
-                last.until = at
+                last.last_time = at
                 continue
             if last is not None:
                 yield last
@@ -133,13 +133,13 @@ def _packets(number: int, head: dict[str, Any], events: Iterable[dict[str, Any]]
         for line, level in re.findall(r"\b(RTS|DTR) (on|off)\b", detail):
             lines = lines | _LINES[line] if level == "on" else lines & ~_LINES[line]
         if kind in ("opened", "configured"):
-            gap = gap_of(detail)
+            gap = message_gap(detail)
         yield _Packet(at, number, kind, lines, bytearray(), at, f"{kind}: {detail}" if detail else kind)
     if last is not None:
         yield last
 
 
-def _written(packet: _Packet) -> bytes:
+def _encode_packet(packet: _Packet) -> bytes:
     seconds, rest = divmod(packet.at, _NANOSECONDS)
     event = _EVENTS.get(packet.kind, 0)
     body = struct.pack(">IIBBH", seconds, rest // 1000, event, packet.lines, 0) + packet.data

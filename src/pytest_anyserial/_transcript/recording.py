@@ -13,7 +13,7 @@ from typing import Any, Final
 from anyserial import SerialConfig
 from anyserial.testing import OpenedPort, PortListener, watch_ports
 
-from .transcript import BYTES_OF_EVENT, PortLog, SerialTranscript
+from .transcript import MAX_EVENT_BYTES, PortLog, SerialTranscript
 
 
 class Opening:
@@ -31,7 +31,7 @@ class Opening:
         self.log: PortLog | None = None
 
     @contextmanager
-    def here(self) -> Generator[Opening]:
+    def applied(self) -> Generator[Opening]:
         """Let it count for what the calling task opens within the block."""
         token = _OPENING.set(self)
         try:
@@ -48,7 +48,7 @@ def unrecorded() -> Opening:
     return Opening("")
 
 
-def is_of_the_test() -> bool:
+def belongs_to_test() -> bool:
     """Whether a port that is opened here is one of the test's."""
     opening = _OPENING.get()
     return opening is None or bool(opening.name)
@@ -63,7 +63,7 @@ class Recording:
         self._detach: list[Callable[[], None]] = []
 
     @contextmanager
-    def going_on(self) -> Generator[None]:
+    def active(self) -> Generator[None]:
         """Record the ports that are opened within the block, until its end."""
         try:
             with watch_ports(self._begin):
@@ -72,7 +72,7 @@ class Recording:
             for detach in self._detach:
                 detach()
 
-    def of(self, path: str) -> PortLog | None:
+    def log_at(self, path: str) -> PortLog | None:
         """The record of the port that was opened last at this path."""
         return self._by_path.get(path)
 
@@ -82,7 +82,7 @@ class Recording:
             return
         log = opening.log = self._transcript.log(opening.name, opened, opening.title)
         self._by_path[opened.path] = log
-        log.add("opened", described(opened.config))
+        log.add("opened", config_text(opened.config))
         self._detach.append(opened.tap(_Recorder(log)))
 
 
@@ -96,7 +96,7 @@ class _Recorder(PortListener):
         self._size = self._more = 0
 
     def received(self, data: memoryview, /) -> None:
-        self._log.add("received", _unchanging(data))
+        self._log.add("received", _uncopied(data))
 
     def send_begins(self) -> None:
         self._began = self._log.stamp()
@@ -104,8 +104,8 @@ class _Recorder(PortListener):
         self._size = self._more = 0
 
     def sent(self, data: memoryview, /) -> None:
-        kept = data[: BYTES_OF_EVENT - self._size]
-        self._sent.append(bytes(_unchanging(kept)))
+        kept = data[: MAX_EVENT_BYTES - self._size]
+        self._sent.append(bytes(_uncopied(kept)))
         self._size += len(kept)
         self._more += len(data) - len(kept)
 
@@ -122,25 +122,25 @@ class _Recorder(PortListener):
 
     def failed(self, call: str, arguments: Mapping[str, Any], error: OSError, /) -> None:
         if call in ("receive", "send", "configure"):
-            what = f"{call} {described(arguments['config'])}" if call == "configure" else call
+            what = f"{call} {config_text(arguments['config'])}" if call == "configure" else call
             self._log.add("failed", f"{what}: {type(error).__name__}: {error}")
 
     def closed(self) -> None:
         self._log.add("closed")
 
 
-def _unchanging(data: memoryview) -> bytes | memoryview:
+def _uncopied(data: memoryview) -> bytes | memoryview:
     """The object that a view is of, if that is `bytes` and all of it is seen; it need not be copied then."""
     whole = data.obj
     return whole if type(whole) is bytes and len(whole) == len(data) else data
 
 
-def levels(**lines: bool | None) -> str:
+def levels_text(**lines: bool | None) -> str:
     """`RTS on, DTR off`; None is a line that was left alone."""
     return ", ".join(f"{name.upper()} {'on' if on else 'off'}" for name, on in lines.items() if on is not None)
 
 
-def described(config: SerialConfig) -> str:
+def config_text(config: SerialConfig) -> str:
     """`115200 8N1`, and what else is not as usual."""
     extras = [
         name
@@ -160,8 +160,8 @@ def described(config: SerialConfig) -> str:
 
 #: Calls that are recorded: the kind of their events, and the detail from their arguments.
 _CALLS: Final[dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]]] = {
-    "configure": ("configured", lambda arguments: described(arguments["config"])),
-    "set_control_lines": ("lines", lambda arguments: levels(**arguments)),
+    "configure": ("configured", lambda arguments: config_text(arguments["config"])),
+    "set_control_lines": ("lines", lambda arguments: levels_text(**arguments)),
     "send_break": ("break", lambda arguments: f"{arguments['duration']:g} s"),
     "reset_input_buffer": ("input dropped", lambda _: ""),
     "reset_output_buffer": ("output dropped", lambda _: ""),

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from .._text import count, cut, hanging, hex_lines, plain
-from .transcript import BYTES_SHOWN, SHOWN, End, PortLog, SerialTranscript, TranscriptEvent
+from .transcript import MAX_BYTES_SHOWN, MAX_EVENTS_SHOWN, End, PortLog, SerialTranscript, TranscriptEvent
 
 #: Seconds without an event that get a line of their own, and seconds under way that get a note.
-_SILENCE: Final = 0.1
+_MIN_SILENCE: Final = 0.1
 _ARROWS: Final[dict[End, str]] = {"port": "->", "peer": "<-"}
-_OTHER: Final[dict[End, End]] = {"port": "peer", "peer": "port"}
+_PEER: Final[dict[End, End]] = {"port": "peer", "peer": "port"}
 
 
 @dataclasses.dataclass(slots=True)
@@ -27,13 +27,13 @@ class _Row:
     note: str = ""
     events: int = 1
 
-    def arrive(self, time: float, sender: End) -> None:
+    def mark_received(self, time: float, sender: End) -> None:
         """What was sent was received as it was."""
-        self.what = _way(sender, *_OTHER)
+        self.what = _direction(sender, *_PEER)
         self.events = 2
         self.until = time
-        if time - self.time >= _SILENCE:
-            self.note = f"received {length(time - self.time)} later"
+        if time - self.time >= _MIN_SILENCE:
+            self.note = f"received {duration_text(time - self.time)} later"
 
 
 def sections(
@@ -45,32 +45,32 @@ def sections(
         end = end_of(log)
         if end is not None:
             links.setdefault(log.title, {}).setdefault(end, []).append(log)
-    joined = [ends for ends in links.values() if len(ends) == len(_OTHER)]
+    joined = [ends for ends in links.values() if len(ends) == len(_PEER)]
     for ends in joined:
         logs = [*ends["port"], *ends["peer"]]
-        yield plain(", ".join(f"{log.name} {log.path}" for log in logs)), _both_ends(transcript, ends)
+        yield plain(", ".join(f"{log.name} {log.path}" for log in logs)), _link_lines(transcript, ends)
     shown = [log for ends in joined for logs in ends.values() for log in logs]
     for log in transcript.logs:
         if log not in shown:
             yield plain(f"{log.name} {log.path}"), transcript.section(log)
 
 
-def _both_ends(transcript: SerialTranscript, ends: dict[End, list[PortLog]]) -> Iterator[str]:
+def _link_lines(transcript: SerialTranscript, ends: dict[End, list[PortLog]]) -> Iterator[str]:
     events: list[tuple[End, TranscriptEvent]] = []
     total = 0
     for end, logs in ends.items():
         for log in logs:
             total += log.total
-            events.extend((end, event) for event in transcript.latest(log, 2 * SHOWN))
+            events.extend((end, event) for event in transcript.latest(log, 2 * MAX_EVENTS_SHOWN))
     events.sort(key=lambda pair: (pair[1].time, pair[1].order))
-    rows = _rows(events)[-SHOWN:]
+    rows = _rows(events)[-MAX_EVENTS_SHOWN:]
     earlier = total - sum(row.events for row in rows)
     if earlier:
         yield f"({count(earlier, 'earlier event')} not shown)"
     before: float | None = None
     for row in rows:
-        if before is not None and row.time - before >= _SILENCE:
-            yield f"{'':13}(silence for {length(row.time - before)})"
+        if before is not None and row.time - before >= _MIN_SILENCE:
+            yield f"{'':13}(silence for {duration_text(row.time - before)})"
         # How long a test takes to set up says nothing about the line.
         if before is not None or row.event.data:
             before = max(before or 0.0, row.until)
@@ -81,35 +81,35 @@ def _rows(events: Iterable[tuple[End, TranscriptEvent]]) -> list[_Row]:
     """Rows in the order of time. Bytes that arrived as they were sent are one row, with the time of the send."""
     rows: list[_Row] = []
     # By the end that sends: what was sent and may still arrive as it was.
-    under_way: dict[End, deque[_Row]] = {end: deque() for end in _OTHER}
+    in_flight: dict[End, deque[_Row]] = {end: deque() for end in _PEER}
     for end, event in events:
         if event.kind == "sent":
-            rows.append(_Row(event.time, _way(end, end), event, event.time))
-            under_way[end].append(rows[-1])
+            rows.append(_Row(event.time, _direction(end, end), event, event.time))
+            in_flight[end].append(rows[-1])
             continue
         if event.kind == "received":
-            sent = under_way[_OTHER[end]]
+            sent = in_flight[_PEER[end]]
             if sent and sent[0].event.data == event.data and not (sent[0].event.detail or event.detail):
-                sent.popleft().arrive(event.time, _OTHER[end])
+                sent.popleft().mark_received(event.time, _PEER[end])
                 continue
             sent.clear()
-            rows.append(_Row(event.time, _way(_OTHER[end], end), event, event.time))
+            rows.append(_Row(event.time, _direction(_PEER[end], end), event, event.time))
             continue
         if event.kind == "fault":
             # Between what was sent before it and what arrived after it.
-            for sent in under_way.values():
+            for sent in in_flight.values():
                 sent.clear()
         rows.append(_Row(event.time, f"{end} {event.kind}", event, event.time))
     return rows
 
 
-def _way(sender: End, *seen: End) -> str:
+def _direction(sender: End, *seen: End) -> str:
     """`port -> peer`, without the ends at which it was not seen."""
-    port, peer = (end if end in seen else " " * len(end) for end in _OTHER)
+    port, peer = (end if end in seen else " " * len(end) for end in _PEER)
     return f"{port} {_ARROWS[sender]} {peer}"
 
 
-def length(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
     """A time for people: `1.25 s`, `20.8 ms`, `153 us`."""
     if seconds >= 0.9995:
         return f"{seconds:.4g} s"
@@ -117,6 +117,6 @@ def length(seconds: float) -> str:
 
 
 def _lines(row: _Row) -> Iterator[str]:
-    data, rest = cut(row.event.data, BYTES_SHOWN)
+    data, rest = cut(row.event.data, MAX_BYTES_SHOWN)
     notes = [*hex_lines(data), *filter(None, (rest, plain(row.event.detail), row.note))]
     return map(str.rstrip, hanging(f"{row.time:+9.4f} s  {row.what:<16}  ", notes or [""]))

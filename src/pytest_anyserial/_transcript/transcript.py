@@ -20,13 +20,13 @@ from .._text import count, cut, encodable, hanging, hex_lines, plain
 End: TypeAlias = Literal["port", "peer"]
 
 #: Events that a report shows per port, and bytes of one event.
-SHOWN: Final = 200
-BYTES_SHOWN: Final = 256
+MAX_EVENTS_SHOWN: Final = 200
+MAX_BYTES_SHOWN: Final = 256
 #: Events kept per port, and bytes in them; older ones are only counted. Of one event a part is kept, so that a large
 #: transfer does not displace what led to it.
-_KEPT: Final = 10_000
-_BYTES_KEPT: Final = 4 * 2**20
-BYTES_OF_EVENT: Final = 2**20
+_MAX_EVENTS: Final = 10_000
+_MAX_BYTES: Final = 4 * 2**20
+MAX_EVENT_BYTES: Final = 2**20
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,17 +88,17 @@ class PortLog:
         self._events: deque[tuple[tuple[float, int], str, bytes, str]] = deque()
         self._bytes = 0
         self._total = 0
-        self._begin = 0
+        self._port_start = 0
 
-    def begin(self) -> None:
+    def start_port(self) -> None:
         """What comes now is about another port than what came before."""
-        self._begin = self._total
+        self._port_start = self._total
 
     def add(
         self, kind: str, what: bytes | memoryview | str = "", at: tuple[float, int] | None = None, *, more: int = 0
     ) -> None:
         """Record that something happened now, or at an earlier `stamp()`; of its bytes, `more` are not given."""
-        kept, rest = what[:BYTES_OF_EVENT], max(0, len(what) - BYTES_OF_EVENT) + more
+        kept, rest = what[:MAX_EVENT_BYTES], max(0, len(what) - MAX_EVENT_BYTES) + more
         note = f"{count(rest, 'more byte')} not kept" if rest > 0 else ""
         data, detail = (b"", f"{kept}{note}") if isinstance(kept, str) else (bytes(kept), note)
         with self._lock:
@@ -108,7 +108,7 @@ class PortLog:
             self._drop_oldest()
 
     def _drop_oldest(self) -> None:
-        while len(self._events) > _KEPT or self._bytes > _BYTES_KEPT:
+        while len(self._events) > _MAX_EVENTS or self._bytes > _MAX_BYTES:
             self._bytes -= sum(map(len, self._events.popleft()[2:]))
 
     @property
@@ -119,7 +119,7 @@ class PortLog:
     @property
     def latest(self) -> int:
         """How many of them are about the last port."""
-        return self._total - self._begin
+        return self._total - self._port_start
 
     def events(self, start: float) -> list[TranscriptEvent]:
         """The kept events, oldest first, with times since `start`."""
@@ -146,7 +146,7 @@ class SerialTranscript:
         self._now = now
         self._start = now()
         self._logs: list[PortLog] = []
-        self._marks: deque[tuple[tuple[float, int], str, Callable[[], str]]] = deque(maxlen=_KEPT)
+        self._marks: deque[tuple[tuple[float, int], str, Callable[[], str]]] = deque(maxlen=_MAX_EVENTS)
         self._order = itertools.count()
 
     @property
@@ -160,7 +160,7 @@ class SerialTranscript:
     @property
     def events(self) -> list[TranscriptEvent]:
         """The kept events of all ports, oldest first."""
-        events = itertools.chain.from_iterable(map(self.of, self._logs))
+        events = itertools.chain.from_iterable(map(self.events_of, self._logs))
         return in_order(events)
 
     def hexdump(self) -> str:
@@ -182,9 +182,9 @@ class SerialTranscript:
         for log in self._logs:
             if (log.name, log.path) == (name, title or port.path):
                 if title is not None:
-                    log.begin()
+                    log.start_port()
                 return log
-        log = PortLog(name, port.path, title, _adapter(port), self._stamp)
+        log = PortLog(name, port.path, title, _adapter_text(port), self._stamp)
         self._logs.append(log)
         return log
 
@@ -194,7 +194,7 @@ class SerialTranscript:
         ends = {"serial_port": 0, "serial_peer": 1}
         return sorted(self._logs, key=lambda log: ends.get(log.name.removeprefix("sync_"), 2))
 
-    def of(self, log: PortLog) -> list[TranscriptEvent]:
+    def events_of(self, log: PortLog) -> list[TranscriptEvent]:
         """The kept events of one port, oldest first."""
         return log.events(self._start)
 
@@ -213,19 +213,19 @@ class SerialTranscript:
     def latest(self, log: PortLog, limit: int) -> list[TranscriptEvent]:
         """The last kept events about the last port of a record, at most so many."""
         shown = min(log.latest, limit)
-        return self.of(log)[-shown:] if shown else []
+        return self.events_of(log)[-shown:] if shown else []
 
     def section(self, log: PortLog) -> Iterator[str]:
         """The lines of a failure report about one port."""
-        events = self.latest(log, SHOWN)
+        events = self.latest(log, MAX_EVENTS_SHOWN)
         if log.total > len(events):
             yield f"({count(log.total - len(events), 'earlier event')} not shown)"
         for event in events:
-            yield from _lines(event, BYTES_SHOWN, named=False)
+            yield from _lines(event, MAX_BYTES_SHOWN, named=False)
 
     def json_lines(self, log: PortLog, about: dict[str, Any]) -> Iterator[str]:
         """One port as JSON, an object per line: first what it is about, then the kept events."""
-        events = self.of(log)
+        events = self.events_of(log)
         head = {**about, "port": log.name, "path": log.path, "adapter": log.adapter}
         yield _json({**head, "events": log.total, "not_kept": log.total - len(events)})
         for event in events:
@@ -246,7 +246,7 @@ def _json(facts: Mapping[str, object]) -> str:
     return json.dumps({name: encodable(value) if isinstance(value, str) else value for name, value in facts.items()})
 
 
-def _adapter(port: _Port) -> str:
+def _adapter_text(port: _Port) -> str:
     """What the device is: `FT232R USB UART (0403:6001, FT4XYZ, ftdi_sio)`, `pty`, `mock`; else whose calls drive it."""
     info = port.port_info
     if info is None:

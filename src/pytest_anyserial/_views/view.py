@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from .._transcript.gap import SHORTEST, gap_of
+from .._transcript.gap import MIN_GAP, message_gap
 
 if TYPE_CHECKING:
     from .._transcript.transcript import TranscriptEvent
@@ -63,11 +63,11 @@ class SerialView(Protocol):
 
 def bursts(events: Iterable[TranscriptEvent]) -> Iterator[SerialBurst]:
     """The bytes of one port, cut where it was silent and where the direction changed."""
-    gap = SHORTEST
+    gap = MIN_GAP
     open_: list[TranscriptEvent] = []
     for event in events:
         if event.kind in ("opened", "configured"):
-            gap = gap_of(event.detail)
+            gap = message_gap(event.detail)
         if event.kind not in ("sent", "received"):
             continue
         if open_ and (event.kind != open_[0].kind or event.time - open_[-1].time >= gap):
