@@ -23,7 +23,7 @@ from anyio.streams.file import FileStreamAttribute
 from ._backends.adapted import FirstBackend, adapted
 from ._backends.base import Backend
 from ._backends.meter import PortListener, Sending
-from ._backends.readiness import checkpoint, checkpoint_if_cancelled, give_way, scope_is_cancelled
+from ._backends.readiness import checkpoint, checkpoint_if_cancelled, scope_is_cancelled, yield_to_loop
 from ._buffers import BytesLike, readable_bytes, require_positive, writable_bytes
 from ._platform import os_errors
 from ._port.control import Control
@@ -417,7 +417,7 @@ class SerialPort(ByteStream):
         state.closed = True
         core.backend.drop_held()
         try:
-            await give_way()
+            await yield_to_loop()
         except BaseException:
             forced = True
             raise

@@ -44,7 +44,7 @@ _T = TypeVar("_T")
 _PATIENCE: Final = 0.05
 
 
-class _PortBehind(stream.SerialPort):
+class _InnerPort(stream.SerialPort):
     """The async port behind a blocking one. It is not announced, because the blocking port is."""
 
     def _announce(self) -> None:
@@ -102,7 +102,7 @@ class SerialPort:
             # Starting the loop can fail too, because it needs descriptors of its own.
             raise errno_to_exception(exc, context="open", path=path) from exc
         try:
-            port = lease.call(lambda: _PortBehind._connect(path, config, config_fields, tls), timeout, path)
+            port = lease.call(lambda: _InnerPort._connect(path, config, config_fields, tls), timeout, path)
             self = cls.__new__(cls)
             try:
                 self._attach(port, lease)
@@ -349,9 +349,9 @@ class SerialPort:
         self._closed = True
         self._released = threading.Event()
         self._released.set()
-        self._lease.disown()
+        self._lease.abandon_in_child()
         if self._transfers is not None:
-            self._transfers.disown()
+            self._transfers.abandon_in_child()
 
 
 class SerialConnectable:

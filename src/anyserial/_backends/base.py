@@ -29,7 +29,7 @@ class Release(Protocol):
         """Block until the device is released; return false if `timeout` seconds pass first."""
         ...
 
-    def hurry(self) -> None:
+    def discard(self) -> None:
         """Discard output that has not been sent, and release the device now."""
         ...
 
@@ -41,7 +41,7 @@ class _Released:
         del timeout
         return True
 
-    def hurry(self) -> None:
+    def discard(self) -> None:
         pass
 
 

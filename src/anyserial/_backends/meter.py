@@ -195,7 +195,7 @@ class Sending:
             self._tap.sent(self._view[start:taken])
 
 
-class _Several(PortListener):
+class _Listeners(PortListener):
     """Several listeners, called in the order in which they were attached."""
 
     def __init__(self, listeners: tuple[PortListener, ...]) -> None:
@@ -242,8 +242,8 @@ def _overrides(listener: PortListener, method: str) -> bool:
 def _listeners(tap: PortListener | None) -> tuple[PortListener, ...]:
     if tap is None:
         return ()
-    return tap.listeners if isinstance(tap, _Several) else (tap,)
+    return tap.listeners if isinstance(tap, _Listeners) else (tap,)
 
 
 def _tap(listeners: tuple[PortListener, ...]) -> PortListener | None:
-    return _Several(listeners) if len(listeners) > 1 else next(iter(listeners), None)
+    return _Listeners(listeners) if len(listeners) > 1 else next(iter(listeners), None)

@@ -141,7 +141,7 @@ async def in_thread(func: Callable[[], _T]) -> _T:
     return await to_thread.run_sync(func, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1))
 
 
-async def give_way() -> None:
+async def yield_to_loop() -> None:
     """Let the loop run once. On asyncio this raises a cancellation of an AnyIO scope; on trio it is shielded."""
     in_asyncio = running_loop() is not None and asyncio.current_task() is not None
     await (_yield_once() if in_asyncio else lowlevel.cancel_shielded_checkpoint())
@@ -189,10 +189,10 @@ class _AsyncioWatch:
         self._writes.wake()
 
     def detach(self, descriptor: Closable) -> None:
-        if not _in_its_turn(self.loop, functools.partial(self._let_go, descriptor)):
-            self._let_go(descriptor)
+        if not _in_its_turn(self.loop, functools.partial(self._release_descriptor, descriptor)):
+            self._release_descriptor(descriptor)
 
-    def _let_go(self, descriptor: Closable) -> None:
+    def _release_descriptor(self, descriptor: Closable) -> None:
         try:
             # A closed loop has no registrations, and a closed uvloop accepts callbacks that it never calls.
             if not self.loop.is_closed():
@@ -441,15 +441,15 @@ class _PlainWatch:
             await self._readable(self._fd)
 
     def detach(self, descriptor: Closable) -> None:
-        let_go = functools.partial(_let_go, self._fd, descriptor)
-        if not self._in_its_turn(let_go):
-            let_go()
+        release = functools.partial(_release_descriptor, self._fd, descriptor)
+        if not self._in_its_turn(release):
+            release()
 
     def forget(self) -> None:
         """Do nothing: no registration outlives a call."""
 
 
-def _let_go(fd: int, descriptor: Closable) -> None:
+def _release_descriptor(fd: int, descriptor: Closable) -> None:
     try:
         notify_closing(fd)
     finally:

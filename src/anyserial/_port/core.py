@@ -135,7 +135,7 @@ class PortCore:
         """Block until a background close has released the device; after `timeout` seconds, discard its output."""
         release = self._release
         if not interruptibly(release.wait, timeout):
-            release.hurry()
+            release.discard()
             release.wait()
 
     def end_break(self) -> None:

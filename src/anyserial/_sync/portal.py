@@ -151,7 +151,7 @@ class PortalLease:
         self._users.discard(_PORT)
         self._end_if_unused()
 
-    def disown(self) -> None:
+    def abandon_in_child(self) -> None:
         """In a forked child, where the portal has no thread: end the lease without waiting for anything."""
         self._lock = threading.RLock()
         self._ended = True

@@ -232,7 +232,7 @@ class BlockingTransfers:
             self._left.clear()
         self._release_waits()
 
-    def disown(self) -> None:
+    def abandon_in_child(self) -> None:
         """In a forked child: refuse every call. The threads that were inside do not exist here."""
         self._state.stopped = True
         self._reader.thread = self._writer.thread = 0

@@ -17,7 +17,7 @@ _GARBLED: Final = 0xFF
 #: Bursts that are remembered of each end, because a longer one of another end may have run beside them.
 _MEMORY: Final = 64
 #: Seconds. Neighbouring bytes touch, and computed times are rounded.
-_TOUCH: Final = 1e-9
+_TOLERANCE: Final = 1e-9
 
 
 class _Burst(NamedTuple):
@@ -27,7 +27,7 @@ class _Burst(NamedTuple):
     end: float
 
     def overlaps(self, start: float, end: float) -> bool:
-        return self.start < end - _TOUCH and start + _TOUCH < self.end
+        return self.start < end - _TOLERANCE and start + _TOLERANCE < self.end
 
 
 class _Byte(NamedTuple):
@@ -66,7 +66,7 @@ class Bus:
             self.ends.append(end)
             self.taps.append(tap)
 
-    def hand_on(self, number: int, data: bytes) -> None:
+    def forward(self, number: int, data: bytes) -> None:
         """Let the others hear what has just left an end."""
         until, frame = self.ends[number].left_until()
         start = until - len(data) * frame
@@ -88,7 +88,7 @@ class Bus:
 
     def _note(self, number: int, start: float, end: float) -> None:
         bursts = self._bursts[number]
-        if bursts and start <= bursts[-1].end + _TOUCH:
+        if bursts and start <= bursts[-1].end + _TOLERANCE:
             bursts[-1] = _Burst(bursts[-1].start, end)
         else:
             bursts.append(_Burst(start, end))
@@ -100,7 +100,7 @@ class Bus:
         since = self.ends[number].sends_since()
         if since is None:
             return bursts
-        if bursts and since <= bursts[-1].end + _TOUCH:
+        if bursts and since <= bursts[-1].end + _TOLERANCE:
             return [*bursts[:-1], _Burst(bursts[-1].start, math.inf)]
         return [*bursts, _Burst(since, math.inf)]
 
@@ -112,8 +112,9 @@ class Bus:
             for burst in self._driving(number)
             if burst.overlaps(byte.start, byte.end)
         ]
-        mine = next(burst.start for burst in reversed(self._bursts[byte.number]) if burst.start <= byte.start + _TOUCH)
-        if any(rival < (mine, byte.number) for rival in rivals):
+        own = reversed(self._bursts[byte.number])
+        own_start = next(burst.start for burst in own if burst.start <= byte.start + _TOLERANCE)
+        if any(rival < (own_start, byte.number) for rival in rivals):
             # Of several that drive the line, there is one garbled byte, not one from each.
             return
         value = bytes([byte.value ^ _GARBLED if rivals else byte.value])
@@ -135,7 +136,7 @@ class _Tap(End):
     def _arrive(self, data: bytes, *, lossy: bool) -> None:
         del lossy
         if data:
-            self._bus.hand_on(self._number, data)
+            self._bus.forward(self._number, data)
 
     def count_error(self, kind: str, count: int = 1) -> None:
         """A break of one end is seen by all others."""

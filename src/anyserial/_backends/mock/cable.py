@@ -124,7 +124,7 @@ class End:
             self._settle()
             if self.plan.short_write_max == 0:
                 self._wire.clear()
-            self._let_go()
+            self._close_signal()
 
     def wake(self) -> None:
         """Undo `rest`: fresh counters, progress and descriptor for the next opener."""
@@ -318,7 +318,7 @@ class End:
                 self._wire.clear()
             self._closed_until = self._clock.now() + _CLOSING_WAIT
             self.plan.schedule.watcher = None
-            self._let_go()
+            self._close_signal()
             self._settle()
 
     # With the lock held
@@ -326,7 +326,7 @@ class End:
     def _is_closed(self) -> bool:
         return self._closed_until is not None
 
-    def _let_go(self) -> None:
+    def _close_signal(self) -> None:
         self.rts = self.dtr = False
         self._inbox.clear()
         if self._signal is not None:

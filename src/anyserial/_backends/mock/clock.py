@@ -14,7 +14,7 @@ from typing import Protocol
 from ..._fork import forgotten_in_child
 
 #: Cancelled calls are swept out when more than this many calls are waiting.
-_CROWD = 64
+_SWEEP_AFTER = 64
 
 
 class Handle(Protocol):
@@ -110,7 +110,7 @@ def _run_timers(orders: queue.SimpleQueue[_Call | None]) -> None:
             return
         heapq.heappush(calls, order)
         order = None
-        if len(calls) > _CROWD:
+        if len(calls) > _SWEEP_AFTER:
             calls = [call for call in calls if call.callback is not None]
             heapq.heapify(calls)
 

@@ -58,9 +58,9 @@ class SignalWatch:
 
     def detach(self, descriptor: Closable) -> None:
         """Wake each waiter, and close `descriptor`."""
-        let_go = functools.partial(self._let_go, descriptor)
-        if not self._in_its_turn(let_go):
-            let_go()
+        release = functools.partial(self._release_descriptor, descriptor)
+        if not self._in_its_turn(release):
+            release()
 
     def forget(self) -> None:
         """Stop listening to the signal."""
@@ -88,7 +88,7 @@ class SignalWatch:
         for waiter in self._waiters:
             waiter.set()
 
-    def _let_go(self, descriptor: Closable) -> None:
+    def _release_descriptor(self, descriptor: Closable) -> None:
         try:
             self._is_over = True
             self.forget()

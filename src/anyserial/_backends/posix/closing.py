@@ -105,7 +105,7 @@ class Closer(_Unfinished):
         self._discard = discard
         self._release = release
         self._fd = -1
-        self._hurry = threading.Event()
+        self._discard_now = threading.Event()
         self.begin()
         forgotten_in_child(self)
 
@@ -120,14 +120,14 @@ class Closer(_Unfinished):
             if thread.ident is None:
                 # The interpreter is shutting down, there are too many threads, or a signal handler raised: close here,
                 # without waiting.
-                self.hurry()
+                self.discard()
                 self._run()
             if not isinstance(exc, RuntimeError):
                 raise
 
-    def hurry(self) -> None:
+    def discard(self) -> None:
         """Discard unsent output, and release the device now."""
-        self._hurry.set()
+        self._discard_now.set()
 
     def _forget(self) -> None:
         """In a forked child: close the copy. The parent releases the device."""
@@ -144,7 +144,7 @@ class Closer(_Unfinished):
                 if self._is_sent(self._fd):
                     break
                 # Discard the output, because close(2) would wait for it once more.
-                if self._hurry.wait(_POLL) or time.monotonic() >= deadline:
+                if self._discard_now.wait(_POLL) or time.monotonic() >= deadline:
                     self._discard(self._fd)
                     break
         except OSError as exc:

@@ -72,11 +72,11 @@ class RS485Control:
             return self.restore
         original, present = self._original, self._read()
 
-        def bring_back() -> None:
+        def restore_flags() -> None:
             self._original = original
             self._write(present)
 
-        return bring_back
+        return restore_flags
 
     def restore(self) -> None:
         """Write the struct as it was before the first change."""

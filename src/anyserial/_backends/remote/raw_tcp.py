@@ -50,8 +50,8 @@ class SocketBackend:
         #: Since a send there was no look: one would find nothing, because a device needs time to answer.
         self._is_answer_expected = False
         #: Ends a wait of a blocking port early.
-        self._nudging: socket.socket | None = None
-        self.is_nudged = False
+        self._wake_sender: socket.socket | None = None
+        self.is_woken = False
         # The thread of the event loop, and how another one makes a call there.
         self._home = threading.get_ident()
         self._soon = waits_here().soon
@@ -69,8 +69,8 @@ class SocketBackend:
         """How bytes move without an event loop."""
         if not HAS_POLL:
             return None
-        nudged, self._nudging = socket.socketpair()
-        return _OnThread(self, nudged, self._nudging)
+        wake_receiver, self._wake_sender = socket.socketpair()
+        return _OnThread(self, wake_receiver, self._wake_sender)
 
     async def read_some(self, view: memoryview, /) -> int:
         """Move 1..`len(view)` bytes, waiting for the first. The end of the connection is an error."""
@@ -206,11 +206,11 @@ class SocketBackend:
         if is_changed:
             # The socket is empty now, and a call that waits for it would wait on.
             self._wake(self._input)
-            if self._nudging is not None and not for_reader:
+            if self._wake_sender is not None and not for_reader:
                 with contextlib.suppress(OSError):
-                    self._nudging.send(b"\0")
+                    self._wake_sender.send(b"\0")
                 # In this order: who sees this finds the byte.
-                self.is_nudged = True
+                self.is_woken = True
 
     def _wake(self, turns: Turns) -> None:
         """Have the tasks that take these turns look again; from any thread."""
@@ -255,9 +255,9 @@ class SocketBackend:
         return self._ended()
 
     def _ended(self) -> OSError:
-        return OSError(errno.EPIPE, f"the server has closed the connection{self._last_words()}")
+        return OSError(errno.EPIPE, f"the server has closed the connection{self._closing_text()}")
 
-    def _last_words(self) -> str:
+    def _closing_text(self) -> str:
         """What the server said before it closed the connection, if that was text."""
         text = bytes(self._data[-200:]).strip()
         return f": {text.decode()}" if text and text.isascii() and text.decode().isprintable() else ""
@@ -357,14 +357,14 @@ class SocketBackend:
 class _OnThread(DescriptorOnThread):
     """Waits of a blocking port. What the event loop has taken from the socket is here, where `poll` does not see it."""
 
-    def __init__(self, backend: SocketBackend, nudged: socket.socket, nudging: socket.socket) -> None:
+    def __init__(self, backend: SocketBackend, wake_receiver: socket.socket, wake_sender: socket.socket) -> None:
         super().__init__(backend.fileno(), backend.try_read, backend.try_read, backend.try_write)
         self._backend = backend
-        self._nudged = nudged
-        self._nudging = nudging
-        nudged.setblocking(False)
-        nudging.setblocking(False)
-        wakes = self._wake_read[0], self._nudged.fileno()
+        self._wake_receiver = wake_receiver
+        self._wake_sender = wake_sender
+        wake_receiver.setblocking(False)
+        wake_sender.setblocking(False)
+        wakes = self._wake_read[0], self._wake_receiver.fileno()
         self._poll_input = poll_of(backend.fileno(), POLLIN, *wakes)
         self._poll_both = poll_of(backend.fileno(), POLLIN | POLLOUT, *wakes)
 
@@ -402,15 +402,15 @@ class _OnThread(DescriptorOnThread):
 
     def release(self) -> None:
         super().release()
-        self._nudged.close()
-        self._nudging.close()
+        self._wake_receiver.close()
+        self._wake_sender.close()
 
     def _look(self) -> None:
-        """Forget nudges: what they were about is found by the look that follows."""
-        if self._backend.is_nudged:
-            self._backend.is_nudged = False
+        """Read the wake-up bytes away; the transfer that follows finds what they were for."""
+        if self._backend.is_woken:
+            self._backend.is_woken = False
             with contextlib.suppress(OSError):
-                self._nudged.recv(4096)
+                self._wake_receiver.recv(4096)
 
 
 def lacking(what: str) -> UnsupportedFeatureError:

@@ -89,7 +89,7 @@ class Rfc2217Backend(SocketBackend):
     def _require_agreement(self) -> None:
         client, path = self._client, self.path
         if self._is_over:
-            words = self._last_words()
+            words = self._closing_text()
             if any(phrase in words.lower() for phrase in _BUSY):
                 raise PortBusyError(errno.EBUSY, f"the server has the port in use{words}", path)
             raise PortNotFoundError(errno.ENODEV, f"the server has closed the connection{words}", path)

@@ -301,7 +301,7 @@ class ComPort:
     def _apply(self, config: SerialConfig, policy: Policy, lines: ControlLines) -> None:
         before = win32.get_state(self.handle)
         try:
-            self._apply_what_can(before, config, policy, lines)
+            self._apply_supported(before, config, policy, lines)
         except BaseException as exc:
             failure: BaseException = exc
             if isinstance(exc, OSError):
@@ -317,7 +317,7 @@ class ComPort:
         self._lines = lines
         _log.debug("%s: settings applied: %s", self.path, config)
 
-    def _apply_what_can(self, before: win32.DCB, config: SerialConfig, policy: Policy, lines: ControlLines) -> None:
+    def _apply_supported(self, before: win32.DCB, config: SerialConfig, policy: Policy, lines: ControlLines) -> None:
         """Apply `config`, without the first optional feature that the driver refuses if it takes the rest."""
 
         def attempt(settings: SerialConfig) -> None:

@@ -23,7 +23,7 @@ import anyio
 assert sys.platform == "win32" or not TYPE_CHECKING
 
 from ...exceptions import UnsupportedAsyncBackendError, UnsupportedPlatformError
-from ..readiness import checkpoint_if_cancelled, give_way, running_loop
+from ..readiness import checkpoint_if_cancelled, running_loop, yield_to_loop
 from . import win32
 
 #: What this module uses of asyncio's proactor, in CPython 3.11 to 3.14.
@@ -241,7 +241,7 @@ class ProactorLoop:
     async def before(self) -> None:
         if running_loop() is not self._loop:
             raise UnsupportedAsyncBackendError("a COM port can be used on the event loop it was opened on only")
-        await give_way()
+        await yield_to_loop()
 
     async def after(self) -> None:
         pass
@@ -290,7 +290,7 @@ class TrioLoop:
         await checkpoint_if_cancelled()
 
     async def after(self) -> None:
-        await give_way()
+        await yield_to_loop()
 
     def start(self, operation: Operation) -> None:
         pass
