@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ._backends.meter import PortListener
-from ._backends.mock.backend import MockBackend, faults_behind
+from ._backends.mock.backend import MockBackend, faults_of_backend
 from ._backends.mock.clock import Clock
 from ._backends.mock.fault_events import FaultAction, FaultEvent, FiredFault
 from ._backends.mock.fault_plan import FaultPlan
@@ -90,7 +90,7 @@ def faults_of(port: SerialPort | sync.SerialPort) -> FaultPlan:
         inner = port._port if isinstance(port, sync.SerialPort) else port
     if not isinstance(inner, SerialPort):
         raise TypeError(f"faults_of takes a port, not {type(port).__name__}")
-    faults = faults_behind(inner._core.backend)
+    faults = faults_of_backend(inner._core.backend)
     if faults is None:
         raise TypeError(f"{inner.path} is no mock port: only mock ports have faults")
     return faults

@@ -19,7 +19,7 @@ from .meter import Meter
 from .on_thread import DescriptorOnThread
 
 #: Classes known to satisfy the protocol. The check takes as long as a system call, so it is made once per class.
-_conforming: Final[weakref.WeakSet[type]] = weakref.WeakSet()
+_known_classes: Final[weakref.WeakSet[type]] = weakref.WeakSet()
 
 
 def adapted(backend: object) -> Backend:
@@ -28,10 +28,10 @@ def adapted(backend: object) -> Backend:
     Raises:
         TypeError: `backend` satisfies neither version.
     """
-    if type(backend) in _conforming:
+    if type(backend) in _known_classes:
         return backend  # type: ignore[return-value]
     if isinstance(backend, Backend):
-        _conforming.add(type(backend))
+        _known_classes.add(type(backend))
         return backend
     if isinstance(backend, FirstBackend):
         return _Adapted(backend, backend if isinstance(backend, FirstReadinessBackend) else None)
@@ -95,7 +95,7 @@ class _Adapted:
         own = self._readiness
         if own is None:
             return None
-        read, write = _trying(own.read_nowait, self._count_read), _trying(own.write_nowait, self._count_write)
+        read, write = _tried(own.read_nowait, self._count_read), _tried(own.write_nowait, self._count_write)
         return DescriptorOnThread.over(own.fileno(), read, read, write)
 
     async def read_some(self, view: memoryview, /) -> int:
@@ -152,7 +152,7 @@ class _Adapted:
         return count
 
 
-def _trying(transfer: Callable[[memoryview], int], counted: Callable[[int], int]) -> Callable[[memoryview], int | None]:
+def _tried(transfer: Callable[[memoryview], int], counted: Callable[[int], int]) -> Callable[[memoryview], int | None]:
     """Return a function that makes and counts `transfer`, with None instead of `BlockingIOError`."""
 
     def attempt(view: memoryview) -> int | None:

@@ -41,8 +41,8 @@ class DescriptorOnThread:
         self._try_write = write
         # `poll` does not see bytes that the backend keeps. After the first read that found nothing there are none,
         # because a blocking call never leaves any.
-        self._nothing_held = False
-        self._answer_expected = False
+        self._buffer_is_empty = False
+        self._expects_answer = False
         # A self-pipe: closing the write end makes the read end readable for good, which wakes both directions.
         self._woken = False
         wake_read, wake_write = os.pipe()
@@ -60,8 +60,8 @@ class DescriptorOnThread:
         """Move 1..`len(view)` bytes, waiting for the first; 0 at end of file, None if the deadline has passed."""
         # Right after a request a read would find nothing, because a device needs time to answer. Poll first, because
         # such a read costs more than a poll.
-        if self._answer_expected:
-            self._answer_expected = False
+        if self._expects_answer:
+            self._expects_answer = False
             if not self._wait(self._poll_input, deadline):
                 return None
         read = self._try_read
@@ -69,7 +69,7 @@ class DescriptorOnThread:
             count = read(view)
             if count is not None:
                 return count
-            self._nothing_held = True
+            self._buffer_is_empty = True
             if is_over(deadline) or not self._wait(self._poll_input, deadline):
                 return None
 
@@ -86,7 +86,7 @@ class DescriptorOnThread:
 
     def write(self, view: memoryview, deadline: float | None, /) -> int | None:
         """Move 1..`len(view)` bytes, waiting for room for the first; None if the deadline has passed."""
-        self._answer_expected = self._nothing_held
+        self._expects_answer = self._buffer_is_empty
         while True:
             count = self._try_write(view)
             if count is not None or is_over(deadline) or not self._wait(self._poll_output, deadline):
@@ -129,8 +129,8 @@ def poll_of(fd: int, events: int, *wakes: int) -> _Poll:
     poll.register(fd, events)
     for wake in wakes:
         poll.register(wake, POLLIN)
-    ask: _Poll = poll.poll
-    return ask
+    call: _Poll = poll.poll
+    return call
 
 
 def is_over(deadline: float | None) -> bool:

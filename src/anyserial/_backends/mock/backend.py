@@ -66,7 +66,7 @@ class MockBackend(FdBackend):
         self.break_asserted = False
         self._end = end
         self._signal = end.signal
-        self._left = False
+        self._has_released = False
 
     @classmethod
     def pair(
@@ -114,10 +114,10 @@ class MockBackend(FdBackend):
         """
         if self.last_config is not None:
             raise RuntimeError(f"mock {self.path} was opened before")
-        self._end.answer("open", self.faults.open_errno)
+        self._end.check_call("open", self.faults.open_errno)
         self.path = path or self.path
         self.is_open = True
-        self._adopt_config(config)
+        self._use_config(config)
         self._end.open()
 
     def close(self, *, discard: bool = False) -> Release:
@@ -132,9 +132,9 @@ class MockBackend(FdBackend):
         self.detach(self._signal.close_as)
         self.is_open = False
         self.break_asserted = False
-        if not self._left:
+        if not self._has_released:
             self._release()
-            self._left = True
+            self._has_released = True
         return RELEASED
 
     def _release(self) -> None:
@@ -178,52 +178,52 @@ class MockBackend(FdBackend):
 
     async def configure(self, config: SerialConfig) -> None:
         """Accept any valid config."""
-        self._answer("configure")
-        self._adopt_config(config)
+        self._check_call("configure")
+        self._use_config(config)
 
     def input_waiting(self) -> int:
         """The exact number of bytes that a read would find."""
-        self._answer("ioctl")
+        self._check_call("ioctl")
         return self.held() + self._end.input_waiting()
 
     def output_waiting(self) -> int:
         """The number of bytes accepted that have not left; without pacing they leave at once."""
-        self._answer("ioctl")
+        self._check_call("ioctl")
         return self._end.output_waiting()
 
     def discard_input(self) -> None:
         """Drop unread input."""
-        self._answer("ioctl")
+        self._check_call("ioctl")
         self.drop_held()
         self._end.discard_input()
 
     def discard_output(self) -> None:
         """Drop the bytes that have not left."""
-        self._answer("ioctl")
+        self._check_call("ioctl")
         self._end.discard_output()
 
     def set_break(self, on: bool) -> None:
         """Assert or end the break condition. The peer counts each break that begins."""
-        self._answer("ioctl")
+        self._check_call("ioctl")
         if on and not self.break_asserted:
             self._end.peer.count_error("breaks")
         self.break_asserted = on
 
     async def modem_lines(self) -> ModemLines:
         """CTS is the peer's RTS; DSR and CD are its DTR."""
-        self._answer("ioctl")
+        self._check_call("ioctl")
         if self._end.inputs is not None:
             return self._end.inputs
         return ModemLines(cts=self._end.peer.rts, dsr=self._end.peer.dtr, ri=False, cd=self._end.peer.dtr)
 
     async def control_lines(self) -> ControlLines:
         """This end's RTS and DTR; both start low."""
-        self._answer("ioctl")
+        self._check_call("ioctl")
         return ControlLines(rts=self._end.rts, dtr=self._end.dtr)
 
     async def set_lines(self, *, rts: bool | None = None, dtr: bool | None = None) -> None:
         """Drive this end's RTS and DTR."""
-        self._answer("ioctl")
+        self._check_call("ioctl")
         if rts is not None:
             self._end.rts = rts
         if dtr is not None:
@@ -231,21 +231,21 @@ class MockBackend(FdBackend):
 
     async def line_errors(self) -> LineErrors:
         """The injected line errors, and the breaks that the peer has sent."""
-        self._answer("ioctl")
+        self._check_call("ioctl")
         return dataclasses.replace(self._end.errors)
 
-    def _adopt_config(self, config: SerialConfig) -> None:
+    def _use_config(self, config: SerialConfig) -> None:
         self.last_config = config
         self._end.config = config
         self._end.look_again()
 
-    def _answer(self, direction: Literal["configure", "ioctl"]) -> None:
+    def _check_call(self, direction: Literal["configure", "ioctl"]) -> None:
         """Raise the error of a closed, vanished or failing device. Every control call goes through here."""
         self._require_open()
         faults = self.faults
-        self._end.answer(direction, faults.configure_errno if direction == "configure" else faults.ioctl_errno)
+        self._end.check_call(direction, faults.configure_errno if direction == "configure" else faults.ioctl_errno)
 
 
-def faults_behind(backend: object) -> FaultPlan | None:
+def faults_of_backend(backend: object) -> FaultPlan | None:
     """Return the fault plan of a mock; None if `backend` is not a mock."""
     return backend.faults if isinstance(backend, MockBackend) else None

@@ -13,9 +13,9 @@ from .cable import End
 from .clock import Clock, ThreadClock
 
 #: What happens to a byte while two ends drive the line: no bit is as it was sent.
-_GARBLED: Final = 0xFF
+_CORRUPTION: Final = 0xFF
 #: Bursts that are remembered of each end, because a longer one of another end may have run beside them.
-_MEMORY: Final = 64
+_MAX_BURSTS: Final = 64
 #: Seconds. Neighbouring bytes touch, and computed times are rounded.
 _TOLERANCE: Final = 1e-9
 
@@ -68,9 +68,9 @@ class Bus:
 
     def forward(self, number: int, data: bytes) -> None:
         """Let the others hear what has just left an end."""
-        until, frame = self.ends[number].left_until()
-        start = until - len(data) * frame
-        self._note(number, start, until)
+        end, frame = self.ends[number].last_sent()
+        start = end - len(data) * frame
+        self._add_burst(number, start, end)
         for index, value in enumerate(data):
             self._pending.append(_Byte(start + index * frame, start + (index + 1) * frame, number, value))
         if self._is_collecting:
@@ -86,18 +86,18 @@ class Bus:
         for byte in pending:
             self._put_on_line(byte)
 
-    def _note(self, number: int, start: float, end: float) -> None:
+    def _add_burst(self, number: int, start: float, end: float) -> None:
         bursts = self._bursts[number]
         if bursts and start <= bursts[-1].end + _TOLERANCE:
             bursts[-1] = _Burst(bursts[-1].start, end)
         else:
             bursts.append(_Burst(start, end))
-        del bursts[:-_MEMORY]
+        del bursts[:-_MAX_BURSTS]
 
     def _driving(self, number: int) -> list[_Burst]:
         """When an end drives, or drove, the line; what is under way has no end yet."""
         bursts = self._bursts[number]
-        since = self.ends[number].sends_since()
+        since = self.ends[number].sending_since()
         if since is None:
             return bursts
         if bursts and since <= bursts[-1].end + _TOLERANCE:
@@ -106,7 +106,7 @@ class Bus:
 
     def _put_on_line(self, byte: _Byte) -> None:
         others = [number for number in range(len(self.ends)) if number != byte.number]
-        rivals = [
+        colliding = [
             (burst.start, number)
             for number in others
             for burst in self._driving(number)
@@ -114,15 +114,15 @@ class Bus:
         ]
         own = reversed(self._bursts[byte.number])
         own_start = next(burst.start for burst in own if burst.start <= byte.start + _TOLERANCE)
-        if any(rival < (own_start, byte.number) for rival in rivals):
+        if any(other < (own_start, byte.number) for other in colliding):
             # Of several that drive the line, there is one garbled byte, not one from each.
             return
-        value = bytes([byte.value ^ _GARBLED if rivals else byte.value])
+        value = bytes([byte.value ^ _CORRUPTION if colliding else byte.value])
         for number, end in enumerate(self.ends):
             # A transceiver without echo does not listen while it drives the line.
-            deaf = not self.echo and any(burst.overlaps(byte.start, byte.end) for burst in self._driving(number))
-            if not deaf and (self.echo or number != byte.number):
-                end.hear(value, garbled=bool(rivals))
+            is_driving = not self.echo and any(burst.overlaps(byte.start, byte.end) for burst in self._driving(number))
+            if not is_driving and (self.echo or number != byte.number):
+                end.receive_from_line(value, garbled=bool(colliding))
 
 
 class _Tap(End):
@@ -133,7 +133,7 @@ class _Tap(End):
         self._bus = bus
         self._number = number
 
-    def _arrive(self, data: bytes, *, lossy: bool) -> None:
+    def _deliver(self, data: bytes, *, lossy: bool) -> None:
         del lossy
         if data:
             self._bus.forward(self._number, data)

@@ -30,7 +30,7 @@ _INBOX_SIZE: Final = 262_144
 #: Unread bytes that an end accepts from a paced peer. Such a peer never waits, so bytes beyond these are lost.
 _OVERRUN_SIZE: Final = 1_048_576
 # A writer that found no room is woken when there is room for this many bytes.
-_WORTH_WAKING: Final = 512
+_WAKE_ROOM: Final = 512
 # Seconds that output may take after close, the same as the default of the kernel's drivers.
 _CLOSING_WAIT: Final = 30.0
 
@@ -61,7 +61,7 @@ class End:
         self._clock = clock
         self._paced = paced
         self._opened = clock.now()
-        self._timer = Timer(clock, self._on_time)
+        self._timer = Timer(clock, self._on_timer)
         # None while the end is not open.
         self._signal: Signal | None = Signal()
         self._wire = Wire()
@@ -72,7 +72,7 @@ class End:
         # Set by close: until this time, output may still leave.
         self._closed_until: float | None = None
         # The end is closed, and everything it sent has arrived.
-        self._gone = False
+        self._has_hung_up = False
         forgotten_in_child(self)
 
     @classmethod
@@ -121,7 +121,7 @@ class End:
     def rest(self) -> None:
         """Release the descriptor, but keep the end: bytes in transit arrive, and the peer sees no hang-up."""
         with self._lock:
-            self._settle()
+            self._update()
             if self.plan.short_write_max == 0:
                 self._wire.clear()
             self._close_signal()
@@ -134,9 +134,9 @@ class End:
             self._directions = _new_directions()
             self._signal = Signal()
             now = self._clock.now()
-            self.plan.schedule.reopened(now - self._opened)
+            self.plan.schedule.restart(now - self._opened)
             self._opened = now
-            self._settle()
+            self._update()
 
     def fileno(self) -> int:
         """A descriptor that is readable if a read would return or raise, and writable if a write would."""
@@ -171,12 +171,12 @@ class End:
             self.plan = plan
             if not self._is_closed():
                 plan.schedule.watcher = changed
-            self._settle()
+            self._update()
 
     def look_again(self) -> None:
         """Apply a change of the plan, the config or the time."""
         with self._lock:
-            self._settle()
+            self._update()
 
     # The two system calls
 
@@ -188,7 +188,7 @@ class End:
             try:
                 return self._read(progress, view)
             finally:
-                self._settle()
+                self._update()
 
     def write(self, view: memoryview) -> int:
         """Write like the system call: `BlockingIOError` means that there is no room."""
@@ -198,7 +198,7 @@ class End:
             try:
                 return self._write(progress, view)
             finally:
-                self._settle()
+                self._update()
 
     def _read(self, progress: Progress, view: memoryview) -> int:
         plan = self.plan
@@ -208,10 +208,10 @@ class End:
         limit = min(limit, len(view))
         ready = progress.ready
         if not ready:
-            if not self._inbox and self.peer._gone:
+            if not self._inbox and self.peer._has_hung_up:
                 return 0
             if self._held_until is None:
-                count = plan.schedule.even_stretch(progress, min(limit, len(self._inbox)))
+                count = plan.schedule.uniform_count(progress, min(limit, len(self._inbox)))
                 ready += plan.schedule.alter(progress, bytes(self._inbox[:count]))
                 del self._inbox[:count]
         count = min(limit, len(ready))
@@ -223,13 +223,13 @@ class End:
 
     def _write(self, progress: Progress, view: memoryview) -> int:
         schedule = self.plan.schedule
-        limit = min(self._fire(progress, self._takes_bytes), self.plan._before_write(len(view)))
+        limit = min(self._fire(progress, self._accepts_bytes), self.plan._before_write(len(view)))
         if self.peer._is_closed():
             raise os_error(errno.EPIPE)
         limit = min(limit, self._room())
         if limit <= 0:
             raise os_error(errno.EAGAIN)
-        data = bytes(view[: schedule.even_stretch(progress, limit)])
+        data = bytes(view[: schedule.uniform_count(progress, limit)])
         data = data[: schedule.until_match(data)]
         schedule.note_sent(data)
         self._wire.put(schedule.alter(progress, data), self._clock.now())
@@ -237,7 +237,7 @@ class End:
 
     # Control calls
 
-    def answer(self, direction: Direction, code: int | None) -> None:
+    def check_call(self, direction: Direction, code: int | None) -> None:
         """Fail a control call if the device is gone or a fault is due; every control call goes through here."""
         with self._lock:
             progress = self._directions[direction]
@@ -249,13 +249,13 @@ class End:
                 if code:
                     raise os_error(code)
             finally:
-                self._settle()
+                self._update()
 
     def open(self) -> None:
         """Start counting seconds since open."""
         with self._lock:
             self._opened = self._clock.now()
-            self._settle()
+            self._update()
 
     def count_error(self, kind: str, count: int = 1) -> None:
         """Add to a field of `errors`."""
@@ -264,34 +264,34 @@ class End:
 
     # On a bus
 
-    def left_until(self) -> tuple[float, float]:
+    def last_sent(self) -> tuple[float, float]:
         """Return the time at which the last byte had left, and the seconds that one byte took."""
         return self._wire.start, self._wire.frame
 
-    def sends_since(self) -> float | None:
+    def sending_since(self) -> float | None:
         """Return the start time of the byte that is being sent; None if there is none."""
         return self._wire.start if self._wire and self._wire.start <= self._clock.now() else None
 
-    def hear(self, data: bytes, *, garbled: bool) -> None:
+    def receive_from_line(self, data: bytes, *, garbled: bool) -> None:
         """Receive what is on the line; an end that is not open receives nothing."""
         with self._lock:
             if self._signal is not None and not self.plan.disconnected:
-                self._arrive(data, lossy=True)
+                self._deliver(data, lossy=True)
                 if garbled:
                     self.count_error("framing", len(data))
-                self._show()
+                self._update_signal()
 
     def input_waiting(self) -> int:
         """The number of bytes that can be read now."""
         with self._lock:
-            self.peer._settle()
+            self.peer._update()
             ready = len(self._directions["read"].ready)
             return ready if self._held_until is not None else ready + len(self._inbox)
 
     def output_waiting(self) -> int:
         """The number of bytes that have not left."""
         with self._lock:
-            self._settle()
+            self._update()
             return len(self._wire)
 
     def discard_input(self) -> None:
@@ -299,27 +299,27 @@ class End:
         with self._lock:
             self._directions["read"].ready.clear()
             self._inbox.clear()
-            self._settle()
+            self._update()
 
     def discard_output(self) -> None:
         """Drop the bytes that have not left."""
         with self._lock:
-            self._settle()
+            self._update()
             self._wire.clear()
-            self._settle()
+            self._update()
 
     def close(self) -> None:
         """Release the descriptor. Accepted bytes still leave unless the line is stalled, then the peer sees the end."""
         with self._lock:
             if self._is_closed():
                 return
-            self._settle()
+            self._update()
             if self.plan.short_write_max == 0:
                 self._wire.clear()
             self._closed_until = self._clock.now() + _CLOSING_WAIT
             self.plan.schedule.watcher = None
             self._close_signal()
-            self._settle()
+            self._update()
 
     # With the lock held
 
@@ -333,19 +333,19 @@ class End:
             self._signal.close()
             self._signal = None
 
-    def _fire(self, progress: Progress, byte_is_there: Callable[[], bool]) -> int:
+    def _fire(self, progress: Progress, has_byte: Callable[[], bool]) -> int:
         """Carry out the faults of this attempt; return how many bytes it may move, 0 at an end of file."""
         limit = sys.maxsize
         since_open = self._since_open(self._clock.now())
-        for event in self.plan.schedule.fire(progress, since_open, byte_is_there):
+        for event in self.plan.schedule.fire(progress, since_open, has_byte):
             if event.action is FaultAction.EOF:
                 return 0
             if event.action in SHORTENING:
                 limit = min(limit, event.count)
-            self._carry_out(event)
+            self._apply_fault(event)
         return limit
 
-    def _carry_out(self, event: FaultEvent) -> None:
+    def _apply_fault(self, event: FaultEvent) -> None:
         match event.action:
             case FaultAction.EIO:
                 raise os_error(event.errno or errno.EIO)
@@ -354,12 +354,12 @@ class End:
             case FaultAction.EAGAIN:
                 raise os_error(errno.EAGAIN)
             case FaultAction.DISCONNECT | FaultAction.REPLUG:
-                self.plan._plug(event.action is FaultAction.REPLUG)
+                self.plan._set_connected(event.action is FaultAction.REPLUG)
             case FaultAction.DELAY if event.direction == "read":
                 self._held_until = self._clock.now() + event.seconds
                 raise os_error(errno.EAGAIN)
             case FaultAction.DELAY:
-                self._wire.rest(event.seconds)
+                self._wire.pause(event.seconds)
             case action if action in COUNTED:
                 receiver = self if event.direction == "read" else self.peer
                 receiver.count_error(COUNTED[action], event.count)
@@ -370,7 +370,7 @@ class End:
     def _since_open(self, now: float) -> float:
         return round(now - self._opened, 9)
 
-    def _takes_bytes(self) -> bool:
+    def _accepts_bytes(self) -> bool:
         plan = self.plan
         stopped = plan.disconnected or plan.short_write_max == 0 or self.peer._is_closed()
         return not stopped and self._room() > 0
@@ -378,14 +378,14 @@ class End:
     def _room(self) -> int:
         return QUEUE_SIZE - len(self._wire) if self._wire.slow else _INBOX_SIZE - len(self.peer._inbox)
 
-    def _on_time(self) -> None:
+    def _on_timer(self) -> None:
         with self._lock:
             self._timer.set(None)
-            self._settle()
+            self._update()
 
-    def _settle(self) -> None:
+    def _update(self) -> None:
         """Bring everything up to date: carry out due faults, deliver bytes that have left, wake waiters."""
-        if self._gone:
+        if self._has_hung_up:
             return
         now = self._clock.now()
         if self._held_until is not None and self._held_until <= now:
@@ -394,8 +394,8 @@ class End:
         self._move(now)
         if not self._is_closed():
             self._fire_device(now)
-        self._show()
-        self.peer._show()
+        self._update_signal()
+        self.peer._update_signal()
         if self._is_closed() and not self._wire:
             self._hang_up()
         else:
@@ -403,9 +403,9 @@ class End:
 
     def _fire_device(self, now: float) -> None:
         schedule = self.plan.schedule
-        schedule.mark_due(lambda after: self._opened + after <= now, at_rest=self._signal is None)
+        schedule.mark_due(lambda after: self._opened + after <= now, only_postponed=self._signal is None)
         for event in schedule.fire_device(self._directions, self._since_open(now)):
-            self._carry_out(event)
+            self._apply_fault(event)
         if self.plan.disconnected:
             self._wire.clear()
 
@@ -416,25 +416,25 @@ class End:
         frame = seconds_per_byte(self.config, None if paced is True else paced) if paced else 0.0
         left = self._wire.advance(now, frame=frame, halted=plan.short_write_max == 0)
         if not self.peer._is_closed():
-            self.peer._arrive(left, lossy=frame > 0)
+            self.peer._deliver(left, lossy=frame > 0)
         if self._closed_until is not None and (self._closed_until <= now or self.peer._is_closed()):
             self._wire.clear()
 
-    def _arrive(self, data: bytes, *, lossy: bool) -> None:
+    def _deliver(self, data: bytes, *, lossy: bool) -> None:
         """Receive bytes from the peer. A receiver that is full loses bytes, and counts them, like a kernel."""
         room = max(0, _OVERRUN_SIZE - len(self._inbox)) if lossy else len(data)
         self._inbox += data[:room]
         if len(data) > room:
             self.count_error("buffer_overrun", len(data) - room)
 
-    def _show(self) -> None:
+    def _update_signal(self) -> None:
         signal = self._signal
         if signal is None:
             return
         plan, schedule, directions = self.plan, self.plan.schedule, self._directions
-        arrived = bool(self._inbox) or self.peer._gone
-        enough = 1 if signal.writable else _WORTH_WAKING
-        signal.show(
+        arrived = bool(self._inbox) or self.peer._has_hung_up
+        enough = 1 if signal.writable else _WAKE_ROOM
+        signal.set_ready(
             readable=bool(directions["read"].ready)
             or (arrived and self._held_until is None)
             or plan._ends_reads()
@@ -447,17 +447,17 @@ class End:
 
     def _next_time(self) -> float | None:
         times = [self._wire.due(), self._held_until, self._closed_until]
-        after = None if self._is_closed() else self.plan.schedule.next_time(at_rest=self._signal is None)
+        after = None if self._is_closed() else self.plan.schedule.next_time(only_postponed=self._signal is None)
         if after is not None:
             times.append(self._opened + after)
         return min((time for time in times if time is not None), default=None)
 
     def _hang_up(self) -> None:
-        self._gone = True
+        self._has_hung_up = True
         self._timer.set(None)
         peer = self.peer
-        peer._show()
-        if peer._gone:
+        peer._update_signal()
+        if peer._has_hung_up:
             if isinstance(self._clock, ThreadClock):
                 self._clock.stop()
             # The ends refer to each other, so break the cycle.

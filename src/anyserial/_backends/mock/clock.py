@@ -45,7 +45,7 @@ class ThreadClock:
 
     def __init__(self) -> None:
         self._thread: threading.Thread | None = None
-        self._orders: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
+        self._commands: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         forgotten_in_child(self)
 
     def now(self) -> float:
@@ -55,23 +55,23 @@ class ThreadClock:
     def call_at(self, when: float, callback: Callable[[], object]) -> Handle:
         """Call `callback` on the clock's thread. Only one thread at a time may use this method."""
         call = _Call(when, callback)
-        self._orders.put(call)
+        self._commands.put(call)
         if self._thread is None:
             # The thread refers to the queue, not to the clock, so it keeps no mock alive.
             self._thread = threading.Thread(
-                target=_run_timers, args=(self._orders,), name="anyserial mock clock", daemon=True
+                target=_run_timers, args=(self._commands,), name="anyserial mock clock", daemon=True
             )
             self._thread.start()
         return call
 
     def stop(self) -> None:
         """End the thread; the remaining calls are never made."""
-        self._orders.put(None)
+        self._commands.put(None)
 
     def _forget(self) -> None:
         """In a forked child, which has no such thread: the next call starts one."""
         self._thread = None
-        self._orders = queue.SimpleQueue()
+        self._commands = queue.SimpleQueue()
 
 
 class _Call:
@@ -88,7 +88,7 @@ class _Call:
         self.callback = None
 
 
-def _run_timers(orders: queue.SimpleQueue[_Call | None]) -> None:
+def _run_timers(commands: queue.SimpleQueue[_Call | None]) -> None:
     calls: list[_Call] = []
     while True:
         while calls and calls[0].when <= time.monotonic():
@@ -103,13 +103,13 @@ def _run_timers(orders: queue.SimpleQueue[_Call | None]) -> None:
         try:
             # A lock cannot wait for longer than TIMEOUT_MAX, so a later call takes several waits.
             pause = min(max(0.0, calls[0].when - time.monotonic()), threading.TIMEOUT_MAX) if calls else None
-            order = orders.get(timeout=pause)
+            command = commands.get(timeout=pause)
         except queue.Empty:
             continue
-        if order is None:
+        if command is None:
             return
-        heapq.heappush(calls, order)
-        order = None
+        heapq.heappush(calls, command)
+        command = None
         if len(calls) > _SWEEP_AFTER:
             calls = [call for call in calls if call.callback is not None]
             heapq.heapify(calls)

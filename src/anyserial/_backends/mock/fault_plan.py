@@ -157,7 +157,7 @@ class FaultPlan:
 
     # Used by the mock, which evaluates the schedule again afterwards, so the change is not announced.
 
-    def _plug(self, connected: bool) -> None:
+    def _set_connected(self, connected: bool) -> None:
         """Unplug the device or plug it in."""
         object.__setattr__(self, "disconnected", not connected)
 
@@ -167,16 +167,16 @@ class FaultPlan:
 
     def _before_read(self, count_error: Callable[[str], None]) -> bool:
         """Raise a planned error; return true for an end of file."""
-        if self._use_up("raise_eio_on_read"):
+        if self._count_down("raise_eio_on_read"):
             raise os_error(errno.EIO)
-        if self._use_up("parity_errors"):
+        if self._count_down("parity_errors"):
             count_error("parity")
             raise OSError(errno.EIO, "injected parity error")
         if self.disconnected:
             return True
-        if self._use_up("eintr_reads"):
+        if self._count_down("eintr_reads"):
             raise os_error(errno.EINTR)
-        if self._use_up("eagain_reads"):
+        if self._count_down("eagain_reads"):
             raise os_error(errno.EAGAIN)
         return False
 
@@ -184,13 +184,13 @@ class FaultPlan:
         """Raise a planned error; return how many of `size` bytes the line takes."""
         if self.disconnected:
             raise os_error(errno.EPIPE)
-        if self._use_up("eintr_writes"):
+        if self._count_down("eintr_writes"):
             raise os_error(errno.EINTR)
-        if self._use_up("eagain_writes"):
+        if self._count_down("eagain_writes"):
             raise os_error(errno.EAGAIN)
         return size if self.short_write_max is None else min(size, self.short_write_max)
 
-    def _use_up(self, name: str) -> bool:
+    def _count_down(self, name: str) -> bool:
         """Count `name` down; return whether it was more than 0."""
         left = getattr(self, name)
         if left:

@@ -87,7 +87,7 @@ class _Entry:
         self.postponed = True
         return True
 
-    def joined(self, data: bytes) -> bytes:
+    def with_tail(self, data: bytes) -> bytes:
         return self.tail + data
 
 
@@ -155,26 +155,28 @@ class Schedule(Sequence[FaultEvent]):
 
     # When
 
-    def next_time(self, *, at_rest: bool = False) -> float | None:
+    def next_time(self, *, only_postponed: bool = False) -> float | None:
         """Return the seconds after open at which the next event is due. With `at_rest`, only postponed events count."""
-        times = [at for entry, at in self._timed(at_rest) if not entry.due]
+        times = [at for entry, at in self._timed(only_postponed) if not entry.due]
         return min(times, default=None)
 
-    def mark_due(self, is_past: Callable[[float], bool], *, at_rest: bool = False) -> None:
+    def mark_due(self, is_past: Callable[[float], bool], *, only_postponed: bool = False) -> None:
         """Mark the events whose time has passed as due."""
-        for entry, at in self._timed(at_rest):
+        for entry, at in self._timed(only_postponed):
             if is_past(at):
                 entry.due = True
 
-    def reopened(self, seconds: float) -> None:
+    def restart(self, seconds: float) -> None:
         """Count the times of postponed events from the new open, which came `seconds` after the one before."""
         for entry, at in self._timed(True):
             entry.at = at - seconds
 
-    def _timed(self, at_rest: bool) -> Iterator[tuple[_Entry, float]]:
+    def _timed(self, only_postponed: bool) -> Iterator[tuple[_Entry, float]]:
         """The entries that wait for a time. A postponed replug takes effect even while no port is open."""
         return (
-            (entry, entry.at) for entry in self._entries if entry.at is not None and (entry.postponed or not at_rest)
+            (entry, entry.at)
+            for entry in self._entries
+            if entry.at is not None and (entry.postponed or not only_postponed)
         )
 
     def until_match(self, data: bytes) -> int:
@@ -182,7 +184,7 @@ class Schedule(Sequence[FaultEvent]):
         ends = [len(data)]
         for entry in self._awaiting_pattern():
             pattern = entry.event.when_sent or b""
-            start = entry.joined(data).find(pattern)
+            start = entry.with_tail(data).find(pattern)
             if start >= 0:
                 ends.append(start + len(pattern) - len(entry.tail))
         return min(ends)
@@ -191,7 +193,7 @@ class Schedule(Sequence[FaultEvent]):
         """Mark the events whose pattern ends with `data` as due."""
         for entry in self._awaiting_pattern():
             pattern = entry.event.when_sent or b""
-            sent = entry.joined(data)
+            sent = entry.with_tail(data)
             entry.due = sent.endswith(pattern)
             entry.tail = sent[max(0, len(sent) - len(pattern) + 1) :]
 
@@ -200,11 +202,11 @@ class Schedule(Sequence[FaultEvent]):
 
     # What
 
-    def fire(self, progress: Progress, now: float, byte_is_there: Callable[[], bool]) -> Iterator[FaultEvent]:
+    def fire(self, progress: Progress, now: float, has_byte: Callable[[], bool]) -> Iterator[FaultEvent]:
         """Fire and yield the events of the attempt that `progress` has just counted, until the caller stops."""
         for entry in self._reached(progress):
             altering = entry.event.action in ALTERING
-            if (altering and entry.fired) or (entry.needs_byte and not byte_is_there()):
+            if (altering and entry.fired) or (entry.needs_byte and not has_byte()):
                 continue
             if self._waits_for_another(entry) or entry.postpone(now):
                 continue
@@ -227,7 +229,7 @@ class Schedule(Sequence[FaultEvent]):
         """Whether the next attempt will be affected even if there is no byte."""
         return any(not entry.needs_byte and not self._waits_for_another(entry) for entry in self._reached(progress))
 
-    def even_stretch(self, progress: Progress, limit: int) -> int:
+    def uniform_count(self, progress: Progress, limit: int) -> int:
         """Return how many of the next `limit` bytes share the same pending faults."""
         for entry in self._entries:
             event = entry.event

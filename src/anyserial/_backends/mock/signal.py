@@ -40,7 +40,7 @@ class Signal:
         """The descriptor, -1 once closed."""
         return self._near.fileno()
 
-    def show(self, *, readable: bool, writable: bool) -> None:
+    def set_ready(self, *, readable: bool, writable: bool) -> None:
         """Set both states: wake readers or writers, or let them wait."""
         if self._near.fileno() < 0:
             # If the garbage collector drops a whole cable at once, it may have closed this before its owner.

@@ -26,7 +26,7 @@ class Wire:
         self._start = 0.0
         self._sent = 0
         # The pauses of the line: the position in the stream and the seconds, in order.
-        self._rests: deque[tuple[int, float]] = deque()
+        self._pauses: deque[tuple[int, float]] = deque()
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -34,7 +34,7 @@ class Wire:
     @property
     def slow(self) -> bool:
         """Whether bytes stay in the queue for some time."""
-        return bool(self._frame or self._queue or self._rests)
+        return bool(self._frame or self._queue or self._pauses)
 
     @property
     def start(self) -> float:
@@ -46,9 +46,9 @@ class Wire:
         """The seconds that one byte takes."""
         return self._frame
 
-    def rest(self, seconds: float) -> None:
+    def pause(self, seconds: float) -> None:
         """Pause the line for `seconds` before the bytes that are put from now on."""
-        self._rests.append((self._sent + len(self._queue), seconds))
+        self._pauses.append((self._sent + len(self._queue), seconds))
 
     def put(self, data: bytes, now: float) -> None:
         """Accept `data`, whether or not there is room."""
@@ -59,33 +59,33 @@ class Wire:
     def clear(self) -> None:
         """Drop the bytes that have not left."""
         self._queue.clear()
-        self._rests.clear()
+        self._pauses.clear()
 
     def advance(self, now: float, *, frame: float, halted: bool) -> bytes:
         """Return the bytes that have left by `now`. Later ones take `frame` seconds each, or stay while `halted`."""
-        left = self._leave(now)
+        left = self._transmit(now)
         if (frame, halted) != (self._frame, self._halted):
             self._frame, self._halted = frame, halted
             self._start = max(self._start, now)
-            left += self._leave(now)
+            left += self._transmit(now)
         return left
 
     def due(self) -> float | None:
         """Return the time at which more bytes will have left; `None` if none will."""
         if self._halted or not self._queue:
             return None
-        return self._start + min(self._run(), self._packet()) * self._frame
+        return self._start + min(self._until_pause(), self._packet_size()) * self._frame
 
-    def _leave(self, now: float) -> bytes:
+    def _transmit(self, now: float) -> bytes:
         left = bytearray()
         while self._queue and not self._halted:
-            while self._rests and self._rests[0][0] <= self._sent:
-                self._start += self._rests.popleft()[1]
+            while self._pauses and self._pauses[0][0] <= self._sent:
+                self._start += self._pauses.popleft()[1]
             if self._start > now:
                 break
-            count = run = self._run()
+            count = run = self._until_pause()
             if self._frame:
-                packet = self._packet()
+                packet = self._packet_size()
                 done = int((now - self._start) / self._frame + _ROUNDING)
                 count = run if done >= run else done // packet * packet
             if count <= 0:
@@ -96,10 +96,10 @@ class Wire:
             self._start += count * self._frame
         return bytes(left)
 
-    def _packet(self) -> int:
+    def _packet_size(self) -> int:
         """The number of bytes that leave together."""
         return max(1, math.ceil(_PACKET / self._frame)) if self._frame else 0
 
-    def _run(self) -> int:
+    def _until_pause(self) -> int:
         """The number of bytes until the next pause of the line, or the end of the queue."""
-        return min(len(self._queue), self._rests[0][0] - self._sent) if self._rests else len(self._queue)
+        return min(len(self._queue), self._pauses[0][0] - self._sent) if self._pauses else len(self._queue)

@@ -163,13 +163,13 @@ class Opening(_Unfinished):
     def __init__(self, device: Hashable) -> None:
         super().__init__(device)
         self.given_up = False
-        self._at_work = False
+        self._is_running = False
 
     def give_up(self) -> None:
         """Give the open up. If its thread is already at work, later opens wait until that thread ends it."""
         with _state.lock:
             self.given_up = True
-            if self._at_work and not self._ended.is_set():
+            if self._is_running and not self._ended.is_set():
                 self.begin()
 
     def wait_for_turn(self) -> None:
@@ -181,7 +181,7 @@ class Opening(_Unfinished):
         with _state.lock:
             if self.given_up:
                 raise OSError(errno.ECANCELED, os.strerror(errno.ECANCELED))
-            self._at_work = True
+            self._is_running = True
             earlier = [] if self._device is None else _state.snapshot(self._device)
         for one in earlier:
             one.wait()

@@ -105,15 +105,15 @@ class Settings:
         config = self._apply_line(before, config, policy)
         for item in self._features:
             self.has_features = self.has_features or item.feature.wanted(config)
-            put_back = item.snapshot()
-            undo.append(put_back)
+            restore = item.snapshot()
+            undo.append(restore)
             try:
                 item.apply(config, policy)
             except OSError as exc:
                 if not item.feature.wanted(config):
                     raise
                 policy.left_out(item.feature, exc)
-                put_back()
+                restore()
                 config = item.feature.without(config)
         self._keep(lines, previous, config)
         return config

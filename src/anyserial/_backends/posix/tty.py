@@ -90,7 +90,7 @@ class _Opened(NamedTuple):
     backend: TtyBackend
     undo: contextlib.ExitStack
 
-    def take_back(self) -> None:
+    def close_abandoned(self) -> None:
         """Restore the device to its earlier state, and release it."""
         abandoned = OSError(errno.ECANCELED, "the open was given up")
         self.undo.__exit__(type(abandoned), abandoned, None)
@@ -109,7 +109,7 @@ async def _in_thread(opening: closing.Opening, opener: Callable[[], _Opened]) ->
             result = opener()
             opened.append(result)
             if opening.given_up:
-                _take_back(opened)
+                _undo_open(opened)
             return result
         finally:
             opening.end()
@@ -118,14 +118,14 @@ async def _in_thread(opening: closing.Opening, opener: Callable[[], _Opened]) ->
         return await in_thread(work)
     except BaseException:
         opening.give_up()
-        _take_back(opened)
+        _undo_open(opened)
         raise
 
 
-def _take_back(opened: list[_Opened]) -> None:
+def _undo_open(opened: list[_Opened]) -> None:
     # `pop` is one step, because the thread and the caller may both get here.
     with contextlib.suppress(IndexError):
-        opened.pop().take_back()
+        opened.pop().close_abandoned()
 
 
 def _open(
@@ -232,14 +232,14 @@ class TtyBackend(FdBackend):
         self.capabilities = self._probe(self.capabilities)
         with contextlib.suppress(OSError):
             self._errors_at_open = self._facts.error_counts(self._fd)
-        config = self._without_missing(config, policy)
-        way_back = self._settings.apply(config, policy)
+        config = self._drop_unsupported(config, policy)
+        roll_back = self._settings.apply(config, policy)
 
-        def put_back(_: object, failure: BaseException | None, __: object) -> None:
+        def restore_settings(_: object, failure: BaseException | None, __: object) -> None:
             if failure is not None:
-                way_back(failure)
+                roll_back(failure)
 
-        undo.push(put_back)
+        undo.push(restore_settings)
         if config.dtr_on_open is not None or config.rts_on_open is not None:
             try:
                 self._set_lines(rts=config.rts_on_open, dtr=config.dtr_on_open)
@@ -255,9 +255,9 @@ class TtyBackend(FdBackend):
         # These two fields act at open only.
         config = config.with_changes(dtr_on_open=None, rts_on_open=None)
         config = policy.settle(config, self._facts.never)
-        self._settings.apply(self._without_missing(config, policy), policy)
+        self._settings.apply(self._drop_unsupported(config, policy), policy)
 
-    def _without_missing(self, config: SerialConfig, policy: Policy) -> SerialConfig:
+    def _drop_unsupported(self, config: SerialConfig, policy: Policy) -> SerialConfig:
         missing = {
             field.name
             for field in dataclasses.fields(self.capabilities)
@@ -384,7 +384,7 @@ class TtyBackend(FdBackend):
 
     def _close(self, discard: bool) -> None:
         if discard:
-            self._quietly(self.discard_output)
+            self._log_errors(self.discard_output)
         if not self._has_pending_output():
             self.restore()
             self.detach(Descriptor.release)
@@ -399,7 +399,7 @@ class TtyBackend(FdBackend):
         closer = closing.Closer(
             self._device,
             is_sent=lambda fd: _int_of(self._facts.ioctl(fd, termios.TIOCOUTQ, bytes(_INT.size))) == 0,
-            discard=lambda fd: self._quietly(lambda: termios.tcflush(fd, termios.TCOFLUSH)),
+            discard=lambda fd: self._log_errors(lambda: termios.tcflush(fd, termios.TCOFLUSH)),
             release=release,
         )
         if self.detach(closer.start):
@@ -410,7 +410,7 @@ class TtyBackend(FdBackend):
     def __del__(self) -> None:
         # A port closes its backend. This is for a close that a signal handler ended half-way.
         if getattr(self, "_fd", -1) >= 0:
-            self._quietly(self.close)
+            self._log_errors(self.close)
 
     def restore(self) -> None:
         """Restore the optional features and the exclusive flag; best effort."""
@@ -422,12 +422,12 @@ class TtyBackend(FdBackend):
     def _unlock(self, fd: int) -> None:
         if self._exclusive:
             self._exclusive = False
-            self._quietly(lambda: self._facts.ioctl(fd, termios.TIOCNXCL, 0))
+            self._log_errors(lambda: self._facts.ioctl(fd, termios.TIOCNXCL, 0))
         if self._locked:
             self._locked = False
             _held.discard((os.getpid(), self._device))
             # Unlock explicitly, because close(2) does not while an abandoned drain or a forked child has a duplicate.
-            self._quietly(lambda: fcntl.flock(fd, fcntl.LOCK_UN))
+            self._log_errors(lambda: fcntl.flock(fd, fcntl.LOCK_UN))
 
     def _has_pending_output(self) -> bool:
         try:
@@ -435,7 +435,7 @@ class TtyBackend(FdBackend):
         except OSError:
             return False
 
-    def _quietly(self, step: Callable[[], object]) -> None:
+    def _log_errors(self, step: Callable[[], object]) -> None:
         """Run one step of a close and log its error: with a vanished device every step fails with EIO."""
         try:
             step()

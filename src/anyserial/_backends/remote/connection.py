@@ -27,7 +27,7 @@ _SEND_BUFFER: Final = 16_384
 #: Bytes that one step takes from the socket.
 _CHUNK: Final = 65_536
 #: Of each piece of a payload that goes out at once.
-LARGEST_PIECE: Final = 4096
+MAX_PIECE: Final = 4096
 
 # Linux waits before it confirms what came, and a server with Nagle's algorithm waits for that. It forgets the option
 # when data is sent, which also confirms.
@@ -160,7 +160,7 @@ class Connection:
             os.close(self._sock.detach())
 
 
-class Turns:
+class SharedWait:
     """Waits of several tasks for one socket: one of them waits for it, the others for that one.
 
     Args:
@@ -173,27 +173,27 @@ class Turns:
         self._wait = wait if end is not None else self._wait_in_scope
         self._end = end if end is not None else self._end_scope
         self._scope: anyio.CancelScope | None = None
-        self._is_led = False
+        self._has_leader = False
         self._changed: anyio.Event | None = None
 
     async def wait(self) -> None:
         """Return when the socket may be ready, or another task has used it."""
-        if self._is_led:
+        if self._has_leader:
             if self._changed is None:
                 self._changed = anyio.Event()
             await self._changed.wait()
             return
-        self._is_led = True
+        self._has_leader = True
         try:
             await self._wait()
         finally:
-            self._is_led = False
+            self._has_leader = False
             self._wake_followers()
 
     def wake(self) -> None:
         """Let all of them look again, because another task has taken what they may wait for."""
         self._wake_followers()
-        if self._is_led:
+        if self._has_leader:
             self._end()
 
     async def _wait_in_scope(self) -> None:

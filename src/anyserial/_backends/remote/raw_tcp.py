@@ -25,7 +25,7 @@ from ..base import RELEASED, HasDescriptor, Release, WaitsOnThread
 from ..meter import Meter
 from ..on_thread import HAS_POLL, POLLIN, POLLOUT, DescriptorOnThread, is_over, poll_of
 from ..readiness import waits_here
-from .connection import LARGEST_PIECE, Connection, Turns
+from .connection import MAX_PIECE, Connection, SharedWait
 
 _S: Final = Capability.SUPPORTED
 _N: Final = Capability.UNSUPPORTED
@@ -45,19 +45,19 @@ class SocketBackend:
         self.capabilities = capabilities_of("socket")
         self._connection = connection
         self._timeout = timeout
-        self._input = Turns(connection.wait_readable, connection.wake)
-        self._output = Turns(connection.wait_writable, connection.wake)
+        self._input = SharedWait(connection.wait_readable, connection.wake)
+        self._output = SharedWait(connection.wait_writable, connection.wake)
         #: Since a send there was no look: one would find nothing, because a device needs time to answer.
         self._is_answer_expected = False
         #: Ends a wait of a blocking port early.
         self._wake_sender: socket.socket | None = None
         self.is_woken = False
         # The thread of the event loop, and how another one makes a call there.
-        self._home = threading.get_ident()
+        self._loop_thread = threading.get_ident()
         self._soon = waits_here().soon
         self._is_over = False
         #: Calls on the thread of the event loop that wait while a blocking port moves bytes on another one.
-        self._asking = 0
+        self._control_calls = 0
         # A blocking port moves bytes on its own thread while the event loop makes a control call.
         self._lock = threading.Lock()
         self._data = bytearray()
@@ -100,7 +100,7 @@ class SocketBackend:
             await self._wait(self._input if self.is_held() else self._output)
         if count == len(view):
             # No other write may follow that sends what this one has begun.
-            while self.has_begun() and not self.flush():
+            while self.has_unsent() and not self.flush():
                 await self._wait(self._output)
         return count
 
@@ -108,7 +108,7 @@ class SocketBackend:
         """Whether a read that follows the last send at once may wait before it looks for the answer."""
         is_expected, self._is_answer_expected = self._is_answer_expected, False
         # What OpenSSL has read from the socket would end no wait.
-        return is_expected and not (self._data or self.has_begun() or self._is_over or self._connection.is_encrypted)
+        return is_expected and not (self._data or self.has_unsent() or self._is_over or self._connection.is_encrypted)
 
     def try_read(self, view: memoryview) -> int | None:
         """One read without waiting; None when nothing is there."""
@@ -140,9 +140,9 @@ class SocketBackend:
                 return None
             self.meter.write_calls += 1
             try:
-                count = self._send_piece(bytes(view[:LARGEST_PIECE]))
+                count = self._send_piece(bytes(view[:MAX_PIECE]))
             except OSError as exc:
-                raise self._broken() from exc
+                raise self._connection_lost() from exc
             if count is None:
                 self.meter.write_eagain += 1
             else:
@@ -212,25 +212,25 @@ class SocketBackend:
                 # In this order: who sees this finds the byte.
                 self.is_woken = True
 
-    def _wake(self, turns: Turns) -> None:
+    def _wake(self, shared: SharedWait) -> None:
         """Have the tasks that take these turns look again; from any thread."""
-        if threading.get_ident() == self._home:
-            turns.wake()
-        elif self._asking:
+        if threading.get_ident() == self._loop_thread:
+            shared.wake()
+        elif self._control_calls:
             # To be set before a look that finds nothing, or the wait after that look would miss this.
-            self._soon(turns.wake)
+            self._soon(shared.wake)
 
-    def has_begun(self) -> bool:
+    def has_unsent(self) -> bool:
         """Whether part of what was accepted has not left: half of a 0xFF, a record of TLS, a command."""
         return bool(self._connection.out)
 
-    async def _wait(self, turns: Turns) -> None:
-        await turns.wait()
+    async def _wait(self, shared: SharedWait) -> None:
+        await shared.wait()
         self._require_open()
 
     async def _wait_for_input(self) -> None:
         # A send that was cancelled may have left something behind, which every call helps on its way.
-        await (self._wait_both() if self.has_begun() else self._wait(self._input))
+        await (self._wait_both() if self.has_unsent() else self._wait(self._input))
 
     async def _wait_both(self) -> None:
         """For room or input: a server that sends may not read until it is read."""
@@ -248,7 +248,7 @@ class SocketBackend:
         if not self._connection.is_open:
             raise OSError(errno.EBADF, "the connection was closed on this side")
 
-    def _broken(self) -> OSError:
+    def _connection_lost(self) -> OSError:
         """The error for a send into a connection that has ended."""
         self._pump()
         self._is_over = True
@@ -291,14 +291,14 @@ class SocketBackend:
 
     async def drain_hardware(self) -> None:
         """Wait until everything has left this host."""
-        self._asking += 1
+        self._control_calls += 1
         try:
             while True:
                 if self.flush():
                     break
                 await self._wait(self._output)
         finally:
-            self._asking -= 1
+            self._control_calls -= 1
 
     def flush(self) -> bool:
         """Send what has to leave before anything else; false if there is no room for all of it."""
@@ -307,7 +307,7 @@ class SocketBackend:
             try:
                 return self._connection.flush()
             except OSError as exc:
-                raise self._broken() from exc
+                raise self._connection_lost() from exc
 
     # Settings and lines
 
@@ -318,25 +318,25 @@ class SocketBackend:
 
     async def modem_lines(self) -> ModemLines:
         """Not told."""
-        raise lacking("modem lines")
+        raise unsupported("modem lines")
 
     async def control_lines(self) -> ControlLines:
         """Not told."""
-        raise lacking("control lines")
+        raise unsupported("control lines")
 
     async def set_lines(self, *, rts: bool | None = None, dtr: bool | None = None) -> None:
         """Not to be had."""
         del rts, dtr
-        raise lacking("control lines")
+        raise unsupported("control lines")
 
     async def line_errors(self) -> LineErrors:
         """Not told."""
-        raise lacking("line errors")
+        raise unsupported("line errors")
 
     def set_break(self, on: bool, /) -> None:
         """Not to be had."""
         del on
-        raise lacking("break")
+        raise unsupported("break")
 
     def close(self, *, discard: bool) -> Release:
         """Wake every waiter and end the connection."""
@@ -376,17 +376,17 @@ class _OnThread(DescriptorOnThread):
         if self._backend.must_wait():
             if not self._wait(self._poll_input, deadline):
                 return None
-            self._look()
+            self._clear_wakeups()
         while True:
             count = self._backend.try_read(view)
             if count is not None or is_over(deadline):
                 return count
-            if not self._wait(self._poll_both if self._backend.has_begun() else self._poll_input, deadline):
+            if not self._wait(self._poll_both if self._backend.has_unsent() else self._poll_input, deadline):
                 return None
-            self._look()
+            self._clear_wakeups()
 
     def wait_input(self, deadline: float | None, /) -> bool:
-        self._look()
+        self._clear_wakeups()
         return self._backend.has_input() or self._wait(self._poll_input, deadline)
 
     def write(self, view: memoryview, deadline: float | None, /) -> int | None:
@@ -396,7 +396,7 @@ class _OnThread(DescriptorOnThread):
                 return None
         if count == len(view):
             # No other write may follow that sends what this one has begun.
-            while backend.has_begun() and not backend.flush() and self._wait(self._poll_output, deadline):
+            while backend.has_unsent() and not backend.flush() and self._wait(self._poll_output, deadline):
                 pass
         return count
 
@@ -405,7 +405,7 @@ class _OnThread(DescriptorOnThread):
         self._wake_receiver.close()
         self._wake_sender.close()
 
-    def _look(self) -> None:
+    def _clear_wakeups(self) -> None:
         """Read the wake-up bytes away; the transfer that follows finds what they were for."""
         if self._backend.is_woken:
             self._backend.is_woken = False
@@ -413,7 +413,7 @@ class _OnThread(DescriptorOnThread):
                 self._wake_receiver.recv(4096)
 
 
-def lacking(what: str) -> UnsupportedFeatureError:
+def unsupported(what: str) -> UnsupportedFeatureError:
     return UnsupportedFeatureError(errno.ENOTTY, f"{what}: the server does not tell or set this")
 
 

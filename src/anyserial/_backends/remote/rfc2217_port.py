@@ -25,7 +25,7 @@ from ...exceptions import (
 from ..features import Policy
 from . import rfc2217
 from .connection import Connection, connect
-from .raw_tcp import SocketBackend, capabilities_of, lacking
+from .raw_tcp import SocketBackend, capabilities_of, unsupported
 from .rfc2217 import Client, Exchange, Request, control
 from .telnet import escaped, escaped_prefix
 from .url import parse
@@ -34,7 +34,7 @@ from .url import parse
 _TOLERANCE: Final = 0.03
 
 #: With so many bytes that no call has received, a sender takes no more from the socket.
-_ENOUGH: Final = 65_536
+_MAX_UNREAD: Final = 65_536
 
 _PARITIES: Final = {Parity.NONE: 1, Parity.ODD: 2, Parity.EVEN: 3, Parity.MARK: 4, Parity.SPACE: 5}
 _STOP_BITS: Final = {StopBits.ONE: 1, StopBits.TWO: 2, StopBits.ONE_POINT_FIVE: 3}
@@ -124,7 +124,7 @@ class Rfc2217Backend(SocketBackend):
         return self._client.is_held
 
     def _must_wait(self) -> bool:
-        if len(self._data) < _ENOUGH and self._connection.may_have_input():
+        if len(self._data) < _MAX_UNREAD and self._connection.may_have_input():
             self._pump()
         return self._client.is_held
 
@@ -139,12 +139,12 @@ class Rfc2217Backend(SocketBackend):
         with self._lock:
             self._require_open()
             exchange = self._client.begin(*requests)
-            self._asking += 1
+            self._control_calls += 1
         try:
             await self._finish(exchange)
         finally:
             with self._lock:
-                self._asking -= 1
+                self._control_calls -= 1
                 if not exchange.is_over:
                     self._client.give_up()
         if not exchange.is_over:
@@ -192,7 +192,7 @@ class Rfc2217Backend(SocketBackend):
             if self._client.is_mirrored:
                 raise self._no_agreement("RFC 2217")
             if self._is_over:
-                raise self._broken()
+                raise self._connection_lost()
             await (self._wait(self._input) if is_flushed else self._wait_both())
 
     async def configure(self, config: SerialConfig, /) -> None:
@@ -260,7 +260,7 @@ class Rfc2217Backend(SocketBackend):
             exchange = await self._ask(control(rfc2217.RTS_QUERY), control(rfc2217.DTR_QUERY))
             rts, dtr = exchange.answers
             if self._rts is None and self._dtr is None and not (rts and dtr):
-                raise lacking("control lines")
+                raise unsupported("control lines")
             # Drivers raise both lines when a port is opened, and pyserial's server tells of neither.
             self._rts = (not rts or rts[0] == rfc2217.RTS_ON) if self._rts is None else self._rts
             self._dtr = (not dtr or dtr[0] == rfc2217.DTR_ON) if self._dtr is None else self._dtr
@@ -275,7 +275,7 @@ class Rfc2217Backend(SocketBackend):
             await self._ask(Request(rfc2217.SET_MODEMSTATE_MASK, bytes((rfc2217.ALL_LINES,))))
         state = self._client.modem_state
         if state is None:
-            raise lacking("modem lines")
+            raise unsupported("modem lines")
         return ModemLines(
             cts=bool(state & rfc2217.CTS),
             dsr=bool(state & rfc2217.DSR),

@@ -23,7 +23,7 @@ SUPPRESS_GO_AHEAD: Final = 3
 COM_PORT: Final = 44
 
 #: Longer subnegotiations are of no command that is known here; their rest is dropped.
-_LONGEST: Final = 4096
+_MAX_SUBNEGOTIATION: Final = 4096
 
 
 class Option(enum.Enum):
@@ -108,7 +108,7 @@ class Telnet:
     def _in_subnegotiation(self, chunk: bytes, at: int) -> int:
         end = chunk.find(IAC, at)
         stop = len(chunk) if end < 0 else end
-        self._inside += chunk[at : min(stop, at + _LONGEST - len(self._inside))]
+        self._inside += chunk[at : min(stop, at + _MAX_SUBNEGOTIATION - len(self._inside))]
         if end < 0:
             return stop
         self._parse = self._in_subnegotiation_after_iac
