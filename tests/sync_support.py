@@ -29,8 +29,8 @@ KINDS = ["mock", "loop", LINKS[1]]
 _PATIENCE = 20.0
 
 _METHODS = """
-    read_some read_queued write_some wait_input drain_hardware hold drop_held close input_waiting output_waiting
-    discard_input discard_output set_break configure modem_lines control_lines set_lines line_errors
+    read_some read_bytes read_queued write_some wait_input drain_hardware hold drop_held close input_waiting
+    output_waiting discard_input discard_output set_break configure modem_lines control_lines set_lines line_errors
 """
 
 

@@ -66,7 +66,7 @@ class SerialPort(ByteStream):
         self._backend = core.backend
         self._control = Control(core)
         self._meter = core.meter
-        self._read_some = core.backend.read_some
+        self._read_bytes = core.backend.read_bytes
         self._write_some = core.backend.write_some
         self._announce()
 
@@ -183,20 +183,21 @@ class SerialPort(ByteStream):
         except KeyError:
             raise call.busy() from None
         try:
-            room = core.room
-            view = room if len(room) == max_bytes else core.make_room(max_bytes)
-            count = await self._read_some(view) or core.require_data(0)
+            data = await self._read_bytes(max_bytes)
+            if not data:
+                core.require_data(0)
             try:
-                if self._meter.tap is None:
-                    return view[:count].tobytes()
-                return self._meter.reported(view[:count])
+                if self._meter.tap is not None:
+                    self._meter.tap.received(memoryview(data))
             except BaseException:
                 # Ctrl-C came before the bytes could be returned, so keep them for the next receive.
-                self._backend.hold(view[:count])
+                self._backend.hold(data)
                 raise
         except os_errors as exc:
             call.translate(exc)
             raise
+        else:
+            return data
         finally:
             guard[0] = None
 
@@ -210,7 +211,7 @@ class SerialPort(ByteStream):
         view = writable_bytes(buffer)
 
         async def fill() -> int:
-            count = await self._read_some(view) or self._core.require_data(0)
+            count = await self._backend.read_some(view) or self._core.require_data(0)
             if self._meter.tap is not None:
                 self._meter.tap.received(view[:count])
             return count

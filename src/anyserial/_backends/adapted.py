@@ -17,6 +17,7 @@ from ..config import SerialConfig
 from .base import RELEASED, Backend, HasDescriptor, Release, WaitsOnThread
 from .meter import Meter
 from .on_thread import DescriptorOnThread
+from .readiness import LARGEST_TRANSFER
 
 #: Classes known to satisfy the protocol. The check takes as long as a system call, so it is made once per class.
 _known_classes: Final[weakref.WeakSet[type]] = weakref.WeakSet()
@@ -101,6 +102,10 @@ class _Adapted:
     async def read_some(self, view: memoryview, /) -> int:
         return self._count_read(await self._backend.read_some(view))
 
+    async def read_bytes(self, limit: int, /) -> bytes:
+        view = memoryview(bytearray(min(limit, LARGEST_TRANSFER)))
+        return bytes(view[: await self.read_some(view)])
+
     read_queued = read_some
 
     async def write_some(self, view: memoryview, /) -> int:
@@ -111,7 +116,7 @@ class _Adapted:
         if self._readiness is not None:
             await self._readiness.wait_readable()
 
-    def hold(self, data: memoryview, /) -> None:
+    def hold(self, data: memoryview | bytes, /) -> None:
         """Do nothing: a first-version backend cannot keep bytes."""
 
     def drop_held(self) -> None:

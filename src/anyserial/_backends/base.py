@@ -3,8 +3,8 @@
 A backend is created open and is closed once. It raises the operating system's own errors (`OSError`, `termios.error`).
 The port above it translates errors, guards calls and checks for the closed state, so a backend does none of that.
 
-The one rule for bytes, also under cancellation: a byte taken from the kernel is either returned by `read_some` or kept
-for the next call. A backend cannot give a byte back to the kernel. It counts kept bytes in `input_waiting`, drops them
+The one rule for bytes, also under cancellation: a byte taken from the kernel is either returned by a read or kept for
+the next call. A backend cannot give a byte back to the kernel. It counts kept bytes in `input_waiting`, drops them
 in `discard_input`, and returns them first.
 
 The one rule for control calls: each is done completely or not at all. If a call raises, cancellation included, it has
@@ -128,6 +128,10 @@ class Backend(Protocol):
         """
         ...
 
+    async def read_bytes(self, limit: int, /) -> bytes:
+        """Read like `read_some`, at most `limit` bytes; `b""` means end of file. Needs no memory while it waits."""
+        ...
+
     async def read_queued(self, view: memoryview, /) -> int:
         """Read like `read_some`, but return kept bytes together with the bytes that have arrived after them."""
         ...
@@ -147,7 +151,7 @@ class Backend(Protocol):
         """Wait until the last bit has left the transmitter, as exactly as the device reports it."""
         ...
 
-    def hold(self, data: memoryview, /) -> None:
+    def hold(self, data: memoryview | bytes, /) -> None:
         """Keep bytes for the next read that a read returned, but that did not reach their caller."""
         ...
 

@@ -18,9 +18,52 @@ from .._fork import forgotten_in_child
 from .base import HasDescriptor, WaitsOnThread
 from .meter import Meter
 from .on_thread import DescriptorOnThread
-from .readiness import WOKEN, Descriptor, notify_closing, running_loop
+from .readiness import notify_closing, running_loop
 from .readiness import watch as make_watch
-from .watch import Watch
+from .watch import WOKEN, Watch
+
+
+class Descriptor:
+    """A descriptor on its way to its close, which happens exactly once: at the latest when this object is dropped.
+
+    Args:
+        finish: Closes the descriptor it is called with, by `release` or by other means that set its number to -1.
+            Called on any thread, and called again if a signal handler ended it before the descriptor was closed.
+        close_copy: Called with the number in a forked child, to close the copy.
+    """
+
+    __slots__ = ("__weakref__", "_close_copy", "finish", "number")
+
+    def __init__(self, finish: Callable[[Descriptor], None], close_copy: Callable[[int], None]) -> None:
+        #: -1 while there is nothing to close.
+        self.number = -1
+        self.finish = finish
+        self._close_copy = close_copy
+
+    def close(self) -> None:
+        """Close the descriptor, unless it is closed already."""
+        if self.number >= 0:
+            self.finish(self)
+
+    def release(self) -> None:
+        """Close the number. An error of a vanished device is ignored: the number is free all the same."""
+        try:
+            # A `for` over a `map` is not a call, so no signal handler can come between close(2) and `number = -1`.
+            for _ in map(os.close, (self.number,)):
+                break
+        except OSError:
+            pass
+        self.number = -1
+
+    def __del__(self) -> None:
+        if getattr(self, "number", -1) >= 0:
+            self.close()
+
+    def _forget(self) -> None:
+        """In a forked child: close the copy."""
+        number, self.number = self.number, -1
+        if number >= 0:
+            self._close_copy(number)
 
 
 class FdBackend:
@@ -146,7 +189,7 @@ class FdBackend:
         await watch.before_read()
         count = self.try_read(view)
         if count is None:
-            while (moved := await watch.read(self.read_reported, view, self.hold)) == WOKEN:
+            while (moved := await watch.read(self.read_reported, view, self._hold_part)) is WOKEN:
                 self._require_open()
                 if self._held:
                     # A signal handler raised between a transfer and its result.
@@ -161,6 +204,49 @@ class FdBackend:
                 raise
         return count
 
+    async def read_bytes(self, limit: int) -> bytes:
+        """Read like `read_some`, at most `limit` bytes, into the room of the loop, and return a copy."""
+        watch = self._watch
+        if watch is None or watch.loop is not running_loop():
+            watch = self._new_watch()
+        await watch.before_read()
+        room = watch.room
+        view = room if limit >= len(room) else room[:limit]
+        count = self.try_read(view)
+        if count is None:
+            while (data := await watch.read(self._read_bytes_reported, limit, self._hold_bytes)) is WOKEN:
+                self._require_open()
+                if self._held:
+                    # A signal handler raised between a transfer and its result.
+                    return self._take_held_bytes(limit)
+            return data
+        try:
+            data = view[:count].tobytes()
+        except BaseException:
+            self.hold(view[:count])
+            raise
+        if watch.after_read is not None:
+            try:
+                await watch.after_read()
+            except BaseException:
+                # trio raises Ctrl-C in whichever task runs.
+                self.hold(data)
+                raise
+        return data
+
+    def _read_bytes_reported(self, limit: int) -> bytes | None:
+        assert self._watch is not None
+        room = self._watch.room
+        view = room if limit >= len(room) else room[:limit]
+        count = self.read_reported(view)
+        if count is None:
+            return None
+        try:
+            return view[:count].tobytes()
+        except BaseException:
+            self.hold(view[:count])
+            raise
+
     async def write_some(self, view: memoryview) -> int:
         """Move 1..`len(view)` bytes, waiting for room for the first."""
         watch = self._watch
@@ -169,7 +255,7 @@ class FdBackend:
         await watch.before_write()
         count = self.try_write(view)
         if count is None:
-            while (moved := await watch.write(self.write_reported, view)) == WOKEN:
+            while (moved := await watch.write(self.write_reported, view)) is WOKEN:
                 self._require_open()
             return moved
         return count
@@ -194,10 +280,17 @@ class FdBackend:
             await watch.readable()
             self._require_open()
 
-    def hold(self, data: memoryview) -> None:
+    def hold(self, data: memoryview | bytes) -> None:
         """Keep bytes that a read returned, but that did not reach their caller; the next read begins with them."""
         if self._fd >= 0:
             self._held[:0] = data
+
+    def _hold_part(self, view: memoryview, count: int) -> None:
+        self.hold(view[:count])
+
+    def _hold_bytes(self, limit: int, data: bytes) -> None:
+        del limit
+        self.hold(data)
 
     def held(self) -> int:
         """The number of bytes taken from the kernel and not yet delivered."""
@@ -271,6 +364,11 @@ class FdBackend:
         if self._fd < 0:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         return self._fd
+
+    def _take_held_bytes(self, limit: int) -> bytes:
+        data = bytes(self._held[:limit])
+        del self._held[: len(data)]
+        return data
 
     def _take_held(self, view: memoryview) -> int:
         count = min(len(view), len(self._held))

@@ -8,9 +8,6 @@ Each call yields to the loop once. On asyncio it yields before the transfer, whi
 AnyIO repeats one in each turn of the loop until it has arrived. On trio a write begins with a checkpoint. A read begins
 with a check for cancellation, and its turn of the loop comes afterwards, shielded. Either way, nothing that could lose
 a transfer is awaited between it and its return.
-
-A descriptor ends in one way: its waits are woken, its loop forgets it, and then its number is closed, once. All of that
-happens on the loop's own thread while the loop runs.
 """
 
 from __future__ import annotations
@@ -19,18 +16,17 @@ import asyncio
 import contextlib
 import functools
 import math
-import os
 import sys
 import types
 import weakref
 from collections.abc import Awaitable, Callable, Generator
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar, cast
 
 import anyio
 from anyio import lowlevel, to_thread
 
 from ..exceptions import UnsupportedAsyncBackendError
-from .watch import Attempt, Closable, DescriptorWatch, Keep
+from .watch import WOKEN, Attempt, Closable, DescriptorWatch, Woken
 
 checkpoint = lowlevel.checkpoint
 checkpoint_if_cancelled = lowlevel.checkpoint_if_cancelled
@@ -38,12 +34,17 @@ checkpoint_if_cancelled = lowlevel.checkpoint_if_cancelled
 #: The running asyncio loop of this thread; None under trio.
 running_loop: Final[Callable[[], asyncio.AbstractEventLoop | None]] = asyncio._get_running_loop
 
-#: The result of a wait that `detach` ended.
-WOKEN: Final = -1
+#: No transfer moves more, so that other tasks get their turn.
+LARGEST_TRANSFER: Final = 65_536
 
 _T = TypeVar("_T")
+_MovedT = TypeVar("_MovedT", int, bytes)
 
-_NO_VIEW: Final = memoryview(b"")
+# The variable of a trio run that has its waits.
+_waits_of_run: Any = None
+
+# The room of each loop of asyncio. A loop runs on one thread at a time, and uses its room between two awaits.
+_rooms: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, memoryview]] = weakref.WeakKeyDictionary()
 
 # Looked up here because AnyIO imports it on first access, which might be while the interpreter shuts down.
 _notify_closing: Final = anyio.notify_closing
@@ -51,49 +52,6 @@ _notify_closing: Final = anyio.notify_closing
 # A registration is dropped after this many reports in a row without a waiting call. A few are normal in a dialogue,
 # where the answer arrives before its reader waits.
 _PATIENCE: Final = 3
-
-
-class Descriptor:
-    """A descriptor on its way to its close, which happens exactly once: at the latest when this object is dropped.
-
-    Args:
-        finish: Closes the descriptor it is called with, by `release` or by other means that set its number to -1.
-            Called on any thread, and called again if a signal handler ended it before the descriptor was closed.
-        close_copy: Called with the number in a forked child, to close the copy.
-    """
-
-    __slots__ = ("__weakref__", "_close_copy", "finish", "number")
-
-    def __init__(self, finish: Callable[[Descriptor], None], close_copy: Callable[[int], None]) -> None:
-        #: -1 while there is nothing to close.
-        self.number = -1
-        self.finish = finish
-        self._close_copy = close_copy
-
-    def close(self) -> None:
-        """Close the descriptor, unless it is closed already."""
-        if self.number >= 0:
-            self.finish(self)
-
-    def release(self) -> None:
-        """Close the number. An error of a vanished device is ignored: the number is free all the same."""
-        try:
-            # A `for` over a `map` is not a call, so no signal handler can come between close(2) and `number = -1`.
-            for _ in map(os.close, (self.number,)):
-                break
-        except OSError:
-            pass
-        self.number = -1
-
-    def __del__(self) -> None:
-        if getattr(self, "number", -1) >= 0:
-            self.close()
-
-    def _forget(self) -> None:
-        """In a forked child: close the copy."""
-        number, self.number = self.number, -1
-        if number >= 0:
-            self._close_copy(number)
 
 
 def watch(fd: int) -> DescriptorWatch:
@@ -123,6 +81,12 @@ def waits_here() -> Waits:
     if trio is None or not trio.lowlevel.in_trio_task():
         raise UnsupportedAsyncBackendError("anyserial needs a task of asyncio or trio, and none is running here")
     return _by_trio(trio)
+
+
+def _room_of(loop: asyncio.AbstractEventLoop) -> memoryview:
+    if loop not in _rooms:
+        _rooms[loop] = memoryview(bytearray(LARGEST_TRANSFER))
+    return _rooms[loop]
 
 
 def scope_is_cancelled() -> bool:
@@ -156,37 +120,49 @@ def _yield_once() -> Generator[None, None, None]:
 class _AsyncioWatch:
     """The waits on one descriptor on asyncio's selector loops and uvloop."""
 
+    __slots__ = ("_fd", "_reads", "_writes", "loop", "room")
+
+    before_read = before_write = staticmethod(_yield_once)
+    after_read = None
+
     def __init__(self, fd: int, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.before_read = self.before_write = _yield_once
-        self.after_read = None
+        self.room = _room_of(loop)
         self._fd = fd
-        self._reads = _Interest()
-        self._writes = _Interest()
+        self._reads: _Interest | None = None
+        self._writes: _Interest | None = None
 
-    def read(self, attempt: Attempt, view: memoryview, keep: Keep) -> Awaitable[int]:
+    def read(
+        self, attempt: Callable[[_T], _MovedT | None], space: _T, keep: Callable[[_T, _MovedT], None]
+    ) -> Awaitable[_MovedT | Woken]:
         interest = self._reads
+        if interest is None:
+            interest = self._reads = _Interest()
         if interest.callback() is None:
             interest.register(self._fd, self.loop.add_reader, self.loop.remove_reader)
-        return interest.wait(self.loop.create_future(), attempt, view, keep)
+        return cast("Awaitable[_MovedT | Woken]", interest.wait(self.loop.create_future(), attempt, space, keep))
 
-    async def write(self, attempt: Attempt, view: memoryview) -> int:
+    async def write(self, attempt: Attempt, view: memoryview) -> int | Woken:
         interest = self._writes
+        if interest is None:
+            interest = self._writes = _Interest()
         while True:
             if interest.callback() is None:
                 interest.register(self._fd, self.loop.add_writer, self.loop.remove_writer)
-            if await interest.wait(self.loop.create_future(), _nothing, view, _drop) == WOKEN:
+            result: object = await interest.wait(self.loop.create_future(), _nothing, None, _drop)
+            if result is WOKEN:
                 return WOKEN
-            count = attempt(view)
-            if count is not None:
-                return count
+            moved = attempt(view)
+            if moved is not None:
+                return moved
 
     async def readable(self) -> None:
-        await self.read(_nothing, _NO_VIEW, _drop)
+        await self.read(_nothing, None, _drop)
 
     def wake(self) -> None:
-        self._reads.wake()
-        self._writes.wake()
+        for interest in (self._reads, self._writes):
+            if interest is not None:
+                interest.wake()
 
     def detach(self, descriptor: Closable) -> None:
         if not _in_its_turn(self.loop, functools.partial(self._release_descriptor, descriptor)):
@@ -209,9 +185,9 @@ class _AsyncioWatch:
 
     def _unregister(self) -> None:
         # Remove it even if the callback is gone: after an error uvloop drops the callback but keeps a dead handle.
-        if self._reads.was_registered:
+        if self._reads is not None and self._reads.was_registered:
             self.loop.remove_reader(self._fd)
-        if self._writes.was_registered:
+        if self._writes is not None and self._writes.was_registered:
             self.loop.remove_writer(self._fd)
 
 
@@ -223,15 +199,15 @@ class _Interest:
     port is collected at once.
     """
 
-    __slots__ = ("__weakref__", "_attempt", "_future", "_idle_reports", "_keep", "_view", "callback", "was_registered")
+    __slots__ = ("__weakref__", "_attempt", "_future", "_idle_reports", "_keep", "_space", "callback", "was_registered")
 
     def __init__(self) -> None:
         self.was_registered = False
         self.callback: Callable[[], _Callback | None] = _no_callback
-        self._future: asyncio.Future[int] | None = None
-        self._attempt: Attempt = _nothing
-        self._view = _NO_VIEW
-        self._keep: Keep = _drop
+        self._future: asyncio.Future[Any] | None = None
+        self._attempt: Callable[[Any], Any] = _nothing
+        self._space: Any = None
+        self._keep: Callable[[Any, Any], None] = _drop
         self._idle_reports = 0
 
     def register(self, fd: int, add: Callable[[int, _Callback], Any], remove: Callable[[int], Any]) -> None:
@@ -242,9 +218,11 @@ class _Interest:
         add(fd, callback)
         self.callback = weakref.ref(callback)
 
-    async def wait(self, future: asyncio.Future[int], attempt: Attempt, view: memoryview, keep: Keep) -> int:
+    async def wait(
+        self, future: asyncio.Future[Any], attempt: Callable[[Any], Any], space: Any, keep: Callable[[Any, Any], None]
+    ) -> Any:
         self._attempt = attempt
-        self._view = view
+        self._space = space
         self._keep = keep
         self._idle_reports = 0
         self._future = future
@@ -253,14 +231,14 @@ class _Interest:
         except BaseException:
             # A native cancellation can come between the transfer and this task's turn.
             if _has_result(future):
-                count = future.result()
-                if count > 0:
-                    keep(view[:count])
+                moved = future.result()
+                if moved and moved is not WOKEN:
+                    keep(space, moved)
             raise
         finally:
             self._future = None
             self._attempt = _nothing
-            self._view = _NO_VIEW
+            self._space = None
             self._keep = _drop
 
     def report(self) -> bool:
@@ -270,25 +248,25 @@ class _Interest:
             self._idle_reports += 1
             return self._idle_reports < _PATIENCE
         try:
-            count = self._attempt(self._view)
+            moved = self._attempt(self._space)
         except Exception as exc:
             # The error belongs to the waiting call. If that was cancelled meanwhile, the next call gets the same error.
             if not future.done():
                 future.set_exception(exc)
             return True
-        if count is None:
+        if moved is None:
             return True
         try:
             # The signal handler of `asyncio.Runner` may have cancelled the waiting task since the attempt began.
             if not future.done():
-                future.set_result(count)
+                future.set_result(moved)
                 return True
         except BaseException:
             # A signal handler may also raise, through the loop.
             if not _has_result(future):
-                self._keep(self._view[:count])
+                self._keep(self._space, moved)
             raise
-        self._keep(self._view[:count])
+        self._keep(self._space, moved)
         return True
 
     def wake(self) -> None:
@@ -326,6 +304,8 @@ class _Callback:
 class Waits(NamedTuple):
     """One library's functions to yield and to wait for descriptors. A wait ended from outside raises `closed`."""
 
+    #: See `Watch.room`.
+    room: memoryview
     before_read: Callable[[], Awaitable[None]]
     after_read: Callable[[], Awaitable[None]] | None
     before_write: Callable[[], Awaitable[None]]
@@ -342,6 +322,7 @@ class Waits(NamedTuple):
 
 def _by_asyncio(loop: asyncio.AbstractEventLoop) -> Waits:
     return Waits(
+        _room_of(loop),
         _yield_once,
         None,
         _yield_once,
@@ -371,6 +352,16 @@ def _soon(loop: asyncio.AbstractEventLoop, func: Callable[[], None]) -> bool:
 
 
 def _by_trio(trio: Any) -> Waits:
+    """Return the waits of the running trio, which are the same for all descriptors."""
+    global _waits_of_run
+    if _waits_of_run is None:
+        _waits_of_run = trio.lowlevel.RunVar("anyserial")
+    if _waits_of_run.get(None) is None:
+        _waits_of_run.set(_new_by_trio(trio))
+    return cast("Waits", _waits_of_run.get())
+
+
+def _new_by_trio(trio: Any) -> Waits:
     own = trio.lowlevel
     token = own.current_trio_token()
 
@@ -391,6 +382,7 @@ def _by_trio(trio: Any) -> Waits:
         return True
 
     return Waits(
+        memoryview(bytearray(LARGEST_TRANSFER)),
         own.checkpoint_if_cancelled,
         own.cancel_shielded_checkpoint,
         own.checkpoint,
@@ -408,41 +400,47 @@ class _PlainWatch:
 
     def __init__(self, fd: int, loop: asyncio.AbstractEventLoop | None, waits: Waits) -> None:
         self.loop = loop
+        self.room = waits.room
         self.before_read = waits.before_read
         self.after_read = waits.after_read
         self.before_write = waits.before_write
-        self._readable = waits.readable
-        self._writable = waits.writable
-        self._closed = waits.closed
-        self.wake = None if waits.wake is None else functools.partial(waits.wake, fd)
-        self._in_its_turn = waits.in_its_turn
+        self._waits = waits
         self._fd = fd
 
-    def read(self, attempt: Attempt, view: memoryview, keep: Keep) -> Awaitable[int]:
+    @property
+    def wake(self) -> Callable[[], None] | None:
+        wake = self._waits.wake
+        return None if wake is None else functools.partial(wake, self._fd)
+
+    def read(
+        self, attempt: Callable[[_T], _MovedT | None], space: _T, keep: Callable[[_T, _MovedT], None]
+    ) -> Awaitable[_MovedT | Woken]:
         del keep
-        return self._transfer(self._readable, attempt, view)
+        return self._transfer(self._waits.readable, attempt, space)
 
-    def write(self, attempt: Attempt, view: memoryview) -> Awaitable[int]:
-        return self._transfer(self._writable, attempt, view)
+    def write(self, attempt: Attempt, view: memoryview) -> Awaitable[int | Woken]:
+        return self._transfer(self._waits.writable, attempt, view)
 
-    async def _transfer(self, wait: Callable[[int], Awaitable[None]], attempt: Attempt, view: memoryview) -> int:
+    async def _transfer(
+        self, wait: Callable[[int], Awaitable[None]], attempt: Callable[[_T], _MovedT | None], space: _T
+    ) -> _MovedT | Woken:
         # Nothing is awaited between the attempt that succeeds and the return.
         while True:
             try:
                 await wait(self._fd)
-            except self._closed:
+            except self._waits.closed:
                 return WOKEN
-            count = attempt(view)
-            if count is not None:
-                return count
+            moved = attempt(space)
+            if moved is not None:
+                return moved
 
     async def readable(self) -> None:
-        with contextlib.suppress(self._closed):
-            await self._readable(self._fd)
+        with contextlib.suppress(self._waits.closed):
+            await self._waits.readable(self._fd)
 
     def detach(self, descriptor: Closable) -> None:
         release = functools.partial(_release_descriptor, self._fd, descriptor)
-        if not self._in_its_turn(release):
+        if not self._waits.in_its_turn(release):
             release()
 
     def forget(self) -> None:
@@ -467,14 +465,14 @@ def _no_callback() -> None:
     return None
 
 
-def _nothing(view: memoryview) -> int:
-    del view
+def _nothing(space: object) -> int:
+    del space
     return 0
 
 
-def _drop(view: memoryview) -> None:
-    del view
+def _drop(space: object, moved: object) -> None:
+    del space, moved
 
 
-def _has_result(future: asyncio.Future[int]) -> bool:
+def _has_result(future: asyncio.Future[Any]) -> bool:
     return future.done() and not future.cancelled() and future.exception() is None

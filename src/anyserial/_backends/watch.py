@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias, TypeVar
+
+_SpaceT = TypeVar("_SpaceT")
+_MovedT = TypeVar("_MovedT", int, bytes)
 
 #: Makes one transfer without waiting; None if it would have to wait.
 Attempt: TypeAlias = Callable[[memoryview], int | None]
-Keep: TypeAlias = Callable[[memoryview], None]
+
+
+class Woken(enum.Enum):
+    """The result of a wait that `detach` or an interrupted transfer ended."""
+
+    WOKEN = enum.auto()
+
+
+WOKEN: Final[Literal[Woken.WOKEN]] = Woken.WOKEN
 
 
 class Closable(Protocol):
@@ -28,6 +40,11 @@ class Watch(Protocol):
         ...
 
     @property
+    def room(self) -> memoryview:
+        """Room for one transfer, which all ports of this loop share. Its contents are valid until the next await."""
+        ...
+
+    @property
     def before_read(self) -> Callable[[], Awaitable[None]]:
         """Awaited before a read is tried: raises a pending cancellation."""
         ...
@@ -42,14 +59,16 @@ class Watch(Protocol):
         """Awaited before a write is tried: raises a pending cancellation, and lets the loop run once."""
         ...
 
-    def read(self, attempt: Attempt, view: memoryview, keep: Keep) -> Awaitable[int]:
-        """Wait until `attempt(view)` is not None; return its result, or `WOKEN`.
+    def read(
+        self, attempt: Callable[[_SpaceT], _MovedT | None], space: _SpaceT, keep: Callable[[_SpaceT, _MovedT], None]
+    ) -> Awaitable[_MovedT | Woken]:
+        """Wait until `attempt(space)` is not None; return its result, or `WOKEN`.
 
-        If the wait is cancelled after the attempt was made, `keep` gets the bytes that it put into `view`.
+        If the wait is cancelled after the attempt was made, `keep` gets `space` and the result, unless that is empty.
         """
         ...
 
-    def write(self, attempt: Attempt, view: memoryview) -> Awaitable[int]:
+    def write(self, attempt: Attempt, view: memoryview) -> Awaitable[int | Woken]:
         """Wait like `read`, for a transfer out of `view`."""
         ...
 

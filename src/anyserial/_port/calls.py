@@ -28,7 +28,7 @@ import errno
 import logging
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import TypeAlias, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 import anyio
 
@@ -47,6 +47,9 @@ _log = logging.getLogger("anyserial.io")
 _T = TypeVar("_T")
 
 Guard: TypeAlias = dict[int, None]
+
+# For calls that exclude no other. It is never taken.
+_NO_GUARD: Final[Guard] = {}
 
 
 class PortState:
@@ -94,7 +97,7 @@ class Call:
     ) -> None:
         self.state = state
         self._context: ErrorContext = context
-        self.guard: Guard = {0: None} if guard is None else guard
+        self.guard: Guard = _NO_GUARD if guard is None else guard
         self._action = action
         self._name = name
 

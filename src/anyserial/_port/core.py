@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from typing import TypeVar
 
 import anyio
 
@@ -20,9 +20,6 @@ from .calls import Call, Guard, PortState
 _T = TypeVar("_T")
 
 _log_close = logging.getLogger("anyserial.close")
-
-#: One receive moves at most this much. A Linux tty never gives more than 4 KiB per read.
-_MAX_TRANSFER: Final = 65_536
 
 
 class PortCore:
@@ -39,7 +36,6 @@ class PortCore:
         finishing: Calls that wait until the output was sent, or send a break.
         asking: Control calls other than `configure`.
         setting: The call `configure`.
-        room: The start of the scratch buffer, as long as the last receive's limit. Used under the receive guard.
         break_on: Whether a call holds the line in a break.
     """
 
@@ -56,9 +52,7 @@ class PortCore:
         self.finishing = Call(state, "ioctl", writing, "sending to")
         self.asking = Call(state, "ioctl")
         self.setting = Call(state, "configure")
-        self.room = memoryview(b"")
         self.break_on = False
-        self._scratch: memoryview | None = None
         self._turn: Guard = {0: None}
         self._waiting: list[anyio.Event] = []
         self._release: Release = RELEASED
@@ -66,12 +60,6 @@ class PortCore:
         forgotten_in_child(self)
 
     # Bytes
-
-    def make_room(self, size: int) -> memoryview:
-        """Return room for one receive of at most `size` bytes. The first call allocates the buffer."""
-        self._scratch = self._scratch or memoryview(bytearray(_MAX_TRANSFER))
-        self.room = self._scratch[:size]
-        return self.room
 
     def sized_buffer(self, depth: int, limit: int | None) -> memoryview:
         """Return a new buffer of `depth` bytes, or of one chunk if the number of queued bytes is not known (0)."""

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from .._backends.base import WaitsOnThread
 from .._backends.meter import PortListener, Sending
+from .._backends.readiness import LARGEST_TRANSFER
 from .._buffers import BytesLike, readable_bytes, require_positive, writable_bytes
 from .._platform import os_errors
 from .._port.calls import Call
@@ -32,6 +33,10 @@ class BlockingTransfers:
         self._read = waits.read
         self._write = waits.write
         self._hold = core.backend.hold
+        # The start of the buffer, as long as the last receive's limit. Used under the receive guard, and not shared,
+        # because the signal handler that interrupts a receive may receive on another port.
+        self._room = memoryview(b"")
+        self._buffer: memoryview | None = None
         self._left = threading.Event()
         self._reader = _Side(core.receiving)
         self._writer = _Side(core.sending)
@@ -59,8 +64,8 @@ class BlockingTransfers:
             side.thread = me
             if state.stopped:
                 raise state.closed_error()
-            room = core.room
-            view = room if len(room) == max_bytes else core.make_room(max_bytes)
+            room = self._room
+            view = room if len(room) == max_bytes else self._make_room(max_bytes)
             count = self._read(view, None if timeout is None else time.monotonic() + timeout)
             if count is not None:
                 count = count or core.require_data(0)
@@ -81,6 +86,12 @@ class BlockingTransfers:
             if state.stopped:
                 self._note_left()
         raise self._expired("receive", "received", timeout)
+
+    def _make_room(self, size: int) -> memoryview:
+        """Return room for one receive of at most `size` bytes. The first call allocates the buffer."""
+        self._buffer = self._buffer or memoryview(bytearray(LARGEST_TRANSFER))
+        self._room = self._buffer[:size]
+        return self._room
 
     def receive_into(self, buffer: bytearray | memoryview, timeout: float | None) -> int:
         """Implement `SerialPort.receive_into`."""

@@ -50,8 +50,10 @@ _ALWAYS = frozenset({"path", "pacing"})
 
 #: Seconds without a byte that count as silence, and at slow rates so many frames.
 _SILENCE: Final = 0.02
-#: And that do where there was a byte before.
+#: And that count where there was a byte before.
 _SILENCE_AFTER_BYTE: Final = 0.2
+#: How many sleeps such a pause is made of.
+_SLEEPS: Final = 10
 _FRAMES: Final = 3
 _BITS_PER_FRAME: Final = 12
 #: What was on its way when the last test ended has passed by then.
@@ -391,7 +393,9 @@ async def _silence(ports: list[SerialPort]) -> None:
         while True:
             for port in ports:
                 await port.reset_input_buffer()
-            await anyio.sleep(pause)
+            # In many short sleeps: on a busy machine what moves the bytes waits for its turn as each of these does.
+            for _ in range(_SLEEPS):
+                await anyio.sleep(pause / _SLEEPS)
             noisy = [port for port in ports if port.input_waiting()]
             if not noisy:
                 return

@@ -9,7 +9,7 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
-from ..readiness import Descriptor
+from ..fd import Descriptor
 
 _TOKEN: Final = b"\0"
 _FILLER: Final = bytes(65_536)

@@ -10,12 +10,16 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable
+from typing import TypeVar
 
 import anyio
 
-from ..readiness import WOKEN, notify_closing, running_loop, waits_here
-from ..watch import Attempt, Closable, Keep
+from ..readiness import notify_closing, running_loop, waits_here
+from ..watch import WOKEN, Attempt, Closable, Woken
 from .signal import Signal
+
+_SpaceT = TypeVar("_SpaceT")
+_MovedT = TypeVar("_MovedT", int, bytes)
 
 
 class SignalWatch:
@@ -24,6 +28,7 @@ class SignalWatch:
     def __init__(self, signal: Signal) -> None:
         waits = waits_here()
         self.loop = running_loop()
+        self.room = waits.room
         self.before_read = waits.before_read
         self.after_read = waits.after_read
         self.before_write = waits.before_write
@@ -34,17 +39,19 @@ class SignalWatch:
         self._waiters: set[anyio.Event] = set()
         signal.listeners.append(self._changed)
 
-    async def read(self, attempt: Attempt, view: memoryview, keep: Keep) -> int:
-        """Wait until `attempt(view)` is not None; return its result, or `WOKEN`."""
+    async def read(
+        self, attempt: Callable[[_SpaceT], _MovedT | None], space: _SpaceT, keep: Callable[[_SpaceT, _MovedT], None]
+    ) -> _MovedT | Woken:
+        """Wait until `attempt(space)` is not None; return its result, or `WOKEN`."""
         # Nothing is awaited between the attempt that succeeds and the return.
         del keep
         while await self._until(lambda: self._signal.read_is_due):
-            count = attempt(view)
-            if count is not None:
-                return count
+            moved = attempt(space)
+            if moved is not None:
+                return moved
         return WOKEN
 
-    async def write(self, attempt: Attempt, view: memoryview) -> int:
+    async def write(self, attempt: Attempt, view: memoryview) -> int | Woken:
         """Wait like `read`, for a transfer out of `view`."""
         while await self._until(lambda: self._signal.write_is_due):
             count = attempt(view)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Hashable
 from typing import Final
 
 from ..._fork import forgotten_in_child, in_forked_child
-from ..readiness import Descriptor
+from ..fd import Descriptor
 
 _log = logging.getLogger("anyserial.close")
 

@@ -35,9 +35,9 @@ from ...exceptions import (
     errno_to_exception,
 )
 from ..base import RELEASED, Release
-from ..fd import FdBackend
+from ..fd import Descriptor, FdBackend
 from ..features import CONTROL_LINES, Policy, lacks_call, probe, warn_caller
-from ..readiness import Descriptor, in_thread
+from ..readiness import in_thread
 from . import closing
 from .settings import OS_ERRORS, Settings, TtyFacts, control_lines, modem_status, set_control_lines
 

@@ -74,22 +74,33 @@ class SocketBackend:
 
     async def read_some(self, view: memoryview, /) -> int:
         """Move 1..`len(view)` bytes, waiting for the first. The end of the connection is an error."""
+        data = await self.read_bytes(len(view))
+        try:
+            count = len(data)
+            view[:count] = data
+        except BaseException:
+            self.hold(data)
+            raise
+        return count
+
+    async def read_bytes(self, limit: int, /) -> bytes:
+        """Read like `read_some`, at most `limit` bytes."""
         connection = self._connection
         await connection.before_read()
-        count = None if self.must_wait() else self.try_read(view)
-        if count is None:
-            while count is None:
+        data = None if self.must_wait() else self._try_read(limit)
+        if data is None:
+            while data is None:
                 await self._wait_for_input()
-                count = self.try_read(view)
+                data = self._try_read(limit)
         elif connection.after_read is not None:
             # A call that waits gives way by waiting; this one has not.
             try:
                 await connection.after_read()
             except BaseException:
                 # trio raises Ctrl-C in whichever task runs.
-                self.hold(view[:count])
+                self.hold(data)
                 raise
-        return count
+        return data
 
     read_queued = read_some
 
@@ -112,6 +123,18 @@ class SocketBackend:
 
     def try_read(self, view: memoryview) -> int | None:
         """One read without waiting; None when nothing is there."""
+        data = self._try_read(len(view))
+        if data is None:
+            return None
+        try:
+            count = len(data)
+            view[:count] = data
+        except BaseException:
+            self.hold(data)
+            raise
+        return count
+
+    def _try_read(self, limit: int) -> bytes | None:
         with self._lock:
             self._require_open()
             self.meter.read_calls += 1
@@ -126,11 +149,11 @@ class SocketBackend:
                     raise self._ended()
                 self.meter.read_eagain += 1
                 return None
-            count = min(len(view), len(data))
-            view[:count] = data[:count]
+            taken = bytes(data[:limit])
+            count = len(taken)
             del data[:count]
             self.meter.bytes_received += count
-            return count
+            return taken
 
     def try_write(self, view: memoryview) -> int | None:
         """One write without waiting; None when there is no room."""
@@ -160,7 +183,7 @@ class SocketBackend:
         while not self.has_input():
             await self._wait_for_input()
 
-    def hold(self, data: memoryview, /) -> None:
+    def hold(self, data: memoryview | bytes, /) -> None:
         """Take back bytes that a read returned and that did not reach their caller."""
         with self._lock:
             self._data[:0] = data

@@ -78,20 +78,30 @@ class ComPort:
 
     async def read_some(self, view: memoryview, /) -> int:
         """Move 1..`len(view)` bytes, waiting for the first."""
+        data = await self.read_bytes(len(view))
+        try:
+            count = len(data)
+            view[:count] = data
+        except BaseException:
+            self.hold(data)
+            raise
+        return count
+
+    async def read_bytes(self, limit: int, /) -> bytes:
+        """Read like `read_some`, at most `limit` bytes."""
         loop = self._loop
         await loop.before()
         self.require_open()
-        kept = self._input
-        if kept.held:
-            count = kept.take(view)
-            try:
-                await loop.after()
-            except BaseException:
-                # Ctrl-C; trio raises it in whatever runs.
-                self.hold(view[:count])
-                raise
-            return count
-        return await self._next(view)
+        if not self._input.held:
+            return await self._next(limit)
+        data = self._input.take(limit)
+        try:
+            await loop.after()
+        except BaseException:
+            # Ctrl-C; trio raises it in whatever runs.
+            self.hold(data)
+            raise
+        return data
 
     async def read_queued(self, view: memoryview, /) -> int:
         """As `read_some`, with what was kept and what has arrived since in one."""
@@ -102,7 +112,14 @@ class ComPort:
             await self._loop.after()
             if held < len(view):
                 await self._rest(len(view) - held)
-        return await self._next(view)
+        data = await self._next(len(view))
+        try:
+            count = len(data)
+            view[:count] = data
+        except BaseException:
+            self.hold(data)
+            raise
+        return count
 
     async def wait_input(self) -> None:
         """Return when a read is worth trying."""
@@ -113,13 +130,13 @@ class ComPort:
         else:
             await self._arrival(1)
 
-    async def _next(self, view: memoryview) -> int:
+    async def _next(self, limit: int) -> bytes:
         while True:
-            await self._arrival(len(view))
+            await self._arrival(limit)
             # Another task may have dropped what was there.
-            count = self._input.take(view)
-            if count:
-                return count
+            data = self._input.take(limit)
+            if data:
+                return data
 
     async def _arrival(self, size: int) -> None:
         """Wait until something is kept, up to `size` bytes of it."""
@@ -168,7 +185,7 @@ class ComPort:
         if empty > _EMPTY_READS:
             raise OSError(errno.EIO, "the driver ends each read without a byte")
 
-    def hold(self, data: memoryview, /) -> None:
+    def hold(self, data: memoryview | bytes, /) -> None:
         """Take back bytes that a read returned and that did not reach their caller."""
         if self._is_open:
             self._input.held[:0] = data

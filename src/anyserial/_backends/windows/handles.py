@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 assert sys.platform == "win32" or not TYPE_CHECKING
 
-from ..readiness import Descriptor
+from ..fd import Descriptor
 from . import win32
 
 _log_close = logging.getLogger("anyserial.close")

@@ -37,10 +37,8 @@ class Input:
             self.held += data
             self.meter.bytes_received += count
 
-    def take(self, view: memoryview) -> int:
-        """Hand out what was kept."""
-        data = self.held[: len(view)]
-        count = len(data)
-        view[:count] = data
-        del self.held[:count]
-        return count
+    def take(self, limit: int) -> bytes:
+        """Hand out what was kept, at most `limit` bytes."""
+        data = bytes(self.held[:limit])
+        del self.held[: len(data)]
+        return data

@@ -29,13 +29,14 @@ class _Input(Protocol):
     def held(self) -> bytearray: ...
     @property
     def reading(self) -> Operation | None: ...
-    def take(self, view: memoryview) -> int: ...
+    def take(self, limit: int) -> bytes: ...
 
 
 class _Port(Protocol):
     @property
     def input(self) -> _Input: ...
     def require_open(self) -> int: ...
+    def hold(self, data: memoryview | bytes, /) -> None: ...
     def queued(self) -> int: ...
     @property
     def writing(self) -> Operation | None: ...
@@ -63,8 +64,14 @@ class OnThread:
             if not self._port.input.held and not self._arrival(len(view), deadline):
                 return None
             # Another thread may have dropped what was there.
-            count = self._port.input.take(view)
-            if count:
+            data = self._port.input.take(len(view))
+            if data:
+                try:
+                    count = len(data)
+                    view[:count] = data
+                except BaseException:
+                    self._port.hold(data)
+                    raise
                 return count
 
     def read_queued(self, view: memoryview, deadline: float | None, /) -> int | None:
