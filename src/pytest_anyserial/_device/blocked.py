@@ -1,7 +1,7 @@
-"""Notices a test that blocks its own event loop, so that the far end on that loop cannot answer.
+"""Detect a test that blocks its own event loop, so that the far end on that loop cannot answer.
 
-A thread asks the loop for a turn. If none comes for half a second while a request waits to be read, the place where the
-loop is stuck is kept for the report.
+A thread schedules a callback on the loop. If the callback does not run for half a second while a request waits to be
+read, the place where the loop is blocked is kept for the report.
 """
 
 from __future__ import annotations
@@ -24,21 +24,22 @@ from .._text import plain
 if TYPE_CHECKING:
     from .far_end import FarEnd
 
-#: Seconds without a turn of the loop.
+#: Seconds without a callback after which the loop counts as blocked.
 _BLOCKED_AFTER: Final = 0.5
-#: Seconds between two questions.
+#: Seconds between two probes.
 _POLL_INTERVAL: Final = 0.1
-#: A call that blocks so long has no timeout, or a long one: its port is closed, so that the test ends with this report.
+#: Seconds after which the ports are closed. A call that blocks for so long probably has no timeout, and the test has to
+#: end with this report.
 _RELEASE_AFTER: Final = 10.0
-#: Frames that the report names.
+#: The most frames that the report names.
 _MAX_FRAMES: Final = 3
 _OWN_PACKAGES: Final = frozenset({"anyio", "anyserial", "pytest_anyserial"})
 
 
 class BlockedLoop:
-    """Watches the loop of the calling task, whose far end reads from `port`.
+    """A watch on the loop of the calling task, on which a far end reads from `port`.
 
-    `release` ends calls that have no timeout.
+    `release` is called to end calls that have no timeout.
     """
 
     def __init__(self, port: SerialPort, release: Callable[[], object]) -> None:
@@ -49,7 +50,7 @@ class BlockedLoop:
 
     @contextmanager
     def watching(self, far_end: FarEnd, *, virtual: bool) -> Generator[None]:
-        """Watch within the block. With `virtual` time there is nothing to watch: a thread would disturb it."""
+        """Watch within the block. In `virtual` time it does nothing, because a thread would disturb the clock."""
         if virtual:
             yield
             return
@@ -68,7 +69,7 @@ class BlockedLoop:
             thread.join()
 
     def _watch(self, call_on_loop: Callable[[Callable[[], object]], object], loop_thread: int) -> None:
-        # Between set-up, body and teardown nothing runs the loop; then no task of the test waits either.
+        # Nothing runs the loop between set-up, body and teardown. No task of the test waits then either.
         while not self._is_over.wait(_POLL_INTERVAL):
             probe = _Probe()
             with suppress(RuntimeError):
@@ -91,7 +92,7 @@ class BlockedLoop:
 
 
 class _Probe:
-    """A turn that the loop was asked for."""
+    """A callback scheduled on the loop."""
 
     def __init__(self) -> None:
         self.answered = threading.Event()
@@ -99,18 +100,18 @@ class _Probe:
         self._duration: float | None = None
 
     def run(self) -> None:
-        """On the loop."""
+        """Record that the callback ran; called on the loop."""
         self._duration = self.seconds
         self.answered.set()
 
     @property
     def seconds(self) -> float:
-        """How long it took, or has taken so far."""
+        """Seconds until the callback ran, or until now."""
         return time.monotonic() - self._requested_at if self._duration is None else self._duration
 
 
 class _Blockage:
-    """Where the loop was when no turn came."""
+    """The place where the loop was blocked."""
 
     def __init__(self, places: list[str], probe: _Probe) -> None:
         self.is_released = False
@@ -118,7 +119,7 @@ class _Blockage:
         self._probe = probe
 
     def remark(self) -> list[str]:
-        """For the report of a test that failed."""
+        """Return lines for the report of a failed test."""
         blocked, *callers = self._places
         return [
             f"the test blocked its event loop for {self._probe.seconds:.1f} s while a request waited:",
@@ -131,8 +132,8 @@ class _Blockage:
 
 
 def _places(frame: FrameType | None) -> Iterator[str]:
-    """The lines of the test and its driver where a thread is, the innermost first; nothing if it is in none of them."""
-    # Only a test that blocks needs it, and importing it takes 2 ms.
+    """Yield the lines of the test and its driver on the stack of a thread, innermost first."""
+    # Imported late, because it takes 2 ms and only a test that blocks needs it.
     import sysconfig
 
     libraries = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))

@@ -1,4 +1,4 @@
-"""What a test can say to any far end, script or device: data unasked, once, repeatedly, or when the port is opened."""
+"""The methods that scripts and devices share: send unprompted, once or repeatedly, and wait for the open."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from .steps import SerialRepeat, UnpromptedSend, WaitForOpen, as_bytes, seconds
 
 
 class StepQueue(Protocol):
-    """The part of a far end that has something to say unasked."""
+    """A script or device that takes further steps."""
 
     def add(self, step: UnpromptedSend | SerialRepeat | WaitForOpen, /) -> None:
-        """Do this, once everything before it has happened."""
+        """Append a step, which is performed once every earlier required step has happened."""
         ...
 
 
 class FarEndCalls:
-    """What scripts and devices have in common."""
+    """The methods of both scripts and devices."""
 
     def __init__(self, part: StepQueue, far_end: FarEnd) -> None:
         self._steps = part
@@ -31,22 +31,22 @@ class FarEndCalls:
         self._call_on_loop = _caller(far_end.portal)
 
     def send(self, data: bytes, /, *, after: float = 0.0) -> None:
-        """Send bytes unasked, once everything required before this has happened.
+        """Send bytes unprompted, once every earlier required step has happened.
 
-        The pause `after` that passes in the background, so that replies do not wait for it.
+        A pause of `after` seconds then passes in the background, so replies do not wait for it.
         """
         step = UnpromptedSend(as_bytes("unasked data", data), seconds("after", after))
         self._do(lambda: self._steps.add(step))
 
     def every(self, interval: float, data: bytes | Callable[[], bytes], /) -> SerialRepeat:
-        """Send bytes every `interval` seconds, once everything required before this has happened.
+        """Send bytes every `interval` seconds, once every earlier required step has happened.
 
-        They are sent in the background until the test is over, or until `stop()` of the result is called; in virtual
-        time at most 20,000 times, because a test that hangs would otherwise have no end.
+        They are sent in the background until the test is over, or until you call `stop()` of the result. In virtual
+        time they are sent at most 20,000 times, because otherwise a test that hangs would never end.
 
         Args:
-            interval: Seconds before the first and between two of them.
-            data: The bytes, or a function that makes them each time.
+            interval: Seconds before the first send and between two sends.
+            data: The bytes, or a function that makes them for each send.
         """
         if not seconds("interval", interval):
             raise ValueError("interval must be more than 0 s")
@@ -56,15 +56,16 @@ class FarEndCalls:
         return step
 
     def on_open(self) -> None:
-        """Let what is behind this wait until the other side has opened its port.
+        """Perform the steps after this one only once the other side has opened its port.
 
-        A driver that empties its input queue when it opens then loses nothing. If the port is open, it is over at once.
+        A driver that empties its input queue when it opens the port then loses nothing. If the port is open already,
+        the steps continue at once.
         """
         step = WaitForOpen(caller(1))
         self._do(lambda: self._steps.add(step))
 
     def _do(self, work: Callable[[], object]) -> None:
-        """Change the part on its loop; also from a fixture, while the loop does not run."""
+        """Run `work` on the loop of the far end. A fixture may call this while the loop does not run."""
         if self._far_end.portal is not None:
             self._far_end.portal.call(work)
         else:
@@ -72,10 +73,10 @@ class FarEndCalls:
         self._call_on_loop(self._far_end.notify)
 
     async def _wait(self, condition: Callable[[], bool], timeout: float) -> None:
-        """Wait for a condition, at most so long.
+        """Wait for a condition, at most `timeout` seconds.
 
         Raises:
-            AssertionError: It did not become true.
+            AssertionError: The condition did not become true.
         """
         __tracebackhide__ = True
         with anyio.move_on_after(timeout):
@@ -88,7 +89,7 @@ class FarEndCalls:
 
 
 class BlockingCalls(FarEndCalls):
-    """The same for a test without a loop: the far end has one in its own thread."""
+    """The same for a test without a loop, where the far end runs on a loop in its own thread."""
 
     def _call(self, wait: Callable[[], Awaitable[None]]) -> None:
         __tracebackhide__ = True

@@ -1,4 +1,4 @@
-"""What a test says to a far end that answers by a handler: `serial_device`."""
+"""The classes of `serial_device`: a far end whose handler answers each request."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from .service import Handler, Service
 
 _H = TypeVar("_H", bound=Handler)
 
-#: Requests end with a newline if a test does not say otherwise.
+#: The default framer: requests end with a newline.
 LINES: Final[Framer] = terminator(b"\n")
 
 
 class DeviceCalls(FarEndCalls):
-    """A device with a state of its own. Say who answers its requests with `serve`, what it says unasked with `send`.
+    """A simulated device with its own state. Set its handler with `serve`, and send unprompted with `send`.
 
-    What the handler raises ends the test with its traceback.
+    An exception that the handler raises ends the test with its traceback.
     """
 
     def __init__(self, service: Service, far_end: FarEnd) -> None:
@@ -27,18 +27,19 @@ class DeviceCalls(FarEndCalls):
 
     @property
     def requests(self) -> list[bytes]:
-        """The requests that came so far, in order, each as it came."""
+        """The requests received so far, in order, each with its terminator."""
         return list(self._service.requests)
 
     def serve(self, handler: _H, /, *, framer: AnyFramer = LINES) -> _H:
-        """Let `handler` answer each request from now on; returns it.
+        """Answer each request with `handler` from now on; returns `handler`.
 
         Args:
-            handler: A function, or an object with `__call__`, sync or async. It gets one request, whole with its
-                terminator, and returns bytes, several of them (a list, or it is a generator), or None for silence. The
-                next request waits until it has returned and its reply is sent.
-            framer: Where a request ends: `terminator`, `length`, `fixed` or `silence` of `pytest_anyserial.framing`, or
-                a function that gets the bytes so far and returns the size of the first request in them, or None.
+            handler: A function, or an object with `__call__`, sync or async. It takes one request with its terminator.
+                It returns bytes, several replies (a list, or as a generator), or None for no reply. The next request
+                waits until the handler has returned and its reply is sent.
+            framer: Finds the end of a request: `terminator`, `length`, `fixed` or `silence` of
+                `pytest_anyserial.framing`, or a function that takes the bytes so far and returns the size of the first
+                request in them, or None.
         """
         self._do(lambda: self._service.serve(handler, framer))
         return handler
@@ -51,10 +52,10 @@ class SerialDevice(DeviceCalls):
     __doc__ = DeviceCalls.__doc__
 
     async def wait_requests(self, number: int, /, timeout: float = 5.0) -> None:
-        """Wait until so many requests have come and are answered, at most `timeout` seconds.
+        """Wait until `number` requests have come and are answered, at most `timeout` seconds.
 
         Raises:
-            AssertionError: Fewer came.
+            AssertionError: Fewer requests were answered in that time.
         """
         __tracebackhide__ = True
         await self._wait(lambda: self._service.answered >= number, timeout)
@@ -64,10 +65,10 @@ class SyncSerialDevice(DeviceCalls, BlockingCalls):
     """`serial_device` of a plain `def` test. It has the same methods; `wait_requests` blocks."""
 
     def wait_requests(self, number: int, /, timeout: float = 5.0) -> None:
-        """Wait until so many requests have come and are answered, at most `timeout` seconds.
+        """Wait until `number` requests have come and are answered, at most `timeout` seconds.
 
         Raises:
-            AssertionError: Fewer came.
+            AssertionError: Fewer requests were answered in that time.
         """
         __tracebackhide__ = True
         self._call(lambda: self._wait(lambda: self._service.answered >= number, timeout))

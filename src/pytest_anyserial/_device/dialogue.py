@@ -1,7 +1,7 @@
-"""The script of a far end, without I/O: bytes go in, things to say come out, or a mismatch.
+"""The script of a far end, without I/O: it takes received bytes, and gives steps to perform or a mismatch.
 
-What it does depends on the bytes alone, never on how they were cut into chunks: a request is recognised at the first
-byte that completes it. What that costs grows with the bytes that come.
+The result depends on the bytes alone, not on how they were split into chunks, because a request is recognised at the
+first byte that completes it. The cost is linear in the number of bytes.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from .expectation import Answer, SerialExpectation
 from .search import Search, Span, search_for
 from .steps import Gate, SerialRepeat, Silence, Step, UnpromptedSend, WaitForOpen
 
-#: With `script_strict=False`, a request is looked for in at least this many of the last bytes.
+#: With `script_strict=False`, a request is searched for in at least this many of the last bytes.
 _WINDOW: Final = 65_536
-#: Bytes for which all that may come is looked for in turn.
+#: Bytes that each candidate searches before the next candidate does.
 _SEARCH_BLOCK: Final = 512
-#: Bytes that a message is made from.
+#: The most bytes kept for a message.
 _MAX_KEPT: Final = 4096
 _UNEXPECTED: Final = "an unexpected request"
 
@@ -28,18 +28,18 @@ ScriptStep = SerialExpectation | UnpromptedSend | SerialRepeat | Silence | WaitF
 
 
 class Dialogue:
-    """Steps in order, the bytes not yet understood, and what is to be said next.
+    """The steps of a script in order, and the received bytes that no expectation has matched yet.
 
-    `on_met` is called for each request that an expectation has taken.
+    `on_met` is called with an expectation each time a request meets it.
 
     Attributes:
-        outbox: What the far end has to do, in order.
-        mismatch: What went wrong, as a text for people; nothing is understood or answered after it.
+        outbox: The steps that the far end has to perform, in order.
+        mismatch: The error message once an error is certain. After that, no request is matched or answered.
         any_order: Whether expectations may be met in any order.
     """
 
     name = "serial_script"
-    #: No silence ends a request: it is known by its bytes.
+    #: Silence does not end a request of a script.
     pause = None
 
     def __init__(self, *, strict: bool = True, on_met: Callable[[SerialExpectation], object] | None = None) -> None:
@@ -54,14 +54,14 @@ class Dialogue:
         self._position = 0
         self._started: set[int] = set()
         self._unread = bytearray()
-        # With the numbers of their steps. All have looked at so many of the unread bytes.
+        # By the number of the step. All have searched the first `_searched` unread bytes.
         self._searches: dict[int, Search] = {}
         self._searched = 0
         self._window = _WINDOW
-        # What the mismatch is, and how many of its bytes are not kept.
+        # The kind of the mismatch, and the number of its bytes that are not kept.
         self._mismatch_kind = _UNEXPECTED
         self._dropped = 0
-        # What was understood last; the unread bytes came behind it.
+        # The expectation met last; the unread bytes came after its request.
         self._last_met: SerialExpectation | None = None
 
     def add(self, step: ScriptStep) -> None:
@@ -78,14 +78,14 @@ class Dialogue:
         self.advance()
 
     def feed(self, data: bytes) -> None:
-        """Bytes came from the other end, which so has its port open."""
+        """Handle received bytes. They also show that the other side has its port open."""
         for step in self._openings:
             step.is_over = True
         if self._strict and self.mismatch is None:
             self._unread += data
             self.advance()
             return
-        # What is expected nowhere is dropped at the same bytes, however they came.
+        # Drop unexpected bytes at the same positions, however the bytes were split into chunks.
         while data and self.mismatch is None:
             room = 2 * self._window - len(self._unread)
             self._unread += data[:room]
@@ -95,7 +95,7 @@ class Dialogue:
                 self._discard(len(self._unread) - self._window)
 
     def advance(self) -> None:
-        """Do what can be done now: begin steps that are reached, understand bytes."""
+        """Match the unread bytes, and put the steps whose turn has come into `outbox`."""
         candidates = self._candidates()
         while self._unread and self.mismatch is None:
             found = self._earliest_match(candidates)
@@ -126,17 +126,17 @@ class Dialogue:
         self._searched = 0
 
     def left_over(self) -> list[SerialExpectation]:
-        """The expectations that were not met."""
+        """Return the expectations that were not met."""
         return list(self._unmet())
 
     @property
     def is_met(self) -> bool:
-        """Whether no expectation is left over."""
+        """Whether every expectation has been met."""
         return next(self._unmet(), None) is None
 
     def _unmet(self) -> Iterator[SerialExpectation]:
         if self._strict:
-            # Earlier steps were met, or optional and passed over.
+            # Earlier expectations were met, or were optional and skipped.
             for number in range(self._position, len(self._steps)):
                 step = self._steps[number]
                 if isinstance(step, SerialExpectation) and not step.is_satisfied:
@@ -144,17 +144,17 @@ class Dialogue:
 
     @property
     def silence_left(self) -> float:
-        """Seconds of asserted silence that are not over."""
+        """Seconds of asserted silence that remain."""
         self._silences = [step for step in self._silences if not step.is_over]
         return sum(step.seconds for step in self._silences)
 
     @property
     def is_done(self) -> bool:
-        """Whether there is nothing more to expect or to say, apart from what is sent in the background."""
+        """Whether every expectation is met and every step performed, except those in the background."""
         return self.is_met and not (self.silence_left or self.outbox or (self._strict and self._unread))
 
     def verdict(self) -> str | None:
-        """The error of the dialogue, now that nothing more will come; None if there is none."""
+        """Return the error message on the assumption that no more bytes come; None if there is no error."""
         if self.mismatch is not None:
             return self.mismatch
         if self._strict and self._unread:
@@ -168,11 +168,11 @@ class Dialogue:
         )
 
     def unmet(self) -> list[str]:
-        """The expectations that have not been met, in words."""
+        """Describe the expectations that have not been met."""
         return [step.where for step in self._unmet()]
 
     def state(self) -> list[str]:
-        """How far the dialogue has come, for the report of a test that failed."""
+        """Return lines for the report of a failed test."""
         candidates = self._candidates()
         next_steps = {number for number, _ in candidates}
         later = [step for number, step in self._open_expectations() if number not in next_steps]
@@ -181,7 +181,7 @@ class Dialogue:
         return messages.state(held, [step for _, step in candidates], later, unsent, self._last_met)
 
     def _candidates(self) -> list[tuple[int, SerialExpectation]]:
-        """The expectations that the next request may meet. Steps in between that are reached now go to the outbox."""
+        """Return the expectations that the next request may meet; put the steps before them into `outbox`."""
         candidates: list[tuple[int, SerialExpectation]] = []
         for number in range(self._position, len(self._steps)):
             step = self._steps[number]
@@ -199,7 +199,7 @@ class Dialogue:
         return candidates
 
     def _open_expectations(self) -> Iterator[tuple[int, SerialExpectation]]:
-        """The expectations from here on that can still be met."""
+        """Yield the expectations from the current position on that can still be met."""
         for number in range(self._position, len(self._steps)):
             step = self._steps[number]
             if isinstance(step, SerialExpectation) and not step.is_exhausted:
@@ -208,7 +208,10 @@ class Dialogue:
     def _earliest_match(
         self, candidates: Sequence[tuple[int, SerialExpectation]]
     ) -> tuple[int, SerialExpectation, Span] | None:
-        """The candidate that ends first in the unread bytes, then the first; strictly, they begin with it."""
+        """Return the candidate whose request ends first in the unread bytes; of several, the first in the script.
+
+        A strict script searches only at the beginning of the unread bytes.
+        """
         known = self._searches
         if any(number not in known for number, _ in candidates):
             self._searched = 0
@@ -218,7 +221,7 @@ class Dialogue:
         }
         found: tuple[int, SerialExpectation, Span] | None = None
         while found is None and self._searched < len(self._unread):
-            # All go through the bytes side by side, so that none is far ahead of a match and has to go back.
+            # All candidates search one block before the next, so that no search runs far past another's match.
             limit = self._searched = min(self._searched + _SEARCH_BLOCK, len(self._unread))
             for number, step in candidates:
                 span = self._searches[number].find(self._unread, limit)
@@ -233,13 +236,13 @@ class Dialogue:
         self.mismatch = self._mismatch_text(self._mismatch_kind, candidates)
 
     def add_to_mismatch(self, data: bytes) -> None:
-        """Bytes that came with a mismatch, for its text."""
+        """Add bytes that arrived after a mismatch to its message."""
         if self.mismatch is not None:
             self._unread += data
             self._set_mismatch(self._candidates())
 
     def end_pause(self) -> None:
-        """Nothing has come for a while, which means nothing to a script."""
+        """Do nothing: silence does not end a request of a script."""
 
     def _mismatch_text(self, what: str, candidates: Sequence[tuple[int, SerialExpectation]]) -> str:
         open_steps = {number for number, _ in candidates}

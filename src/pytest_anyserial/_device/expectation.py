@@ -1,4 +1,4 @@
-"""A request that a script expects, how often, and what it gets."""
+"""A request that a script expects, how often it may come, and the replies to it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from .._text import count, cut, hex_lines
 from .search import search_for
 from .steps import MAX_SHOWN, StepContext, as_bytes, pause, resolve_data, seconds, shown
 
-#: What a test gives as an answer.
+#: A reply, or a function that makes it from the request.
 ReplyData = bytes | Callable[[bytes], bytes]
 
 
 class Reply:
-    """One answer after a pause, in pieces; with several alternatives, each request gets the next of them."""
+    """One reply after a pause, sent in chunks. If there are several alternatives, each request gets the next one."""
 
     __slots__ = ("after", "alternatives", "chunks")
 
@@ -26,17 +26,17 @@ class Reply:
         self.chunks = chunks
 
     def reply_to(self, number: int) -> ReplyData:
-        """The answer to the request that came as the how-many-th, counted from 0; the last one stays."""
+        """Return the reply to request `number`, counted from 0. Further requests get the last alternative."""
         return self.alternatives[min(number, len(self.alternatives) - 1)]
 
     def described(self, number: int) -> str:
-        """For a message."""
+        """Return a text for a message."""
         data = self.reply_to(number)
         return f"{'a function of the request' if callable(data) else shown(data)}{pause(self.after)}"
 
 
 class SerialExpectation:
-    """A request that the script expects, and what it gets. Made by `serial_script.on(...)`; its methods chain."""
+    """A request that the script expects, and the replies to it. Made by `serial_script.on(...)`; its methods chain."""
 
     def __init__(self, request: bytes | re.Pattern[bytes], place: str) -> None:
         self._request = request
@@ -52,24 +52,25 @@ class SerialExpectation:
         return f"<SerialExpectation {describe(self._request)} at {self._place}>"
 
     def reply(self, data: ReplyData, /, *, after: float = 0.0, chunks: int = 1) -> Self:
-        """Answer the request. Several replies are sent one after the other, each time the request comes.
+        """Answer each occurrence of the request. Several replies are sent in the order of the calls.
 
         Args:
             data: The bytes, or a function that makes them from the request.
-            after: Seconds to wait before.
-            chunks: How many pieces to send it in, a moment apart.
+            after: Seconds to wait before the reply.
+            chunks: The number of chunks to send, with a short pause between them.
         """
         return self._add([data], after, chunks)
 
     def reply_each(self, *data: ReplyData, after: float = 0.0, chunks: int = 1) -> Self:
-        """Answer the first request with the first of these, the second with the second, and so on.
+        """Answer the first occurrence of the request with the first reply, the second with the second, and so on.
 
-        The request is expected as often as there are replies. If `times` or `repeatedly` say more, the last one stays.
+        The request is expected as many times as there are replies. If `times` or `repeatedly` allow more, the last
+        reply is repeated.
 
         Args:
             *data: Bytes, or functions that make them from the request.
-            after: Seconds to wait before each.
-            chunks: How many pieces to send each in.
+            after: Seconds to wait before each reply.
+            chunks: The number of chunks to send for each reply.
         """
         if not data:
             raise ValueError("reply_each() takes at least one reply")
@@ -78,71 +79,71 @@ class SerialExpectation:
         return self._add(data, after, chunks)
 
     def times(self, least: int, most: int | None = None, /) -> Self:
-        """Expect the request this many times in a row, or at least `least` and at most `most` times."""
+        """Expect the request exactly `least` times in a row; with `most`, at least `least` and at most `most` times."""
         _check_count("times()", least)
         if most is not None and _check_count("times()", most) < least:
             raise ValueError(f"times() takes the smaller number first, not {least!r}, {most!r}")
         return self._count(least, least if most is None else most)
 
     def repeatedly(self) -> Self:
-        """Expect the request at least once, and then as often as it comes."""
+        """Expect the request one or more times."""
         return self._count(1, math.inf)
 
     def optional(self) -> Self:
-        """The request may also come less often, or not at all."""
+        """Allow the request to come less often, or not at all."""
         self._optional = True
         return self
 
     @property
     def requests(self) -> tuple[bytes, ...]:
-        """The requests that came so far and met this."""
+        """The requests so far that met this expectation."""
         return tuple(self._requests)
 
-    # For the dialogue.
+    # For the dialogue
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether it has come as often as it may."""
+        """Whether the request has come as often as it may."""
         return len(self._requests) >= self._max_count
 
     @property
     def is_satisfied(self) -> bool:
-        """Whether it has come as often as it must."""
+        """Whether the request has come as often as it must."""
         return self._optional or len(self._requests) >= self._min_count
 
     @property
     def replies(self) -> Sequence[Reply]:
-        """The answers, in order."""
+        """The replies, in order."""
         return self._replies
 
     @property
     def place(self) -> str:
-        """Where the test expects it."""
+        """The file and line of the test that expects the request."""
         return self._place
 
     @property
     def where(self) -> str:
-        """The request, how often it came, and the place in the test that expects it."""
+        """The request, how often it came, and the file and line that expects it, as a text."""
         return f"{describe(self._request)}{self._progress()} ({self._place})"
 
     @property
     def times_met(self) -> int:
-        """How often it has come."""
+        """How often the request has come."""
         return len(self._requests)
 
     def timeline_text(self, seen: int) -> str:
-        """The request and its place in the test, for the timeline, when it came for the `seen`-th time."""
+        """Return the request and its place in the test, for the timeline; `seen` counts occurrences from 1."""
         most = self._max_count
         of = "" if most == 1 else f", {seen}" if most == math.inf else f", {seen} of {most:g}"
         return f"{describe(self._request)}{of} ({self._place})"
 
     def add_request(self, request: bytes) -> None:
-        """The request came, as these bytes."""
+        """Record an occurrence of the request, as these bytes."""
         self._requests.append(request)
 
     @property
     def request(self) -> bytes | re.Pattern[bytes]:
-        """The bytes or expression that must arrive."""
+        """The expected bytes or expression."""
         return self._request
 
     def matches_start_of(self, data: bytes) -> bool:
@@ -150,19 +151,19 @@ class SerialExpectation:
         return search_for(self._request, anywhere=False).find(data, len(data)) is not None
 
     def missing(self, data: bytes) -> bytes | None:
-        """What would complete `data`; None if nothing can, or if it cannot be known."""
+        """Return the bytes that would complete `data`; None if nothing can, or if the request is an expression."""
         request = self._request
         return request[len(data) :] if isinstance(request, bytes) and request.startswith(data) else None
 
     def hint(self) -> str:
-        """The next step after a request that came out of turn."""
+        """Return advice about a request that came at the wrong point of the script."""
         if self.is_exhausted:
             came, more = count(self.times_met, "time"), f".times({self.times_met + 1}) there, or another on(),"
             return f"it came {came} already, as {self._place} expects; {more} expects it once more"
         return f"{self._place} expects it at another point; after serial_script.any_order() the order does not matter"
 
     def expected_lines(self) -> Iterator[str]:
-        """The request for a message: printable, then hex."""
+        """Yield the request for a message: as text, then in hex."""
         yield self.where
         if isinstance(self._request, bytes):
             yield from hex_lines(cut(self._request, MAX_SHOWN)[0])
@@ -190,7 +191,7 @@ class SerialExpectation:
 
 
 class Answer:
-    """An expectation's replies to one request that came."""
+    """Send the replies of an expectation to one occurrence of its request."""
 
     __slots__ = ("_number", "expectation", "request")
 
@@ -214,7 +215,7 @@ class Answer:
 
 
 def describe(request: bytes | re.Pattern[bytes]) -> str:
-    """A request for a message."""
+    """Return the text of a request for a message."""
     return shown(request) if isinstance(request, bytes) else f"re.compile({request.pattern!r})"
 
 

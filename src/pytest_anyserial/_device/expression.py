@@ -1,8 +1,8 @@
-"""Regular expressions over bytes that arrive one by one: a step for each byte, whatever came before it.
+"""Match regular expressions against bytes that arrive one by one, in constant time per byte.
 
-`re` has to start from the beginning each time, and cannot tell that no further byte would help. So an expression is
-turned into its automaton. The cost grows with the bytes that come, not with their square, and nested repeats cost no
-more than others. Back references, lookaround and word boundaries have no automaton; such expressions are left to `re`.
+`re` has to start from the beginning after each byte, and cannot tell that no more bytes would complete a match.
+Therefore an expression is compiled to an automaton. Its cost is linear in the number of bytes, nested repeats included.
+Back references, lookaround and word boundaries have no automaton, so such expressions are matched by `re`.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ from typing import Any, Final, cast
 
 #: The state in which a match is complete.
 _END: Final = 0
-#: States that an automaton may have. A counted repeat has its states as often as it counts.
+#: The most states of an automaton. A counted repeat copies its states for each count.
 _MAX_STATES: Final = 100_000
-#: Flags that an automaton follows.
+#: The flags that an automaton supports.
 _KNOWN_FLAGS: Final = int(re.IGNORECASE | re.DOTALL | re.VERBOSE | re.ASCII)
-#: Flags with a meaning for a single byte.
+#: The flags that change the meaning of a single byte.
 _BYTE_FLAGS: Final = int(re.IGNORECASE | re.DOTALL)
 
 _Node = tuple[Any, Any]
 
 
 class Automaton:
-    """The states of an expression; `automaton_of` makes one, and `Run` follows it."""
+    """The states of an expression. `automaton_of` creates an automaton, and `Run` runs it."""
 
     def __init__(self) -> None:
-        # For each state: a table of the bytes that it takes, and the states that follow. An empty table takes none.
+        # For each state: a table of the bytes that it accepts, and the next states. An empty table accepts none.
         self.takes: list[bytes] = [b""]
         self._next: list[tuple[int, ...]] = [()]
         self._closures: dict[int, tuple[int, ...]] = {}
         self.start = 0
 
     def add(self, takes: bytes, targets: tuple[int, ...]) -> int:
-        """A new state that takes one of these bytes; without any it stands for all its targets."""
+        """Add a state that accepts one of these bytes. A state without bytes stands for all its targets."""
         if len(self.takes) >= _MAX_STATES:
             raise _IrregularError
         self.takes.append(takes)
@@ -48,11 +48,11 @@ class Automaton:
         self._next[state] = targets
 
     def after(self, state: int) -> tuple[int, ...]:
-        """The states that take bytes, and `_END`, that follow when `state` has taken its byte."""
+        """Return the states that can accept the byte after the one of `state`, and `_END` if a match is complete."""
         return self.closure(self._next[state][0])
 
     def closure(self, state: int) -> tuple[int, ...]:
-        """The states that take bytes, and `_END`, that `state` stands for."""
+        """Return the states with bytes, and `_END`, that `state` stands for."""
         found = self._closures.get(state)
         if found is None:
             seen: dict[int, None] = {}
@@ -68,23 +68,23 @@ class Automaton:
 
 
 class Run:
-    """One way through an automaton, byte by byte: from the first byte on, or `anywhere`."""
+    """One run of an automaton over the bytes: a match begins at the first byte, or `anywhere`."""
 
     def __init__(self, automaton: Automaton, *, anywhere: bool) -> None:
         self._automaton = automaton
         self._anywhere = anywhere
         self._first = automaton.closure(automaton.start)
         self._position = 0
-        # Each state that is reached, and where the bytes begin that led there: the earliest such place.
+        # The active states, each with the earliest position at which a match that leads to it begins.
         self._reached: dict[int, int] = {} if anywhere else dict.fromkeys(self._first, 0)
 
     @property
     def is_over(self) -> bool:
-        """Whether no further byte can lead to a match."""
+        """Whether no more bytes can complete a match."""
         return not (self._reached or self._anywhere)
 
     def step(self, byte: int) -> int | None:
-        """Take the next byte. If it completes a match, return where that begins: as early as possible."""
+        """Process the next byte. If it completes a match, return the earliest position at which one begins."""
         takes, after = self._automaton.takes, self._automaton.after
         if self._anywhere:
             for state in self._first:
@@ -105,24 +105,24 @@ class Run:
 
 
 class _IrregularError(Exception):
-    """No automaton does what this expression says."""
+    """The expression has no automaton."""
 
 
 @functools.lru_cache(maxsize=256)
 def automaton_of(pattern: re.Pattern[bytes]) -> Automaton | None:
-    """The automaton of an expression; None if it has none, or one that is too big."""
+    """Return the automaton of an expression; None if there is none, or if it would be too large."""
     try:
-        # The parser is private to `re`; Hypothesis and others rely on it too. Without it there are no automata.
+        # The parser is private to `re`; Hypothesis also uses it. Without it, `re` matches all expressions.
         parse: Callable[..., Any] = importlib.import_module("re._parser").parse
     except (ImportError, AttributeError):
         return None
     try:
         if pattern.flags & ~_KNOWN_FLAGS:
             return None
-        # The flags that an expression sets within itself are among those of the compiled pattern.
+        # The compiled pattern also has the flags that the expression sets within itself.
         nodes = _nodes(parse(pattern.pattern, pattern.flags))
         automaton = Automaton()
-        # A request has nothing before its first byte and nothing behind its last, so these are always true.
+        # A request is matched as a whole, so an anchor at its start or end is always true.
         if nodes and _name(nodes[0]) == "AT" and str(nodes[0][1]) in ("AT_BEGINNING", "AT_BEGINNING_STRING"):
             del nodes[0]
         if nodes and _name(nodes[-1]) == "AT" and str(nodes[-1][1]) in ("AT_END", "AT_END_STRING"):
@@ -142,7 +142,7 @@ def _name(node: _Node) -> str:
 
 
 def _sequence(automaton: Automaton, nodes: Sequence[_Node], target: int, flags: int) -> int:
-    """The state where these nodes begin, one after the other, with `then` behind them."""
+    """Return the state at which a sequence of nodes begins that leads to `target`."""
     for node in reversed(nodes):
         target = _state(automaton, node, target, flags)
     return target
@@ -169,7 +169,7 @@ def _state(automaton: Automaton, node: _Node, target: int, flags: int) -> int:
 
 
 def _repeat(automaton: Automaton, nodes: Sequence[_Node], target: int, flags: int, least: int, most: Any) -> int:
-    # The parser's own constant stands for no limit.
+    # The parser has a constant of its own for no limit.
     if str(most) == "MAXREPEAT":
         loop = automaton.add(b"", ())
         automaton.redirect(loop, (_sequence(automaton, nodes, loop, flags), target))
@@ -184,7 +184,7 @@ def _repeat(automaton: Automaton, nodes: Sequence[_Node], target: int, flags: in
 
 
 def _source(node: _Node) -> bytes:
-    """An expression for the one byte that a node takes."""
+    """Return an expression that matches the one byte of a node."""
     kind, details = _name(node), node[1]
     if kind == "ANY":
         return b"."
@@ -224,6 +224,6 @@ def _byte(value: int) -> bytes:
 
 @functools.lru_cache(maxsize=1024)
 def _table(source: bytes, flags: int) -> bytes:
-    """For each byte, whether the expression takes it; what a byte means is left to `re`."""
+    """Return a table of the bytes that the expression matches, as `re` decides."""
     takes = re.compile(source, flags)
     return bytes(takes.fullmatch(bytes([value])) is not None for value in range(256))

@@ -1,4 +1,4 @@
-"""Many pairs in one test: `serial_factory`. Each is a link of the kind that the running test was generated for."""
+"""`serial_factory`: several pairs in one test. Each is a link of the kind that the test was generated for."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from .._test import SerialTest
 
-#: What goes wrong at the port of a pair.
+#: The faults at the port of a pair.
 Faults = FaultPlan | Iterable[FaultEvent] | None
 
 
@@ -37,14 +37,14 @@ class DevicePair(NamedTuple):
 
 
 class ScriptPair(NamedTuple):
-    """The port under test, and the script of its far end."""
+    """The port under test, and the script at its far end."""
 
     port: SerialPort
     script: SerialScript
 
 
 class SerialFactory:
-    """Opens pairs of ports: `async with serial_factory(config=..., faults=...) as (port, peer)`."""
+    """Open pairs of ports with `async with serial_factory(config=..., faults=...) as (port, peer)`."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
@@ -53,16 +53,16 @@ class SerialFactory:
     async def __call__(
         self, config: SerialConfig | None = None, *, faults: Faults = None
     ) -> AsyncGenerator[SerialPair]:
-        """Both ends of a fresh link, open for the length of an `async with` block. Several may be open at once.
+        """Open both ends of a fresh link for an `async with` block. Several pairs may be open at once.
 
         Args:
-            config: How both are opened; without one, as `serial_config` says.
-            faults: What goes wrong at `port`; needs the mock link. What is not optional has to happen in the block.
+            config: The config of both ends; the default is `serial_config`.
+            faults: The faults at `port`, which need the mock link. A fault that is not optional must fire in the block.
 
         Raises:
-            RuntimeError: No test runs that uses this fixture.
+            RuntimeError: No test that uses this fixture is running.
             ValueError: There are faults, and the link is not the mock.
-            AssertionError: A fault has not happened.
+            AssertionError: A fault that is not optional has not fired.
         """
         __tracebackhide__ = True
         async with self._opened(config, faults) as (_, port, peer):
@@ -77,15 +77,15 @@ class SerialFactory:
         config: SerialConfig | None = None,
         faults: Faults = None,
     ) -> AsyncGenerator[DevicePair]:
-        """A port, and a device at its far end that answers with `handler`; otherwise as a pair.
+        """Open a port whose far end is a device that answers with `handler`; otherwise like a pair.
 
-        What the handler raises ends the block, and is raised by it.
+        An exception of the handler ends the block, which raises it.
 
         Args:
             handler: See `SerialDevice.serve`.
-            framer: Where a request ends; by default a newline.
-            config: How both ends are opened.
-            faults: What goes wrong at `port`.
+            framer: Finds the end of a request; by default a newline.
+            config: The config of both ends.
+            faults: The faults at `port`.
         """
         __tracebackhide__ = True
         async with self._opened(config, faults) as (link, port, peer):
@@ -97,11 +97,13 @@ class SerialFactory:
 
     @asynccontextmanager
     async def script(self, *, config: SerialConfig | None = None, faults: Faults = None) -> AsyncGenerator[ScriptPair]:
-        """A port, and a script for its far end, which is judged at the end of the block; otherwise as a pair.
+        """Open a port whose far end follows a script; otherwise like a pair.
+
+        The verdict on the script is raised at the end of the block.
 
         Args:
-            config: How both ends are opened.
-            faults: What goes wrong at `port`.
+            config: The config of both ends.
+            faults: The faults at `port`.
         """
         __tracebackhide__ = True
         async with self._opened(config, faults) as (link, port, peer):

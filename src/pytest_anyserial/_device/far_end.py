@@ -1,6 +1,6 @@
-"""Tasks on an event loop that play a part on a port: one listens, one speaks, others send in the background.
+"""Run a script or a device on a port: one task receives, one performs steps, others send in the background.
 
-They raise nothing: what goes wrong is kept, and `settled` is called once the outcome of the test is certain.
+The tasks raise nothing. The first error is kept, and `on_settled` is called once the outcome of the test is certain.
 """
 
 from __future__ import annotations
@@ -20,33 +20,34 @@ from anyserial import SerialClosedError, SerialDisconnectedError, SerialPort
 
 from .steps import Step
 
-#: Between the pieces of a reply.
+#: Seconds between the chunks of a reply.
 _CHUNK_PAUSE: Final = 0.002
-#: Bytes that were not counted get these many turns of the loop, of so many seconds, to arrive. Turns, because a busy
-#: machine may stop driver, relay and far end together for any time.
+#: How often to poll for bytes that cannot be counted, and the seconds between two polls. Polls are counted instead of
+#: time, because a busy machine may stop the driver, the relay and the far end together for any time.
 _SETTLE_POLLS: Final = 25
 _POLL_INTERVAL: Final = 0.002
-#: How long what is expected may be under way when the test is over.
+#: Seconds that expected bytes may take to arrive after the test is over.
 _SETTLE_TIMEOUT: Final = 1.0
 
-#: Repeats of one `every()`. While something is repeated, virtual time moves on, so a test that hangs would have no end.
+#: The most repeats of one `every()` in virtual time. Each repeat advances that time, so without a limit a test that
+#: hangs would never end.
 _MAX_VIRTUAL_REPEATS: Final = 20_000
 
-#: The driver has closed its end, or the test has pulled the plug.
+#: The driver has closed its end, or the test has unplugged it.
 _DISCONNECT_ERRORS: Final = (SerialDisconnectedError, SerialClosedError)
 
 
 class _PeerGoneError(Exception):
-    """End A is closed, or the plug is pulled: what the far end says is lost."""
+    """End A is closed or unplugged, so bytes sent to it are lost."""
 
 
 class Responder(Protocol):
-    """What a far end plays: a script or a device. It does no I/O.
+    """The logic of a far end, a script or a device. It does no I/O.
 
     Attributes:
-        name: The fixture that it stands for.
-        outbox: What is to be done, in order.
-        mismatch: What is wrong, once the outcome is certain.
+        name: The name of its fixture.
+        outbox: The steps that the far end has to perform, in order.
+        mismatch: The error message, once an error is certain.
     """
 
     name: str
@@ -55,71 +56,71 @@ class Responder(Protocol):
 
     @property
     def pause(self) -> float | None:
-        """Seconds of silence that end what has come so far; None if they mean nothing."""
+        """Seconds of silence that end a request; None if silence has no meaning now."""
         ...
 
     @property
     def silence_left(self) -> float:
-        """Seconds of asserted silence that are not over."""
+        """Seconds of asserted silence that remain."""
         ...
 
     @property
     def is_met(self) -> bool:
-        """Whether nothing is expected any more."""
+        """Whether every expectation has been met."""
         ...
 
     @property
     def is_done(self) -> bool:
-        """Whether there is nothing more to expect or to say."""
+        """Whether every expectation has been met and every step performed."""
         ...
 
     def feed(self, data: bytes, /) -> None:
-        """Bytes came."""
+        """Handle received bytes."""
         ...
 
     def end_pause(self) -> None:
-        """Nothing came for `pause` seconds."""
+        """Handle a silence of `pause` seconds."""
         ...
 
     def add_to_mismatch(self, data: bytes, /) -> None:
-        """Bytes came behind a mismatch."""
+        """Add bytes that arrived after a mismatch to its message."""
         ...
 
     def advance(self) -> None:
-        """Do what can be done now."""
+        """Recognise buffered requests, and put the steps whose turn has come into `outbox`."""
         ...
 
     def verdict(self) -> str | None:
-        """What is wrong if nothing more comes."""
+        """Return the error message on the assumption that no more bytes come; None if there is no error."""
         ...
 
     def unmet(self) -> list[str]:
-        """What is expected and has not come, in words."""
+        """Describe the expectations that have not been met."""
         ...
 
     def state(self) -> list[str]:
-        """How far it has come, in words."""
+        """Describe the progress, one line of text each."""
         ...
 
 
 class FarEnd:
-    """Plays `responder` on `port`.
+    """Runs `responder` on `port`.
 
     Args:
         responder: What to expect and to send.
         port: End B.
-        sent: Bytes that end A has sent, or None if they are not counted.
-        is_end_a_closed: Whether end A was in use and is not any more.
-        opened: Returns when end A is open, or when its argument is true.
-        settled: Called when the outcome is: something is wrong.
-        mark: Records a step on the timeline of the test: its kind, and what gives its text.
-        virtual: Whether its time is that of a virtual clock.
+        bytes_sent: Returns how many bytes end A has sent, or None if they cannot be counted.
+        is_end_a_closed: Returns whether end A was open and is closed now.
+        wait_opened: Returns when end A is open, or when its argument returns true.
+        on_settled: Called once when an error is certain.
+        mark: Records a step on the test's timeline: its kind, and a function that returns its text.
+        virtual: Whether the far end runs in virtual time.
 
     Attributes:
-        is_over: Whether nothing that comes can change the outcome any more.
-        repeats: How often data is repeated at most.
-        portal: Its loop, if that is not the loop of the test.
-        remarks: What else the report of a failure has to say, the most important first.
+        is_over: Whether later bytes can no longer change the outcome.
+        repeats: The most repeats of one `every()`.
+        portal: The portal of its loop, if that is not the loop of the test.
+        remarks: Returns more lines for a failure report, the most important first.
     """
 
     def __init__(
@@ -139,7 +140,7 @@ class FarEnd:
         self.is_over = False
         self.portal: BlockingPortal | None = None
         self.remarks: Callable[[], list[str]] = list
-        # What the test's own functions raised, or a port that failed otherwise than by being gone.
+        # The exception of a function of the test, or of a port that failed for another reason than a disconnect.
         self._error: BaseException | None = None
         self._raised = False
         self._responder = responder
@@ -157,10 +158,10 @@ class FarEnd:
 
     @asynccontextmanager
     async def playing(self) -> AsyncGenerator[None]:
-        """Play for the length of an `async with` block.
+        """Run within an `async with` block.
 
-        The block may stay suspended while a test runs. AnyIO runs fixtures and test in one task and pytest sets up and
-        tears down in opposite order, so the task group is entered and left as if it were in one function.
+        The block may stay suspended while a test runs. AnyIO runs fixtures and test in one task, and pytest tears down
+        in the reverse order of set-up, so the task group is entered and exited as if in one function.
         """
         async with anyio.create_task_group() as self._tasks:
             self._tasks.start_soon(self._run, self._receive_loop)
@@ -169,7 +170,7 @@ class FarEnd:
             self._tasks.cancel_scope.cancel()
 
     def notify(self) -> None:
-        """Something has changed: let those who wait in `until` look again."""
+        """Make every `wait_until` check its condition again."""
         event, self._change = self._change, anyio.Event()
         event.set()
 
@@ -180,23 +181,23 @@ class FarEnd:
 
     @property
     def is_done(self) -> bool:
-        """Whether there is nothing more to expect or to say, in the background either."""
+        """Whether every expectation has been met and every step performed, including those in the background."""
         return self._responder.is_done and not self._unfinished
 
     async def catch_up(self) -> None:
-        """Hear all that the port at the other end has sent, so that it is judged together with the test body."""
+        """Wait until everything that end A has sent has arrived, so that it counts for the outcome of the body."""
         with anyio.move_on_after(_SETTLE_TIMEOUT):
             await self.wait_until(
                 lambda: self.is_over or (self._responder.mismatch is None and self._has_received_all())
             )
 
     def catch_up_from_thread(self) -> None:
-        """The same for a test without a loop; it returns when that is done."""
+        """Run `catch_up` from the thread of a test without a loop, and block until it is done."""
         assert self.portal is not None
         self.portal.call(self.catch_up)
 
     async def settle(self) -> None:
-        """Let arrive what is under way, so that the verdict on a finished test does not depend on timing."""
+        """Wait for bytes in transit, so that the verdict on a finished test does not depend on timing."""
         responder = self._responder
         with anyio.move_on_after(_SETTLE_TIMEOUT + responder.silence_left):
             await self.wait_until(lambda: self.is_over or not (responder.silence_left or self._expects_more()))
@@ -205,7 +206,7 @@ class FarEnd:
             await self._await_uncounted()
 
     def _expects_more(self) -> bool:
-        """Whether something is expected that may still come."""
+        """Whether an expectation can still be met."""
         return not (self._responder.is_met or (self._is_end_a_closed() and self._has_received_all()))
 
     def _has_received_all(self) -> bool:
@@ -213,32 +214,32 @@ class FarEnd:
         return bytes_sent is None or self._received >= bytes_sent
 
     async def _await_uncounted(self) -> None:
-        """Give time to bytes that cannot be counted, from a driver that opened the path itself."""
+        """Wait for bytes that cannot be counted, because another library has opened the path."""
         for _ in range(_SETTLE_POLLS):
             if not self.is_over:
                 await anyio.sleep(_POLL_INTERVAL)
 
     def verdict(self) -> str | None:
-        """The error of the part if nothing more comes."""
+        """Return the error message on the assumption that no more bytes come; None if there is no error."""
         verdict = self._responder.verdict()
         return verdict and f"{self.name}: {verdict}"
 
     @property
     def has_failed(self) -> bool:
-        """Whether something has gone wrong so far."""
+        """Whether there is an error so far."""
         return self._error is not None or self._responder.mismatch is not None
 
     def raise_failure(self) -> None:
-        """Raise what has gone wrong so far, once."""
+        """Raise the error so far, if there is one. It is raised once."""
         __tracebackhide__ = True
         if self.has_failed:
             self.raise_verdict()
 
     def raise_verdict(self, kind: type[BaseException] | None = None) -> None:
-        """Raise what has gone wrong or never came, once, now that nothing more will come.
+        """Raise the final error, which may be an expectation that was not met. It is raised once.
 
         Args:
-            kind: Of the exception, where it has a traceback; without it, it has none.
+            kind: The class of the exception; without it, pytest reports a failure without a traceback.
         """
         __tracebackhide__ = True
         if self._raised:
@@ -253,45 +254,45 @@ class FarEnd:
             pytest.fail(verdict, pytrace=False)
 
     def raise_after_body(self, exc: BaseException | None) -> None:
-        """Raise what has gone wrong so far, once, when the body of the test has ended with `exc`.
+        """Raise the error so far, now that the body of the test has ended with `exc`. It is raised once.
 
-        What a port raises is a consequence if the far end has closed it. Otherwise a failure of the test itself comes
-        first, and alone.
+        If the body has failed by itself, only that failure is reported. An exception of a port that the far end has
+        closed does not count as such, because it is a consequence of the error.
         """
         __tracebackhide__ = True
-        # On a loop only blocking ports are closed; without one also files and programs may be at the end of them.
+        # On a loop only blocking ports are closed. Without one, files and other programs may get errors as well.
         consequence = SerialClosedError if self.portal is None else OSError
         if exc is None or (self.is_over and self.has_failed and _is_caused_by(exc, consequence)):
             context = self._error and self._error.__context__
             try:
                 self.raise_failure()
             except BaseException as verdict:
-                # What the ports have raised came of it.
+                # Errors of the ports are consequences of this one, so they are not its context.
                 verdict.__context__ = context
                 raise
 
     def evidence(self) -> list[tuple[str, str]]:
-        """For the report of a test that failed: how far the far end has come, and what else was wrong."""
+        """Return titles and texts for the report of a failed test: progress, and an error not yet raised."""
         lines = self.remarks()
         if self.has_failed and not self._raised:
             lines.append(self._failure_text())
         return [(self.name, "\n".join([*lines, *self._responder.state()]))]
 
     def unmet(self) -> list[str]:
-        """The expectations that have not been met, for the timeline."""
+        """Describe the expectations that have not been met, for the timeline."""
         return self._responder.unmet()
 
     def _failure_text(self) -> str:
         return (self._responder.mismatch or "") if self._error is None else repr(self._error)
 
-    # The stage of the steps.
+    # The context of the steps
 
     async def sleep(self, length: float, /) -> None:
-        """Let time pass."""
+        """Sleep for `length` seconds, in the time of the test."""
         await anyio.sleep(length)
 
     async def send(self, data: bytes, pieces: int = 1, /) -> None:
-        """Send bytes, in so many pieces; other data does not come between them."""
+        """Send bytes in `pieces` chunks; no other data is sent between them."""
         pieces = max(1, min(pieces, len(data)))
         size, longer = divmod(len(data), pieces)
         start = 0
@@ -307,7 +308,7 @@ class FarEnd:
                 start = end
 
     def start_soon(self, work: Callable[[], Awaitable[None]], /, *, counts: bool) -> None:
-        """Do this in the background; if it `counts`, the far end is not done before."""
+        """Run `work` in the background. If it `counts`, the far end is not done before it ends."""
 
         async def do() -> None:
             with suppress(_PeerGoneError):
@@ -318,14 +319,14 @@ class FarEnd:
         self._tasks.start_soon(self._run, do)
 
     async def wait_until_opened(self, over: Callable[[], bool], /) -> None:
-        """Return when the other side has end A open, or when `over` is true."""
+        """Return when end A is open, or when `over` returns true."""
         await self._wait_opened(self, over)
 
     def advance(self) -> None:
-        """A step that holds back others is over."""
+        """Let the steps behind a gate continue."""
         self._responder.advance()
 
-    # The tasks.
+    # The tasks
 
     async def _run(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
@@ -333,10 +334,10 @@ class FarEnd:
         except (anyio.get_cancelled_exc_class(), KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as exc:
-            # Also the outcomes of pytest: they end the test, and not the tasks around it.
+            # Outcomes of pytest are caught too: they must end the test, not the task group of the fixtures.
             error = exc
             if isinstance(exc, SystemExit):
-                # It would end AnyIO's runner, and with it the tests behind this one.
+                # SystemExit would end AnyIO's runner, and with it all later tests.
                 error = RuntimeError(f"{self.name}: a function of the test raised SystemExit({exc.code!r})")
                 error.__cause__ = exc
             self._error = self._error or error
@@ -374,7 +375,7 @@ class FarEnd:
 
 
 def _is_caused_by(exc: BaseException | None, kind: type[BaseException]) -> bool:
-    """Whether this is an exception of a kind, or what became of one."""
+    """Whether `exc` is of this kind, or was raised while one of this kind was handled."""
     seen: set[int] = set()
     while exc is not None and id(exc) not in seen:
         if isinstance(exc, kind):

@@ -1,6 +1,6 @@
-"""Where a request ends, for a device that does not know beforehand what is asked of it.
+"""Framers, which find the end of each request for a device that does not know its requests in advance.
 
-A framer is a value. It finds the end with a `Search`, the same that a script uses for the requests it expects.
+A framer has no state. A `FramedSearch` uses it in the same way as a script searches for the requests it expects.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Final, Literal, Protocol, runtime_checkable
 
 from .search import MAX_REQUEST, Span
 
-#: Bytes that a length field may have.
+#: The most bytes of a length field.
 _MAX_LENGTH_FIELD: Final = 8
 
 
@@ -21,24 +21,24 @@ class Framer(Protocol):
 
     @property
     def pause(self) -> float | None:
-        """Seconds of silence that end a request; None if its bytes tell."""
+        """Seconds of silence that end a request; None if its bytes show its end."""
         ...
 
     def end_of(self, data: bytes, start: int, /) -> int | None:
-        """The size of the request that `data` begins with; None if it is not whole.
+        """Return the size of the request at the beginning of `data`; None if it is not complete.
 
         Args:
             data: All bytes since the end of the last request.
-            start: So many of them are known to hold no end.
+            start: The number of bytes at the beginning that are known to contain no end.
         """
         ...
 
     def missing(self, data: bytes, /) -> str:
-        """What would complete `data`, for a message."""
+        """Return a text for a message: what is missing from `data`."""
         ...
 
 
-#: What `serve` takes: a framer, or a function that gives the size of the first request in some bytes, or None.
+#: A framer, or a function of the bytes so far that returns the size of the first request in them, or None.
 AnyFramer = Framer | Callable[[bytes], int | None]
 
 
@@ -76,7 +76,7 @@ class _Length:
         if len(data) < self._field_end:
             return None
         value = int.from_bytes(data[self._offset : self._field_end], self._order)
-        # A frame has at least its field, whatever that says.
+        # A request is never shorter than its length field, whatever value that has.
         return max(self._field_end, self._field_end + value + self._extra)
 
     def end_of(self, data: bytes, start: int, /) -> int | None:
@@ -151,7 +151,7 @@ class _Function:
 
 
 class FramedSearch:
-    """Looks for the end of one request after the other; a `Search`."""
+    """A `Search` for the end of each request in turn."""
 
     is_over = False
 
@@ -176,21 +176,21 @@ class FramedSearch:
 
 
 def terminator(end: bytes, /) -> Framer:
-    r"""A request ends with these bytes, such as `b"\n"`; they belong to it."""
+    r"""End each request with these bytes, such as `b"\n"`, which are part of it."""
     if not isinstance(end, bytes) or not end:
         raise TypeError(f"a terminator is at least one byte, not {end!r}")
     return _Terminator(end)
 
 
 def length(at: int, size: int, /, *, extra: int = 0, order: Literal["big", "little"] = "big") -> Framer:
-    """A request has a field that says how many bytes come after it.
+    """End each request by a length field, whose value is the number of bytes after the field.
 
     Args:
-        at: Where the field begins, counted from 0.
-        size: Bytes of the field.
-        extra: Bytes behind the field that it does not count, such as 2 for a checksum; negative if it counts more,
-            such as `-(at + size)` for a field that counts the whole request.
-        order: Of its bytes.
+        at: The position of the field, counted from 0.
+        size: The number of bytes of the field.
+        extra: Bytes after the field that its value does not include, such as 2 for a checksum. It is negative if the
+            value includes more, such as `-(at + size)` for the length of the whole request.
+        order: The byte order of the field.
     """
     _number("at", at, 0)
     if _number("size", size, 1) > _MAX_LENGTH_FIELD:
@@ -202,19 +202,19 @@ def length(at: int, size: int, /, *, extra: int = 0, order: Literal["big", "litt
 
 
 def fixed(size: int, /) -> Framer:
-    """A request has this many bytes."""
+    """End each request after this many bytes."""
     return _Fixed(_number("size", size, 1))
 
 
 def silence(seconds: float, /) -> Framer:
-    """A request ends when nothing has come for this many seconds, as with Modbus RTU."""
+    """End each request after this many seconds without a byte, as in Modbus RTU."""
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
         raise ValueError(f"silence takes a positive number of seconds, not {seconds!r}")
     return _Silence(float(seconds))
 
 
 def framer_of(framer: AnyFramer) -> Framer:
-    """A framer as `serve` takes it: a value of this module, or a function."""
+    """Return a `Framer` for the `framer` argument of `serve`; `TypeError` if it is neither a framer nor a function."""
     if isinstance(framer, Framer):
         return framer
     if not callable(framer):

@@ -1,4 +1,4 @@
-"""A script in words: what came beside what was expected, and what a test that failed needs to know of it."""
+"""The messages of a script: the received bytes beside the expected ones, hints, and the progress."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from .expectation import SerialExpectation, describe
 from .search import matched_part
 from .steps import MAX_SHOWN, shown
 
-#: What ends the requests of most devices, the longest first.
+#: Common terminators of requests, the longest first.
 _TERMINATORS: Final = (b"\r\n", b"\n\r", b"\n", b"\r", b"\0", b";", b"\x03")
-#: Bytes of a request in the first line of a message, which a summary cuts after 60 characters or so.
+#: Bytes of a request in the first line of a message, which pytest's summary cuts after about 60 characters.
 _FIRST_LINE: Final = 20
-#: Expectations that a report lists.
+#: The most expectations that a report lists.
 _MAX_LISTED: Final = 10
 
 
@@ -29,20 +29,20 @@ def mismatch(
     others: Sequence[SerialExpectation],
     last: SerialExpectation | None,
 ) -> str:
-    """Why a request is wrong.
+    """Return the message about received bytes that no expectation matches.
 
     Args:
-        what: What is wrong.
-        came: The bytes, as far as they are kept.
-        size: How many came in all.
-        candidates: What was expected.
-        instead: What was, if those are none.
+        what: The kind of error.
+        came: The received bytes, as far as they are kept.
+        size: The number of received bytes.
+        candidates: The expectations that could have been met.
+        instead: A text for what was expected if there are no candidates.
         others: The other expectations of the script.
-        last: The one that was met last.
+        last: The expectation that was met last.
     """
     part = came[:MAX_SHOWN]
     note = f"... {count(size - len(part), 'more byte')}" if size > len(part) else ""
-    # The first line by itself is what pytest's summary shows.
+    # pytest's summary shows the first line alone.
     begin = f"{what}: {came[:_FIRST_LINE]!r}{'...' if size > _FIRST_LINE else ''}"
     lines = [begin, *labelled("came", [repr(part), *hex_lines(part), *([note] if note else [])])]
     for step in candidates:
@@ -65,7 +65,7 @@ def mismatch(
 
 
 def left_over(steps: Sequence[SerialExpectation]) -> str:
-    """That these requests never came."""
+    """Return the message about expectations that were not met."""
     lines = [f"{count(len(steps), 'expectation')} left over, no such request came:"]
     for step in steps:
         lines += labelled("expected", step.expected_lines())
@@ -79,13 +79,13 @@ def state(
     unsent: Sequence[str],
     last: SerialExpectation | None,
 ) -> list[str]:
-    """How far a script has come.
+    """Return the lines about the progress of a script.
 
     Args:
-        held: Bytes that are no whole request.
-        candidates: What is expected next.
-        later: What is expected after that.
-        unsent: What is still to be sent, or waited for.
+        held: Received bytes that are not a complete request.
+        candidates: The expectations that can be met next.
+        later: The expectations after those.
+        unsent: Texts of the steps that have not been performed.
         last: The expectation that was met last.
     """
     hints = itertools.chain(_missing_terminator_hint(held, candidates), early_match_hint(held, last))
@@ -113,7 +113,7 @@ def state(
 
 
 def completion(request: bytes | re.Pattern[bytes], held: bytes) -> bytes | None:
-    """What would complete `held`: the rest of a request, or a terminator that an expression takes."""
+    """Return the bytes that would complete `held`: the rest of a request, or a missing terminator."""
     if isinstance(request, bytes):
         return request[len(held) :] if request.startswith(held) else None
     return next((end for end in reversed(_TERMINATORS) if request.fullmatch(held + end)), None)
@@ -122,7 +122,7 @@ def completion(request: bytes | re.Pattern[bytes], held: bytes) -> bytes | None:
 def terminator_hint(
     came: bytes, candidates: Sequence[SerialExpectation], last: SerialExpectation | None
 ) -> Iterator[str]:
-    """One line if the requests are the same and only their ends differ: the commonest mistake."""
+    """Yield a hint if only the terminators differ, which is the most common mistake."""
     yield from _missing_terminator_hint(came, candidates)
     body, end = _split_terminator(came)
     for step in candidates:
@@ -136,7 +136,7 @@ def terminator_hint(
 
 
 def early_match_hint(rest: bytes, last: SerialExpectation | None) -> Iterator[str]:
-    """One line if an expression matched before its request was whole, so that `rest` belongs to it."""
+    """Yield a hint if an expression matched too early, so that `rest` still belongs to that request."""
     if not rest or last is None or isinstance(last.request, bytes):
         return
     taken = last.requests[-1]
@@ -151,12 +151,12 @@ def early_match_hint(rest: bytes, last: SerialExpectation | None) -> Iterator[st
 
 
 def held_lines(held: bytes) -> list[str]:
-    """Bytes that are no whole request: printable, then hex."""
+    """Return lines with bytes that are not a complete request: as text, then in hex."""
     return [f"{shown(held)} ({count(len(held), 'byte')})", *hex_lines(held[:MAX_SHOWN])] if held else []
 
 
 def _missing_terminator_hint(held: bytes, candidates: Sequence[SerialExpectation]) -> Iterator[str]:
-    """One line if a request came whole but for its terminator."""
+    """Yield a hint if only the terminator of a request is missing."""
     for step in candidates if held else ():
         missing = completion(step.request, held)
         if missing in _TERMINATORS:
@@ -164,7 +164,7 @@ def _missing_terminator_hint(held: bytes, candidates: Sequence[SerialExpectation
 
 
 def _split_terminator(request: bytes) -> tuple[bytes, bytes]:
-    """A request and its terminator."""
+    """Split a request into its body and its terminator."""
     end = next((end for end in _TERMINATORS if request.endswith(end)), b"")
     return request[: len(request) - len(end)], end
 

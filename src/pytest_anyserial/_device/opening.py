@@ -1,4 +1,4 @@
-"""When the other side has opened its port: anyserial tells of its own ports, Linux of everybody's."""
+"""Wait until the other side has opened its port. `anyserial` reports its own ports, Linux lists all descriptors."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from .._links.link import SerialLink
     from .far_end import FarEnd
 
-#: Seconds between two looks at who has a device open.
+#: Seconds between two checks of whether a device is open.
 _POLL_INTERVAL: Final = 0.02
-#: What a library does right behind its open, such as emptying queues, is done after so many seconds.
+#: Seconds that a library needs after its open, for example to empty the queues.
 _OPEN_SETTLE_TIME: Final = 0.05
-#: Descriptors that a pair of ptys keeps itself at each end.
+#: Descriptors that a link itself keeps open at each end.
 _OWN_DESCRIPTORS: Final = {"pty": 1}
 
 
 async def wait_until_opened(link: SerialLink, far_end: FarEnd, over: Callable[[], bool]) -> None:
-    """Return when end A of `link` is open, or when `over` is true."""
+    """Return when end A of `link` is open, or when `over` returns true."""
     path = link.path("port")
     is_open = link._test.has_open(path)
     on_loop = _loops.scheduler()
@@ -46,17 +46,17 @@ async def wait_until_opened(link: SerialLink, far_end: FarEnd, over: Callable[[]
             before, seen = seen, _count_descriptors(device) > own
             if seen and before:
                 return
-            # The child that begins another program has copies of all descriptors for a moment.
+            # Check twice, because a child process has copies of all descriptors until it executes its program.
             await anyio.sleep(_OPEN_SETTLE_TIME if seen else _POLL_INTERVAL)
 
 
 def _device_at(path: str) -> str | None:
-    """The device that other programs find at a path; None for one that only this process knows, such as a mock's."""
+    """Return the device file of a path; None if only this process can open the path, as with a mock."""
     return os.path.realpath(path) if os.path.exists(path) else None
 
 
 def _count_descriptors(device: str) -> int:
-    """How many descriptors of this user's processes are of a device; 0 where the system does not tell."""
+    """Count the descriptors of a device in this user's processes; 0 if the system has no `/proc`."""
     return sum(1 for target in _descriptor_targets() if target == device)
 
 

@@ -1,4 +1,4 @@
-"""How long a far end plays, and on which loop: the test's own, one in a thread, or for the length of a block."""
+"""Run a far end on the loop of the test, on a loop in a thread, or within a block of the test."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def play_script(link: SerialLink, port: SerialPort) -> AsyncGenerator[SerialScript]:
-    """A script that is played on `port`, end B, for the length of an `async with` block, and judged at its end."""
+    """Run a script on `port`, end B, within an `async with` block; its verdict is raised at the end of the block."""
     dialogue = dialogue_of(link)
     async with _on_this_loop(dialogue, link, port) as far_end:
         yield SerialScript(dialogue, far_end)
@@ -36,7 +36,7 @@ async def play_script(link: SerialLink, port: SerialPort) -> AsyncGenerator[Seri
 
 @asynccontextmanager
 async def play_device(link: SerialLink, port: SerialPort) -> AsyncGenerator[SerialDevice]:
-    """The same with a device."""
+    """Run a device like `play_script`."""
     service = service_of(link)
     async with _on_this_loop(service, link, port) as far_end:
         yield SerialDevice(service, far_end)
@@ -44,7 +44,7 @@ async def play_device(link: SerialLink, port: SerialPort) -> AsyncGenerator[Seri
 
 @contextmanager
 def play_script_in_thread(link: SerialLink, config: SerialConfig) -> Generator[SyncSerialScript]:
-    """A script that is played on end B for a test without a loop."""
+    """Run a script on end B within a `with` block, for a test without a loop."""
     dialogue = dialogue_of(link)
     with _in_thread(dialogue, link, config) as far_end:
         yield SyncSerialScript(dialogue, far_end)
@@ -52,7 +52,7 @@ def play_script_in_thread(link: SerialLink, config: SerialConfig) -> Generator[S
 
 @contextmanager
 def play_device_in_thread(link: SerialLink, config: SerialConfig) -> Generator[SyncSerialDevice]:
-    """The same with a device."""
+    """Run a device like `play_script_in_thread`."""
     service = service_of(link)
     with _in_thread(service, link, config) as far_end:
         yield SyncSerialDevice(service, far_end)
@@ -60,7 +60,7 @@ def play_device_in_thread(link: SerialLink, config: SerialConfig) -> Generator[S
 
 @asynccontextmanager
 async def play_in_block(responder: Responder, link: SerialLink, port: SerialPort) -> AsyncGenerator[FarEnd]:
-    """Play for the length of an `async with` block of the test, and raise at its end what is wrong."""
+    """Run within an `async with` block of the test, and raise the error, if any, at the end of the block."""
     __tracebackhide__ = True
     error: BaseException | None = None
     test = link._test
@@ -68,7 +68,7 @@ async def play_in_block(responder: Responder, link: SerialLink, port: SerialPort
     far_end = test.block = _far_end(responder, link, port, scope.cancel)
     with scope:
         async with far_end.playing():
-            # A task group would put what the block raises into an exception group.
+            # Keep the exception, because a task group would wrap it in an exception group.
             try:
                 yield far_end
                 await far_end.settle()
@@ -88,13 +88,13 @@ async def _on_this_loop(responder: Responder, link: SerialLink, port: SerialPort
 
     def end_body() -> None:
         test.interrupt()
-        # A driver in a worker thread waits for its blocking port, and the body for that thread.
+        # The body may wait for a worker thread, in which the driver waits for its blocking port.
         test.close_ports(only_blocking=True)
 
     def release() -> None:
         test.close_ports(only_blocking=True)
         if link._wiring.bench is None and not link._ports:
-            # Another library has it open, or another program: they notice that a pty hangs up.
+            # Another library or program has the pty open, and notices only a hang-up.
             link.unplug()
 
     far_end = test.far_end = _far_end(responder, link, port, end_body)
@@ -103,7 +103,7 @@ async def _on_this_loop(responder: Responder, link: SerialLink, port: SerialPort
             yield far_end
             if test.passed:
                 await far_end.settle()
-    # A failure of the test itself comes first, and alone.
+    # If the test has failed by itself, only that failure is reported.
     if test.passed:
         far_end.raise_verdict()
 
@@ -133,7 +133,7 @@ def _in_thread(responder: Responder, link: SerialLink, config: SerialConfig) -> 
 
 
 def _end_blocking_body(test: SerialTest, link: SerialLink) -> None:
-    """Let no call wait for an answer that cannot come: close the ports, and hang up on those of other libraries."""
+    """End calls that wait for a reply that cannot come: close the ports, and hang up on those of other libraries."""
     test.close_ports()
     if link._wiring.bench is None:
         link.unplug()
@@ -153,7 +153,7 @@ def _far_end(responder: Responder, link: SerialLink, port: SerialPort, on_settle
 
 
 def dialogue_of(link: SerialLink) -> Dialogue:
-    """A script without steps, whose progress is recorded."""
+    """Return an empty script that marks its progress on the timeline."""
     mark = link.transcript.mark
     return Dialogue(
         strict=link._test.needs.script_strict,
@@ -162,6 +162,6 @@ def dialogue_of(link: SerialLink) -> Dialogue:
 
 
 def service_of(link: SerialLink) -> Service:
-    """A device without a handler, whose requests are recorded."""
+    """Return a device without a handler that marks its requests on the timeline."""
     mark = link.transcript.mark
     return Service(on_request=lambda request: mark("met", functools.partial(shown, request)))

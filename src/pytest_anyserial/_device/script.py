@@ -1,4 +1,4 @@
-"""What a test says to the scripted far end: `serial_script`."""
+"""The classes of `serial_script`: a far end that follows a script."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from .steps import Silence, seconds
 
 
 class ScriptCalls(FarEndCalls):
-    """A scripted device. Say what it expects with `on`, what it says unasked with `send` and `every`.
+    """A scripted device. Expect requests with `on`, and send unprompted with `send` and `every`.
 
-    Requests are expected in the order of the calls. What the script does not expect ends the test; what it still
-    expects when the test is over fails it. A failure of the test itself is reported first and alone.
+    Requests are expected in the order of the calls. An unexpected request ends the test. An expectation that was not
+    met when the test is over fails it. If the test fails by itself, only that failure is reported.
     """
 
     def __init__(self, dialogue: Dialogue, far_end: FarEnd) -> None:
@@ -24,9 +24,9 @@ class ScriptCalls(FarEndCalls):
         self._dialogue = dialogue
 
     def on(self, request: bytes | re.Pattern[bytes], /) -> SerialExpectation:
-        """Expect a request: these bytes, or bytes that match this expression as a whole.
+        """Expect a request: these bytes, or bytes that match the whole of this expression.
 
-        An expression should include the end of the request, such as the newline: it matches as early as it can.
+        An expression matches as early as it can, so let it include the end of the request, such as the newline.
         """
         if isinstance(request, re.Pattern):
             if not isinstance(request.pattern, bytes):
@@ -42,16 +42,16 @@ class ScriptCalls(FarEndCalls):
         return expectation
 
     def idle(self, length: float, /) -> None:
-        """Assert that nothing comes for this many seconds, once everything before this has happened."""
+        """Assert that no byte arrives for this many seconds, once every earlier step has happened."""
         step = Silence(seconds("idle", length))
         self._do(lambda: self._dialogue.add(step))
 
     def any_order(self) -> None:
-        """Let the requests of this script come in any order."""
+        """Allow the requests of this script in any order."""
         self._dialogue.any_order = True
 
     def assert_done(self) -> None:
-        """Fail now if an expectation is left over. Bytes still on their way do not count: see `wait_done`."""
+        """Fail now if an expectation has not been met. Bytes in transit do not count; see `wait_done`."""
         __tracebackhide__ = True
         verdict = self._far_end.verdict()
         if verdict is not None:
@@ -62,10 +62,10 @@ class SerialScript(ScriptCalls):
     __doc__ = ScriptCalls.__doc__
 
     async def wait_done(self, timeout: float = 5.0) -> None:
-        """Wait until everything expected has come and every answer is sent, at most `timeout` seconds.
+        """Wait until every expectation is met and every reply sent, at most `timeout` seconds.
 
         Raises:
-            AssertionError: Something is missing.
+            AssertionError: An expectation was not met, or a reply not sent, in that time.
         """
         __tracebackhide__ = True
         await self._wait(lambda: self._far_end.is_done, timeout)
@@ -75,10 +75,10 @@ class SyncSerialScript(ScriptCalls, BlockingCalls):
     """`serial_script` of a plain `def` test. It has the same methods; `wait_done` blocks."""
 
     def wait_done(self, timeout: float = 5.0) -> None:
-        """Wait until everything expected has come and every answer is sent, at most `timeout` seconds.
+        """Wait until every expectation is met and every reply sent, at most `timeout` seconds.
 
         Raises:
-            AssertionError: Something is missing.
+            AssertionError: An expectation was not met, or a reply not sent, in that time.
         """
         __tracebackhide__ = True
         self._call(lambda: self._wait(lambda: self._far_end.is_done, timeout))

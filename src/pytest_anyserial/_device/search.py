@@ -1,4 +1,4 @@
-"""Where a request ends in the bytes that came. A search goes on where it stopped, so its cost grows with what comes."""
+"""Find the end of a request in the received bytes. Each search continues where it stopped, so its cost is linear."""
 
 from __future__ import annotations
 
@@ -7,41 +7,41 @@ from typing import Final, Protocol
 
 from .expression import Automaton, Run, automaton_of
 
-#: Bytes that an expression may take for one request. After these it is a mismatch, in place of a full memory.
+#: The longest request in bytes. A longer one is a mismatch, so that a faulty driver cannot fill the memory.
 MAX_REQUEST: Final = 1_048_576
-#: The same for expressions that `re` has to try from the beginning with each byte.
+#: The same for expressions that `re` has to match from the beginning after each byte.
 MAX_IRREGULAR_REQUEST: Final = 16_384
-#: With `script_strict=False`, such a request is looked for in this many of the last bytes.
+#: With `script_strict=False`, such an expression is searched for in this many of the last bytes.
 _IRREGULAR_WINDOW: Final = 4096
 
-#: Where a request begins and ends.
+#: The start and the end of a request.
 Span = tuple[int, int]
 
 
 class Search(Protocol):
-    """Looks for one request in data to which bytes are added at the end, and from which they are taken in front."""
+    """A search for one request in a buffer that grows at the end and shrinks at the front."""
 
     @property
     def is_over(self) -> bool:
-        """Whether no further byte can lead to a match."""
+        """Whether no more bytes can complete a match."""
         ...
 
     @property
     def is_too_long(self) -> bool:
-        """Whether it is over because the request became too long."""
+        """Whether the search is over because the request became too long."""
         ...
 
     def find(self, data: bytes | bytearray, limit: int, /) -> Span | None:
-        """The request that ends first, if it ends within the first `limit` bytes."""
+        """Return the first request to end within the first `limit` bytes, or None."""
         ...
 
     def discard(self, size: int, /) -> None:
-        """So many bytes were taken from the front of the data."""
+        """Account for `size` bytes that were removed from the front of the buffer."""
         ...
 
 
 def search_for(request: bytes | re.Pattern[bytes], *, anywhere: bool) -> Search:
-    """Look for a request at the beginning of the data, or `anywhere` in it."""
+    """Return a search for a request at the beginning of the buffer, or `anywhere` in it."""
     if isinstance(request, bytes):
         return _SubstringSearch(request) if anywhere else _PrefixSearch(request)
     automaton = automaton_of(request)
@@ -53,7 +53,7 @@ def search_for(request: bytes | re.Pattern[bytes], *, anywhere: bool) -> Search:
 
 
 def matched_part(request: bytes | re.Pattern[bytes], data: bytes) -> bytes | None:
-    """The beginning of `data` that is as expected; None if only `re` could tell, and does not."""
+    """Return the longest prefix of `data` that can begin the request; None if only `re` can match the request."""
     search = search_for(request, anywhere=False)
     if isinstance(search, _RegexSearch):
         return None
@@ -67,7 +67,7 @@ def matched_part(request: bytes | re.Pattern[bytes], data: bytes) -> bytes | Non
 
 
 class _PrefixSearch:
-    """Bytes that the data has to begin with."""
+    """Search for bytes at the beginning of the buffer."""
 
     is_too_long = False
 
@@ -90,7 +90,7 @@ class _PrefixSearch:
 
 
 class _SubstringSearch:
-    """Bytes that may come anywhere."""
+    """Search for bytes anywhere in the buffer."""
 
     is_over = is_too_long = False
 
@@ -108,7 +108,7 @@ class _SubstringSearch:
 
     def discard(self, size: int, /) -> None:
         if 0 <= self._found < size:
-            # There may be another one that overlaps the first.
+            # Another match may overlap the one that was removed.
             self._found, self._searched = -1, 0
         elif self._found >= 0:
             self._found -= size
@@ -116,7 +116,7 @@ class _SubstringSearch:
 
 
 class _AutomatonSearch:
-    """An expression that has an automaton."""
+    """Search for a regular expression with its automaton."""
 
     def __init__(self, automaton: Automaton, *, anywhere: bool) -> None:
         self._automaton = automaton
@@ -142,14 +142,14 @@ class _AutomatonSearch:
         return None
 
     def discard(self, size: int, /) -> None:
-        # What it knows of the rest may have begun in the bytes that are gone.
+        # Start again, because a partial match may have begun in the removed bytes.
         del size
         self._run = Run(self._automaton, anywhere=self._anywhere)
         self._searched = 0
 
 
 class _RegexSearch:
-    """An expression that only `re` understands."""
+    """Search with `re` for an expression that has no automaton."""
 
     def __init__(self, request: re.Pattern[bytes], *, anywhere: bool) -> None:
         self._request = request

@@ -1,4 +1,4 @@
-"""A device with a handler, without I/O: bytes go in, requests for the handler come out."""
+"""A simulated device without I/O: it splits received bytes into requests, and passes each to a handler."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from .messages import held_lines
 from .search import MAX_REQUEST
 from .steps import Gate, Step, StepContext, WaitForOpen, as_bytes, shown
 
-#: What a handler returns: bytes, several replies one after the other, or None for silence.
+#: The result of a handler: bytes, several replies in order, or None for no reply.
 HandlerReply = bytes | Iterable[bytes] | AsyncIterable[bytes] | None
-#: What answers the requests.
+#: A function that takes a request and returns the reply.
 Handler = Callable[[bytes], HandlerReply | Awaitable[HandlerReply]]
 
-#: Requests that a report lists.
+#: The most requests that a report lists.
 _MAX_LISTED: Final = 5
 _MAX_HELD: Final = 4096
 
 
 class Service:
-    """What has come, how it is cut into requests, and what is to be done with them.
+    """The received bytes, the framer that splits them into requests, and the handler that answers them.
 
-    `on_request` is called for each request.
+    `on_request` is called with each request.
 
     Attributes:
-        outbox: What the far end has to do, in order.
-        mismatch: Why the device gave up; None as long as it has not.
-        requests: The requests that came, in order.
-        answered: How many of them the handler has returned for.
+        outbox: The steps that the far end has to perform, in order.
+        mismatch: The error message if a request became too long, else None.
+        requests: The requests so far, in order.
+        answered: The number of requests that were handled and answered.
     """
 
     name = "serial_device"
@@ -52,10 +52,10 @@ class Service:
         self._search: FramedSearch | None = None
 
     def serve(self, handler: Handler, framer: AnyFramer) -> None:
-        """From now on let `handler` answer, and `framer` say where requests end.
+        """Answer requests with `handler` from now on, and split them with `framer`.
 
         Raises:
-            TypeError: One of them is something else.
+            TypeError: `handler` is a class or not callable, or `framer` is not a framer.
         """
         if inspect.isclass(handler):
             raise TypeError(f"serve() takes an object that answers, not a class: serve({handler.__name__}())")
@@ -67,17 +67,17 @@ class Service:
         self.advance()
 
     def add(self, step: Step) -> None:
-        """Do this, once everything that holds it back is over."""
+        """Append a step. It is performed once every gate before it is over."""
         self._steps.append(step)
         self.advance()
 
     @property
     def pause(self) -> float | None:
-        """Seconds of silence that end the request whose beginning has come."""
+        """Seconds of silence that end the request in the buffer; None if silence ends nothing now."""
         return self._framer.pause if self._framer is not None and self._unread else None
 
     def feed(self, data: bytes) -> None:
-        """Bytes came from the other end, which so has its port open."""
+        """Handle received bytes. They also show that the other side has its port open."""
         for step in (self._gate, *self._steps):
             if isinstance(step, WaitForOpen):
                 step.is_over = True
@@ -85,15 +85,15 @@ class Service:
         self.advance()
 
     def end_pause(self) -> None:
-        """Nothing has come for so long that the request is over."""
+        """End the request in the buffer, because nothing has come for `pause` seconds."""
         if self._unread:
             self._take_request(len(self._unread))
 
     def add_to_mismatch(self, data: bytes) -> None:
-        """Bytes that came when it had given up."""
+        """Do nothing: the message is about the first bytes of the request."""
 
     def advance(self) -> None:
-        """Do what can be done now."""
+        """Take complete requests from the buffer, and put the steps whose turn has come into `outbox`."""
         while self._steps and (self._gate is None or self._gate.is_over):
             step = self._steps.popleft()
             self._gate = step if isinstance(step, Gate) else None
@@ -119,22 +119,22 @@ class Service:
 
     @property
     def is_met(self) -> bool:
-        """Whether all that was asked for was answered."""
+        """True: a device expects no request."""
         return True
 
     @property
     def is_done(self) -> bool:
-        """Whether there is nothing more to answer or to send, apart from what is sent in the background."""
+        """Whether every request is answered and every step performed, except those in the background."""
         return not self.outbox
 
     def verdict(self) -> str | None:
-        """What is wrong, now that nothing more will come."""
+        """Return the error message on the assumption that no more bytes come; None if there is no error."""
         if self.mismatch is None and self._handler is None and self._unread:
             return self._unserved()
         return self.mismatch
 
     def unmet(self) -> list[str]:
-        """Nothing: a device expects no request."""
+        """Return nothing: a device expects no request."""
         return []
 
     def _unserved(self) -> str:
@@ -144,7 +144,7 @@ class Service:
         return bytes(self._unread[:_MAX_HELD])
 
     def state(self) -> list[str]:
-        """How far it has come, for the report of a test that failed."""
+        """Return lines for the report of a failed test."""
         held = self._held()
         totals = f"{count(len(self.requests), 'request')} came, {self.answered} answered"
         if held and self._handler is None:
@@ -166,7 +166,7 @@ class Service:
 
 
 class HandlerCall:
-    """One request on its way through the handler."""
+    """Pass one request to the handler, and send what it returns."""
 
     __slots__ = ("_handler", "_service", "request")
 
@@ -182,7 +182,7 @@ class HandlerCall:
         try:
             result = self._handler(self.request)
         except StopIteration as exc:
-            # Out of a coroutine it would come as another exception, whose text names neither.
+            # Python turns a StopIteration that leaves a coroutine into a RuntimeError that names neither.
             raise RuntimeError(f"{handler_name(self._handler)} raised StopIteration for {shown(self.request)}") from exc
         if inspect.isawaitable(result):
             result = await result
@@ -204,7 +204,7 @@ class HandlerCall:
 
 
 def handler_name(handler: Handler) -> str:
-    """What a handler is called in messages."""
+    """Return the name of a handler for messages."""
     name: str = getattr(handler, "__qualname__", None) or type(handler).__qualname__
     return name
 

@@ -1,4 +1,4 @@
-"""What a far end does next. Each step performs itself on a stage, which is the far end that plays it."""
+"""The steps of a far end: what it sends, and what it waits for before it continues."""
 
 from __future__ import annotations
 
@@ -8,56 +8,56 @@ from typing import Protocol
 
 from .._text import cut
 
-#: Bytes of one datum that a message shows.
+#: The most bytes of one piece of data that a message shows.
 MAX_SHOWN = 256
 
 
 class StepContext(Protocol):
-    """What a step can do at end B.
+    """What a step may use to act at end B; `FarEnd` is one.
 
     Attributes:
-        name: The fixture that it stands for.
-        repeats: How often data is repeated at most.
+        name: The name of the fixture.
+        repeats: The most repeats of one `every()`.
     """
 
     name: str
     repeats: float
 
     async def sleep(self, length: float, /) -> None:
-        """Let time pass."""
+        """Sleep for `length` seconds, in the time of the test."""
         ...
 
     async def send(self, data: bytes, pieces: int = 1, /) -> None:
-        """Send bytes, in so many pieces; other data does not come between them."""
+        """Send bytes in `pieces` chunks; no other data is sent between them."""
         ...
 
     def start_soon(self, work: Callable[[], Awaitable[None]], /, *, counts: bool) -> None:
-        """Do this in the background; if it `counts`, the dialogue is not done before."""
+        """Run `work` in the background. If it `counts`, the far end is not done before it ends."""
         ...
 
     async def wait_until_opened(self, over: Callable[[], bool], /) -> None:
-        """Return when the other side has end A open, or when `over` is true."""
+        """Return when end A is open, or when `over` returns true."""
         ...
 
     def advance(self) -> None:
-        """A step that holds back others is over."""
+        """Let the steps behind a gate continue."""
         ...
 
 
 class Step(Protocol):
-    """Something that the far end has to do."""
+    """One action of the far end."""
 
     def described(self) -> str:
-        """What it is, for the report of a test that failed while it was waiting."""
+        """Return a text for the report of a test that failed before this step was performed."""
         ...
 
     async def perform(self, context: StepContext, /) -> None:
-        """Do it."""
+        """Perform the step."""
         ...
 
 
 class UnpromptedSend:
-    """Bytes that the far end sends unasked; a pause before them passes in the background."""
+    """Send bytes without a request. A pause before them passes in the background."""
 
     __slots__ = ("after", "data")
 
@@ -81,7 +81,7 @@ class UnpromptedSend:
 
 
 class SerialRepeat:
-    """Bytes that the far end sends again and again; made by `every(...)`."""
+    """Bytes that the far end sends at an interval; made by `every(...)`."""
 
     def __init__(self, interval: float, data: bytes | Callable[[], bytes], place: str) -> None:
         self._interval = interval
@@ -93,7 +93,7 @@ class SerialRepeat:
         return f"<SerialRepeat {self.described()}>"
 
     def stop(self) -> None:
-        """Send nothing more."""
+        """Stop sending."""
         self._is_stopped = True
 
     def described(self) -> str:
@@ -113,13 +113,13 @@ class SerialRepeat:
 
 
 class Gate:
-    """A step that holds back those behind it until it is over."""
+    """A step that blocks the steps after it until `is_over` is true."""
 
     is_over = False
 
 
 class Silence(Gate):
-    """A time in which nothing may come; over when the far end says so."""
+    """A time in which no byte may arrive."""
 
     def __init__(self, length: float) -> None:
         self.seconds = length
@@ -134,7 +134,7 @@ class Silence(Gate):
 
 
 class WaitForOpen(Gate):
-    """The moment when the other side has its port open."""
+    """Wait until the other side has opened its port."""
 
     def __init__(self, place: str) -> None:
         self.place = place
@@ -149,16 +149,17 @@ class WaitForOpen(Gate):
 
 
 def resolve_data(data: bytes | Callable[..., bytes], owner: str, where: str, *arguments: bytes) -> bytes:
-    """Bytes, or what a function of the test makes of `arguments`.
+    """Return `data`, or if it is a function of the test, the bytes that it returns for `arguments`.
 
     Args:
         data: The bytes or the function.
-        owner: The fixture that it was given to.
-        where: Where it was given, for messages.
-        *arguments: What the function gets.
+        owner: The fixture that it was passed to.
+        where: Where it was passed, for messages.
+        *arguments: The arguments of the function.
 
     Raises:
-        TypeError: The function returned something else; what it raises gets a note.
+        TypeError: The function returned something other than bytes.
+        Exception: The function raised it; a note names `owner` and `where`.
     """
     if not callable(data):
         return data
@@ -173,10 +174,10 @@ def resolve_data(data: bytes | Callable[..., bytes], owner: str, where: str, *ar
 
 
 def as_bytes(what: str, data: object) -> bytes:
-    """`data` as bytes.
+    """Return `data` as `bytes`.
 
     Raises:
-        TypeError: It is something else.
+        TypeError: `data` is not bytes-like; the message begins with `what`.
     """
     if isinstance(data, memoryview):
         return data.tobytes()
@@ -186,19 +187,19 @@ def as_bytes(what: str, data: object) -> bytes:
 
 
 def seconds(name: str, value: float) -> float:
-    """`value`, a finite number of seconds that is not negative."""
-    # An integer may be beyond every float.
+    """Return `value` as a float; `ValueError` if it is not a finite, non-negative number of seconds."""
+    # An integer may be too large for a float.
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= sys.float_info.max:
         raise ValueError(f"{name} must be a finite, non-negative number of seconds, not {value!r}")
     return float(value)
 
 
 def shown(data: bytes) -> str:
-    """Bytes for a message, cut if they are many."""
+    """Return the repr of `data` for a message, shortened if it is long."""
     part, rest = cut(data, MAX_SHOWN)
     return f"{part!r}{rest and f' {rest}'}"
 
 
 def pause(after: float) -> str:
-    """`, after 0.5 s`; nothing if there is no pause."""
+    """Return a text such as `, after 0.5 s`; empty if there is no pause."""
     return f", after {after:g} s" if after else ""
