@@ -40,7 +40,7 @@ from ._fixtures import (
     sync_serial_peer,
     sync_serial_port,
 )
-from ._keys import GUARD, HARDWARE, LINK, PLAYER, RECORDER, RUNNING, TEST
+from ._keys import GUARD, HARDWARE, LINK, PLAYER, RECORDER, RUNNING, TEST, VERDICT
 from ._names import NAMES
 from ._report import outcome
 
@@ -144,6 +144,7 @@ It runs once on every selected link that meets them; if no link does, the reason
     config=SerialConfig(...)    the config of both ends; its features are requirements too
     script_strict=False         serial_script ignores requests that it does not expect
     allow_leaks=True            the test may leave ports open that it has opened itself
+    allow_disconnects=True      the test makes its device vanish, so a disconnect does not block it
     by_request=True             a replay answers requests in any order, each with its next recorded answer
   Marks of module, class and function are merged: requires and wires add up; of the rest, the closest mark wins."""
 
@@ -245,6 +246,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="recorded",
         help="Choose when the far end of a recording answers: recorded (after the recorded time), none (at once) or "
         "virtual (after the recorded time, in virtual time). Default: recorded.",
+    )
+    group.addoption(
+        "--serial-blocked",
+        metavar="AS",
+        choices=("fail", "skip"),
+        default="fail",
+        help="Count tests that the bench has blocked, such as by a missing device, as failed (fail) or skipped (skip) "
+        "in the exit status. Default: fail.",
     )
     parser.addini(
         "anyserial_recordings", "Folder of recordings, relative to this file; see --serial-recordings.", default=""
@@ -381,7 +390,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if unmet is None:
         item.stash[GUARD], item.config.stash[RUNNING] = _guard.Guard(item), item
     elif generate.is_a_failure(unmet, item.config):
-        pytest.fail(unmet.reason, pytrace=False)
+        generate.fail_unmet(unmet)
 
 
 @pytest.hookimpl(specname="pytest_runtest_setup", wrapper=True, tryfirst=True)
@@ -431,6 +440,12 @@ def pytest_runtest_makereport(
         guard.shorten(call)
     report = yield
     outcome.note(report, item)
+    is_blocked = False
+    if report.failed and call.excinfo is not None and HARDWARE in item.config.stash:
+        # Imported late, because only a bench can block a test.
+        from ._report import blocked
+
+        is_blocked = blocked.note(report, item, call.excinfo.value)
     if guard is not None:
         guard.report(report)
     if report.failed and (guard is not None or not NAMES.isdisjoint(getattr(item, "fixturenames", ()))):
@@ -438,11 +453,13 @@ def pytest_runtest_makereport(
         from ._report import symptoms
 
         symptoms.add_to(report, None if call.excinfo is None else call.excinfo.value)
+    if is_blocked:
+        outcome.skip_if_asked(report, item)
     if guard is not None and report.when == "teardown":
         del item.stash[GUARD], item.stash[TEST], item.config.stash[RUNNING]
         if RECORDER in item.stash:
             item.stash[RECORDER].discard()
-        for key in (LINK, RECORDER, PLAYER):
+        for key in (LINK, RECORDER, PLAYER, VERDICT):
             if key in item.stash:
                 del item.stash[key]
     return report

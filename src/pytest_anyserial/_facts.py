@@ -33,6 +33,7 @@ class Needs(NamedTuple):
     config: SerialConfig | None = None
     script_strict: bool = True
     allow_leaks: bool = False
+    allow_disconnects: bool = False
     by_request: bool = False
     #: Whether the test uses end B; its fixtures say so, not the marker.
     peer: bool = False

@@ -20,3 +20,5 @@ RUNNING: pytest.StashKey[Any] = pytest.StashKey()
 RECORDER: pytest.StashKey[Any] = pytest.StashKey()
 #: What plays the far end of a recording (`_recordings.player.Player`), in the stash of the item.
 PLAYER: pytest.StashKey[Any] = pytest.StashKey()
+#: What a test on a bench is, `"failed"` or `"blocked"`, once one of its phases has failed, in the stash of the item.
+VERDICT: pytest.StashKey[str] = pytest.StashKey()

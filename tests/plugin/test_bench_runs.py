@@ -130,7 +130,7 @@ while True:
 
 
 def test_a_link_that_is_not_silent_is_named(project: Project, bench: Bench) -> None:
-    """P-24: a third program on the wire fails the test in its set-up, with what it says."""
+    """P-24, P-140: a third program on the wire blocks the test in its set-up, with what it says."""
     with subprocess.Popen([sys.executable, "-S", "-c", TALKER], stdout=subprocess.PIPE, text=True) as talker:
         assert talker.stdout is not None
         more = ONE_END.format(path=talker.stdout.readline().strip(), name="loopback", lines="")
@@ -142,6 +142,7 @@ def test_a_link_that_is_not_silent_is_named(project: Project, bench: Bench) -> N
     problem = run.problem("test_it[hw-loopback-asyncio]")
     assert 'link "loopback": bytes keep coming to end a although no test sends: ' in problem
     assert "6c 6f 67 69 6e 3a" in problem
+    assert 'line in use, link "loopback": 1 test\n' in run.text
 
 
 def test_a_link_with_one_end_has_no_far_end(project: Project, bench: Bench) -> None:

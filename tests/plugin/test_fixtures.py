@@ -294,6 +294,7 @@ MARKER_KEYWORDS = [
     "config",
     "script_strict",
     "allow_leaks",
+    "allow_disconnects",
     "by_request",
 ]
 

@@ -142,15 +142,19 @@ def test_a_collection_acquires_nothing(project: Project, shared: Lab) -> None:
 
 
 def test_another_user_gets_the_name_of_the_place_owner(project: Project, shared: Lab) -> None:
-    """R-22: a test fails with the owner, the date and the command."""
+    """R-22, P-140: a test is blocked, with the owner, the date and the command; also in workers of xdist."""
     bench(project, shared)
     assert "acquired place" in shared.run("-p", "meter-1", "acquire", user=ALICE)
     try:
         since = shared.place().changed
         run = project.run(HW, ONE, test=ECHO)
+        workers = project.run(HW, ONE, "-n1", plugins=["xdist"])
     finally:
         shared.run("-p", "meter-1", "release", user=ALICE)
     assert run.outcomes() == {"test_it[hw-meter-asyncio]": "error in setup"}
+    for each in (run, workers):
+        assert "place taken, place meter-1: 1 test\n" in each.text
+        assert "1 blocked in" in each.text
     kick = shared.client.line("-p", "meter-1", "release", "--kick")
     assert run.problem("test_it[hw-meter-asyncio]") == (
         f'link "meter": place meter-1 is acquired by desk/alice since {since}. If that user has left it: {kick}'

@@ -85,7 +85,8 @@ import sys
 def pytest_unconfigure():
     heavy = {"anyserial", "anyio", "trio", "uvloop", "hypothesis", "asyncio", "pytest_anyserial._matrix.generate",
              "pytest_anyserial._links.hardware", "pytest_anyserial._links.pty", "pytest_anyserial._bench",
-             "pytest_anyserial._files", "pytest_anyserial._run_async", "anyserial.sync", "anyserial._conformance",
+             "pytest_anyserial._files", "pytest_anyserial._run_async", "pytest_anyserial._report.blocked",
+             "pytest_anyserial._report.blocked_tests", "anyserial.sync", "anyserial._conformance",
              "jinja2", "rich", "tomlkit"}
     print("loaded:", *sorted(heavy.intersection(sys.modules)))
 """
@@ -114,7 +115,7 @@ def test_a_run_that_does_not_use_it_pays_nothing(tmp_path: Path) -> None:
 
 
 def test_the_same_run_notices_when_it_is_used(tmp_path: Path) -> None:
-    """P-03: the counter-check, without which the test above could not fail."""
+    """P-03, P-144: the counter-check, without which the test above could not fail."""
     (tmp_path / "conftest.py").write_text(REPORT_IMPORTS, encoding="utf-8")
     (tmp_path / "test_it.py").write_text(USES_IT, encoding="utf-8")
     output = python(tmp_path, "-m", "pytest", "-s", *OTHERS_OFF[1:], "--serial-loops=asyncio")

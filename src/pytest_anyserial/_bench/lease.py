@@ -38,9 +38,13 @@ _LONGEST_QUEUE: Final = 10
 class LeaseHeldError(LeaseError):
     """Another process holds the device, and finished no test within the time that the bench file allows."""
 
+    kind = "device held"
+
 
 class LeaseLostError(LeaseError):
     """The lock file of a device was removed or replaced while the device was held."""
+
+    kind = "lease lost"
 
 
 class Lease(NamedTuple):
@@ -182,7 +186,7 @@ def _acquired(place: Folder, name: str, device: str, deadline: _Deadline) -> Fil
         try:
             file = place.opened(name)
         except BlockingIOError:
-            problem = LeaseHeldError(f"{device} is held: {_kernel_lease(place, name)}")
+            problem = LeaseHeldError(f"{device} is held: {_kernel_lease(place, name)}", subject=device)
         except SharedFileError as exc:
             # A file that another process is creating has a second name for a moment.
             shared += 1
@@ -196,13 +200,15 @@ def _acquired(place: Folder, name: str, device: str, deadline: _Deadline) -> Fil
                 if not try_lock(file):
                     holder, pids = _read(file), lockers(os.fstat(file.fileno()))
                     deadline.note_holder(name, holder, pids)
-                    problem = LeaseHeldError(_held_by(device, holder, pids, deadline))
+                    problem = LeaseHeldError(_held_by(device, holder, pids, deadline), subject=device)
                 # If the file was removed meanwhile, locking it excludes no other process.
                 elif place.has(name, file):
                     return file
                 else:
                     unlock(file)
-                    problem = LeaseHeldError(f"{device} cannot be leased: its lock file is replaced again and again")
+                    problem = LeaseHeldError(
+                        f"{device} cannot be leased: its lock file is replaced again and again", subject=device
+                    )
             except BaseException:
                 _forget(file)
                 raise

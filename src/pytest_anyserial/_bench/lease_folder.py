@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from .._text import plain
+from .blocked import WHO, BenchError
 
 #: One place per host, the same for all users and projects, so it must not depend on the environment.
 _FOLDERS: Final = {
@@ -45,8 +46,11 @@ _KINDS: Final = {
 }
 
 
-class LeaseError(Exception):
+class LeaseError(BenchError):
     """A device cannot be leased; the text gives the reason and the next step."""
+
+    kind = "lease not usable"
+    mend = WHO
 
 
 class LeaseFolderError(LeaseError):

@@ -18,7 +18,7 @@ from .._text import plain
 from .file import SerialBench
 from .labgrid import Client, PlaceState, Resource
 from .lease import LeaseError, LeaseHeldError, lease_of, leased
-from .resolve import LabgridError, PlaceError
+from .resolve import LabgridError, PlaceError, PlaceTakenError
 
 #: The purpose that the lease of a run names.
 _PURPOSE: Final = "a run of pytest"
@@ -79,7 +79,10 @@ class RunPlaces:
         self._say: Final = say
         facts: Mapping[str, Any] = {} if dumped is None else json.loads(dumped)
         self._acquired: Final = {name: AcquiredPlace(*words) for name, words in facts.get("acquired", {}).items()}
-        self._problems: Final[dict[str, str]] = dict(facts.get("problems", {}))
+        #: Why a port or a supply has no place, and whether another user or run has it.
+        self._problems: Final[dict[str, tuple[str, bool]]] = {
+            name: (text, is_taken) for name, (text, is_taken) in facts.get("problems", {}).items()
+        }
         self._wanted: tuple[str, ...] = ()
         self._leases: Final = ExitStack()
         #: The places of this run, and whether it releases them.
@@ -103,7 +106,7 @@ class RunPlaces:
                 url = self._url(self.client.place(place), request.resource) if request.is_port else ""
                 self._acquired[name] = AcquiredPlace(place, url)
             except (LabgridError, LeaseError, PlaceError) as exc:
-                self._problems[name] = str(exc)
+                self._problems[name] = str(exc), isinstance(exc, LeaseHeldError | PlaceTakenError)
 
     def want(self, names: Iterable[str]) -> None:
         """Acquire these together with the first place that is used."""
@@ -118,8 +121,17 @@ class RunPlaces:
         if not self._is_known(name):
             self.acquire({name, *self._wanted})
         if name in self._problems:
-            raise PlaceError(self._problems[name])
+            text, is_taken = self._problems[name]
+            raise (PlaceTakenError if is_taken else PlaceError)(text, subject=self._subject(name))
         return self._acquired[name]
+
+    def _subject(self, name: str) -> str:
+        request = self._requests[name]
+        return (
+            plain(f"place {request.place}")
+            if request.place is not None
+            else f"a place with {_pairs(dict(request.tags))}"
+        )
 
     def dumped(self) -> str:
         """Return the acquired places and the errors as text, for the workers of pytest-xdist."""
@@ -139,7 +151,9 @@ class RunPlaces:
         try:
             state = self.client.place(place)
             if state.owner not in (None, self.client.owner):
-                raise PlaceError(f"this run has lost its place: {self._taken(state)}")
+                raise PlaceTakenError(
+                    f"this run has lost its place: {self._taken(state)}", subject=f"place {plain(place)}"
+                )
             if state.owner is not None and (state.orphans or url in _served(state) or not _served(state)):
                 _require_port(state, self.client)
                 self.client.release(place)
@@ -213,7 +227,7 @@ class RunPlaces:
                 return
         name = state.name
         if not self._wait:
-            raise PlaceError(self._taken(state))
+            raise PlaceTakenError(self._taken(state))
         self._reserved({"name": name}, deadline, lambda waited: self._taken(self.client.place(name), waited))
 
     def _reserved(self, filters: Mapping[str, str], deadline: float, reason: Callable[[str], str]) -> str:
@@ -222,12 +236,12 @@ class RunPlaces:
         try:
             place = self.client.allocated(token)
             if place is None and not self._wait:
-                raise PlaceError(reason(""))
+                raise PlaceTakenError(reason(""))
             if place is None and deadline > time.monotonic():
                 self._say(f"waiting {self._wait:g} s at most: {reason('')}")
                 place = self.client.wait(token, deadline - time.monotonic())
             if place is None:
-                raise PlaceError(reason(f", and was not released within {self._wait:g} s (wait in [labgrid])"))
+                raise PlaceTakenError(reason(f", and was not released within {self._wait:g} s (wait in [labgrid])"))
             if filters.get("name") != place:
                 # A run of this user may have released it a moment ago.
                 self._lease(place, time.monotonic() + _AT_ONCE)
@@ -254,7 +268,7 @@ class RunPlaces:
                     return last is not None and last.ended is None
             elif time.monotonic() > deadline:
                 waited = f", and not done within {self._wait:g} s (wait in [labgrid])" if self._wait else ""
-                raise PlaceError(f"place {plain(place)} is used by another run on this host: {holder}{waited}")
+                raise PlaceTakenError(f"place {plain(place)} is used by another run on this host: {holder}{waited}")
             elif not is_said:
                 self._say(f"waiting {self._wait:g} s at most: place {plain(place)} is used by {holder}")
                 is_said = True

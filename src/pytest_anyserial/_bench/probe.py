@@ -25,12 +25,13 @@ from anyserial import (
 
 from .. import _run_async
 from .._text import plain_lines
+from .blocked import BenchError, Blocked, blocked_by
 from .driver_name import driver_name
 from .file import BenchPort, Match, SerialBench
-from .lease import LeaseError, leased
+from .lease import leased
 from .operator import Operator
 from .resolve import BenchMatchError, PlaceError, adapter_key, device_key, devices, place_key, resolve
-from .supply import PresenceError, located, power_and_locate, supply_key
+from .supply import located, power_and_locate, supply_key
 
 if TYPE_CHECKING:
     from .place import RunPlaces
@@ -65,6 +66,7 @@ class Probed:
         place: Its device; None if it was not found.
         driver: Its driver, if the system names it.
         problem: Why it could not be probed; empty if it was.
+        blocked: What the bench is to blame for, if it could not be probed.
         capabilities: Its capabilities, from the library; None if there was a problem.
         refusals: Facts that the port does not have, with the driver's error.
     """
@@ -72,6 +74,7 @@ class Probed:
     place: Place | None = None
     driver: str = ""
     problem: str = ""
+    blocked: Blocked | None = None
     capabilities: SerialCapabilities | None = None
     refusals: Mapping[str, str] = dataclasses.field(default_factory=dict[str, str])
 
@@ -177,11 +180,11 @@ class RunPorts:
         try:
             self._known[name] = await probe_port(serial, device)
         except SerialError as exc:
-            self._known[name] = Probed(problem=plain_lines(str(exc)))
+            self._known[name] = _unprobed(exc, name, self.file)
 
     async def probe(self, name: str, device: PortInfo) -> None:
         """Open a leased port and probe it."""
-        self._known[name] = await _open_and_probe(self.bench.ports[name], device)
+        self._known[name] = await _open_and_probe(self.bench.ports[name], device, self.file)
 
     def note(self, plugged_in: Sequence[PortInfo]) -> None:
         """Remember the places of the devices that are plugged in."""
@@ -226,9 +229,9 @@ class RunPorts:
             device = power_and_locate(bench, port, test=test)
             key = self._place(name, test).key if name in self._remote else device_key(device)
             with leased((key,), test=test, timeout=bench.lease_timeout, folder=bench.lease_dir):
-                return _run_async.call(lambda: _open_and_probe(port, device))
-        except (BenchMatchError, LeaseError, PlaceError, PresenceError) as exc:
-            return Probed(problem=plain_lines(str(exc)))
+                return _run_async.call(lambda: _open_and_probe(port, device, self.file))
+        except BenchError as exc:
+            return _unprobed(exc, name, self.file)
 
     def _place(self, name: str, test: str) -> Place:
         if name in self._remote:
@@ -283,13 +286,17 @@ def _probe_config(port: BenchPort) -> SerialConfig:
     return with_line_levels(port, port.config).with_changes(unsupported_policy=UnsupportedPolicy.IGNORE)
 
 
-async def _open_and_probe(port: BenchPort, device: PortInfo) -> Probed:
+async def _open_and_probe(port: BenchPort, device: PortInfo, file: str) -> Probed:
     """Open and probe `port`, which is leased; problems are part of the result."""
     try:
         async with await open_serial_port(device.device, _probe_config(port)) as serial:
             return await probe_port(serial, device)
     except SerialError as exc:
-        return Probed(problem=plain_lines(str(exc)))
+        return _unprobed(exc, port.name, file)
+
+
+def _unprobed(exc: BenchError | SerialError, name: str, file: str) -> Probed:
+    return Probed(problem=plain_lines(str(exc)), blocked=blocked_by(exc, f"ports.{name}", file))
 
 
 async def probe_port(serial: SerialPort, device: PortInfo) -> Probed:
@@ -336,6 +343,7 @@ def _decoded(facts: dict[str, Any]) -> Probed:
         place=None if place is None else Place(*place),
         driver=facts["driver"],
         problem=facts["problem"],
+        blocked=None if facts["blocked"] is None else Blocked(*facts["blocked"]),
         capabilities=None if values is None else SerialCapabilities(**values),
         refusals=facts["refusals"],
     )

@@ -11,6 +11,7 @@ from typing import Any, Final
 from anyserial import PortInfo, UnsupportedPlatformError, list_serial_ports
 
 from .._text import plain
+from .blocked import WHO, BenchError
 from .file import COM_PORT, BenchPort, Match
 from .schema import MATCH
 from .shapes import Problem, shown
@@ -25,16 +26,27 @@ _PLUG_ORDER: Final = re.compile(r"(/dev/)?(tty|cu)(USB|ACM)[0-9]+")
 _OF_THIS_COMPUTER: Final = re.compile(r"(\\\\\.\\)?COM[0-9]+", re.IGNORECASE)
 
 
-class BenchMatchError(LookupError):
+class BenchMatchError(BenchError, LookupError):
     """No device matches a port of the bench, or several do."""
+
+    kind = "device missing"
 
 
 class LabgridError(Exception):
     """`labgrid-client` failed; the text gives the reason."""
 
 
-class PlaceError(Exception):
+class PlaceError(BenchError):
     """A labgrid place cannot be used; the text gives the reason and the next step."""
+
+    kind = "place not usable"
+
+
+class PlaceTakenError(PlaceError):
+    """Another user, or another run, has a labgrid place."""
+
+    kind = "place taken"
+    mend = WHO
 
 
 async def devices() -> list[PortInfo]:
@@ -52,25 +64,31 @@ def resolve(port: BenchPort, devices: Sequence[PortInfo]) -> PortInfo:
         BenchMatchError: None matches, and the text lists the devices; or several do, and the text names the key that
             distinguishes them.
     """
-    here = f"ports.{port.name}.match"
+    subject = f"ports.{port.name}"
+    here = f"{subject}.match"
     path = port.match.path
     if port.match.url is not None:
         return PortInfo(device=port.match.url)
     if port.match.place is not None or port.match.tags:
-        raise BenchMatchError(f"{here}: {describe_place(port.match)} of labgrid is not acquired")
+        raise BenchMatchError(f"{here}: {describe_place(port.match)} of labgrid is not acquired", subject=subject)
     if path is not None:
         found = _at_path(path, devices)
         if found is None:
-            raise BenchMatchError(f"{here}: there is no serial device at {plain(path)}. {_plugged_in(devices)}")
+            raise BenchMatchError(
+                f"{here}: there is no serial device at {plain(path)}. {_plugged_in(devices)}", subject=subject
+            )
         return found
     wanted = keys_of(port.match)
     matching = [device for device in devices if not _differences(wanted, device)]
     if not matching:
         raise BenchMatchError(
-            f"{here}: no device has {_listed(wanted)}. {_near_matches(wanted, devices)}{_plugged_in(devices)}"
+            f"{here}: no device has {_listed(wanted)}. {_near_matches(wanted, devices)}{_plugged_in(devices)}",
+            subject=subject,
         )
     if len(matching) > 1:
-        raise BenchMatchError(f"{here}: {len(matching)} devices have {_listed(wanted)}. {_distinguished(matching)}")
+        raise BenchMatchError(
+            f"{here}: {len(matching)} devices have {_listed(wanted)}. {_distinguished(matching)}", subject=subject
+        )
     return matching[0]
 
 

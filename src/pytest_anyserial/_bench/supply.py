@@ -14,6 +14,7 @@ from anyserial import PortInfo
 from .. import _run_async
 from .._text import plain, plain_lines
 from . import command
+from .blocked import BenchError
 from .file import BenchPort, Power, SerialBench
 from .lease import leased
 from .resolve import BenchMatchError, devices, resolve
@@ -28,8 +29,10 @@ State = Literal["off", "on"]
 STATES: Final[tuple[State, ...]] = ("off", "on")
 
 
-class PresenceError(Exception):
+class PresenceError(BenchError):
     """A device did not appear or disappear after its supply was switched or the operator was prompted."""
+
+    kind = "supply not switching"
 
 
 async def found(port: BenchPort) -> PortInfo:
@@ -95,7 +98,10 @@ def switch_supply(bench: SerialBench, power: Power, to: State) -> None:
     """
     _run(bench, power, to)
     if (state := state_of(bench, power)) not in (None, to):
-        raise PresenceError(f"power.{power.name} is {state} after power.{power.name}.{to}, by its get command")
+        raise PresenceError(
+            f"power.{power.name} is {state} after power.{power.name}.{to}, by its get command",
+            subject=f"power.{power.name}",
+        )
 
 
 def state_of(bench: SerialBench, power: Power) -> State | None:
@@ -110,7 +116,9 @@ def state_of(bench: SerialBench, power: Power) -> State | None:
     words = _STATE.findall(output)
     if not words:
         said = plain_lines(output) or "nothing"
-        raise PresenceError(f"power.{power.name}.get must print on or off as a word; it printed: {said}")
+        raise PresenceError(
+            f"power.{power.name}.get must print on or off as a word; it printed: {said}", subject=f"power.{power.name}"
+        )
     return "off" if words[-1].lower() == "off" else "on"
 
 
@@ -149,7 +157,8 @@ def wait_for_state(port: BenchPort, state: State, *, within: float, after: str) 
     while not is_in_state(port, state):
         if time.monotonic() > deadline:
             now = "cannot be opened" if state == "on" else "is still there"
-            raise PresenceError(f"ports.{port.name} {now} {within:g} s after {after}{_why_missing(port)}")
+            subject = f"ports.{port.name}"
+            raise PresenceError(f"{subject} {now} {within:g} s after {after}{_why_missing(port)}", subject=subject)
         time.sleep(_POLL)
 
 
@@ -166,16 +175,20 @@ def _argv(bench: SerialBench, power: Power, what: Literal["off", "on", "get"]) -
 
 def _run(bench: SerialBench, power: Power, what: Literal["off", "on", "get"]) -> str:
     argv, folder = _argv(bench, power, what), bench.path.parent
-    here = f"power.{power.name}.{what}: {plain(shlex.join(argv))}"
+    subject = f"power.{power.name}"
+    here = f"{subject}.{what}: {plain(shlex.join(argv))}"
     try:
         done = command.run(argv, folder, limit=power.limit)
     except OSError as exc:
-        raise PresenceError(f"{here} cannot be run in {plain(str(folder))}: {exc.strerror or exc}") from exc
+        text = f"{here} cannot be run in {plain(str(folder))}: {exc.strerror or exc}"
+        raise PresenceError(text, subject=subject) from exc
     said = plain_lines(done.output)
     if done.status is None:
-        raise PresenceError(f"{here} was still running after {power.limit:g} s{said and f': {said}'}")
+        text = f"{here} was still running after {power.limit:g} s{said and f': {said}'}"
+        raise PresenceError(text, subject=subject)
     if done.status:
-        raise PresenceError(f"{here} failed with exit status {done.status}{said and f': {said}'}")
+        text = f"{here} failed with exit status {done.status}{said and f': {said}'}"
+        raise PresenceError(text, subject=subject)
     return done.output
 
 

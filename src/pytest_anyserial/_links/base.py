@@ -20,6 +20,7 @@ from .._facts import CAPABILITIES
 from .._keys import HARDWARE
 
 if TYPE_CHECKING:
+    from .._bench.blocked import Blocked
     from .._test import SerialTest
 
 
@@ -31,12 +32,14 @@ class Fact(NamedTuple):
         where: Which part of the link this is about.
         why: Who says so, or how it was found out.
         excused: No bench could have it, or the bench file says that this one lacks it.
+        blocked: What is wrong with the bench, if that is the reason.
     """
 
     value: Capability
     where: str = ""
     why: str = ""
     excused: bool = False
+    blocked: Blocked | None = None
 
 
 class Cable(Protocol):

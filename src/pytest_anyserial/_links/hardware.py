@@ -28,11 +28,12 @@ from anyserial import (
 from anyserial.config import ByteSize
 
 from .. import _run_async
+from .._bench.blocked import BenchError, blocked_by, blocked_outcome
 from .._bench.file import BenchLink, BenchPort
-from .._bench.lease import LeaseError, LeaseLostError, leased
+from .._bench.lease import LeaseLostError, leased
 from .._bench.probe import RunPorts, with_line_levels
-from .._bench.resolve import BenchMatchError, PlaceError, devices, resolve
-from .._bench.supply import PresenceError, State, cycle, is_seen, located, power_and_locate, switch, switch_supply
+from .._bench.resolve import BenchMatchError, devices, resolve
+from .._bench.supply import State, cycle, is_seen, located, power_and_locate, switch, switch_supply
 from .._options import HW
 from .._text import count, cut, plain_lines
 from .._transcript.recording import unrecorded
@@ -62,11 +63,12 @@ _WINDOWS: Final = 5
 _SHOWN: Final = 16
 
 
-class NoisyLinkError(Exception):
+class NoisyLinkError(BenchError):
     """Bytes arrive although neither end of this link sends."""
 
+    kind = "line in use"
 
-_PROBLEMS: Final = (BenchMatchError, LeaseError, NoisyLinkError, PlaceError, PresenceError, SerialError)
+
 #: What reports call the ends.
 _LETTERS: Final = string.ascii_lowercase
 #: What a test requires that switches supplies.
@@ -165,8 +167,8 @@ class HardwareWiring:
         run_ports = self.run_ports
         bench, name = run_ports.bench, test.item.nodeid
         cable = HardwareCable(self, test)
-        with _problems_fail(self, (LeaseLostError,)), ExitStack() as stack:
-            with _problems_fail(self):
+        with _lost_lease_blocks(self), ExitStack() as stack:
+            with _problems_block(self):
                 keys = run_ports.keys(self.link.ends, test=name, supplies=self.switched(test))
                 stack.enter_context(leased(keys, test=name, timeout=bench.lease_timeout, folder=bench.lease_dir))
                 try:
@@ -184,7 +186,7 @@ class HardwareWiring:
             if not test.passed:
                 run_ports.mark_unverified(self.link.ends)
             if cable.is_unplugged:
-                with _problems_fail(self):
+                with _problems_block(self):
                     cable.replug()
 
     def switched(self, test: SerialTest) -> frozenset[str]:
@@ -223,7 +225,8 @@ class HardwareWiring:
                 "only the operation itself would tell; if it has it, say so with "
                 f'has = ["{name}"] in ports.{port.name} of {self.run_ports.file}'
             )
-        return Fact(value=value, where=self._where(end, port), why=why, excused=probed.is_never(name))
+        where, excused = self._where(end, port), probed.is_never(name)
+        return Fact(value=value, where=where, why=why, excused=excused, blocked=probed.blocked)
 
     def _where(self, end: str, port: BenchPort) -> str:
         driver = self.run_ports.probed(port.name).driver if self.run_ports.may_probe else ""
@@ -238,6 +241,8 @@ class HardwareCable:
 
     def __init__(self, wiring: HardwareWiring, test: SerialTest) -> None:
         self.is_unplugged = False
+        #: Whether the test has switched a supply, so that its devices may come and go.
+        self.was_switched = False
         self._wiring = wiring
         self._bench = wiring.run_ports.bench
         self._test = test
@@ -272,6 +277,21 @@ class HardwareCable:
         """
         return tuple(map(self._path, range(len(self._wiring.ports))))
 
+    def port_at(self, path: str) -> str | None:
+        """Return the port whose device the set-up found at this path, as `"ports.a"`; None for another path."""
+        ends = (end for end, found in self._paths.items() if found == path)
+        return next((f"ports.{self._wiring.port(end).name}" for end in ends), None)
+
+    def missing(self) -> BenchMatchError | None:
+        """Look for the devices of all ends that this host can see; return the error for the first one that is gone."""
+        for port in self._wiring.ports:
+            if is_seen(port):
+                try:
+                    located(port)
+                except BenchMatchError as exc:
+                    return exc
+        return None
+
     def unplug(self) -> None:
         """Switch the supply of end A off, or ask the operator, and wait until its device is gone.
 
@@ -281,7 +301,7 @@ class HardwareCable:
             PresenceError: The command failed, or the device stayed.
         """
         self._require("unplug", "unplugs")
-        self.is_unplugged = True
+        self.is_unplugged = self.was_switched = True
         self._paths.clear()
         self._switch("off")
 
@@ -308,7 +328,7 @@ class HardwareCable:
         port, name = self._wiring.port(0), self._wiring.power
         assert name is not None
         power = self._bench.power[name]
-        self.is_unplugged = True
+        self.is_unplugged = self.was_switched = True
         self._paths.clear()
         cycle(self._bench, power, port if port.power == name else None)
         self.is_unplugged = False
@@ -374,15 +394,29 @@ class HardwareCable:
 
 
 @contextmanager
-def _problems_fail(wiring: HardwareWiring, kinds: tuple[type[Exception], ...] = _PROBLEMS) -> Generator[None]:
+def _problems_block(wiring: HardwareWiring) -> Generator[None]:
+    """Let a problem of the bench within the block end the test as blocked."""
     try:
         yield
-    except kinds as exc:
-        text = f'link "{wiring.title}": {exc}'
-        if isinstance(exc, BenchMatchError):
-            text = wiring.without_repetition(text)
-        # A report of the cause beside it would say the same twice.
-        raise pytest.fail.Exception(plain_lines(text), pytrace=False) from None
+    except (BenchError, SerialError) as exc:
+        raise _outcome(wiring, exc) from None
+
+
+@contextmanager
+def _lost_lease_blocks(wiring: HardwareWiring) -> Generator[None]:
+    try:
+        yield
+    except LeaseLostError as exc:
+        raise _outcome(wiring, exc) from None
+
+
+def _outcome(wiring: HardwareWiring, exc: BenchError | SerialError) -> BaseException:
+    subject = f'link "{wiring.title}"'
+    text = f"{subject}: {exc}"
+    if isinstance(exc, BenchMatchError):
+        text = wiring.without_repetition(text)
+    # A report of the cause beside it would say the same twice.
+    return blocked_outcome(plain_lines(text), blocked_by(exc, subject, wiring.run_ports.file))
 
 
 async def _silence(ports: list[SerialPort]) -> None:

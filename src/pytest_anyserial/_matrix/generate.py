@@ -9,7 +9,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable
 from inspect import iscoroutinefunction
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, NoReturn
 
 import pytest
 
@@ -155,6 +155,17 @@ def unmet(item: pytest.Function) -> Unmet | None:
 def is_a_failure(unmet: Unmet, config: pytest.Config) -> bool:
     """Whether a requirement that no link meets is a failure in this run; otherwise it is a skip."""
     return is_strict(config) and not unmet.excused
+
+
+def fail_unmet(unmet: Unmet) -> NoReturn:
+    """End a test that has no link: it is blocked if the bench is the reason, else it fails."""
+    __tracebackhide__ = True
+    if unmet.blocked is None:
+        pytest.fail(unmet.reason, pytrace=False)
+    # Imported late, because only a bench can block a test.
+    from .._bench.blocked import blocked_outcome
+
+    raise blocked_outcome(unmet.reason, unmet.blocked)
 
 
 def selected(config: pytest.Config) -> dict[str, Wiring]:

@@ -122,5 +122,6 @@ _CHECKS: Mapping[str, Callable[[str, object], Any]] = {
     "config": _config,
     "script_strict": _flag,
     "allow_leaks": _flag,
+    "allow_disconnects": _flag,
     "by_request": _flag,
 }

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from anyserial import Capability, SerialConfig
 
 from .._facts import Needs
 from .._links.base import Fact, Wiring, built_in
 from .._options import HW, LINKS, REPLAY, UNRECORDED
+
+if TYPE_CHECKING:
+    from .._bench.blocked import Blocked
 
 
 class Unmet(NamedTuple):
@@ -19,11 +22,13 @@ class Unmet(NamedTuple):
         needs: The requirements that are not met.
         reason: The whole message.
         excused: Whether the bench is not at fault, so that a strict run does not fail.
+        blocked: What is wrong with the bench, if a link could not be asked whether it meets them.
     """
 
     needs: tuple[str, ...]
     reason: str
     excused: bool
+    blocked: Blocked | None = None
 
 
 class UnmetNeed(NamedTuple):
@@ -34,12 +39,14 @@ class UnmetNeed(NamedTuple):
         text: `needs WHAT: link "NAME" ...`.
         wired: Whether the link is of the kind that the test asks for.
         excused: Whether the fact is excused, or the test itself excludes this link.
+        blocked: What is wrong with the bench, if the link could not be asked.
     """
 
     need: str
     text: str
     wired: bool = False
     excused: bool = False
+    blocked: Blocked | None = None
 
 
 def match(
@@ -61,6 +68,7 @@ def match(
         needs=tuple(dict.fromkeys(problem.need for problem in wired)),
         reason="; ".join(problem.text for problem in unmet_needs) + note,
         excused=mock_only or all(problem.excused for problem in wired),
+        blocked=next((problem.blocked for problem in wired if problem.blocked is not None), None),
     )
 
 
@@ -69,8 +77,8 @@ def unmet_by(wiring: Wiring, config: SerialConfig) -> Unmet | None:
     refusal = wiring.refuses(config)
     if refusal is None:
         return None
-    need, text, _, excused = _not_met(f'link "{wiring.title}"', *refusal)
-    return Unmet((need,), text, excused)
+    unmet = _not_met(f'link "{wiring.title}"', *refusal)
+    return Unmet((unmet.need,), unmet.text, unmet.excused, unmet.blocked)
 
 
 def _helpful(needs: Needs, selected: Mapping[str, Wiring]) -> str:
@@ -128,7 +136,7 @@ def _unmet_by_replay(needs: Needs) -> UnmetNeed | None:
 def _not_met(here: str, need: str, fact: Fact) -> UnmetNeed:
     where = f"{here} ({fact.where})" if fact.where else here
     text = f"needs {need}: {where} {fact.value.name}{fact.why and f': {fact.why}'}"
-    return UnmetNeed(need, text, wired=True, excused=fact.excused)
+    return UnmetNeed(need, text, wired=True, excused=fact.excused, blocked=fact.blocked)
 
 
 def _is_named(wiring: Wiring, names: tuple[str, ...]) -> bool:

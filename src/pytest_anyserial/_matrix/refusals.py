@@ -116,7 +116,7 @@ def require(item: pytest.Function, wiring: Wiring, config: SerialConfig) -> None
         unmet = unmet._replace(reason=f"{unmet.reason}; asked for by {_place_of_config(item)}")
         item.callspec.params["serial_link"] = unmet
         if generate.is_a_failure(unmet, item.config):
-            pytest.fail(unmet.reason, pytrace=False)
+            generate.fail_unmet(unmet)
         pytest.skip(unmet.reason)
 
 

@@ -21,7 +21,7 @@ import pytest
 
 from .. import _files
 from .._text import plain
-from .outcome import fail, id_of, link_of
+from .outcome import blocked_of, fail, id_of, is_blocked, link_of
 from .recorded import as_json, as_text
 
 #: The property that takes a test's docstring from where it runs to where the report is written.
@@ -29,7 +29,9 @@ _PURPOSE: Final = "serial_purpose"
 #: Properties about a port of a test; one that was opened again is the same device: serial_port-2.
 _ABOUT_A_PORT: Final = re.compile(r"(?:sync_)?(serial_(?:port|peer))(?:-\d+)?_(adapter|transcript)")
 #: Properties that say where a test ran and which files it has left.
-_NOT_MEASURED: Final = ("serial_link", "serial_timeline", "serial_capture")
+_NOT_MEASURED: Final = ("serial_link", "serial_timeline", "serial_capture", "serial_blocked", "serial_blocked_mend")
+#: What the data says of the bench in a test that it has blocked, or that failed while it was not well.
+_BLOCKED: Final = ("kind", "subject", "reason", "mend")
 _FORMATS: Final = (".html", ".json")
 #: How a run ends that has shown all it could.
 _WHOLE: Final = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
@@ -147,6 +149,7 @@ class _Test:
         id: The id that it has without pytest-xdist.
         link: The link it runs on, `""` if no selected link meets its needs; None for a test without serial fixtures.
         phases: Outcome, reason and seconds of each.
+        blocked: What the bench is to blame for: kind, subject, reason and mending command.
     """
 
     id: str = ""
@@ -156,12 +159,16 @@ class _Test:
     adapters: dict[str, str] = dataclasses.field(default_factory=dict[str, str])
     phases: dict[str, tuple[str, str, float]] = dataclasses.field(default_factory=dict[str, tuple[str, str, float]])
     measured: dict[str, Any] = dataclasses.field(default_factory=dict[str, Any])
+    blocked: dict[str, str] = dataclasses.field(default_factory=dict[str, str])
 
     def add(self, report: pytest.TestReport) -> None:
         link = link_of(report)
         if link is not None:
             self.id, self.link = as_text(id_of(report)), link
-        outcome: str = report.outcome
+        found = blocked_of(report)
+        if found is not None:
+            self.blocked = dict(zip(_BLOCKED, map(as_text, found), strict=False))
+        outcome: str = "blocked" if report.failed and is_blocked(report) else report.outcome
         reason = "" if report.passed else _reason(report)
         # Subtests report in the call phase of their test. The test's own report comes last, with all the seconds.
         before = self.phases.get(report.when)
@@ -184,7 +191,12 @@ class _Test:
     def shown(self) -> dict[str, Any]:
         path, _, name = self.id.partition("::")
         test, _, case = name.partition("[")
-        decided = [phase for outcome in ("failed", "skipped") for phase in self.phases.values() if phase[0] == outcome]
+        decided = [
+            phase
+            for outcome in ("failed", "blocked", "skipped")
+            for phase in self.phases.values()
+            if phase[0] == outcome
+        ]
         outcome, reason, _ = (*decided, ("passed", "", 0.0))[0]
         return {
             "suite": path,
@@ -196,6 +208,7 @@ class _Test:
             "adapters": self.adapters,
             "outcome": outcome,
             "reason": reason,
+            "blocked": self.blocked,
             "seconds": round(sum(seconds for _, _, seconds in self.phases.values()), 3),
             "measured": self.measured,
         }

@@ -14,9 +14,12 @@ from .._options import is_hardware, is_strict, test_id
 from .._text import plain
 
 #: Keys of a report: the id of its test; the link that the test ran on; what it lacked, and the whole reason; the
-#: transcripts that could not be written, and why; the recording that it has left.
+#: transcripts that could not be written, and why; the recording that it has left; what the bench is to blame for.
 _TEST, _LINK, _UNMET, _UNWRITTEN = "anyserial_test", "anyserial_link", "anyserial_unmet", "anyserial_unwritten"
-_RECORDED = "anyserial_recorded"
+_RECORDED, _BLOCKED = "anyserial_recorded", "anyserial_blocked"
+#: The roles of a report that says what the bench is to blame for: it has blocked the test, has done so in an earlier
+#: phase already, or was not well when the test failed for a reason of its own.
+BLOCKED, AGAIN, FAILED = "blocked", "again", "failed"
 #: The number of tests named for each unmet requirement, and of problems shown with files.
 _NAMED = 3
 
@@ -41,6 +44,36 @@ def note_unwritten(report: pytest.TestReport, problem: str) -> None:
 def note_recorded(report: pytest.TestReport, file: str) -> None:
     """Add the name of the recording that a test has left to its report."""
     vars(report)[_RECORDED] = file
+
+
+def note_blocked(report: pytest.TestReport, blocked: tuple[str, str, str, str], role: str) -> None:
+    """Add what the bench is to blame for, and how that counts: `BLOCKED`, `AGAIN` or `FAILED`."""
+    vars(report)[_BLOCKED] = [*blocked, role]
+
+
+def blocked_of(report: pytest.TestReport) -> list[str] | None:
+    """Return kind, subject, reason, mending command and role of what the bench is to blame for; None if it is not."""
+    found: list[str] | None = vars(report).get(_BLOCKED)
+    return found
+
+
+def is_blocked(report: pytest.TestReport) -> bool:
+    """Whether the bench has blocked a test, and nothing else was wrong with it in this phase."""
+    found = blocked_of(report)
+    return found is not None and found[-1] != FAILED
+
+
+def skip_if_asked(report: pytest.TestReport, item: pytest.Item) -> None:
+    """With `--serial-blocked=skip`, make a skip of the report of a blocked test."""
+    found = blocked_of(report)
+    if found is not None and report.failed and item.config.getoption("--serial-blocked") == "skip":
+        file, line, _ = item.location
+        report.outcome = "skipped"
+        report.longrepr = (
+            str(item.config.rootpath / file),
+            (line or 0) + 1,
+            f"Skipped: blocked: {found[0]}: {found[2]}",
+        )
 
 
 def link_of(report: pytest.TestReport) -> str | None:
@@ -70,14 +103,29 @@ class Outcome:
         self._unmet: dict[str, dict[str, list[str]]] = {}
         self._unwritten: dict[str, str] = {}
         self._recorded: set[str] = set()
+        self._blocked: Any = None
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_report_teststatus(self, report: pytest.CollectReport | pytest.TestReport) -> Any:
+        found = vars(report).get(_BLOCKED)
+        if found is None or not report.failed or found[-1] == FAILED:
+            return None
+        # A second phase of the same test is shown, but not counted.
+        return ("blocked", "B", ("BLOCKED", {"yellow": True})) if found[-1] == BLOCKED else ("", "", "")
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         facts = vars(report)
         if _LINK in facts:
             self._exercised |= report.when == "call" and not report.skipped and is_hardware(facts[_LINK])
-        elif _UNMET in facts and report.when == "setup":
+        elif _UNMET in facts and report.when == "setup" and _BLOCKED not in facts:
             need, reason = facts[_UNMET]
             self._unmet.setdefault(need, {}).setdefault(reason, []).append(id_of(report))
+        if _BLOCKED in facts and (report.failed or report.skipped) and not hasattr(report, "wasxfail"):
+            # Imported late, because only a bench can block a test.
+            from .blocked_tests import BlockedTests
+
+            self._blocked = self._blocked or BlockedTests()
+            self._blocked.add(report, id_of(report), facts[_BLOCKED], has_failed=facts[_BLOCKED][-1] == FAILED)
         if _RECORDED in facts:
             self._recorded.add(facts[_RECORDED])
         if _UNWRITTEN in facts:
@@ -92,6 +140,9 @@ class Outcome:
             fail(session)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if self._blocked is not None:
+            self._blocked.show_reports(terminalreporter)
+            self._blocked.show_groups(terminalreporter)
         if self._unmet:
             terminalreporter.section("unmet serial needs")
             for need, reasons in sorted(self._unmet.items()):
@@ -123,9 +174,12 @@ class Outcome:
         if self._is_idle():
             file = plain(str(self._config.stash[HARDWARE].file))
             terminalreporter.section("serial bench", red=True)
+            advice = (
+                "Select tests that use serial fixtures" if self._blocked is None else "Mend what has blocked the tests"
+            )
             terminalreporter.line(
                 f"No test ran on the hardware of {file}, so this run shows nothing about it. "
-                "Select tests that use serial fixtures, or lift this with --no-serial-strict."
+                f"{advice}, or lift this with --no-serial-strict."
             )
 
     def _is_idle(self) -> bool:
