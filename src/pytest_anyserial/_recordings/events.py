@@ -1,7 +1,7 @@
-"""The format of a recording: JSON lines, first the head, then the events in order, at the end their number.
+"""The format of a recording: JSON lines with the head, then the events in order, and last the number of events.
 
-Bytes are text where all of them are printable ASCII or ends of lines, so that a recording of a text protocol can be
-read and reviewed; otherwise they are hexadecimal.
+The bytes of an event are written as text if all of them are printable ASCII or line endings, so that a recording of a
+text protocol can be reviewed. Otherwise they are hexadecimal.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from anyserial import FlowControl, RS485Config, SerialConfig
 
 FORMAT: Final = 1
 
-#: Bytes of one event; more become several.
+#: The most bytes of one event; longer data becomes several events.
 MAX_EVENT_BYTES: Final = 65_536
 
 _PRINTABLE: Final = re.compile(rb"[ -~\t\r\n]+")
-#: Fields of a config that the wire depends on.
+#: Fields of a config that affect the wire.
 _WIRE_FIELDS: Final = ("baudrate", "byte_size", "parity", "stop_bits", "flow_control", "rs485")
 
 _FIELDS: Final[Mapping[str, Mapping[str, type | tuple[type, ...]]]] = {
@@ -42,16 +42,16 @@ _FIELDS: Final[Mapping[str, Mapping[str, type | tuple[type, ...]]]] = {
 
 
 def config_fields(config: SerialConfig) -> dict[str, Any]:
-    """A config in terms of JSON."""
+    """Return the fields of a config as JSON values."""
     return dataclasses.asdict(config)
 
 
 def config_from_fields(fields: Mapping[str, Any]) -> SerialConfig:
-    """The config that these fields are; those that this version does not know are left out.
+    """Return the config with these fields. Fields that this version does not know are ignored.
 
     Raises:
-        ValueError: They are none.
-        TypeError: They are none.
+        ValueError: A value is invalid.
+        TypeError: A value has the wrong type.
     """
     known = {field.name for field in dataclasses.fields(SerialConfig)}
     values = {name: value for name, value in fields.items() if name in known}
@@ -62,7 +62,7 @@ def config_from_fields(fields: Mapping[str, Any]) -> SerialConfig:
 
 
 def differences(recorded: Mapping[str, Any], now: SerialConfig) -> list[str]:
-    """The fields of a config that the wire depends on and that are not as recorded, as `baudrate 9600, not 115200`."""
+    """Return the fields that affect the wire and differ from the recording, such as `baudrate 9600, not 115200`."""
     fields = config_fields(now)
     return [
         f"{name} {recorded[name]}, not {fields[name]}"
@@ -72,7 +72,7 @@ def differences(recorded: Mapping[str, Any], now: SerialConfig) -> list[str]:
 
 
 def to_line(facts: Mapping[str, Any]) -> str:
-    """One object as a line."""
+    """Return one object as a line of the file."""
     if "data" in facts:
         data: bytes = facts["data"]
         shown = {"text": data.decode("ascii")} if _PRINTABLE.fullmatch(data) else {"data": data.hex()}
@@ -81,10 +81,10 @@ def to_line(facts: Mapping[str, Any]) -> str:
 
 
 def check_event(event: dict[str, Any]) -> dict[str, Any]:
-    """An object as the event that it is.
+    """Check an event and decode its bytes; returns the same object.
 
     Raises:
-        ValueError: It is none; the text says what is wrong.
+        ValueError: It is not a valid event; the text says why.
     """
     kind: Any = event.get("kind")
     if not isinstance(kind, str) or kind not in _FIELDS:
@@ -96,7 +96,7 @@ def check_event(event: dict[str, Any]) -> dict[str, Any]:
         event["data"] = _parse_bytes(event)
     for name, types in _FIELDS[kind].items():
         if not isinstance(event.get(name, ...), types):
-            # Whatever its type is, what is wrong is the text that it came from.
+            # A ValueError even for a wrong type, because the error is in the text of the file.
             raise ValueError(f"{name} of {kind!r} must not be {event.get(name)!r}")  # noqa: TRY004
     if "config" in event:
         try:
@@ -107,17 +107,17 @@ def check_event(event: dict[str, Any]) -> dict[str, Any]:
 
 
 def parse_object(line: str) -> dict[str, Any]:
-    """The JSON object in a line.
+    """Parse a line as a JSON object.
 
     Raises:
-        ValueError: There is none.
+        ValueError: The line is not a JSON object.
     """
     try:
         found: Any = json.loads(line)
     except (ValueError, RecursionError) as exc:
         raise ValueError(f"this is no JSON: {exc}") from exc
     if not isinstance(found, dict):
-        raise ValueError("this is no JSON object")  # noqa: TRY004  what is wrong is the text
+        raise ValueError("this is no JSON object")  # noqa: TRY004  the error is in the text
     return cast("dict[str, Any]", found)
 
 

@@ -1,4 +1,4 @@
-"""Recordings as files: found by the id of a test, read a line at a time, and refused with a reason."""
+"""Load recordings from files, a line at a time. A file that cannot be replayed is refused with a reason."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from typing import IO, Any, Final
 from .._text import count, plain
 from .events import FORMAT, check_event, config_from_fields, parse_object
 
-#: Characters of one line; no event comes near them.
+#: The most bytes of one line, far more than any event has.
 _MAX_LINE: Final = 2**24
 
 
 class RecordingError(Exception):
-    """A recording cannot be replayed; the message says which, why, and what to do."""
+    """A recording cannot be replayed; the message names it, the reason and the next step."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Recording:
-    """A file that was read once from end to end and is in order.
+    """A file that was read completely and is valid.
 
     Attributes:
         path: The file.
-        shown: What messages call it.
-        head: Its first line.
+        shown: The name of the file in messages.
+        head: The first line of the file.
     """
 
     path: Path
@@ -35,11 +35,11 @@ class Recording:
 
     @property
     def age(self) -> timedelta:
-        """Since it was made."""
+        """The time since the recording was made."""
         return datetime.now(UTC) - datetime.fromisoformat(self.head["recorded"])
 
     def events(self, offset: int = 0, line: int = 0) -> Iterator[tuple[int, int, dict[str, Any]]]:
-        """`(line, offset, event)` of the events in order, from an offset on where a line begins."""
+        """Yield the events in order as `(line, offset, event)`, from an offset on at which a line begins."""
         with self.path.open("rb") as file:
             file.seek(offset)
             if not offset:
@@ -54,15 +54,15 @@ class Recording:
 
 
 def load(path: Path, shown: str, command: str) -> Recording:
-    """Read a recording, all of it, so that nothing can be wrong with it later.
+    """Read a whole recording, so that later reads find no error.
 
     Args:
         path: The file.
-        shown: What messages call it.
-        command: What makes the file.
+        shown: The name of the file in messages.
+        command: The command that makes the file.
 
     Raises:
-        RecordingError: It cannot be replayed.
+        RecordingError: The recording cannot be replayed.
     """
     advice = f"Record it again: {command}"
     try:
@@ -118,7 +118,7 @@ def _read_head(file: IO[bytes], shown: str, advice: str) -> dict[str, Any]:
 
 
 def is_playable(event: dict[str, Any]) -> bool:
-    """Whether the mock can fail as the device has failed."""
+    """Whether the mock can reproduce the failure of the device."""
     if event["error"] == "SerialDisconnectedError":
         return True
     return event["errno"] is not None and event["call"] not in ("receive", "send")

@@ -1,4 +1,4 @@
-"""Which recording is a test's: its id without the link and the loop, which are all that its instances differ in."""
+"""Find the recording of a test by its ID without the link and the loop, so that all instances of a test share it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .._text import encodable
 
 
 class Key(NamedTuple):
-    """What a recording is found by.
+    """The key of a recording.
 
     Attributes:
-        test: The id of the test without link and loop.
+        test: The ID of the test without link and loop.
         loop: The loop of this instance, if the plugin has chosen it.
     """
 
@@ -24,12 +24,12 @@ class Key(NamedTuple):
 
     @property
     def file(self) -> str:
-        """The name of its file: valid on every system, and one for each test."""
+        """The file name: valid on every system, and different for each test."""
         return f"{_files.named_after(encodable(self.test))}.jsonl"
 
 
 def key_of(item: pytest.Function) -> Key:
-    """The key of an instance of a test that was generated for a link."""
+    """Return the key of a test instance that was generated for a link."""
     callspec: Any = item.callspec
     ids: list[str] = list(callspec._idlist)
     link: str = callspec.params["serial_link"]
@@ -37,7 +37,7 @@ def key_of(item: pytest.Function) -> Key:
     base = test_id(item).removesuffix(f"[{callspec.id}]")
     place = _last(ids, [link, loop]) if loop is not None else None
     if place is None:
-        # Loops that the project has chosen stay in the id.
+        # A loop that the project has chosen stays in the ID.
         loop = None
         place = _last(ids, [link])
         size = 1
@@ -49,12 +49,12 @@ def key_of(item: pytest.Function) -> Key:
 
 
 def is_on_first_loop(key: Key, config: pytest.Config) -> bool:
-    """Whether this instance of a test is on the first of its loops: one of them writes the file."""
+    """Whether this instance runs on the first of the test's loops, which is the one that writes the file."""
     loops = [loop for loop in chosen_loops(config) or LOOPS if missing_loop(loop) is None]
     return key.loop is None or key.loop == loops[0]
 
 
 def _last(ids: list[str], part: list[str]) -> int | None:
-    """Where a part of the ids is, the last time."""
+    """Return the last position at which `part` occurs in the IDs, or None."""
     places = (start for start in range(len(ids) - len(part), -1, -1) if ids[start : start + len(part)] == part)
     return next(places, None)

@@ -1,7 +1,7 @@
-"""The far end of a recording, without I/O and without a clock of its own: what comes is matched, what is due is done.
+"""The far end of a recording, without I/O and without its own clock: it matches what comes and performs due steps.
 
-Bytes and calls are matched in the order in which they come. What comes before the far end has said what it said first
-waits for that, because only the order of what the device did is known.
+Bytes and calls are matched in the order in which they arrive. Bytes that arrive before the far end has sent what the
+recording has first are buffered, because the recording shows only the order of the device's actions.
 """
 
 from __future__ import annotations
@@ -18,38 +18,38 @@ from .events import config_from_fields
 from .file import Recording
 from .steps import Step, exchanges_from, steps_from
 
-#: Bytes of a request that a message shows.
+#: The most bytes of a request that a message shows.
 _MAX_SHOWN: Final = 256
-#: Bytes that wait for their turn; a port that sends more is held up.
+#: The most buffered bytes. When they are reached, no more bytes are taken from the port.
 MAX_BUFFERED: Final = 262_144
 
 
 class Device(Protocol):
-    """The end of the cable that the far end has in its hand."""
+    """What a far end may do at its end of the cable."""
 
     def send(self, data: memoryview, /) -> int:
-        """Send; returns how many bytes there was room for."""
+        """Send bytes; return how many there was room for."""
         ...
 
     def set_lines(self, values: Mapping[str, Any], /) -> None:
-        """Let the port find these modem lines."""
+        """Set the modem lines of the port."""
         ...
 
     def set_errors(self, values: Mapping[str, Any], /) -> None:
-        """Let the port count these errors."""
+        """Set the error counts of the port."""
         ...
 
     def unplug(self) -> None:
-        """Be unplugged."""
+        """Unplug the device."""
         ...
 
     def refuse(self, call: str, errno: int | None, /) -> None:
-        """Let calls of this name fail from now on; None is the end of that."""
+        """Make calls of this name fail with `errno` from now on; None ends this."""
         ...
 
 
-class Mismatch(Exception):  # noqa: N818  it is the outcome of a test, no error of this program
-    """What came is not what was recorded; the text is for people."""
+class Mismatch(Exception):  # noqa: N818  an outcome of a test, not a program error
+    """The port did something that was not recorded; the text is the message."""
 
 
 class Call:
@@ -65,56 +65,56 @@ class Call:
         return shown_call(self.name, self.arguments)
 
     def matches(self, step: Step) -> bool:
-        """Whether it is the one that was recorded; fields that only one of two versions knows do not count."""
+        """Whether this is the recorded call. Fields that only one of the two versions has are ignored."""
         return self.name == step.call and all(
             _equal(self.arguments[name], step.arguments[name]) for name in self.arguments.keys() & step.arguments.keys()
         )
 
 
 class Playback(Protocol):
-    """How a recording is played."""
+    """A way to play a recording."""
 
     @property
     def next_step(self) -> Step | None:
-        """The step that is next."""
+        """The next step of the port, None if there is none."""
         ...
 
     @property
     def is_full(self) -> bool:
-        """Whether so much has come early that no more is taken."""
+        """Whether the buffer is full, so that no more bytes may be fed."""
         ...
 
     def feed(self, data: bytes, /) -> None:
-        """Bytes have come."""
+        """Handle received bytes."""
         ...
 
     def send_ended(self) -> None:
-        """A send of the port is over."""
+        """Handle the end of a send."""
         ...
 
     def called(self, call: Call, /) -> None:
-        """The port has done something but sending."""
+        """Handle a call of the port other than a send."""
         ...
 
     def failed(self, name: str, /) -> None:
-        """A call of the port has failed."""
+        """Handle a failed call of the port."""
         ...
 
     def advance(self) -> float | None:
-        """Do what is due; returns when the next thing is.
+        """Match what came and perform the due steps; return the time of the next step, or None.
 
         Raises:
-            Mismatch: What came was not recorded.
+            Mismatch: The port did something that was not recorded.
         """
         ...
 
     def left_over(self) -> tuple[Step, int] | None:
-        """The first step that was not reached, and how many there are."""
+        """Return the first required step that was not reached, and the number of such steps; None if there is none."""
         ...
 
 
 class _StepTimer:
-    """What the far end does by itself, each thing so long after the one before."""
+    """Performs the steps of the far end, each `wait` seconds after the previous one."""
 
     def __init__(self, device: Device, now: Callable[[], float], *, paced: bool) -> None:
         self._device = device
@@ -124,15 +124,15 @@ class _StepTimer:
         self._sent = 0
 
     def restart(self) -> None:
-        """What comes next is counted from now on."""
+        """Count the wait of the next step from now."""
         self._last = self._now()
 
     def due(self, step: Step) -> float:
-        """When a step is due."""
+        """Return the time at which a step is due."""
         return self._last + step.wait if self._paced else self._last
 
     def perform(self, step: Step) -> bool:
-        """Do what is due; false if there was no room for all of it."""
+        """Perform a due step; return false if there was no room for all of its bytes."""
         device = self._device
         match step.kind:
             case "play":
@@ -152,7 +152,7 @@ class _StepTimer:
 
 
 class StrictPlayback:
-    """Plays a recording in the order in which it was made."""
+    """Play a recording in its own order."""
 
     def __init__(self, recording: Recording, device: Device, now: Callable[[], float], *, paced: bool) -> None:
         self._recording = recording
@@ -179,7 +179,7 @@ class StrictPlayback:
         self._buffered += len(data)
 
     def send_ended(self) -> None:
-        """Where a send ends does not matter here."""
+        """Do nothing: bytes are matched without regard to sends."""
 
     def called(self, call: Call, /) -> None:
         self._incoming.append(call)
@@ -267,9 +267,9 @@ class StrictPlayback:
 
 
 class PlaybackByRequest:
-    """Answers each request as it was answered the next time in the recording, in whatever order they come.
+    """Answer each request with the next recorded replies to the same request, in any order of requests.
 
-    Other calls of the port do not matter.
+    Other calls of the port are ignored.
     """
 
     def __init__(self, recording: Recording, device: Device, now: Callable[[], float], *, paced: bool) -> None:
@@ -277,7 +277,7 @@ class PlaybackByRequest:
         self._device = device
         self._timer = _StepTimer(device, now, paced=paced)
         self._now = now
-        #: For each request, where its answers begin: line and offset.
+        #: For each request, the line and offset at which its replies begin.
         self._answers: dict[bytes, deque[tuple[int, int]]] = {}
         for request, line, offset in exchanges_from(recording.events()):
             self._answers.setdefault(request, deque()).append((line, offset))
@@ -309,7 +309,7 @@ class PlaybackByRequest:
             self._replies.append(_steps_before_request(steps_from(self._recording.events())))
 
     def failed(self, name: str, /) -> None:
-        """Calls do not matter here."""
+        """Do nothing: calls are ignored."""
 
     def advance(self) -> float | None:
         while (request := self._request()) is not None:
@@ -341,7 +341,7 @@ class PlaybackByRequest:
         return (left[0], len(left)) if left else None
 
     def _request(self) -> bytes | None:
-        """The longest request that has come, once the send that it ends with is over."""
+        """Take the longest recorded request from the buffer, once the send that completed it has ended."""
         if not self._unread or not (self._send_has_ended or len(self._unread) > self._longest):
             return None
         came = bytes(self._unread)
@@ -361,7 +361,7 @@ class PlaybackByRequest:
 
 
 def _steps_before_request(steps: Iterable[Step]) -> Iterator[Step]:
-    """What the far end does before the next request."""
+    """Yield the actions of the far end before the next request."""
     for step in steps:
         if step.kind == "expect":
             return
@@ -370,7 +370,7 @@ def _steps_before_request(steps: Iterable[Step]) -> Iterator[Step]:
 
 
 def mismatch_lines(came: bytes | Call, expected: list[Step], shown: str) -> Iterator[str]:
-    """What came beside what was recorded, as a script shows it."""
+    """Yield the received bytes or call beside the recorded one, in the format of a script's message."""
     yield f"an unexpected {'call' if isinstance(came, Call) else 'request'}:"
     if isinstance(came, Call):
         yield f"  came      {came}"
@@ -390,7 +390,7 @@ def mismatch_lines(came: bytes | Call, expected: list[Step], shown: str) -> Iter
 
 
 def step_lines(step: Step, shown: str) -> Iterator[str]:
-    """A step for a message: what was recorded, and where."""
+    """Yield the lines of a message about a step, with its place in the file."""
     word = "expected" if step.is_expected else "received"
     yield from labelled(word, _step_lines(step, shown))
 
@@ -412,7 +412,7 @@ def _step_lines(step: Step, shown: str) -> list[str]:
 
 
 def shown_call(name: str, arguments: Mapping[str, Any]) -> str:
-    """A call for a message: `configure(9600 8N1)`."""
+    """Return the text of a call for a message, such as `configure(9600 8N1)`."""
     if "config" in arguments:
         return f"{name}({config_text(config_from_fields(arguments['config']))})"
     if name == "set_control_lines":
@@ -428,7 +428,7 @@ def _equal(value: object, other: object) -> bool:
 
 
 def _common_prefix(data: bytes, other: bytes) -> int:
-    """How many bytes two begin with."""
+    """Return the length of the common prefix."""
     size = min(len(data), len(other))
     return next((number for number in range(size) if data[number] != other[number]), size)
 

@@ -1,7 +1,8 @@
-"""Plays the far end of a recording on a pair in memory: it listens to the port under test, and speaks at end B.
+"""Play the far end of a recording on a mock pair: it follows the port under test and acts at end B.
 
-No task and no thread listens: what the port does is heard in the tap, on the thread that does it. So it is the same on
-every event loop and for a blocking port. Only what the far end does later needs a clock, which may be virtual.
+There is no task or thread for this. The player gets each action of the port through its tap, on the thread of that
+action, so it works in the same way on every event loop and for a blocking port. Only later actions of the far end need
+a clock, which may be virtual.
 """
 
 from __future__ import annotations
@@ -22,29 +23,29 @@ from .events import config_fields, differences
 from .file import Recording
 from .playback import Call, Mismatch, Playback, PlaybackByRequest, StrictPlayback, step_lines
 
-#: Calls that the far end of a recording knows of; others only ask.
+#: Calls that are matched with the recording; other calls only query.
 _REPLAYED: Final = frozenset(
     {"configure", "set_control_lines", "send_break", "reset_input_buffer", "reset_output_buffer"}
 )
 
 
 class SerialRecordingWarning(pytest.PytestWarning):
-    """A recording may not show any more what the device does."""
+    """A recording may be out of date."""
 
 
 class Handle(Protocol):
-    """A call that has not been made yet."""
+    """A scheduled call."""
 
     def cancel(self) -> None:
-        """Never make it."""
+        """Cancel the call."""
         ...
 
 
 class Clock(Protocol):
-    """The time of a test."""
+    """The clock of a test."""
 
     def now(self) -> float:
-        """Seconds since some moment."""
+        """Return the seconds since an arbitrary fixed point."""
         ...
 
     def call_at(self, when: float, callback: Callable[[], object], /) -> Handle:
@@ -53,14 +54,14 @@ class Clock(Protocol):
 
 
 class RealClock:
-    """The time of this machine."""
+    """Real time."""
 
     def now(self) -> float:
-        """As `time.monotonic`."""
+        """Return `time.monotonic()`."""
         return time.monotonic()
 
     def call_at(self, when: float, callback: Callable[[], object], /) -> Handle:
-        """Call `callback` from a thread."""
+        """Call `callback` in a thread at `when`."""
         timer = threading.Timer(max(0.0, when - time.monotonic()), callback)
         timer.daemon = True
         timer.start()
@@ -68,16 +69,16 @@ class RealClock:
 
 
 class Player:
-    """Plays one recording for one test; also the verdict on it.
+    """Plays one recording for one test, and gives the verdict.
 
     Args:
-        recording: What is played.
-        pair: Its end B is the far end, and has no port.
-        clock: When it does what.
-        paced: Whether pauses are as long as they were; otherwise everything comes at once.
+        recording: The recording.
+        pair: The mock pair. Its end B is the far end, and has no port.
+        clock: The clock for the actions of the far end.
+        paced: Whether pauses are as long as recorded; otherwise there are none.
         by_request: Whether requests may come in any order.
         record_command: The command that makes the recording.
-        on_failure: Called once, with what the test has to end with.
+        on_failure: Called once with the exception that has to end the test.
     """
 
     def __init__(
@@ -106,7 +107,7 @@ class Player:
         self._playback: Playback = play(recording, self, clock.now, paced=paced)
 
     def attach(self, opened: OpenedPort) -> None:
-        """The port under test was opened."""
+        """Follow the port under test, which was just opened."""
         if opened.path != self._pair.path_a:
             return
         with self._lock:
@@ -116,14 +117,14 @@ class Player:
             self.called(Call("open", {}))
 
     def end(self) -> None:
-        """Play no more."""
+        """Stop playing."""
         with self._lock:
             self._is_over = True
             if self._timer is not None:
                 self._timer.cancel()
 
     def warn_of_age(self, max_age: float | None) -> None:
-        """Warn of a recording that is older than so many seconds."""
+        """Warn if the recording is older than `max_age` seconds."""
         age = self._recording.age
         if max_age is not None and age.total_seconds() > max_age:
             self._warn(f"a recording of {count(age.days, 'day')} ago")
@@ -138,13 +139,13 @@ class Player:
         warnings.warn(SerialRecordingWarning(text), stacklevel=3)
 
     def raise_failure(self) -> None:
-        """Raise what did not match, if something did not."""
+        """Raise the mismatch, if there is one."""
         __tracebackhide__ = True
         if self._failure is not None:
             raise self._failure from None
 
     def raise_verdict(self) -> None:
-        """Raise what did not match or was left over, now that nothing more will come."""
+        """Raise the mismatch or the missing steps, if there are any; the test has ended."""
         __tracebackhide__ = True
         self.raise_failure()
         with self._lock:
@@ -159,41 +160,41 @@ class Player:
             pytest.fail("\n".join(lines), pytrace=False)
 
     def evidence(self) -> list[tuple[str, str]]:
-        """For the report of a test that failed by itself: where in the recording it was."""
+        """Return a title and text for the report of a failed test: the next recorded step."""
         step = self._playback.next_step
         if self._failure is not None or step is None:
             return []
         return [("serial replay", "\n".join(["the next recorded step:", *step_lines(step, self._recording.shown)]))]
 
-    # What the port does
+    # Actions of the port
 
     def send_ended(self) -> None:
-        """A send is over."""
+        """Handle the end of a send."""
         self._process(self._playback.send_ended)
 
     def called(self, call: Call) -> None:
-        """It has done something but sending."""
+        """Handle a call of the port other than a send."""
 
         def note() -> None:
-            # First what it had sent before.
+            # Bytes sent before the call come first.
             self._receive(ignore_limit=True)
             self._playback.called(call)
 
         self._process(note)
 
     def failed(self, name: str) -> None:
-        """One of its calls has failed."""
+        """Handle a failed call of the port."""
         self._process(lambda: self._playback.failed(name))
 
     def port_closed(self) -> None:
-        """It is closed. A device that was unplugged is back for the next one."""
+        """Handle the close of the port. If the recording unplugged the device, it is replugged for the next port."""
         with self._lock:
             if self._is_unplugged and self._failure is None:
                 self._is_unplugged = False
                 self._pair.replug()
 
     def advance(self) -> None:
-        """Take what the port has sent, and do what is due or what there is room for now."""
+        """Take the bytes that the port has sent, and perform the due steps."""
         self._process(lambda: None)
 
     def _process(self, note: Callable[[], None]) -> None:
@@ -215,7 +216,7 @@ class Player:
         return due
 
     def _receive(self, *, ignore_limit: bool = False) -> bool:
-        """Take what has come, as long as it is not too much."""
+        """Take the received bytes, unless the buffer is full; return whether there were any."""
         if self._playback.is_full and not ignore_limit:
             return False
         data = self._pair.receive_b()
@@ -230,7 +231,7 @@ class Player:
 
     def _fail(self, mismatch: Mismatch) -> None:
         self._failure = pytest.fail.Exception(f"serial replay: {mismatch}\n{self._hint()}", pytrace=False)
-        # What waits for an answer goes on, whichever way it waits.
+        # Unplug, so that every call that waits for a reply ends.
         self._pair.unplug()
         self._on_failure(self._failure)
 
@@ -239,27 +240,27 @@ class Player:
         differs = f"  hint      recorded with another config: {names}\n" if names else ""
         return f"{differs}  hint      if the driver is right, record again: {self._record_command}"
 
-    # What the far end does
+    # Actions of the far end
 
     def send(self, data: memoryview, /) -> int:
-        """Send; returns how many bytes there was room for."""
+        """Send bytes; return how many there was room for."""
         return self._pair.send_b(data)
 
     def set_lines(self, values: Mapping[str, Any], /) -> None:
-        """Let the port find these modem lines."""
+        """Set the modem lines of the port."""
         self._pair.modem_lines_a = ModemLines(**values)
 
     def set_errors(self, values: Mapping[str, Any], /) -> None:
-        """Let the port count these errors."""
+        """Set the error counts of the port."""
         self._pair.line_errors_a = LineErrors(**values)
 
     def unplug(self) -> None:
-        """Be unplugged."""
+        """Unplug the device."""
         self._is_unplugged = True
         self._pair.unplug()
 
     def refuse(self, call: str, errno: int | None, /) -> None:
-        """Let calls of this name fail from now on; None is the end of that."""
+        """Make calls of this name fail with `errno` from now on; None ends this."""
         if call == "configure":
             self._pair.faults_a.configure_errno = errno
         else:
@@ -267,7 +268,7 @@ class Player:
 
 
 class _PlayerListener(PortListener):
-    """Hears what one port does."""
+    """Passes the actions of one port to the player."""
 
     def __init__(self, player: Player) -> None:
         self._player = player
@@ -281,7 +282,7 @@ class _PlayerListener(PortListener):
         self._player.advance()
 
     def send_begins(self) -> None:
-        """Nothing has come yet."""
+        """Do nothing: there are no bytes yet."""
 
     def send_ends(self) -> None:
         self._player.send_ended()

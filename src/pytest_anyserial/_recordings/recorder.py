@@ -1,7 +1,7 @@
-"""Records end A of a link below the port, for one test; what a failed test has recorded is dropped.
+"""Record end A of a link, below the port, for one test. The recording of a failed test is discarded.
 
-While bytes move, an event costs a reference to them; they go to a file many at a time. JSON is made when the test has
-passed.
+To disturb the test as little as possible, an event only stores a reference to its bytes, and events are written to a
+temporary file in batches. They are converted to JSON once the test has passed.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from .._text import encodable
 from .._transcript.recording import belongs_to_test
 from .events import FORMAT, MAX_EVENT_BYTES, config_fields, to_line
 
-#: Adjacent bytes of one direction are one event if less time than this is between them, in seconds.
+#: Adjacent bytes of one direction become one event if they are less than this many seconds apart.
 _GAP: Final = 0.002
-#: Bytes that are kept in memory, where an event counts as some more than it has. What was received is in the
-#: transcript for as long, so that most of them are there anyway.
+#: The most bytes kept in memory. Each event counts as `_EVENT_OVERHEAD` bytes more than its data. The transcript keeps
+#: most of the same bytes anyway.
 _MAX_IN_MEMORY: Final = 2**22
 _EVENT_OVERHEAD: Final = 2**10
-#: Events that are written to the file together.
+#: Events written to the file in one step.
 _BATCH: Final = 64
-#: Bytes of one write to the file: small writes cost more per byte.
+#: The buffer of the file in bytes, because small writes cost more per byte.
 _BUFFER: Final = 2**18
 _SENT, _RECEIVED, _OTHER = range(3)
 _POLLED: Final = frozenset({"modem_lines", "input_waiting"})
 _KINDS: Final = {_SENT: "sent", _RECEIVED: "received"}
 
-#: Gives an event in place of another, before it is written: `(event) -> event`.
+#: A function that may replace each event before it is written.
 Filter = Callable[[dict[str, Any]], dict[str, Any]]
 
 
@@ -49,10 +49,10 @@ class _Link(Protocol):
 
 
 class Recorder(PortListener):
-    """What one test does at end A of its link, with all ports that it opens there.
+    """The recorder of one test, for all ports that it opens at end A of its link.
 
     Attributes:
-        file: The name of the file that holds it, once it is written.
+        file: The name of the file with the recording, once it is written.
     """
 
     def __init__(self, about: Mapping[str, Any], now: Callable[[], float]) -> None:
@@ -62,10 +62,10 @@ class Recorder(PortListener):
         self._start = now()
         self._began = datetime.now(UTC)
         self._lock = threading.RLock()
-        # The last events: kind, time, bytes. A deque takes them without a lock from any thread and any signal handler.
+        # The latest events: kind, time, bytes. Appending to a deque needs no lock in any thread or signal handler.
         self._events: deque[tuple[int, float, bytes | memoryview]] = deque()
         self._size = 0
-        # The events before; who moves some there holds the lock.
+        # The earlier events; `_spooling` is held to move events there.
         self._spool: IO[bytes] | None = None
         self._spooling = threading.Lock()
         self._is_over = False
@@ -74,13 +74,13 @@ class Recorder(PortListener):
         self._info: PortInfo | None = None
         self._adapter: str | None = None
         self._detach: list[Callable[[], None]] = []
-        # The last answers of calls that a driver may make again and again, and those that were the same once more.
+        # The last results of calls that a driver may poll, and the latest event that repeated such a result.
         self._results: dict[str, object] = {}
         self._repeated: dict[str, tuple[float, dict[str, Any]]] = {}
 
     @contextmanager
     def recording(self, link: _Link) -> Generator[None]:
-        """Record the ports that are opened at end A within the block, until its end."""
+        """Record the ports that are opened at end A within the block, until the block ends."""
 
         def begin(opened: OpenedPort) -> None:
             if not (belongs_to_test() and link.is_end_a(opened.path)):
@@ -116,7 +116,7 @@ class Recorder(PortListener):
             if self._results.get(call) == result:
                 self._repeated[call] = self._now(), event
                 return
-            # How long the answer was the same is known; how often it was asked for does not matter.
+            # Record how long the result stayed the same. How often the driver polled does not matter.
             for at, same in sorted(self._repeated.values(), key=lambda repeated: repeated[0]):
                 self._add_event(same, at)
             self._results[call] = result
@@ -124,7 +124,7 @@ class Recorder(PortListener):
 
     def failed(self, call: str, arguments: Mapping[str, Any], error: OSError, /) -> None:
         del arguments
-        # How long a caller waits, and when it closes its own port, is no matter of the device.
+        # A timeout or a close is a decision of the caller, not a failure of the device.
         if not isinstance(error, TimeoutError | SerialClosedError):
             self._add_event({"kind": "failed", "call": call, "error": type(error).__name__, "errno": error.errno})
 
@@ -132,11 +132,11 @@ class Recorder(PortListener):
         self._add_event({"kind": "closed"})
 
     def lines(self, event_filter: Filter) -> Iterator[str]:
-        """The recording, a line at a time; each object has gone through `event_filter`.
+        """Yield the lines of the recording; `event_filter` may replace each object.
 
         Raises:
-            OSError: It could not be kept while the test ran.
-            TypeError: `event_filter` gave something that is no event.
+            OSError: The temporary file could not be written while the test ran.
+            TypeError: `event_filter` returned something that is not an event.
         """
         if self._problem is not None:
             raise self._problem
@@ -152,19 +152,19 @@ class Recorder(PortListener):
         }
         yield to_line(_check_event(event_filter(head)))
         number, time = 0, 0.0
-        for number, event in enumerate(_merge_adjacent(self._decoded()), 1):  # noqa: B007  the last one is the number of all
-            # Of two threads, the one that was later by a microsecond may have been recorded first.
+        for number, event in enumerate(_merge_adjacent(self._decoded()), 1):  # noqa: B007  the last one is the total
+            # Two threads may append their events in another order than they took the times.
             time = max(time, round(event.pop("time") - self._start, 6))
             yield to_line(_check_event(event_filter({"time": time, **event})))
         yield to_line({"kind": "end", "events": number})
 
     def discard(self) -> None:
-        """Forget all of it."""
+        """Discard the recording."""
         with self._spooling:
             self._is_over = True
             self._events.clear()
             if self._spool is not None:
-                # On a disk that is full it has bytes that cannot be written.
+                # If the disk is full, closing fails to flush the buffer.
                 with suppress(OSError):
                     self._spool.close()
 
@@ -172,14 +172,14 @@ class Recorder(PortListener):
         whole = data.obj
         is_small = type(whole) is bytes and len(whole) <= MAX_EVENT_BYTES
         self._events.append((kind, self._now(), data if is_small else bytes(data)))
-        # Threads may miscount, which does no harm.
+        # Two threads may miscount, which only makes the file larger or smaller.
         self._size = size = self._size + len(data) + _EVENT_OVERHEAD
         if size > _MAX_IN_MEMORY:
             self._spill()
         if self._results:
             with self._lock:
                 self._repeated = {}
-                # The same count is another one after that.
+                # After a transfer, even an equal count is new information.
                 self._results.pop("input_waiting", None)
 
     def _add_event(self, event: Mapping[str, Any], at: float | None = None) -> None:
@@ -191,7 +191,7 @@ class Recorder(PortListener):
             self._repeated = {}
 
     def _spill(self) -> None:
-        """Move what there is to the file, unless that is being done."""
+        """Move the events to the temporary file, unless another thread does so already."""
         if not self._spooling.acquire(blocking=False):
             return
         try:
@@ -205,7 +205,7 @@ class Recorder(PortListener):
                         self._spool = tempfile.TemporaryFile(buffering=_BUFFER)  # noqa: SIM115  closed by `drop`
                     marshal.dump(batch, self._spool)
         except OSError as exc:
-            # A disk that is full; a listener must not raise.
+            # The disk may be full. Keep the error for `lines`, because a listener must not raise.
             self._problem, self._is_over = exc, True
         finally:
             self._spooling.release()
@@ -228,7 +228,7 @@ class Recorder(PortListener):
 
 
 def _merge_adjacent(events: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The events, with adjacent bytes of one direction together, as far as they follow each other closely."""
+    """Merge events with adjacent bytes of one direction that are close in time."""
     last: dict[str, Any] | None = None
     parts: list[bytes] = []
     size, last_time = 0, 0.0
@@ -260,7 +260,7 @@ def _check_event(event: object) -> dict[str, Any]:
     raise TypeError(f"pytest_anyserial_recording_event must return an event whose data are bytes, not {event!r:.200}")
 
 
-#: Calls that are recorded: the event, from their arguments and their result.
+#: The recorded calls: a function from the arguments and the result to the event.
 _CALLS: Final[dict[str, Callable[[Mapping[str, Any], Any], dict[str, Any]]]] = {
     "configure": lambda arguments, _: {"kind": "configured", "config": config_fields(arguments["config"])},
     "set_control_lines": lambda arguments, _: {"kind": "lines", "rts": arguments["rts"], "dtr": arguments["dtr"]},

@@ -1,4 +1,4 @@
-"""Keeps the recording of a passed test in its file."""
+"""Save the recording of a test that has passed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .settings import event_filter, record_folder, shown
 
 
 def recorder_for(item: pytest.Function) -> Recorder:
-    """What records a test."""
+    """Return the recorder of a test."""
     params = item.callspec.params
     backend = params.get("anyio_backend")
     about = {
@@ -27,10 +27,10 @@ def recorder_for(item: pytest.Function) -> Recorder:
 
 
 def save(item: pytest.Function) -> None:
-    """Write the recording, in place of an earlier one.
+    """Write the recording; an earlier one is replaced.
 
     Raises:
-        Failed: It cannot be written.
+        Failed: The file cannot be written.
     """
     __tracebackhide__ = True
     folder = record_folder(item.config)

@@ -1,4 +1,4 @@
-"""Writes a test with a scripted device from a recording. The names of the driver are left for the author to fill in."""
+"""Convert a recording to a test with a scripted device. The author fills in the names of the driver."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from .file import Recording
 from .playback import shown_call
 from .steps import Step, steps_from
 
-#: Shorter answers need no pause in a script.
+#: Seconds. Shorter pauses are left out of the script.
 _MIN_PAUSE: Final = 0.05
-#: Fields of a config that a scripted test depends on.
+#: Fields of a config that affect a scripted test.
 _FIELDS: Final = ("baudrate", "byte_size", "parity", "stop_bits", "flow_control", "rs485")
 
 
 @dataclasses.dataclass(slots=True)
 class _Exchange:
-    """A request and what it gets; without a request, what the device says unasked."""
+    """A request and its replies. If the request is empty, the device sends them unprompted."""
 
     request: bytes
     replies: list[tuple[bytes, float]]
@@ -38,7 +38,7 @@ class _Exchange:
 
 
 def script_lines(recording: Recording) -> Iterator[str]:
-    """The lines of a test module."""
+    """Yield the lines of a test module."""
     config = _config(config_from_fields(recording.head["config"]))
     name = re.sub(r"\W+", "_", str(recording.head.get("test", "")).rpartition("::")[2], flags=re.ASCII).strip("_")
     yield f'"""Made from {plain(recording.shown)}; fill in the names of the driver."""'

@@ -1,4 +1,4 @@
-"""What a run records or replays, from its options; what cannot work is refused before the first test."""
+"""The options for recording and replay. Combinations that cannot work are refused before the first test."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _UNITS: Final = {"d": _DAY, "w": 7 * _DAY}
 
 
 def check(config: pytest.Config) -> None:
-    """See whether this run can record and replay as its options say.
+    """Check whether this run can record and replay as its options say.
 
     Raises:
-        pytest.UsageError: It cannot.
+        pytest.UsageError: It cannot; the text says why.
     """
     if pace(config) == "virtual" and REPLAY in chosen_links(config) and chosen_links(config) != (REPLAY,):
         raise pytest.UsageError(
@@ -73,13 +73,13 @@ def _check_replay(config: pytest.Config) -> None:
 
 
 def record_folder(config: pytest.Config) -> Path | None:
-    """Where recordings go; None if nothing is recorded."""
+    """Return the folder for new recordings; None if nothing is recorded."""
     given: str | None = config.getoption("--serial-record")
     return None if given is None else config.invocation_params.dir / given
 
 
 def recordings_folder(config: pytest.Config) -> Path | None:
-    """Where recordings are; None if neither the option nor the ini option says."""
+    """Return the folder of recordings to replay; None if neither the option nor the ini setting names one."""
     given: str | None = config.getoption("--serial-recordings")
     if given is not None:
         return config.invocation_params.dir / given
@@ -89,10 +89,10 @@ def recordings_folder(config: pytest.Config) -> Path | None:
 
 
 def pace(config: pytest.Config) -> str:
-    """One of `PACES`.
+    """Return the pace of a replay, one of `PACES`.
 
     Raises:
-        pytest.UsageError: It is another word.
+        pytest.UsageError: The option has another value.
     """
     given = str(config.getoption("--serial-replay-pace"))
     if given not in PACES:
@@ -101,10 +101,10 @@ def pace(config: pytest.Config) -> str:
 
 
 def max_age(config: pytest.Config) -> float | None:
-    """Seconds after which a recording is old; None for never.
+    """Return the age in seconds from which a recording is reported as old; None for never.
 
     Raises:
-        pytest.UsageError: It is no length of time.
+        pytest.UsageError: The ini setting is not a length of time.
     """
     given: str = config.getini("anyserial_recording_max_age")
     if not given:
@@ -118,7 +118,7 @@ def max_age(config: pytest.Config) -> float | None:
 
 
 def record_command(item: pytest.Item, folder: Path, link: str = "") -> str:
-    """What records a test, on the kind of link that it was recorded on."""
+    """Return the command that records a test on the kind of link that it was recorded on."""
     bench: str | None = item.config.getoption("serial_hw") or item.config.getini("anyserial_hw")
     where = "--serial-links=pty" if link == "pty" else f"--serial-hw={bench or 'hil.toml'}"
     test = item.nodeid.partition("[")[0]
@@ -126,13 +126,13 @@ def record_command(item: pytest.Item, folder: Path, link: str = "") -> str:
 
 
 def shown(path: Path) -> str:
-    """A path as people know it: relative to where they are, if it is below."""
+    """Return a path for messages: relative to the current folder if it is inside."""
     relative = os.path.relpath(path)
     return str(path) if relative.startswith("..") else relative
 
 
 def event_filter(item: pytest.Item) -> Any:
-    """What each event goes through before it is written: the hooks of the project."""
+    """Return the function that passes each event through the hooks of the project before it is written."""
     hook = item.ihook.pytest_anyserial_recording_event
 
     def apply_hooks(event: dict[str, Any]) -> Any:

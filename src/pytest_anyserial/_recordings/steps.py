@@ -1,9 +1,9 @@
-"""What the far end of a recording does and expects, in order, made from its events a few at a time.
+"""Convert the events of a recording to the steps of its far end, a few events at a time.
 
-How the test cut its reads and sends says nothing about the device. Neither does the time of a read, except that the
-bytes had come by then. A count of bytes that wait says the same earlier. What a test has asked for, a count or the
-lines, may have been so since it was asked for before, or since the step before; the earliest of these moments is taken,
-so that a test that is faster than it was finds the same.
+How the test split its reads and sends says nothing about the device. The time of a read says only that the bytes had
+arrived by then; a count of waiting bytes may show this earlier. A polled value, such as a count or the modem lines, may
+have changed at any time since the previous poll or step. The earliest such time is used, so that a test that runs
+faster than the recording still finds the same values.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Any, Final, Literal
 
 from .events import MAX_EVENT_BYTES
 
-#: Sends that are shown as one request in messages have at most so many bytes.
+#: Consecutive sends are merged into one request of at most this many bytes.
 _MAX_REQUEST: Final = 4096
-#: Events that are looked through for bytes of which a count is known.
+#: The most events to look ahead for bytes that a count has announced.
 _MAX_LOOK_AHEAD: Final = 1000
-#: Shorter pauses are those of the test's own machine.
+#: Seconds. Shorter pauses are delays of the computer that ran the test, not of the device.
 _MIN_WAIT: Final = 0.001
 
 _CALLS: Final[Mapping[str, str]] = {
@@ -37,17 +37,17 @@ _NO_ARGUMENTS: Final = ("opened", "input dropped", "output dropped")
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One thing that the far end does or expects.
+    """One action or expectation of the far end.
 
     Attributes:
-        kind: It expects bytes (`expect`), a call of the port (`call`), or one that is to fail (`refuse`); it sends
-            bytes (`play`), sets the modem lines (`lines`) or the counts of errors (`errors`), or vanishes (`gone`).
-        line: Where it is in the file.
-        wait: Seconds after the step before, at most, for what it does by itself.
+        kind: Expect bytes (`expect`), a call of the port (`call`), or a call that has to fail (`refuse`); send bytes
+            (`play`), set the modem lines (`lines`) or the error counts (`errors`), or unplug the device (`gone`).
+        line: The line in the file.
+        wait: Seconds after the previous step, for an action of the far end.
         data: The bytes.
         call: The name of the call.
-        arguments: Of the call; of `lines` and `errors` the values.
-        errno: With what a call is to fail.
+        arguments: The arguments of the call, or the values of `lines` and `errors`.
+        errno: The error number with which a call has to fail.
     """
 
     kind: Literal["expect", "call", "refuse", "play", "lines", "errors", "gone"]
@@ -60,12 +60,12 @@ class Step:
 
     @property
     def is_required(self) -> bool:
-        """Whether it is missing if the test ends before."""
+        """Whether the replay fails if the test ends before this step."""
         return self.kind not in ("lines", "errors")
 
     @property
     def is_expected(self) -> bool:
-        """Whether the port has to do it."""
+        """Whether the step is an action of the port."""
         return self.kind in ("expect", "call", "refuse")
 
 
@@ -73,12 +73,12 @@ class Step:
 class _Event:
     line: int
     facts: dict[str, Any]
-    # Bytes that were played before their event, because they were counted earlier.
+    # The number of its bytes that were sent earlier, because a count had announced them.
     played: int = 0
 
 
 class _LookAhead:
-    """Events, some of which were looked at already."""
+    """Events with look-ahead."""
 
     def __init__(self, events: Iterable[tuple[int, int, dict[str, Any]]]) -> None:
         self._events = (_Event(line, facts) for line, _, facts in events)
@@ -95,7 +95,7 @@ class _LookAhead:
             yield event
 
     def peek(self) -> _Event | None:
-        """The next one, which stays."""
+        """Return the next event without taking it; None at the end."""
         if not self._seen:
             event = next(self._events, None)
             if event is None:
@@ -104,7 +104,7 @@ class _LookAhead:
         return self._seen[0]
 
     def take_received(self, size: int) -> bytes:
-        """The next bytes that were received, at most so many, taken out of their events."""
+        """Take up to `size` received bytes out of the next events."""
         taken = bytearray()
         for number in itertools.count():
             if number == len(self._seen):
@@ -127,12 +127,12 @@ class _LookAhead:
 
 
 def steps_from(events: Iterable[tuple[int, int, dict[str, Any]]]) -> Iterator[Step]:
-    """The steps in order. Of the events no more than a few are in memory."""
+    """Yield the steps in order, with only a few events in memory."""
     ahead = _LookAhead(events)
     last: float | None = None
-    # Bytes that were played, and have not been received in the recording.
+    # Bytes that were sent, and were not yet received at this point of the recording.
     unread = 0
-    # The moment at which an answer was still the one before.
+    # By kind: the last time at which a polled value was still the same.
     unchanged_since: dict[str, float] = {}
     lines: dict[str, Any] | None = None
     for event in ahead:
@@ -179,12 +179,12 @@ def steps_from(events: Iterable[tuple[int, int, dict[str, Any]]]) -> Iterator[St
 
 
 def _arguments(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """What an event says beside its kind and time."""
+    """Return the fields of an event without its kind and time."""
     return {name: value for name, value in facts.items() if name not in ("kind", "time")}
 
 
 def _merge_sends(facts: Mapping[str, Any], ahead: _LookAhead) -> tuple[bytes, float]:
-    """The bytes of a send, and of those that follow it, and the time of the last."""
+    """Merge a send with the sends that follow it; returns the bytes and the time of the last send."""
     data, time = bytearray(facts["data"]), float(facts["time"])
     while (
         (following := ahead.peek()) is not None
@@ -198,7 +198,7 @@ def _merge_sends(facts: Mapping[str, Any], ahead: _LookAhead) -> tuple[bytes, fl
 
 
 def exchanges_from(events: Iterable[tuple[int, int, dict[str, Any]]]) -> Iterator[tuple[bytes, int, int]]:
-    """For each request: its bytes, and the line and the offset behind it, where the answers begin."""
+    """Yield for each request its bytes, and the line and offset after it, where its replies begin."""
     request, line, offset = bytearray(), 0, 0
     for number, end, facts in events:
         if facts["kind"] == "sent" and len(request) <= MAX_EVENT_BYTES:
