@@ -170,7 +170,7 @@ async def test_another_projects_backend_conforms(capabilities: SerialCapabilitie
     await check_port_pair(make_pair)
 
 
-async def test_there_is_no_descriptor_attribute(memory: Memory) -> None:
+async def test_a_backend_without_a_descriptor_has_no_attribute(memory: Memory) -> None:
     """L-26, L-200: `fileno` exists only where there is one."""
     port, _, _ = memory
     assert FileStreamAttribute.fileno not in port.extra_attributes
@@ -255,7 +255,7 @@ async def test_control_calls_take_turns(anyio_backend: object) -> None:
 
 @pytest.mark.parametrize("turns", range(8))
 @pytest.mark.parametrize("victim", range(3))
-async def test_a_cancelled_control_call_is_in_nobodys_way(anyio_backend: object, victim: int, turns: int) -> None:
+async def test_a_cancelled_control_call_does_not_block_others(anyio_backend: object, victim: int, turns: int) -> None:
     """L-70, L-104: whether it was inside, was waiting for its turn, or had just got it."""
     async with slow_port() as (port, backend):
         scopes = [anyio.CancelScope() for _ in range(3)]

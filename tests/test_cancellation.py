@@ -109,7 +109,7 @@ async def test_the_task_sees_the_cancellation_class(ports: Ports) -> None:
     assert type(seen[0]) is anyio.get_cancelled_exc_class()
 
 
-async def test_everything_works_after_a_cancellation(mock_ports: Ports) -> None:
+async def test_every_method_works_after_a_cancellation(mock_ports: Ports) -> None:
     """L-104, E18: every method, one after the other."""
     port, peer = mock_ports
     with anyio.move_on_after(0.01):
@@ -322,7 +322,7 @@ needs_reading_loop = pytest.mark.posix("a loop that reads for the task that wait
 
 @pytest.mark.parametrize("name", RECEIVERS)
 @needs_reading_loop
-async def test_bytes_held_after_a_native_cancellation(ports: Ports, name: str) -> None:
+async def test_a_native_cancellation_keeps_received_bytes_for_later(ports: Ports, name: str) -> None:
     """L-51, L-102, D11: counted as input and handed out first; what is queued behind them follows."""
     skip_native_on_trio(native=True)
     port, peer = ports

@@ -59,7 +59,7 @@ async def test_close_releases_the_descriptor(ports: Ports) -> None:
     assert is_released(port, fd)
 
 
-async def test_close_in_a_cancelled_scope(ports: Ports) -> None:
+async def test_close_releases_in_a_cancelled_scope(ports: Ports) -> None:
     """L-90, L-89, A11, E7, E24: the caller sees the cancellation, the teardown is complete."""
     port, _ = ports
     fd = fileno(port)
@@ -67,7 +67,7 @@ async def test_close_in_a_cancelled_scope(ports: Ports) -> None:
     assert is_released(port, fd)
 
 
-async def test_close_in_an_expired_scope(ptys: PtyPair) -> None:
+async def test_close_releases_in_an_expired_scope(ptys: PtyPair) -> None:
     """L-90, A11, E8, E23: `async with` leaves no descriptor when its deadline has passed."""
     before = descriptors()
     with anyio.CancelScope() as scope:
@@ -79,7 +79,7 @@ async def test_close_in_an_expired_scope(ptys: PtyPair) -> None:
     assert not leaked(before)
 
 
-async def test_close_cancelled_on_the_way(ports: Ports) -> None:
+async def test_a_close_that_is_cancelled_still_releases(ports: Ports) -> None:
     """L-90, E24: a scope that ends while `aclose` yields changes nothing about the teardown."""
     port, _ = ports
     fd = fileno(port)
@@ -93,7 +93,7 @@ async def test_close_cancelled_on_the_way(ports: Ports) -> None:
     assert is_released(port, fd)
 
 
-async def test_close_under_native_cancellation(ports: Ports) -> None:
+async def test_close_releases_under_native_cancellation(ports: Ports) -> None:
     """L-90, D11, E7: `task.cancel()` before and while `aclose` runs leaves nothing open."""
     if on_trio():
         pytest.skip("trio has no native cancellation besides its scopes")
@@ -214,7 +214,7 @@ async def test_async_with_closes(ports: Ports, ending: str) -> None:
 
 
 @pytest.mark.posix("a descriptor whose number the test chooses")
-async def test_closing_twice_and_at_once(ports: Ports) -> None:
+async def test_repeated_and_concurrent_closes_return(ports: Ports) -> None:
     """L-91: repeated and concurrent closers return; a number that was reused meanwhile is not closed."""
     port, _ = ports
     fd = fileno(port)
@@ -270,7 +270,7 @@ async def test_close_wakes_both_directions(ports: Ports) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in AWAITABLES if name not in SILENT_WHEN_CLOSED])
-async def test_close_in_the_middle_of_a_call(mock_ports: Ports, name: str) -> None:
+async def test_a_close_during_a_call_finishes_or_refuses_it(mock_ports: Ports, name: str) -> None:
     """L-92, L-121: a call that is on its way when the port closes has done its work or says that it was closed."""
     port, peer = mock_ports
     await peer.send(b"x")
@@ -315,7 +315,7 @@ async def test_every_method_of_a_closed_port_raises(ports: Ports, name: str) -> 
     assert_closed(caught.value, port)
 
 
-async def test_what_a_closed_port_still_answers(ports: Ports) -> None:
+async def test_a_closed_port_keeps_its_properties_and_statistics(ports: Ports) -> None:
     """L-96, L-64, L-128: properties, statistics and attributes; the descriptor is no attribute any more."""
     port, _ = ports
     await port.send(b"hello")
@@ -332,7 +332,7 @@ async def test_what_a_closed_port_still_answers(ports: Ports) -> None:
         port.extra(FileStreamAttribute.fileno)
 
 
-async def test_close_puts_a_break_out(anyio_backend: object) -> None:
+async def test_close_ends_a_break(anyio_backend: object) -> None:
     """L-93: also when the device refuses, the rest of the teardown goes on."""
     async with faulty_pair() as (port, _, backend):
         fd = fileno(port)

@@ -115,7 +115,7 @@ def refuses(field, value, build=SerialConfig, shown=None):
 
 
 @pytest.mark.parametrize(("field", "default"), DEFAULTS.items())
-def test_defaults(field, default):
+def test_the_default_is_115200_8n1_without_flow_control(field, default):
     """C4, L-19: the defaults are 115200 8N1 without flow control, and no field is a timeout."""
     assert getattr(SerialConfig(), field) == default
 
@@ -320,7 +320,7 @@ def test_the_first_wrong_field_is_the_one_reported(fields):
 
 @pytest.mark.parametrize("policy", list(UnsupportedPolicy))
 @pytest.mark.parametrize("field", [name for name in WRONG if name != "unsupported_policy"])
-def test_no_policy_softens_a_wrong_value(field, policy):
+def test_a_wrong_value_raises_under_every_policy(field, policy):
     """L-15: `unsupported_policy` is about devices; a wrong value always raises."""
     with pytest.raises(ConfigurationError, match=f"^{field} "):
         SerialConfig(unsupported_policy=policy, **{field: WRONG[field]})

@@ -73,7 +73,7 @@ async def test_a_refusal_is_translated(anyio_backend: object, code: int, expecte
         assert port.config.baudrate == 300
 
 
-async def test_configure_on_a_closed_port(ports: Ports) -> None:
+async def test_configure_on_a_closed_port_raises(ports: Ports) -> None:
     """L-79, L-96: closed is closed, and the config stays readable."""
     port, _ = ports
     config = port.config
@@ -118,7 +118,7 @@ async def test_config_and_device_agree_after_cancelled_calls(anyio_backend: obje
             assert port.config is backend.last_config
 
 
-async def test_a_parked_reader_does_not_notice(ports: Ports) -> None:
+async def test_configure_leaves_a_parked_reader_waiting(ports: Ports) -> None:
     """L-74: the reader stays parked and gets its bytes later."""
     port, peer = ports
     async with anyio.create_task_group() as tg:
@@ -130,7 +130,7 @@ async def test_a_parked_reader_does_not_notice(ports: Ports) -> None:
     assert reader.value == b"x"
 
 
-async def test_a_send_in_flight_does_not_notice(ports: Ports) -> None:
+async def test_configure_leaves_a_send_in_progress_intact(ports: Ports) -> None:
     """L-74: configure neither waits for the send nor damages it."""
     port, peer = ports
     data = bytes(range(256)) * 4096

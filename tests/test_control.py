@@ -134,7 +134,7 @@ async def test_a_close_during_a_break_releases_it(anyio_backend: object) -> None
         assert not backend.break_asserted
 
 
-async def test_a_break_cut_by_a_close_and_a_cancellation(anyio_backend: object) -> None:
+async def test_a_break_ended_by_close_and_cancel_raises_only_cancel(anyio_backend: object) -> None:
     """L-81, L-106, E35: the line is gone when the release is due, and only the cancellation is seen."""
     async with faulty_pair() as (port, _, backend):
         with anyio.CancelScope() as scope:
@@ -146,7 +146,7 @@ async def test_a_break_cut_by_a_close_and_a_cancellation(anyio_backend: object) 
         assert scope.cancelled_caught
 
 
-async def test_a_release_that_fails(anyio_backend: object) -> None:
+async def test_a_failed_end_of_a_break_raises_unless_cancelled(anyio_backend: object) -> None:
     """L-81, E35: swallowed behind a cancellation, an error of its own otherwise."""
     async with faulty_pair() as (port, _, backend):
         for cut in (True, False):
@@ -163,7 +163,7 @@ async def test_a_release_that_fails(anyio_backend: object) -> None:
             assert isinstance(breaker.error, SerialDisconnectedError) is not cut
 
 
-async def test_lines_cross_over(mock_ports: Ports) -> None:
+async def test_control_lines_show_as_modem_lines_of_the_peer(mock_ports: Ports) -> None:
     """L-82, L-83, L-162: RTS shows as CTS, DTR as DSR and CD; lines start low; `None` leaves one alone."""
     port, peer = mock_ports
     assert await peer.modem_lines() == ModemLines(cts=False, dsr=False, ri=False, cd=False)
@@ -185,7 +185,7 @@ async def test_answers_are_fresh_objects(mock_ports: Ports, name: str) -> None:
     assert await AWAITABLES[name](port) is not await AWAITABLES[name](port)
 
 
-async def test_leaving_both_lines_alone_costs_nothing(anyio_backend: object) -> None:
+async def test_setting_no_line_makes_no_system_call(anyio_backend: object) -> None:
     """L-83, L-101: no system call is made, so none can fail; it is a checkpoint all the same."""
     async with faulty_pair() as (port, _, backend):
         backend.faults.ioctl_errno = errno.EIO
@@ -194,7 +194,7 @@ async def test_leaving_both_lines_alone_costs_nothing(anyio_backend: object) -> 
 
 @pytest.mark.posix("a device without modem lines")
 @pytest.mark.parametrize("name", WIRED)
-async def test_a_tty_without_wires(pty_ports: Ports, name: str) -> None:
+async def test_lines_and_counters_of_a_pty_are_unsupported(pty_ports: Ports, name: str) -> None:
     """L-82, L-86, L-117: lines and counters are a missing feature, named with the path."""
     port, _ = pty_ports
     with pytest.raises(UnsupportedFeatureError, match=port.path) as caught:

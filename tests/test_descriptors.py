@@ -112,7 +112,7 @@ async def test_a_number_is_not_closed_twice(ports: Ports) -> None:
             os.close(fd)
 
 
-async def test_a_port_collected_on_another_thread(anyio_backend: object) -> None:
+async def test_a_port_can_be_collected_on_another_thread(anyio_backend: object) -> None:
     """L-98, L-99: a cycle that another thread's collector finds; the number stays taken until the loop forgot it."""
     before = descriptors()
     port, peer = serial_port_pair()
@@ -221,7 +221,7 @@ class WithRecordedRS485(LinuxFacts):
         return (self.made[0],)
 
 
-async def test_what_a_late_close_restores_is_the_device(ptys: PtyPair, anyio_backend: object) -> None:
+async def test_a_late_close_restores_the_device_not_a_reused_number(ptys: PtyPair, anyio_backend: object) -> None:
     """L-93, L-95: with output pending, closed on another thread, while the number goes on to another file."""
     queue = StuckOutput()
     facts = WithRecordedRS485(queue)

@@ -111,7 +111,7 @@ async def test_a_disconnect_wakes_both_directions(plugged: Pluggable) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in AWAITABLES if name not in ["aclose", *WIRED]])
-async def test_every_method_of_a_vanished_device(plugged: Pluggable, name: str) -> None:
+async def test_every_method_of_a_vanished_device_raises(plugged: Pluggable, name: str) -> None:
     """L-125, L-79: not only the byte path; and again on the second call."""
     port, unplug = plugged
     unplug()
@@ -123,7 +123,7 @@ async def test_every_method_of_a_vanished_device(plugged: Pluggable, name: str) 
 
 @pytest.mark.parametrize("name", WIRED)
 @pytest.mark.parametrize("kind", LINKS)
-async def test_lines_of_a_vanished_device(anyio_backend: object, kind: str, name: str) -> None:
+async def test_line_calls_on_a_vanished_device_raise(anyio_backend: object, kind: str, name: str) -> None:
     """L-125: also what this device never had, once it is gone."""
     async with pluggable(kind) as (port, unplug):
         unplug()
@@ -133,7 +133,7 @@ async def test_lines_of_a_vanished_device(anyio_backend: object, kind: str, name
 
 
 @pytest.mark.parametrize("name", ["input_waiting", "output_waiting"])
-async def test_queue_depths_of_a_vanished_device(plugged: Pluggable, name: str) -> None:
+async def test_queue_depths_of_a_vanished_device_raise(plugged: Pluggable, name: str) -> None:
     """L-85, L-125: a translated error, never a bare `OSError`."""
     port, unplug = plugged
     unplug()

@@ -192,7 +192,7 @@ def adapter(**properties: Any) -> Entry:
     return Entry("IOUSBHostDevice", usb(**properties))
 
 
-def test_a_usb_adapter(registry: Registry) -> None:
+def test_a_usb_adapter_is_described_by_its_usb_device(registry: Registry) -> None:
     """L-191, L-192, L-138: the call-out node, described by the device above stream, driver and interface."""
     registry.add(
         nodes(),
@@ -276,7 +276,7 @@ def test_the_device_above_is_found(registry: Registry, above: list[Entry], produ
 
 
 @pytest.mark.parametrize(("hops", "vid"), [(1, 0x0403), (32, 0x0403), (33, None)])
-def test_the_climb_ends(registry: Registry, hops: int, vid: int | None) -> None:
+def test_the_search_for_the_usb_device_ends_after_32_steps(registry: Registry, hops: int, vid: int | None) -> None:
     """L-192: after 32 hops."""
     registry.add(nodes(), *(Entry("Driver") for _ in range(hops - 1)), adapter())
     (port,) = ports(registry)

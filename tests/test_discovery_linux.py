@@ -88,7 +88,7 @@ def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path)
 
 
-def test_an_ftdi_adapter(machine: Machine) -> None:
+def test_an_ftdi_adapter_is_described_by_its_usb_device(machine: Machine) -> None:
     """L-185, L-186, L-187, L-138, C37: interface one level up, device above it; no node needs to exist."""
     device = machine.usb(
         "1-1/1-1.4",
@@ -117,7 +117,7 @@ def test_an_ftdi_adapter(machine: Machine) -> None:
     ]
 
 
-def test_an_adapter_with_two_ports(machine: Machine) -> None:
+def test_two_ports_of_an_adapter_have_their_own_locations(machine: Machine) -> None:
     """L-187: each port of a CP2105 has its own location, interface text and number."""
     device = machine.usb("1-2", "10c4", "ea70", interfaces=2, serial="0123AB")
     for number, text in enumerate(("Enhanced Com Port", "Standard Com Port")):
@@ -129,7 +129,7 @@ def test_an_adapter_with_two_ports(machine: Machine) -> None:
     assert first.serial_number == second.serial_number == "0123AB"
 
 
-def test_a_cdc_acm_device(machine: Machine) -> None:
+def test_a_cdc_acm_device_is_described_by_its_interface(machine: Machine) -> None:
     """L-186: its tty links to the interface itself, which is one of two."""
     device = machine.usb("1-3", "2341", "0043", interfaces=2, product="Uno")
     control = machine.interface(device, 0)
@@ -348,7 +348,7 @@ def test_a_pseudo_terminal_is_no_port_of_this_machine(terminal: str) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="sysfs is Linux's")
 @pytest.mark.anyio
-async def test_the_ports_of_this_machine() -> None:
+async def test_ports_of_this_machine_are_ttys_and_can_be_looked_up() -> None:
     """L-133, L-135, L-188, C37: each is a tty of this kernel, can be looked up, and USB ports are those of pyserial."""
     pytest.importorskip("serial.tools.list_ports")
     ports = await list_serial_ports()

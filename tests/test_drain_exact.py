@@ -73,7 +73,7 @@ async def test_the_register_is_asked_until_it_is_empty(tmp_path: Path, ptys: Pty
         assert not any("drain" in thread.name for thread in threading.enumerate())
 
 
-async def test_the_queue_comes_first(tmp_path: Path, ptys: PtyPair) -> None:
+async def test_the_queue_is_checked_before_the_register(tmp_path: Path, ptys: PtyPair) -> None:
     """L-68: the register says nothing about what the kernel still holds."""
     kernel = FakeKernel(FTDI, tmp_path)
     async with await kernel.open(ptys.path_a) as port, anyio.create_task_group() as tg:

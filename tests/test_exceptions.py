@@ -91,7 +91,7 @@ def test_the_module_holds_these_classes_and_the_table():
 
 @pytest.mark.parametrize("context", CONTEXTS)
 @pytest.mark.parametrize("code", ERRNOS, ids=lambda code: errno.errorcode.get(code, code))
-def test_the_table(code, context):
+def test_errno_and_context_decide_the_class(code, context):
     """L-112, L-113, L-114, L-115, L-116, L-117, L-118, L-119: errno and context decide the class."""
     error = errno_to_exception(OSError(code, os.strerror(code)), context=context, path="/dev/ttyX")
     assert type(error) is expected_class(code, context)
@@ -195,7 +195,7 @@ def test_a_lock_error_is_busy_and_names_the_cause():
     assert str(error).startswith("/dev/ttyX: another process or library holds the exclusive lock")
 
 
-def test_the_windows_code_travels_along():
+def test_the_windows_code_is_kept():
     """L-120: `.winerror`, where the original has one, is kept."""
 
     class WindowsStyle(OSError):

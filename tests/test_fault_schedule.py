@@ -99,7 +99,7 @@ def indexes(plan: FaultPlan) -> list[int]:
         ("direction", {"action": A.CORRUPT, "on_op": 1, "direction": "ioctl"}),
     ],
 )
-def test_an_impossible_event(field: str, values: dict[str, Any]) -> None:
+def test_an_impossible_event_is_refused(field: str, values: dict[str, Any]) -> None:
     """L-171: refused where it is made; the text names the field."""
     with pytest.raises(ConfigurationError, match=rf"\b{field}\b"):
         FaultEvent(**values)
@@ -210,7 +210,7 @@ def test_a_plan_belongs_to_one_port() -> None:
         ({"action": A.DUPLICATE, "count": 2}, b"0123344567"),
     ],
 )
-async def test_bytes_suffer_from_the_planned_one_on(
+async def test_byte_faults_begin_at_the_planned_byte(
     anyio_backend: object, direction: Any, event: dict[str, Any], arrives: bytes
 ) -> None:
     """L-173: those before it arrive unchanged, those after the count too."""
@@ -278,7 +278,7 @@ async def test_chunks_make_no_difference(
         assert all(fault.byte == fault.event.at_byte for fault in plan.fired)
 
 
-async def test_an_error_at_a_byte(anyio_backend: object) -> None:
+async def test_an_error_at_a_byte_fails_that_read(anyio_backend: object) -> None:
     """L-173, L-172: what is before it arrives, then `count` reads fail, then the stream goes on with that byte."""
     async with planned(FaultEvent(action=A.EIO, at_byte=3, count=2)) as (port, peer, plan):
         await peer.send(b"012345")
@@ -291,7 +291,7 @@ async def test_an_error_at_a_byte(anyio_backend: object) -> None:
         assert [(fault.op, fault.byte) for fault in plan.fired] == [(2, 3)]
 
 
-async def test_an_error_at_a_sent_byte(anyio_backend: object) -> None:
+async def test_an_error_at_a_sent_byte_keeps_the_progress_exact(anyio_backend: object) -> None:
     """L-173, L-62, C44: the progress is exact, and the errno may be another."""
     event = FaultEvent(action=A.EIO, direction="write", at_byte=3, errno=errno.EPROTO)
     async with planned(event) as (port, peer, _):
@@ -304,7 +304,7 @@ async def test_an_error_at_a_sent_byte(anyio_backend: object) -> None:
         assert await take(peer, 6) == b"012345"
 
 
-async def test_an_unplug_at_a_byte(anyio_backend: object) -> None:
+async def test_an_unplug_at_a_byte_disconnects_the_device(anyio_backend: object) -> None:
     """L-173, L-167, P-62: the plan's own field shows it, and clearing it brings the device back."""
     async with planned(FaultEvent(action=A.DISCONNECT, at_byte=3)) as (port, peer, plan):
         await peer.send(b"012345")
@@ -319,7 +319,7 @@ async def test_an_unplug_at_a_byte(anyio_backend: object) -> None:
         assert await port.receive() == b"345"
 
 
-async def test_line_errors_at_a_byte(anyio_backend: object) -> None:
+async def test_line_errors_at_a_byte_are_counted_by_the_receiver(anyio_backend: object) -> None:
     """L-165, L-86, L-87, L-11: counted by the side that receives, with the byte; the stream is unchanged."""
     kinds = [A.PARITY, A.FRAMING, A.OVERRUN, A.BREAK]
     events = [FaultEvent(action=kind, at_byte=2, count=number) for number, kind in enumerate(kinds, 1)]
@@ -337,7 +337,7 @@ async def test_line_errors_at_a_byte(anyio_backend: object) -> None:
         assert indexes(plan) == [0, 1, 2, 3, 4]
 
 
-async def test_a_byte_that_never_comes(anyio_backend: object) -> None:
+async def test_a_fault_of_a_byte_that_never_comes_does_not_fire(anyio_backend: object) -> None:
     """L-172, P-61: what needs a byte has not fired without one."""
     events = [FaultEvent(action=action, at_byte=2) for action in (A.CORRUPT, A.DROP, A.PARITY)]
     async with planned(*events) as (port, peer, plan):
@@ -349,7 +349,7 @@ async def test_a_byte_that_never_comes(anyio_backend: object) -> None:
         assert plan.fired == ()
 
 
-async def test_short_writes_at_a_byte(anyio_backend: object) -> None:
+async def test_short_writes_at_a_byte_lose_nothing(anyio_backend: object) -> None:
     """L-173, L-58, C8: the write that begins there takes no more than `count` bytes; nothing is lost."""
     async with planned(FaultEvent(action=A.SHORT_WRITE, direction="write", at_byte=3, count=2)) as (port, peer, _):
         await port.send(b"012345678")
@@ -357,7 +357,7 @@ async def test_short_writes_at_a_byte(anyio_backend: object) -> None:
         assert await take(peer, 9) == b"012345678"
 
 
-async def test_short_reads_at_a_byte(anyio_backend: object) -> None:
+async def test_short_reads_at_a_byte_lose_nothing(anyio_backend: object) -> None:
     """L-173, L-53: the read that begins there returns no more than `count` bytes; nothing is lost."""
     async with planned(FaultEvent(action=A.SHORT_READ, at_byte=3, count=2)) as (port, peer, plan):
         await peer.send(b"012345678")
@@ -365,7 +365,7 @@ async def test_short_reads_at_a_byte(anyio_backend: object) -> None:
         assert [(fault.op, fault.byte) for fault in plan.fired] == [(2, 3)]
 
 
-async def test_a_short_read_of_bytes_that_come_twice(anyio_backend: object) -> None:
+async def test_a_short_read_counts_duplicated_bytes(anyio_backend: object) -> None:
     """L-173: it counts what the read returns."""
     events = [
         FaultEvent(action=A.DUPLICATE, at_byte=0, count=3),
@@ -388,7 +388,7 @@ async def test_a_short_read_waits_for_bytes(anyio_backend: object) -> None:
         assert await port.receive() == b"1"
 
 
-async def test_an_end_of_file_at_a_byte(anyio_backend: object) -> None:
+async def test_an_end_of_file_at_a_byte_loses_nothing(anyio_backend: object) -> None:
     """L-56, L-173: `count` reads end with it; the device is still there, and so are the bytes."""
     async with planned(FaultEvent(action=A.EOF, at_byte=3, count=2)) as (port, peer, plan):
         await peer.send(b"012345")
@@ -424,7 +424,7 @@ async def test_attempts_are_counted_from_one(anyio_backend: object) -> None:
 
 
 @pytest.mark.parametrize("action", [A.EINTR, A.EAGAIN])
-async def test_bursts_that_a_port_does_not_show(anyio_backend: object, action: FaultAction) -> None:
+async def test_a_port_retries_interrupted_and_early_attempts(anyio_backend: object, action: FaultAction) -> None:
     """L-55, L-172, C44: `count` attempts in a row, retried unseen in both directions."""
     events = [
         FaultEvent(action=action, on_op=1, count=3),
@@ -440,7 +440,7 @@ async def test_bursts_that_a_port_does_not_show(anyio_backend: object, action: F
         assert indexes(plan) == [0, 1]
 
 
-async def test_a_replug_after_some_attempts(anyio_backend: object) -> None:
+async def test_a_replug_counts_attempts_at_a_missing_device(anyio_backend: object) -> None:
     """L-167: an attempt at a vanished device counts, and the third one finds it again."""
     events = [FaultEvent(action=A.DISCONNECT, on_op=1), FaultEvent(action=A.REPLUG, on_op=3)]
     async with planned(*events) as (port, peer, plan):
@@ -453,7 +453,7 @@ async def test_a_replug_after_some_attempts(anyio_backend: object) -> None:
 
 
 @pytest.mark.parametrize("moment", [{"at_byte": 1}, {"on_op": 2}, {"after": 0.5}, {"when_sent": b"?"}])
-async def test_a_replug_some_time_after_its_moment(anyio_backend: object, moment: dict[str, Any]) -> None:
+async def test_a_replug_waits_for_its_seconds(anyio_backend: object, moment: dict[str, Any]) -> None:
     """L-172, L-174: the device stays away for `seconds`, and is on record as back when it is."""
     events = [FaultEvent(action=A.DISCONNECT, **moment), FaultEvent(action=A.REPLUG, seconds=2, **moment)]
     clock = ManualClock()
@@ -533,7 +533,7 @@ async def test_a_timed_fault_wakes_a_parked_reader(anyio_backend: object, action
         assert plan.fired[0].time >= 0.1
 
 
-async def test_times_are_the_clocks(anyio_backend: object) -> None:
+async def test_timed_faults_follow_the_clock(anyio_backend: object) -> None:
     """L-174: counted from open; not a moment early, and no thread."""
     clock = ManualClock()
     before = set(threading.enumerate())
@@ -613,7 +613,7 @@ async def test_a_delay_holds_back_sent_bytes(anyio_backend: object) -> None:
         assert await take(peer, 6) == b"012345"
 
 
-async def test_a_delay_by_the_wall_clock(anyio_backend: object) -> None:
+async def test_a_delay_in_real_time_wakes_a_parked_reader(anyio_backend: object) -> None:
     """L-174: a parked reader is woken when the delay is over."""
     async with planned(FaultEvent(action=A.DELAY, at_byte=0, seconds=0.05)) as (port, peer, _):
         started = anyio.current_time()
@@ -654,7 +654,7 @@ async def test_a_pattern_wakes_the_reader(anyio_backend: object) -> None:
         assert indexes(plan) == [0]
 
 
-async def test_bytes_that_follow_a_pattern(anyio_backend: object) -> None:
+async def test_byte_faults_begin_after_the_pattern(anyio_backend: object) -> None:
     """L-173: the first byte after it is the first that suffers, also in the same send."""
     event = FaultEvent(action=A.CORRUPT, direction="write", when_sent=b"<", mask=0x20)
     async with planned(event) as (port, peer, _):
@@ -777,7 +777,7 @@ async def test_a_distant_time_does_not_end_the_near_ones(anyio_backend: object) 
             await port.receive()
 
 
-async def test_another_schedule(anyio_backend: object) -> None:
+async def test_a_new_schedule_replaces_pending_faults(anyio_backend: object) -> None:
     """L-171: what has not come by then never comes; what has stays on record."""
     async with planned(FaultEvent(action=A.EIO, on_op=1), FaultEvent(action=A.EIO, on_op=2)) as (port, peer, plan):
         await peer.send(b"x")

@@ -42,7 +42,7 @@ def test_a_port_is_a_byte_stream() -> None:
     anyio.run(main)
 
 
-async def test_the_first_program(ptys: PtyPair) -> None:
+async def test_the_first_program_runs(ptys: PtyPair) -> None:
     """C2, C3, C4, C5: open with a config, send, receive, leave."""
     config = SerialConfig(baudrate=115_200)
     async with await open_serial_port(ptys.path_b) as instrument:
@@ -67,7 +67,7 @@ async def test_exactly_n_bytes_need_a_loop(ports: Ports) -> None:
     assert reader.value == b"0123456789"
 
 
-async def test_buffered_lines(mock_ports: Ports) -> None:
+async def test_a_buffered_stream_reads_lines(mock_ports: Ports) -> None:
     """C15, C16, C17, C23: a delimiter ends a frame, the rest is kept for the next, sending passes through."""
     port, peer = mock_ports
     buffered = BufferedByteStream(port)
@@ -83,7 +83,7 @@ async def test_buffered_lines(mock_ports: Ports) -> None:
     assert await port.receive() == b"direct"
 
 
-async def test_a_delimiter_in_two_parts(mock_ports: Ports) -> None:
+async def test_a_delimiter_split_over_two_reads_is_found(mock_ports: Ports) -> None:
     """C18: found although two reads bring it."""
     port, peer = mock_ports
     buffered = BufferedByteReceiveStream(port)
@@ -98,7 +98,7 @@ async def test_a_delimiter_in_two_parts(mock_ports: Ports) -> None:
     assert buffered.buffer == b"rest"
 
 
-async def test_exact_lengths(mock_ports: Ports) -> None:
+async def test_a_buffered_stream_reads_exact_lengths(mock_ports: Ports) -> None:
     """C19: no more, no less."""
     port, peer = mock_ports
     buffered = BufferedByteReceiveStream(port)
@@ -107,7 +107,7 @@ async def test_exact_lengths(mock_ports: Ports) -> None:
     assert await buffered.receive_exactly(7) == b"3456789"
 
 
-async def test_a_delimiter_that_does_not_come(mock_ports: Ports) -> None:
+async def test_a_missing_delimiter_raises_at_the_limit(mock_ports: Ports) -> None:
     """C20: the limit is an error of its own."""
     port, peer = mock_ports
     await peer.send(bytes(600))
@@ -115,7 +115,7 @@ async def test_a_delimiter_that_does_not_come(mock_ports: Ports) -> None:
         await BufferedByteReceiveStream(port).receive_until(b"\r", 512)
 
 
-async def test_a_stream_that_ends_in_a_frame(mock_ports: Ports) -> None:
+async def test_a_disconnect_within_a_frame_raises(mock_ports: Ports) -> None:
     """C11, L-56: a far end that goes away is a disconnect in the wrapper too, never a short frame."""
     port, peer = mock_ports
     await peer.send(b"half a fra")
@@ -124,7 +124,7 @@ async def test_a_stream_that_ends_in_a_frame(mock_ports: Ports) -> None:
         await BufferedByteReceiveStream(port).receive_until(b"\r", 512)
 
 
-async def test_sending_while_a_frame_is_awaited(mock_ports: Ports) -> None:
+async def test_a_send_passes_while_a_frame_is_awaited(mock_ports: Ports) -> None:
     """C21, E36, E38: the wrapper is full duplex, and a cancelled reader takes nothing with it."""
     port, peer = mock_ports
     buffered = BufferedByteStream(port)
@@ -172,7 +172,7 @@ async def test_a_failing_task_ends_the_others(mock_ports: Ports) -> None:
 
 
 @pytest.mark.posix("more than one pair of devices")
-async def test_fan_out_over_several_ports(anyio_backend: object) -> None:
+async def test_one_loop_reads_a_frame_from_each_of_many_ports(anyio_backend: object) -> None:
     """C29, C30: one loop and one thread read a frame from each of sixteen ttys."""
     frames: dict[str, bytes] = {}
 
@@ -238,7 +238,7 @@ class Meter:
         return await self._frames.receive_until(b"\n", 256)
 
 
-async def test_a_driver_class(ports: Ports) -> None:
+async def test_a_driver_class_runs_on_every_loop_and_link(ports: Ports) -> None:
     """B10, C2: unchanged on every loop and link."""
     port, peer = ports
 

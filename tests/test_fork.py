@@ -321,7 +321,7 @@ async def test_a_child_opens_ports_of_its_own(anyio_backend: object) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_fork_during_a_close_from_elsewhere(anyio_backend: object) -> None:
+async def test_a_fork_during_a_close_closes_the_descriptor_once(anyio_backend: object) -> None:
     """L-99, L-156: a descriptor that the loop still has to forget is closed once in each process."""
     with pty_pair() as pair:
         port = await open_serial_port(pair.path_a)

@@ -89,16 +89,16 @@ def sent(view, write, guard):
 
 
 @pytest.mark.skipif(sys.version_info[:2] not in {(3, 12), (3, 13)}, reason="only 3.12 and 3.13 forget it")
-def test_a_condition_at_the_end_of_a_loop_is_a_hole() -> None:
+def test_python_drops_a_loop_condition_from_its_try() -> None:
     """L-104: without this, the next test could not fail."""
     assert [line for code in codes(compile(SAMPLE, "sample", "exec")) for line in holes(code)]
 
 
-def test_no_loop_of_the_library_has_a_hole() -> None:
+def test_no_loop_of_the_library_leaves_its_try() -> None:
     """L-104, L-152: a signal at any instruction leaves no guard taken. The conformance suite, left out, has none."""
     assert not found([path for path in _LIBRARY.rglob("*.py") if path.name != "_conformance.py"])
 
 
-def test_no_loop_under_a_lock_of_a_record_has_a_hole() -> None:
+def test_no_loop_under_a_lock_of_a_record_leaves_its_try() -> None:
     """L-104: Ctrl-C in a test leaves no transcript and no replay locked, for which the report would wait."""
     assert not found([_PLUGIN / "_transcript" / "transcript.py", _PLUGIN / "_recordings" / "player.py"])

@@ -148,7 +148,7 @@ async def test_unread_data_does_not_spin_the_loop(ports: Ports) -> None:
     assert time.process_time() - before < 0.05
 
 
-async def test_a_port_collected_on_another_thread(ptys: PtyPair) -> None:
+async def test_a_port_can_be_collected_on_another_thread(ptys: PtyPair) -> None:
     """L-98, L-99: the running loop forgets the descriptor before its number can be used again."""
     async with await open_serial_port(ptys.path_b) as peer:
         for _ in range(5):

@@ -62,7 +62,7 @@ async def test_traffic_and_modem_changes_are_no_errors(tmp_path: Path, ptys: Pty
             assert await port.line_errors() == LineErrors()
 
 
-async def test_counters_that_wrap(tmp_path: Path, ptys: PtyPair) -> None:
+async def test_counters_may_wrap(tmp_path: Path, ptys: PtyPair) -> None:
     """L-86: differences are taken modulo 2**32."""
     kernel = FakeKernel(FTDI, tmp_path)
     kernel.count(overrun=2**32 - 1)
@@ -91,7 +91,7 @@ async def test_errors_change_no_bytes(tmp_path: Path, ptys: PtyPair) -> None:
         assert await port.line_errors() == LineErrors(parity=1, breaks=1)
 
 
-async def test_a_driver_without_counters(tmp_path: Path, ptys: PtyPair) -> None:
+async def test_a_driver_without_counters_raises_unsupported(tmp_path: Path, ptys: PtyPair) -> None:
     """L-82, L-86, L-117: xr_serial has none; the port opens, the call says so."""
     kernel = FakeKernel(XR, tmp_path)
     async with await kernel.open(ptys.path_a) as port:

@@ -142,7 +142,7 @@ anyio.run(main)
     assert said == "True 16\nFalse 16\n"
 
 
-async def test_low_latency_that_is_refused(ftdi: FakeKernel, ptys: PtyPair) -> None:
+async def test_a_refused_low_latency_follows_the_policy(ftdi: FakeKernel, ptys: PtyPair) -> None:
     """L-184, L-131: the setter's refusal goes to the policy; nothing is restored that was not applied."""
     ftdi.refuse["TIOCSSERIAL"] = errno.EPERM
     with pytest.raises(UnsupportedFeatureError, match="low latency was refused") as caught:
@@ -155,7 +155,7 @@ async def test_low_latency_that_is_refused(ftdi: FakeKernel, ptys: PtyPair) -> N
     assert timer(ftdi) == 16
 
 
-async def test_a_failed_switch_off_is_made_up_for_at_close(ftdi: FakeKernel, ptys: PtyPair) -> None:
+async def test_close_repeats_a_failed_switch_off(ftdi: FakeKernel, ptys: PtyPair) -> None:
     """L-71, L-76, L-93: low latency is still on after the refused configure, and off after the close."""
     async with await ftdi.open(ptys.path_a, low_latency=True) as port:
         ftdi.refuse["TIOCSSERIAL"] = errno.EBUSY
@@ -221,7 +221,7 @@ async def test_rs485_switched_off_is_written(tmp_path: Path, ptys: PtyPair) -> N
     ],
     ids=lambda value: value.name if isinstance(value, Driver) else "",
 )
-async def test_a_driver_that_adjusts_the_struct(
+async def test_an_adjusted_rs485_struct_gives_one_warning(
     driver: Driver, wanted: RS485Config, flags: int, said: list[str], tmp_path: Path, ptys: PtyPair
 ) -> None:
     """L-180: one warning names what the driver made different; under IGNORE there is none."""

@@ -171,7 +171,7 @@ async def test_a_failed_rollback_is_reported(tmp_path: Path, ptys: PtyPair) -> N
     [(UART_8250, S, U), (FTDI, S, N), (CP210X, U, N), (XR, U, U), (PL011, S, U)],
     ids=lambda value: value.name if isinstance(value, Driver) else "",
 )
-async def test_probes(
+async def test_probes_tell_low_latency_and_rs485(
     driver: Driver, low_latency: Capability, rs485: Capability, tmp_path: Path, ptys: PtyPair
 ) -> None:
     """L-126: low latency is certain on FTDI and off USB; an answered RS-485 getter promises nothing."""
@@ -192,7 +192,9 @@ async def test_probes_change_nothing(tmp_path: Path, ptys: PtyPair) -> None:
 
 
 @pytest.mark.parametrize(("code", "found"), [(errno.ENOTTY, N), (errno.EINVAL, N), (errno.EPERM, U), (errno.EIO, U)])
-async def test_a_failed_probe(code: int, found: Capability, tmp_path: Path, ptys: PtyPair) -> None:
+async def test_a_failed_probe_does_not_fail_the_open(
+    code: int, found: Capability, tmp_path: Path, ptys: PtyPair
+) -> None:
     """L-126, L-127: "no such call" means unsupported, any other trouble proves nothing; the open succeeds."""
     kernel = FakeKernel(KEEPER, tmp_path)
     kernel.refuse = dict.fromkeys(["TIOCMGET", "TIOCGSERIAL", "TIOCGRS485", "TIOCGICOUNT"], code)
@@ -214,7 +216,9 @@ async def test_capabilities_are_a_snapshot(tmp_path: Path, ptys: PtyPair) -> Non
 
 
 @pytest.mark.parametrize(("dtr", "rts"), [(None, None), (True, False), (False, True), (False, False), (None, False)])
-async def test_lines_at_open(dtr: bool | None, rts: bool | None, tmp_path: Path, ptys: PtyPair) -> None:
+async def test_lines_are_set_at_open_after_the_line_settings(
+    dtr: bool | None, rts: bool | None, tmp_path: Path, ptys: PtyPair
+) -> None:
     """L-40: `None` leaves the line as the kernel raised it; a level is set, after the line settings."""
     kernel = FakeKernel(FTDI, tmp_path)
     async with await kernel.open(ptys.path_a, dtr_on_open=dtr, rts_on_open=rts) as port:
@@ -292,7 +296,7 @@ async def test_a_missing_feature_is_left_out(name: str, policy: str, tmp_path: P
     assert {"TIOCSSERIAL", "TIOCSRS485"}.isdisjoint(kernel.calls)
 
 
-async def test_control_lines_that_are_refused(tmp_path: Path, ptys: PtyPair) -> None:
+async def test_refused_control_lines_follow_the_policy(tmp_path: Path, ptys: PtyPair) -> None:
     """L-40, L-129: lines asked for at open follow the policy too, with the errno of the refusal."""
     kernel = FakeKernel(FTDI, tmp_path)
     kernel.refuse["TIOCMBIC"] = errno.EINVAL
@@ -395,7 +399,7 @@ async def test_a_size_that_is_refused_is_not_blamed_on_mark_parity(tmp_path: Pat
     ("driver", "asked", "actual"),
     [(FTDI, 123_456, 123_456), (CP210X, 123_456, 123_711), (FTDI, 115_200, 115_200), (KEEPER, 1, 1)],
 )
-async def test_a_rate_that_is_close_enough(
+async def test_a_rate_within_three_percent_is_accepted(
     driver: Driver, asked: int, actual: int, tmp_path: Path, ptys: PtyPair
 ) -> None:
     """L-44, L-179: drivers round custom rates; up to 3 % are accepted."""
@@ -405,7 +409,7 @@ async def test_a_rate_that_is_close_enough(
         assert port.config.baudrate == asked
 
 
-async def test_a_rate_that_is_not(tmp_path: Path, ptys: PtyPair) -> None:
+async def test_a_rate_that_the_driver_replaces_is_refused(tmp_path: Path, ptys: PtyPair) -> None:
     """L-44: a 16550 falls back to 9600; the error names both rates, at open and at configure, and all is put back."""
     kernel = FakeKernel(UART_8250, tmp_path)
     before = kernel.state()
@@ -431,7 +435,7 @@ async def test_the_limit_is_three_percent(deviation: float, tmp_path: Path, ptys
 
 
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTTY])
-async def test_a_rate_that_is_refused(code: int, tmp_path: Path, ptys: PtyPair) -> None:
+async def test_a_rate_that_the_driver_refuses_raises(code: int, tmp_path: Path, ptys: PtyPair) -> None:
     """L-45, L-116, L-132: an errno instead of a rounding; the policy does not soften it."""
     kernel = FakeKernel(FTDI, tmp_path)
     kernel.refuse["TCSETS2"] = code
@@ -564,7 +568,7 @@ async def test_others_are_refused_while_a_port_is_exclusive(ptys: PtyPair) -> No
         assert await outsider() == ["open", "open"]
 
 
-async def test_a_driver_without_the_exclusive_flag(tmp_path: Path, ptys: PtyPair) -> None:
+async def test_a_driver_without_the_exclusive_flag_uses_the_lock(tmp_path: Path, ptys: PtyPair) -> None:
     """L-39: the lock alone stands, and a flag that was not set is not taken back."""
     kernel = FakeKernel(FTDI, tmp_path)
     kernel.refuse["TIOCEXCL"] = errno.ENOTTY

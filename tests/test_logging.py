@@ -53,7 +53,7 @@ def said(caplog: pytest.LogCaptureFixture, logger: str) -> list[str]:
     return [record.getMessage() for record in ours if record.name == logger]
 
 
-async def test_the_life_of_a_port(ptys: PtyPair, caplog: pytest.LogCaptureFixture) -> None:
+async def test_open_settings_and_close_are_logged(ptys: PtyPair, caplog: pytest.LogCaptureFixture) -> None:
     """L-176: open, settings applied and close, each with the path."""
     async with await SerialPort.open(ptys.path_a, baudrate=9600) as port:
         await port.configure(SerialConfig(baudrate=19_200))
@@ -63,7 +63,7 @@ async def test_the_life_of_a_port(ptys: PtyPair, caplog: pytest.LogCaptureFixtur
     assert said(caplog, "anyserial.close") == [f"{ptys.path_a}: closed"]
 
 
-async def test_a_policy_fallback(tmp_path: Path, ptys: PtyPair, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_left_out_feature_is_logged(tmp_path: Path, ptys: PtyPair, caplog: pytest.LogCaptureFixture) -> None:
     """L-176, L-131: under IGNORE the log is the only place that says what was left out."""
     kernel = FakeKernel(KEEPER, tmp_path)
     kernel.refuse["TIOCSSERIAL"] = errno.EPERM
@@ -72,7 +72,9 @@ async def test_a_policy_fallback(tmp_path: Path, ptys: PtyPair, caplog: pytest.L
     assert any("without low latency" in text for text in said(caplog, "anyserial.config"))
 
 
-async def test_a_rollback(tmp_path: Path, ptys: PtyPair, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_rollback_is_logged_with_its_reason(
+    tmp_path: Path, ptys: PtyPair, caplog: pytest.LogCaptureFixture
+) -> None:
     """L-176: with its reason."""
     kernel = FakeKernel(KEEPER, tmp_path)
     kernel.refuse["TIOCSRS485"] = errno.ENOTTY
@@ -82,7 +84,7 @@ async def test_a_rollback(tmp_path: Path, ptys: PtyPair, caplog: pytest.LogCaptu
     assert any("rolling back after" in text and "RS-485" in text for text in said(caplog, "anyserial.config"))
 
 
-async def test_an_adjusted_struct(tmp_path: Path, ptys: PtyPair, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_adjusted_struct_is_logged(tmp_path: Path, ptys: PtyPair, caplog: pytest.LogCaptureFixture) -> None:
     """L-180, L-176: under IGNORE what the driver made different is in the log."""
     kernel = FakeKernel(XR, tmp_path)
     wanted = RS485Config(delay_before_send=0.01)
@@ -102,7 +104,9 @@ async def test_a_disconnect_is_logged_once(caplog: pytest.LogCaptureFixture) -> 
         assert text.startswith(f"{port.path}: disconnected")
 
 
-async def test_swallowed_errors_of_a_close(tmp_path: Path, ptys: PtyPair, caplog: pytest.LogCaptureFixture) -> None:
+async def test_suppressed_errors_of_a_close_are_logged(
+    tmp_path: Path, ptys: PtyPair, caplog: pytest.LogCaptureFixture
+) -> None:
     """L-176, L-93: each is told, with the path."""
     kernel = FakeKernel(KEEPER, tmp_path)
     port = await kernel.open(ptys.path_a, low_latency=True, rs485=RS485Config(), exclusive=True)
@@ -114,7 +118,7 @@ async def test_swallowed_errors_of_a_close(tmp_path: Path, ptys: PtyPair, caplog
     assert sum("Input/output error" in text for text in texts) == 3
 
 
-async def test_output_that_is_lost_with_the_device(
+async def test_output_lost_with_the_device_is_logged(
     tmp_path: Path, ptys: PtyPair, caplog: pytest.LogCaptureFixture
 ) -> None:
     """L-176, L-95: the helper that waited for it says so."""
@@ -134,7 +138,9 @@ async def test_discovery(caplog: pytest.LogCaptureFixture) -> None:
     assert said(caplog, "anyserial.discovery") == [f"native: {count} ports"]
 
 
-async def test_metadata_that_cannot_be_found(tmp_path: Path, ptys: PtyPair, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failed_metadata_lookup_is_logged(
+    tmp_path: Path, ptys: PtyPair, caplog: pytest.LogCaptureFixture
+) -> None:
     """L-35, L-176: whatever the lookup raises is in the log, and the port opens without."""
     kernel = FakeKernel(KEEPER, tmp_path)
 
@@ -147,7 +153,7 @@ async def test_metadata_that_cannot_be_found(tmp_path: Path, ptys: PtyPair, capl
     assert any("RuntimeError" in text for text in said(caplog, "anyserial.open"))
 
 
-def test_blocking_ports(ptys: PtyPair, caplog: pytest.LogCaptureFixture) -> None:
+def test_use_of_the_portal_is_logged(ptys: PtyPair, caplog: pytest.LogCaptureFixture) -> None:
     """L-176: who shares the portal's thread, and until when."""
     with sync.open_serial_port(ptys.path_a):
         pass
@@ -201,7 +207,7 @@ print(logging.root.handlers)
 """
 
 
-def test_only_a_null_handler() -> None:
+def test_the_package_adds_only_a_null_handler() -> None:
     """L-177: no other handler, no level; the root logger stays the program's."""
     done = subprocess.run([sys.executable, "-c", _HANDLERS], capture_output=True, text=True, timeout=30, check=False)
     assert (done.stdout, done.stderr) == ("[]\nanyserial: NullHandler\n[]\n", "")

@@ -83,18 +83,18 @@ async def test_a_conversation_gives_the_same_results(ptys: PtyPair) -> None:
     ],
     ids=["default", "asyncio", "trio", "uvloop"],
 )
-def test_anyio_run(options: dict[str, Any], ptys: PtyPair) -> None:
+def test_a_port_works_under_anyio_run(options: dict[str, Any], ptys: PtyPair) -> None:
     """A2, A3, D1, L-100: every way to say which loop AnyIO shall run."""
     assert anyio.run(conversation, ptys, **options) == EXPECTED
 
 
-def test_asyncio_run(ptys: PtyPair) -> None:
+def test_a_port_works_under_asyncio_run(ptys: PtyPair) -> None:
     """D2, L-100: natively started."""
     assert asyncio.run(conversation(ptys)) == EXPECTED
 
 
 @needs_trio
-def test_trio_run(ptys: PtyPair) -> None:
+def test_a_port_works_under_trio_run(ptys: PtyPair) -> None:
     """D3, L-100: natively started."""
     import trio
 
@@ -102,7 +102,7 @@ def test_trio_run(ptys: PtyPair) -> None:
 
 
 @needs_uvloop
-def test_a_loop_factory(ptys: PtyPair) -> None:
+def test_a_port_works_with_a_loop_factory(ptys: PtyPair) -> None:
     """A3, D6, L-100: asyncio's own way to choose a loop, and AnyIO's."""
     import uvloop
 
@@ -154,7 +154,7 @@ async def test_timeouts_concurrency_and_close_end_alike(pty_ports: Ports) -> Non
     assert ends == [True, SerialClosedError, False, 0]
 
 
-def test_native_asyncio_tasks(ptys: PtyPair) -> None:
+def test_native_asyncio_tasks_can_use_a_port(ptys: PtyPair) -> None:
     """D7, D2: `create_task`, `gather` and `wait_for` around port calls, without any AnyIO in the user's code."""
 
     async def main() -> None:
@@ -177,7 +177,7 @@ def test_native_asyncio_tasks(ptys: PtyPair) -> None:
 
 
 @needs_trio
-def test_native_trio_nurseries(ptys: PtyPair) -> None:
+def test_native_trio_nurseries_can_use_a_port(ptys: PtyPair) -> None:
     """D7, D3: nurseries and `move_on_after` of trio itself."""
     import trio
 

@@ -53,7 +53,7 @@ def size_in(number: int) -> int:
 
 
 @pytest.mark.parametrize("machine", FAMILIES)
-def test_the_numbers_of_a_machine(machine: str) -> None:
+def test_each_machine_has_its_ioctl_numbers(machine: str) -> None:
     """L-178, sections 18.1 and 18.2: each family's numbers, and the struct sizes that they imply."""
     layout, found = FAMILIES[machine], machine_facts(machine)
     assert found is not None
@@ -71,7 +71,7 @@ def test_the_numbers_of_a_machine(machine: str) -> None:
         assert (found.get_rs485, found.set_rs485) == (0x542E, 0x542F)
 
 
-def test_the_sizes() -> None:
+def test_termios_structs_have_the_sizes_of_the_kernel() -> None:
     """Sections 18.1 and 18.2: 44 bytes, on MIPS 48."""
     assert [layout.struct.size for layout in (GENERIC, POWERPC, MIPS)] == [44, 44, 48]
 
@@ -94,7 +94,7 @@ def code_of(rate: int, layout: Layout) -> int:
 
 @pytest.mark.parametrize("machine", PLACES)
 @pytest.mark.parametrize("rate", SOME_RATES)
-def test_where_the_fields_are(machine: str, rate: int) -> None:
+def test_termios_fields_are_packed_where_the_kernel_reads(machine: str, rate: int) -> None:
     """L-179, sections 18.1 and 18.2: both speeds are the rate, BOTHER only without a code, the input slot clear."""
     discipline_at, characters_at, count, speeds_at = PLACES[machine]
     layout = FAMILIES[machine]
@@ -180,7 +180,9 @@ async def test_without_termios2_plain_termios_will_do(code: int, tmp_path: Path,
 
 
 @pytest.mark.parametrize(("machine", "layout"), [("x86_64", GENERIC), ("mips64", MIPS)])
-async def test_a_port_on_another_machine(machine: str, layout: Layout, tmp_path: Path, ptys: PtyPair) -> None:
+async def test_a_port_uses_the_numbers_of_its_machine(
+    machine: str, layout: Layout, tmp_path: Path, ptys: PtyPair
+) -> None:
     """L-178, L-179, L-180: open, custom rate, RS-485 and break with the numbers of its family; the rest is kept."""
     kernel = FakeKernel(KEEPER, tmp_path, machine=machine, layout=layout)
     async with await kernel.open(ptys.path_a, baudrate=123_456, rs485=RS485Config()) as port:
@@ -193,7 +195,7 @@ async def test_a_port_on_another_machine(machine: str, layout: Layout, tmp_path:
 
 
 @pytest.mark.parametrize("machine", UNKNOWN)
-def test_no_table_for_an_unknown_machine(machine: str) -> None:
+def test_an_unknown_machine_has_no_table(machine: str) -> None:
     """L-178: rather none than a guess."""
     assert machine_facts(machine) is None
 

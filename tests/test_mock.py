@@ -114,7 +114,7 @@ async def test_a_pair_has_names_and_configs(anyio_backend: object) -> None:
         assert (c.path, d.path) == ("/dev/mockA", "/dev/mockB")
 
 
-async def test_the_capabilities_of_a_mock(mock_ports: Ports) -> None:
+async def test_a_mock_states_its_capabilities(mock_ports: Ports) -> None:
     """L-158, L-126: the mock's column of the table."""
     yes, no, maybe = Capability.SUPPORTED, Capability.UNSUPPORTED, Capability.UNKNOWN
     assert mock_ports[0].capabilities == SerialCapabilities(
@@ -163,7 +163,7 @@ def test_open_records_its_arguments() -> None:
     assert not backend.is_open
 
 
-def test_a_planned_open_failure() -> None:
+def test_a_planned_open_failure_raises_until_it_is_cleared() -> None:
     """L-169: the errno is raised while it is set; the device can be opened once it is cleared."""
     backend, far = MockBackend.pair()
     backend.faults.open_errno = errno.EBUSY
@@ -308,7 +308,7 @@ async def test_a_stall_does_not_hold_the_reader(anyio_backend: object) -> None:
     ("field", "value"),
     [("short_write_max", -1), ("eagain_reads", -1), ("parity_errors", 1.5), ("disconnected", "yes")],
 )
-def test_an_impossible_plan(field: str, value: object) -> None:
+def test_an_impossible_plan_is_refused(field: str, value: object) -> None:
     """L-168: refused where it is made and where it is changed, naming the field."""
     with pytest.raises(ConfigurationError, match=field):
         FaultPlan(**{field: value})  # type: ignore[arg-type]

@@ -166,13 +166,13 @@ async def test_pacing_can_be_set_while_open(anyio_backend: object) -> None:
 
 
 @pytest.mark.parametrize("value", [0, -1, 9600.0, "fast"])
-def test_an_impossible_pace(value: Any) -> None:
+def test_an_impossible_pace_is_refused(value: Any) -> None:
     """L-171: refused by name where it is set."""
     with pytest.raises(ConfigurationError, match="paced"):
         FaultPlan(paced=value)
 
 
-async def test_by_the_wall_clock(anyio_backend: object) -> None:
+async def test_a_drain_waits_for_the_last_byte_in_real_time(anyio_backend: object) -> None:
     """L-164, L-65: drain does not return before the last byte has left."""
     port, peer = pair(SerialConfig(baudrate=9600))
     async with port, peer:
@@ -413,7 +413,7 @@ async def test_a_forced_close_drops_output(anyio_backend: object) -> None:
                 await peer.receive()
 
 
-async def test_output_without_an_end_is_given_up(anyio_backend: object) -> None:
+async def test_output_is_dropped_thirty_seconds_after_a_close(anyio_backend: object) -> None:
     """L-95, L-164: thirty seconds after the close, or at once when the line is stalled."""
     clock = ManualClock()
     port, peer = pair(SerialConfig(baudrate=1), clock)
@@ -479,7 +479,7 @@ async def test_an_unplugged_device_loses_its_output(anyio_backend: object) -> No
 # Threads and references
 
 
-async def test_one_thread_while_both_ends_live(anyio_backend: object) -> None:
+async def test_a_paced_pair_has_one_thread_until_both_ends_close(anyio_backend: object) -> None:
     """L-05, L-174: from the first byte on its way until the second close; none for a clock."""
     before = helpers()
     port, peer = pair()

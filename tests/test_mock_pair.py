@@ -75,7 +75,7 @@ def test_blocking_code_opens_an_end_of_the_pair(pair: MockPair) -> None:
     assert replies == [b"ping"]
 
 
-async def test_a_port_that_is_closed_leaves_the_far_end_in_peace(anyio_backend: object, pair: MockPair) -> None:
+async def test_a_close_does_not_disturb_the_far_end(anyio_backend: object, pair: MockPair) -> None:
     """P-85, L-221: as with a wire, and as with a pty pair; the end can be opened again, and what came is there."""
     async with await open_serial_port(pair.path_b) as peer:
         for turn in (b"1", b"2", b"3"):
@@ -174,7 +174,7 @@ async def test_an_unplugged_end_cannot_be_opened(anyio_backend: object, pair: Mo
 
 
 @pytest.mark.parametrize("first", ["port", "peer"])
-async def test_output_that_is_left_when_all_is_over(anyio_backend: object, first: str) -> None:
+async def test_output_left_at_the_end_of_a_pair_is_dropped(anyio_backend: object, first: str) -> None:
     """L-95, L-170: it goes nowhere, and nobody is disturbed by it."""
     clock = ManualClock()
     with mock_pair(clock=clock) as pair:

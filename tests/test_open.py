@@ -178,7 +178,7 @@ def test_a_denied_open_names_the_group_that_gives_access(ptys: PtyPair) -> None:
     assert f"usermod -aG {group}" in said
 
 
-async def test_a_missing_device() -> None:
+async def test_a_missing_device_is_not_found() -> None:
     """L-37, L-112, L-120: `PortNotFoundError` is a `FileNotFoundError` and carries errno and path."""
     before = descriptors()
     with pytest.raises(PortNotFoundError, match="/dev/no-such-port") as caught:
@@ -207,7 +207,7 @@ async def test_a_dangling_link_is_a_missing_device(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["null device", "regular file", "directory"])
-async def test_a_path_that_is_no_terminal(kind: str, tmp_path: Path) -> None:
+async def test_a_path_that_is_no_tty_is_refused(kind: str, tmp_path: Path) -> None:
     """L-36, L-33: `UnsupportedSettingError` says "not a serial device" and the path; no descriptor stays."""
     file = tmp_path / "file"
     file.write_bytes(b"untouched")
@@ -337,7 +337,7 @@ async def test_a_pseudo_terminal_is_recognised(ptys: PtyPair) -> None:
     assert found.backend == found.platform == "linux"
 
 
-async def test_typed_attributes(ptys: PtyPair) -> None:
+async def test_a_port_has_typed_attributes(ptys: PtyPair) -> None:
     """L-96: path, descriptor, capabilities and config are there; a pty has no port info."""
     async with await open_serial_port(ptys.path_a) as port:
         assert port.extra(FileStreamAttribute.path) == Path(ptys.path_a)

@@ -284,7 +284,7 @@ def test_a_later_syntax_would_be_found():
         ast.parse("def first[T](items: list[T]) -> T: ...", feature_version=(3, 11))
 
 
-def test_python_versions_and_hosts():
+def test_the_metadata_names_python_versions_and_systems():
     """C1, D10: Python 3.11 and later; the classifiers name 3.11 to 3.14, POSIX and Windows."""
     metadata = importlib.metadata.metadata("pytest-anyserial")
     supported = SpecifierSet(metadata["Requires-Python"])

@@ -64,14 +64,14 @@ async def talk_over_pty() -> None:
 
 
 @pytest.mark.parametrize("conversation", [talk_over_mock, talk_over_pty])
-def test_a_loop_that_cannot_register_descriptors(conversation: Callable[[], Awaitable[None]]) -> None:
+def test_a_loop_without_readers_is_served_by_anyio(conversation: Callable[[], Awaitable[None]]) -> None:
     """L-27, L-100: AnyIO's own waits serve it."""
     with asyncio.Runner(loop_factory=LoopWithoutReaders) as runner:
         runner.run(conversation())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_a_mock_where_sockets_are_late(monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
+def test_a_mock_works_where_sockets_report_late(monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
     """W-13, L-100: on Windows a pair of sockets is one of TCP, and the mock does not depend on what it shows."""
     monkeypatch.setattr(socket, "socketpair", tcp_pair)
     anyio.run(talk_over_mock, backend=backend)
@@ -84,7 +84,7 @@ def tcp_pair(*_: object) -> tuple[socket.socket, socket.socket]:
 
 
 @pytest.mark.parametrize("conversation", [talk_over_mock, talk_over_pty])
-def test_trio_as_a_guest_of_asyncio(conversation: Callable[[], Awaitable[None]]) -> None:
+def test_trio_works_as_a_guest_of_asyncio(conversation: Callable[[], Awaitable[None]]) -> None:
     """L-27, L-100: the task decides, not the loop underneath."""
     trio = pytest.importorskip("trio")
 
@@ -122,7 +122,7 @@ def test_a_pair_may_outlive_a_loop() -> None:
     asyncio.run(end())
 
 
-def test_a_call_from_no_loop_at_all() -> None:
+def test_a_call_without_a_loop_names_what_is_missing() -> None:
     """L-27: an unknown runtime is told what is missing."""
     port, peer = serial_port_pair()
     call = port.receive()
@@ -132,7 +132,7 @@ def test_a_call_from_no_loop_at_all() -> None:
     asyncio.run(peer.aclose())
 
 
-def test_a_call_from_no_loop_without_trio() -> None:
+def test_a_call_without_a_loop_fails_alike_without_trio() -> None:
     """L-02, L-27: the same where trio has never been imported."""
     code = (
         "import sys; from anyserial.testing import serial_port_pair; port, peer = serial_port_pair()\n"

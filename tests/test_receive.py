@@ -108,7 +108,7 @@ async def test_receive_into_fills_from_the_start(ports: Ports) -> None:
     assert buffer == b"hello..."
 
 
-async def test_receive_into_a_slice(ports: Ports) -> None:
+async def test_receive_into_fills_a_slice(ports: Ports) -> None:
     """L-50: a memoryview is a window into the caller's buffer, and its length is the limit."""
     port = await queue(ports, b"hello")
     buffer = bytearray(b"........")

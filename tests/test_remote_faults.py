@@ -53,7 +53,7 @@ async def test_a_purge_that_is_never_confirmed_costs_no_timeout():
             assert await echoed(port, b"still there") == b"still there"
 
 
-async def test_a_purge_that_is_confirmed_twice():
+async def test_a_second_confirmation_of_a_purge_is_ignored():
     """R-13, R-06: the second answer is nobody's."""
 
     class Server(FakeServer):
@@ -85,7 +85,7 @@ async def test_a_line_that_is_not_confirmed_is_a_missing_feature(line):
             assert time.monotonic() - start < 0.1
 
 
-async def test_a_line_that_is_confirmed_with_another_value():
+async def test_a_line_confirmed_with_another_value_is_accepted():
     """R-13, R-06: the value of such an answer means nothing; the setting it belongs to does."""
 
     class Server(FakeServer):
@@ -159,7 +159,7 @@ async def test_four_extra_bytes_behind_a_rate():
             assert await echoed(port, b"x") == b"x"
 
 
-async def test_negotiation_that_never_ends():
+async def test_endless_negotiation_does_not_disturb_data():
     """R-05, R-13: a server that answers answers, and asks for more each time."""
 
     class Server(FakeServer):
@@ -183,7 +183,7 @@ async def test_every_byte_value_passes_and_a_nul_stays():
             assert bytes(server.received) == data
 
 
-async def test_half_open_connection_is_a_timeout_and_no_hang():
+async def test_a_half_open_connection_times_out():
     """R-08, R-13: a server that has stopped answering."""
 
     class Server(FakeServer):
@@ -204,7 +204,7 @@ async def test_half_open_connection_is_a_timeout_and_no_hang():
             assert await echoed(port, b"usable") == b"usable"
 
 
-async def test_connecting_has_an_end():
+async def test_a_connection_attempt_times_out():
     """R-13: a listener whose queue is full does not answer."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -224,7 +224,7 @@ async def test_connecting_has_an_end():
                 filler.close()
 
 
-async def test_nothing_listens_there():
+async def test_a_port_without_a_listener_gives_advice():
     """R-11."""
     with (
         reserved_ports(1) as (port,),
@@ -275,7 +275,7 @@ async def test_a_banner_is_data():
         (frozenset({SUPPRESS_GO_AHEAD, COM_PORT}), "does not agree on an 8-bit path"),
     ],
 )
-async def test_a_server_that_speaks_something_else(options, message):
+async def test_another_protocol_is_refused_with_advice(options, message):
     """R-11: naming what would work."""
 
     class Server(FakeServer):
@@ -378,7 +378,7 @@ async def test_a_reader_waits_while_another_task_sets():
             assert bytes(got) == bytes(range(20))
 
 
-async def test_a_server_that_holds_data_back():
+async def test_a_send_waits_while_the_server_suspends():
     """R-06: FLOWCONTROL-SUSPEND and RESUME."""
     with serving() as server:
         async with await SerialPort.open(server.url) as port:
@@ -413,7 +413,7 @@ async def test_lines_and_errors_are_reported():
             assert (errors.framing, errors.breaks, errors.parity) == (1, 1, 0)
 
 
-async def test_subnegotiation_in_the_middle_of_data():
+async def test_a_subnegotiation_may_be_split_anywhere():
     """R-06: cut at every byte."""
 
     class Server(FakeServer):
@@ -433,7 +433,7 @@ async def test_subnegotiation_in_the_middle_of_data():
 
 
 @pytest.mark.parametrize("after", ["greeting", "agreement"])
-async def test_a_server_that_hangs_up_while_it_is_asked(after):
+async def test_a_hang_up_during_a_call_gives_the_reason(after):
     """R-11: its reason is found whether a send or a receive notices the end first."""
 
     class Server(FakeServer):

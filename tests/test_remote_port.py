@@ -146,7 +146,7 @@ async def test_tls_is_for_addresses() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_port_of_bytes_alone() -> None:
+async def test_a_raw_port_ignores_settings_and_lacks_features() -> None:
     """R-01, R-10: what it cannot do is a missing feature, and settings have no effect."""
     with serving(Raw) as server:
         async with await open_serial_port(server.url.replace("rfc2217", "socket")) as port:
@@ -174,7 +174,7 @@ async def test_a_port_of_bytes_alone() -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("feature", [{"low_latency": True}, {"rs485": "on"}])
-async def test_features_that_no_remote_port_has(feature: dict[str, object]) -> None:
+async def test_features_that_remote_ports_lack_follow_the_policy(feature: dict[str, object]) -> None:
     """R-10: as the policy says."""
     fields = {"rs485": anyserial.RS485Config()} if "rs485" in feature else feature
     with serving() as server:
@@ -185,7 +185,7 @@ async def test_features_that_no_remote_port_has(feature: dict[str, object]) -> N
 
 
 @pytest.mark.anyio
-async def test_queues_and_drain() -> None:
+async def test_queues_are_counted_and_drain_asks_the_server() -> None:
     """R-10: what has arrived is counted; drain is answered by the server."""
     with serving() as server:
         async with await open_serial_port(server.url) as port:
@@ -284,7 +284,7 @@ def test_a_blocking_answer_in_pieces_comes_at_once() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_port_that_one_task_reads_while_others_ask() -> None:
+async def test_a_reading_task_passes_answers_to_other_tasks() -> None:
     """R-04: each answer to a setting may be read by the task that receives, also after a send that nothing answers."""
     with serving() as server:
         async with await open_serial_port(server.url) as port, anyio.create_task_group() as group:
@@ -346,7 +346,7 @@ def test_a_receive_without_a_wait_finds_an_answer() -> None:
             port.receive(timeout=0)
 
 
-def test_a_blocking_port_of_a_remote_server() -> None:
+def test_a_blocking_port_works_on_a_remote_server() -> None:
     """R-01, R-12: bytes without an event loop; timeouts, settings, and a close from another thread."""
     with serving() as server, anyserial.sync.SerialPort.open(server.url) as port:
         with pytest.raises(TimeoutError):
@@ -367,7 +367,7 @@ def test_a_blocking_port_of_a_remote_server() -> None:
         assert time.monotonic() - start < 5
 
 
-def test_a_blocking_port_whose_server_goes() -> None:
+def test_a_blocking_port_sees_its_server_go() -> None:
     """R-11."""
     with serving() as server, anyserial.sync.SerialPort.open(server.url) as port:
         threading.Timer(0.1, server.close).start()
@@ -377,7 +377,7 @@ def test_a_blocking_port_whose_server_goes() -> None:
         anyserial.sync.SerialPort.open(server.url)
 
 
-def test_nothing_of_it_is_loaded_without_an_address() -> None:
+def test_a_device_path_loads_no_socket_code() -> None:
     """R-01: sockets of a program that uses devices only are none."""
     code = (
         "import sys, anyio, anyserial; from anyserial.testing import pty_pair\n"

@@ -80,7 +80,9 @@ def test_the_sent_count_includes_a_half_sent_doubled_byte(data: bytes, place: in
     asked=st.lists(st.tuples(st.sampled_from((0, 1)), st.sampled_from((WILL, DO)), st.integers(0, 5)), max_size=10),
     wanted=st.tuples(st.frozensets(st.integers(0, 5)), st.frozensets(st.integers(0, 5))),
 )
-def test_two_ends_never_argue(asked: list[tuple[int, int, int]], wanted: tuple[frozenset[int], frozenset[int]]) -> None:
+def test_negotiation_always_ends(
+    asked: list[tuple[int, int, int]], wanted: tuple[frozenset[int], frozenset[int]]
+) -> None:
     """R-05, R-13: whatever both ask for, they fall silent, and agree on what is used."""
     ends = [Telnet(options, list) for options in wanted]
     for end, verb, option in asked:
@@ -126,7 +128,7 @@ def test_an_endless_subnegotiation_is_bounded() -> None:
 
 
 @pytest.mark.parametrize("agreement", [(IAC, DO, COM_PORT), (IAC, WILL, COM_PORT)], ids=["ser2net", "pyserial"])
-def test_both_ways_to_agree_count(agreement: tuple[int, ...]) -> None:
+def test_either_side_may_offer_the_com_port_option(agreement: tuple[int, ...]) -> None:
     """R-05: some servers let this side do it, some say that they do."""
     client = Client()
     assert bytes(client.telnet.out).startswith(bytes((IAC, WILL, COM_PORT)))

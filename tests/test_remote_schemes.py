@@ -152,7 +152,7 @@ async def test_an_error_of_an_opener_becomes_that_of_an_open() -> None:
         ("", "'' is no scheme"),
     ],
 )
-def test_a_scheme_that_cannot_be_added(scheme: str, message: str) -> None:
+def test_an_invalid_scheme_is_refused(scheme: str, message: str) -> None:
     """R-01."""
 
     async def opener(url: str, config: SerialConfig, tls: ssl.SSLContext | None) -> str:

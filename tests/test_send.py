@@ -133,7 +133,7 @@ async def test_an_empty_payload_writes_nothing(ports: Ports, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["send", "send_buffer"])
-async def test_an_empty_payload_on_a_closed_port(mock_ports: Ports, name: str) -> None:
+async def test_an_empty_payload_on_a_closed_port_raises(mock_ports: Ports, name: str) -> None:
     """L-60, L-96: closed is closed, also for nothing."""
     port, _ = mock_ports
     await port.aclose()
@@ -233,7 +233,7 @@ async def test_send_eof_ends_nothing(ports: Ports) -> None:
 
 
 @pytest.mark.parametrize("name", ["send", "send_buffer"])
-async def test_sending_to_a_closed_far_end(mock_ports: Ports, name: str) -> None:
+async def test_a_send_to_a_closed_far_end_is_a_disconnect(mock_ports: Ports, name: str) -> None:
     """L-56, L-118, L-170: EPIPE is a disconnect; the port stays open for the caller."""
     port, peer = mock_ports
     await peer.aclose()

@@ -325,7 +325,9 @@ def test_an_interrupted_close_releases_the_device(
 
 
 @pytest.mark.anyio
-async def test_ctrl_c_between_a_read_and_its_result(anyio_backend: tuple[str, dict[str, Any]], ptys: PtyPair) -> None:
+async def test_ctrl_c_between_a_read_and_its_result_loses_no_byte(
+    anyio_backend: tuple[str, dict[str, Any]], ptys: PtyPair
+) -> None:
     """L-102: a runner's handler cancels the task in the loop's own callback; the bytes wait for the next call."""
     if anyio_backend[0] != "asyncio":
         pytest.skip("trio reads in the waiting task")

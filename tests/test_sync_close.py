@@ -221,7 +221,7 @@ def test_repeated_and_concurrent_closes_are_safe(ports: Ports) -> None:
     assert not port.is_open
 
 
-def test_a_call_that_races_a_close(ports: Ports) -> None:
+def test_a_call_that_races_a_close_succeeds_or_says_closed(ports: Ports) -> None:
     """L-96, L-148: either it was made, or the port is closed; nobody learns that a loop has stopped."""
     port, _ = ports
 
@@ -266,7 +266,7 @@ def test_close_does_not_wait_longer_than_its_timeout(ptys: PtyPair, timeout: flo
     assert not leaked(before)
 
 
-def test_a_leaked_port(ptys: PtyPair) -> None:
+def test_a_leaked_port_warns_and_is_released(ptys: PtyPair) -> None:
     """L-98: the warning names the path; descriptors and the loop's thread go."""
     before, threads = descriptors(), set(threading.enumerate())
     port = sync.open_serial_port(ptys.path_a)
@@ -313,7 +313,7 @@ def test_a_leaked_port_is_collected_at_once(kind: str, past: str) -> None:
         until(lambda: portals._leases == 1)
 
 
-def test_a_port_collected_by_the_loop_itself() -> None:
+def test_a_port_may_be_collected_on_the_loop_thread() -> None:
     """L-98: the loop's thread does not wait for itself: it ends."""
     near, far = MockBackend.pair()
     with provider() as portals:

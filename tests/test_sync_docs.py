@@ -29,7 +29,7 @@ def shown(name: str) -> Callable[..., Any]:
     return function
 
 
-def test_the_first_lines(ptys: PtyPair, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_first_lines_run(ptys: PtyPair, capsys: pytest.CaptureFixture[str]) -> None:
     """C45, L-149: open, ask, print the answer."""
     with sync.open_serial_port(ptys.path_b) as device:
         answering = Background(lambda: (take(device, 6), device.send(b"ACME")))
@@ -38,7 +38,7 @@ def test_the_first_lines(ptys: PtyPair, capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().out in ("b'ACME'\n", "b'A'\n", "b'AC'\n", "b'ACM'\n")
 
 
-def test_a_send_that_reports_its_progress(ptys: PtyPair) -> None:
+def test_a_timed_out_send_reports_its_progress(ptys: PtyPair) -> None:
     """L-151: the recipe with the counter."""
     send = shown("send_or_say")
     with sync.open_serial_port(ptys.path_a) as port, sync.open_serial_port(ptys.path_b) as peer:
@@ -49,7 +49,7 @@ def test_a_send_that_reports_its_progress(ptys: PtyPair) -> None:
         assert f"took {port.stats().bytes_sent - 4} of" in str(caught.value)
 
 
-def test_a_reply_of_a_known_length(ptys: PtyPair) -> None:
+def test_a_reply_of_known_length_has_one_deadline(ptys: PtyPair) -> None:
     """L-149, C14: one deadline for all of it."""
     receive_exactly = shown("receive_exactly")
     with sync.open_serial_port(ptys.path_a) as port, sync.open_serial_port(ptys.path_b) as peer:
@@ -63,7 +63,7 @@ def test_a_reply_of_a_known_length(ptys: PtyPair) -> None:
             receive_exactly(port, 6, 0.1)
 
 
-def test_a_log_until_ctrl_c(ptys: PtyPair, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_port_stays_usable_after_ctrl_c(ptys: PtyPair, capsys: pytest.CaptureFixture[str]) -> None:
     """L-152: the port is good for a last word."""
 
     def ctrl_c() -> None:
@@ -78,7 +78,7 @@ def test_a_log_until_ctrl_c(ptys: PtyPair, capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().out == "b'x'\n"
 
 
-def test_a_reader_thread(ptys: PtyPair) -> None:
+def test_a_close_ends_a_reader_thread(ptys: PtyPair) -> None:
     """L-148, L-153: it handles what comes, and a close ends it."""
     handled = bytearray()
     with sync.open_serial_port(ptys.path_a) as port, sync.open_serial_port(ptys.path_b) as peer:

@@ -111,7 +111,7 @@ def test_a_child_takes_the_device_over(ptys: PtyPair) -> None:
     )
 
 
-def test_a_child_does_not_hold_the_parent_up(ptys: PtyPair) -> None:
+def test_a_close_wakes_the_parent_beside_a_child(ptys: PtyPair) -> None:
     """L-156, L-148: a close wakes the parent's calls while a child that was forked under them lives on."""
     assert_runs(
         f"""{FORK}
@@ -148,7 +148,7 @@ def test_a_child_does_not_hold_the_parent_up(ptys: PtyPair) -> None:
     )
 
 
-def test_a_child_forgets_without_a_word(ptys: PtyPair) -> None:
+def test_a_child_gives_no_warning_about_inherited_ports(ptys: PtyPair) -> None:
     """L-156, L-98: no warning in the child about a port that is its parent's, and nothing that waits."""
     assert_runs(
         f"""{FORK}

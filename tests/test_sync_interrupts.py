@@ -49,7 +49,7 @@ def ports(request: pytest.FixtureRequest) -> Iterator[Ports]:
 
 
 @pytest.mark.parametrize("name", RECEIVERS)
-def test_a_receive(ports: Ports, name: str) -> None:
+def test_an_interrupted_receive_leaves_every_byte(ports: Ports, name: str) -> None:
     """L-152: nobody reads on: at once another may receive, and gets every byte."""
     port, peer = ports
     for _ in range(2):
@@ -67,7 +67,7 @@ def test_a_receive(ports: Ports, name: str) -> None:
         assert take(port, 8) == b"complete"
 
 
-def test_a_send(ports: Ports) -> None:
+def test_an_interrupted_send_counts_what_was_taken(ports: Ports) -> None:
     """L-152, L-62: nobody writes on; what was taken is counted and arrives."""
     port, peer = ports
     with pytest.raises(Interrupt):
@@ -85,7 +85,7 @@ def test_a_send(ports: Ports) -> None:
 
 
 @pytest.mark.parametrize("name", ["drain", "drain_exact", "send_eof"])
-def test_a_drain_that_never_ends(ptys: PtyPair, name: str) -> None:
+def test_an_interrupted_drain_frees_its_guard(ptys: PtyPair, name: str) -> None:
     """L-152: the loop's task is gone before the exception goes on, so its guard is free."""
     queue = StuckOutput()
     with provider() as portals, queue.open(ptys.path_a, portals) as port:
@@ -98,7 +98,7 @@ def test_a_drain_that_never_ends(ptys: PtyPair, name: str) -> None:
 
 
 @pytest.mark.parametrize("loop", [("asyncio", {}), ("asyncio", {"use_uvloop": True}), ("trio", {})], ids=str)
-def test_a_long_break(loop: tuple[str, dict[str, Any]]) -> None:
+def test_an_interrupted_break_ends_on_the_line(loop: tuple[str, dict[str, Any]]) -> None:
     """L-152, L-81: ends on the line, on every loop."""
     pytest.importorskip("uvloop" if loop[1] else loop[0])
     with faulty_pair("mock", *loop) as (port, _, backend):
@@ -108,7 +108,7 @@ def test_a_long_break(loop: tuple[str, dict[str, Any]]) -> None:
         port.drain(timeout=5)
 
 
-def test_a_break_with_a_timeout() -> None:
+def test_an_interruption_before_a_timeout_is_no_timeout() -> None:
     """L-152: an interruption before the timeout is no timeout."""
     with faulty_pair() as (port, _, backend):
         with pytest.raises(Interrupt):
@@ -117,7 +117,7 @@ def test_a_break_with_a_timeout() -> None:
 
 
 @pytest.mark.posix("descriptors that show how far an open has come")
-def test_an_open(ptys: PtyPair) -> None:
+def test_an_interrupted_open_closes_a_late_device(ptys: PtyPair) -> None:
     """L-152, L-155: the device that comes too late is closed, and the loop's thread is gone."""
     queue = StuckOutput()
     before, threads = descriptors(), set(threading.enumerate())
@@ -138,7 +138,7 @@ def test_an_open(ptys: PtyPair) -> None:
     sync.open_serial_port(ptys.path_a).close()
 
 
-def test_a_close(ptys: PtyPair) -> None:
+def test_an_interrupted_close_still_releases_the_device(ptys: PtyPair) -> None:
     """L-152, L-154: one that waits for output: the port is closed, the device is released when the output is out."""
     queue = StuckOutput()
     before = descriptors()
@@ -181,7 +181,7 @@ CTRL_C = """
 
 
 @pytest.mark.posix("a signal that one process sends to another")
-def test_ctrl_c_itself() -> None:
+def test_ctrl_c_from_a_terminal_ends_a_script_cleanly() -> None:
     """L-152: from a terminal, in a script that goes on afterwards and ends without a word."""
     with subprocess.Popen(
         [sys.executable, "-W", "error", "-c", textwrap.dedent(CTRL_C)],
@@ -252,6 +252,6 @@ AT_ANY_MOMENT = """
 
 
 @pytest.mark.posix("a timer that sends signals")
-def test_interruptions_at_any_moment(ptys: PtyPair) -> None:
+def test_interruptions_at_any_time_free_the_guard(ptys: PtyPair) -> None:
     """L-152: wherever they hit a call through the loop, its guard is free, and no other port is held up."""
     assert_runs(AT_ANY_MOMENT, ptys.path_a, ptys.path_b)

@@ -74,7 +74,7 @@ def test_a_coroutine_becomes_a_function_with_a_timeout(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", COROUTINES)
-def test_what_a_function_returns(name: str) -> None:
+def test_a_function_returns_what_the_coroutine_returns(name: str) -> None:
     """L-142: what the coroutine returns when awaited."""
     original, mirror = getattr(ASYNC, name), getattr(SYNC, RENAMED.get(name, name))
     assert inspect.signature(plain(mirror)).return_annotation == inspect.signature(plain(original)).return_annotation

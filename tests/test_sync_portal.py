@@ -63,7 +63,7 @@ def default_portal() -> Iterator[None]:
     sync.configure_portal()
 
 
-def test_one_thread_for_all_ports(ptys: PtyPair, opens: LoopOfOpens) -> None:
+def test_all_ports_share_one_thread(ptys: PtyPair, opens: LoopOfOpens) -> None:
     """L-144, A22, L-110: however many there are; it is gone after the last close."""
     before, threads = descriptors(), set(threading.enumerate())
     ports = [sync.open_serial_port(ptys.path_a)]
@@ -98,7 +98,7 @@ def test_the_default_loop_is_asyncio(ptys: PtyPair, opens: LoopOfOpens) -> None:
         ("trio", "trio", None),
     ],
 )
-def test_the_loop_that_was_chosen(
+def test_ports_run_on_the_chosen_loop(
     ptys: PtyPair, opens: LoopOfOpens, kind: str, backend: str, options: dict[str, Any] | None
 ) -> None:
     """A24, A25, A27, L-145: runs, and everything works on it."""
@@ -171,7 +171,7 @@ def test_opens_and_closes_leave_nothing(ptys: PtyPair) -> None:
     until(lambda: threading.active_count() <= threads)
 
 
-def test_an_open_that_takes_too_long(ptys: PtyPair) -> None:
+def test_an_open_that_times_out_closes_a_late_device(ptys: PtyPair) -> None:
     """L-155, L-149: the caller is told in time; the device that comes later is closed by whoever opens it."""
     queue, before = StuckOutput(), descriptors()
     with provider() as portals:
@@ -189,7 +189,7 @@ def test_an_open_that_takes_too_long(ptys: PtyPair) -> None:
         port.drain()
 
 
-def test_an_open_cut_short_at_any_moment(ptys: PtyPair) -> None:
+def test_an_interrupted_open_leaves_nothing(ptys: PtyPair) -> None:
     """L-155: either there is a port, or there is nothing left of it."""
     before, late, deadline = descriptors(), 0, time.monotonic() + 20
     # An open that is nearly there is let through, and on a busy machine many are.
@@ -205,7 +205,7 @@ def test_an_open_cut_short_at_any_moment(ptys: PtyPair) -> None:
     sync.configure_portal()
 
 
-def test_a_loop_that_is_not_ours(ptys: PtyPair) -> None:
+def test_a_port_can_use_a_running_portal(ptys: PtyPair) -> None:
     """L-144: the constructor takes a portal that is running; a port leaves it once, others keep it."""
     with provider() as portals, portals as portal:
         queue = StuckOutput(0)
@@ -313,7 +313,7 @@ def test_what_a_call_raises_passes_through() -> None:
 
 
 @pytest.mark.posix("a limit on descriptors")
-def test_a_port_that_cannot_be_finished(ptys: PtyPair) -> None:
+def test_an_open_without_free_descriptors_keeps_nothing(ptys: PtyPair) -> None:
     """L-144, L-33, L-121: no descriptors are left for it: the error says so, and nothing is kept."""
     assert_runs(
         """

@@ -182,7 +182,7 @@ def test_a_tty_answers_alike(ptys: PtyPair, name: str, unplugged: bool) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_conversation(kind: str) -> None:
+def test_a_conversation_works_in_every_signature(kind: str) -> None:
     """C45, A27, L-47, L-58: open, send, receive, in every signature."""
     with open_pair(kind) as (port, peer):
         port.send(b"*IDN?\n")
@@ -197,7 +197,7 @@ def test_a_conversation(kind: str) -> None:
         assert peer.receive_available() == b"x"
 
 
-def test_a_timeout_in_one_line(ptys: PtyPair) -> None:
+def test_a_timeout_takes_one_line(ptys: PtyPair) -> None:
     """C45: the first lines of the documentation."""
     with sync.SerialPort.open(ptys.path_a, baudrate=9600) as port, sync.SerialPort.open(ptys.path_b) as echo:
         port.send(b"hello")
@@ -207,7 +207,7 @@ def test_a_timeout_in_one_line(ptys: PtyPair) -> None:
     assert not port.is_open
 
 
-def test_settings_and_lines() -> None:
+def test_control_calls_return_what_the_async_port_returns() -> None:
     """L-142, L-70: what goes through the loop returns what the async port returns."""
     with faulty_pair() as (port, peer, backend):
         config = SerialConfig(baudrate=9600)
@@ -291,7 +291,7 @@ def test_a_dialogue_reads_only_the_available_bytes(ptys: PtyPair) -> None:
         assert peer.stats().read_calls <= 10 + 2
 
 
-def test_config_and_fields(ptys: PtyPair) -> None:
+def test_open_takes_a_config_or_fields_not_both(ptys: PtyPair) -> None:
     """L-143, L-21, L-20: a config by position or by keyword, or its fields, but not both."""
     config = SerialConfig(baudrate=9600)
     for arguments in ([config], {}), ([], {"config": config}), ([], {"baudrate": 9600}):

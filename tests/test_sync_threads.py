@@ -107,14 +107,14 @@ def exchange(port: sync.SerialPort, peer: sync.SerialPort, seconds: float) -> li
     return received
 
 
-def test_full_duplex(ports: Ports) -> None:
+def test_two_threads_use_both_directions_at_once(ports: Ports) -> None:
     """L-153, L-147: two threads per port for a while: every byte arrives, in order, and is counted once."""
     port, peer = ports
     assert all(count > 10_000 for count in exchange(port, peer, 1.5))
 
 
 @pytest.mark.parametrize("name", RECEIVERS)
-def test_a_second_receiver(ports: Ports, name: str) -> None:
+def test_a_second_receiver_is_refused(ports: Ports, name: str) -> None:
     """L-153, L-57, L-147: is refused, and the first one is not disturbed."""
     port, peer = ports
     first = receiving(port)
@@ -125,7 +125,7 @@ def test_a_second_receiver(ports: Ports, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SENDERS)
-def test_a_second_sender(ports: Ports, name: str) -> None:
+def test_a_second_sender_is_refused(ports: Ports, name: str) -> None:
     """L-153, L-61, L-147: on the calling thread and through the loop there is one guard."""
     port, peer = ports
     first = sending(port, MORE_THAN_A_LINK_HOLDS)
@@ -136,7 +136,7 @@ def test_a_second_sender(ports: Ports, name: str) -> None:
     port.send(b"x", timeout=5)
 
 
-def test_a_send_during_a_drain(ptys: PtyPair) -> None:
+def test_a_send_during_a_drain_is_refused(ptys: PtyPair) -> None:
     """L-153, L-61, L-147: the other way round; a receive is always allowed."""
     queue = StuckOutput()
     with provider() as portals, queue.open(ptys.path_a, portals) as port:
@@ -177,7 +177,7 @@ def test_who_comes_first_is_decided_once(kind: str) -> None:
         assert sorted(received + take(port, 20 - len(received))) == list(range(20))
 
 
-def test_any_thread_will_do(ptys: PtyPair) -> None:
+def test_a_port_may_move_between_threads(ptys: PtyPair) -> None:
     """D8, L-153: opened in one plain thread, used in others, closed in yet another."""
     port = Background(lambda: sync.open_serial_port(ptys.path_a)).result()
     peer = Background(lambda: sync.open_serial_port(ptys.path_b)).result()
@@ -191,7 +191,7 @@ def test_any_thread_will_do(ptys: PtyPair) -> None:
 
 
 @pytest.mark.parametrize("loop", [("asyncio", {}), ("asyncio", {"use_uvloop": True}), ("trio", {})], ids=str)
-def test_beside_an_event_loop(ptys: PtyPair, loop: tuple[str, dict[str, Any]]) -> None:
+def test_blocking_ports_work_beside_an_event_loop(ptys: PtyPair, loop: tuple[str, dict[str, Any]]) -> None:
     """L-109, D8: in worker threads of a program that has a loop of its own, whichever that is."""
     pytest.importorskip("uvloop" if loop[1] else loop[0])
 

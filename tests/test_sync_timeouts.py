@@ -70,7 +70,7 @@ def ports(request: pytest.FixtureRequest) -> Iterator[Ports]:
 
 
 @each_receiver
-def test_a_receive_that_finds_nothing(ports: Ports, receive: Callable[..., Any]) -> None:
+def test_a_receive_without_data_times_out(ports: Ports, receive: Callable[..., Any]) -> None:
     """L-149, E27: ends in time with the built-in error, whose text says where and after how long; the port goes on."""
     port, peer = ports
     started = time.monotonic()
@@ -84,7 +84,7 @@ def test_a_receive_that_finds_nothing(ports: Ports, receive: Callable[..., Any])
 
 
 @each_receiver
-def test_a_receive_that_may_not_wait(ports: Ports, receive: Callable[..., Any]) -> None:
+def test_a_receive_with_timeout_0_takes_queued_bytes(ports: Ports, receive: Callable[..., Any]) -> None:
     """L-150: returns what is queued; when nothing is, raises at once."""
     port, peer = ports
     with pytest.raises(TimeoutError, match="within 0 s"):
@@ -109,7 +109,7 @@ def test_a_receive_without_a_timeout_waits(ports: Ports, receive: Callable[..., 
 
 
 @each_sender
-def test_a_send_that_is_not_taken(ports: Ports, send: Callable[..., Any]) -> None:
+def test_a_timed_out_send_counts_what_was_taken(ports: Ports, send: Callable[..., Any]) -> None:
     """L-149, L-151, L-150: the counter tells how much was taken, and that much arrives."""
     port, peer = ports
     before = port.stats().bytes_sent
@@ -128,7 +128,7 @@ def test_a_send_that_is_not_taken(ports: Ports, send: Callable[..., Any]) -> Non
 
 
 @each_sender
-def test_a_send_that_may_not_wait(ports: Ports, send: Callable[..., Any]) -> None:
+def test_a_send_with_timeout_0_sends_what_fits(ports: Ports, send: Callable[..., Any]) -> None:
     """L-150: is silent when everything fits; else what fits stays sent, and the error comes at once."""
     port, peer = ports
     send(port, b"fits", 0)
@@ -182,7 +182,7 @@ def test_busy_threads_do_not_use_up_the_time(loop: tuple[str, dict[str, Any]]) -
 
 @pytest.mark.parametrize("method", ["drain", "drain_exact", "send_eof"])
 @pytest.mark.parametrize("timeout", [0, 0.1])
-def test_output_that_does_not_leave(ptys: PtyPair, method: str, timeout: float) -> None:
+def test_a_drain_of_a_blocked_line_times_out(ptys: PtyPair, method: str, timeout: float) -> None:
     """L-149, L-67: on the loop too the call is ended; its guard is free when the error arrives."""
     queue = StuckOutput()
     with provider() as portals, queue.open(ptys.path_a, portals) as port:
@@ -195,7 +195,7 @@ def test_output_that_does_not_leave(ptys: PtyPair, method: str, timeout: float) 
         getattr(port, method)(timeout=20)
 
 
-def test_a_break_that_is_cut_short() -> None:
+def test_a_timed_out_break_ends_on_the_line() -> None:
     """L-149, L-81: ends on the line too."""
     with faulty_pair() as (port, _, backend):
         with pytest.raises(TimeoutError):
@@ -205,7 +205,7 @@ def test_a_break_that_is_cut_short() -> None:
 
 
 @pytest.mark.parametrize("timeout", [-1, -0.001, math.nan, -math.inf])
-def test_what_is_no_duration(ports: Ports, timeout: float) -> None:
+def test_an_invalid_timeout_is_refused(ports: Ports, timeout: float) -> None:
     """L-149: every method refuses it before it does anything, on a closed port too."""
     port, _ = ports
     calls = {**PROMPT, **RECEIVERS, "close": lambda port, timeout: port.close(timeout=timeout)}
@@ -271,7 +271,7 @@ def test_no_byte_is_lost(kind: str) -> None:
 
 
 @each_receiver
-def test_a_wake_up_in_vain(receive: Callable[..., Any]) -> None:
+def test_a_spurious_wakeup_does_not_extend_a_receive_timeout(receive: Callable[..., Any]) -> None:
     """L-55, L-149: is not seen, but does not put off the timeout either; what is queued stays queued."""
     with faulty_pair() as (port, peer, backend):
         peer.send(b"queued")
@@ -287,7 +287,7 @@ def test_a_wake_up_in_vain(receive: Callable[..., Any]) -> None:
 
 
 @pytest.mark.posix("a mock that is waited for on the calling thread")
-def test_a_line_that_opens_in_vain() -> None:
+def test_a_spurious_wakeup_does_not_extend_a_send_timeout() -> None:
     """L-55, L-149, L-151: likewise for a send."""
     with faulty_pair() as (port, peer, backend):
         backend.faults.eagain_writes = 5
@@ -302,7 +302,7 @@ def test_a_line_that_opens_in_vain() -> None:
 
 
 @pytest.mark.posix("a mock that is waited for on the calling thread")
-def test_a_line_that_takes_nothing() -> None:
+def test_a_send_times_out_while_every_attempt_fails() -> None:
     """L-149, L-168: the timeout ends a send that is told again and again that it may try."""
     with faulty_pair() as (port, _, backend):
         backend.faults.short_write_max = 0
@@ -315,7 +315,7 @@ def test_a_line_that_takes_nothing() -> None:
         port.send(b"x", timeout=5)
 
 
-def test_a_fault_that_comes_while_waiting() -> None:
+def test_a_fault_wakes_a_blocked_call() -> None:
     """L-167: wakes a blocked call, which reports it."""
     with faulty_pair() as (port, _, backend):
         waiting = receiving(port)

@@ -74,7 +74,7 @@ async def test_a_cancelled_configure_leaves_line_and_config_equal(pty_ports: Por
         assert termios.tcgetattr(fd)[5] == speeds[port.config.baudrate]
 
 
-async def test_a_read_that_another_program_lets_not_wait(ptys: PtyPair, anyio_backend: object) -> None:
+async def test_a_vmin_of_0_set_by_another_program_is_no_disconnect(ptys: PtyPair, anyio_backend: object) -> None:
     """L-56, L-43: pyserial sets VMIN to 0 at its open, and a read of nothing is then 0 bytes; the device is there."""
     async with await open_serial_port(ptys.path_a) as port, await open_serial_port(ptys.path_b) as peer:
         with raw_fd(ptys.path_a) as other:

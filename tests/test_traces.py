@@ -23,14 +23,14 @@ pytestmark = [
 
 
 @pytest.mark.anyio
-async def test_a_byte_takes_a_short_way(anyio_backend: object) -> None:
+async def test_a_byte_enters_few_files(anyio_backend: object) -> None:
     """D-22: of an async port, on each loop."""
     traces = await async_traces()
     assert {name: len(files) for name, files in traces.items() if len(files) > BOUNDS[name]} == {}, traces
     assert traces.keys() == BOUNDS.keys()
 
 
-def test_a_byte_of_a_blocking_port_takes_a_short_way() -> None:
+def test_a_byte_of_a_blocking_port_enters_few_files() -> None:
     """D-22: of a blocking port."""
     traces = blocking_traces()
     assert {name: len(files) for name, files in traces.items() if len(files) > BLOCKING_BOUNDS[name]} == {}, traces

@@ -186,7 +186,7 @@ def test_a_refused_feature_follows_the_policy(old: SerialConfig, new: SerialConf
     anyio.run(main)
 
 
-async def test_a_way_back_that_fails_is_a_note_on_the_first_error(tmp_path: Path, ptys: PtyPair) -> None:
+async def test_a_failed_rollback_is_a_note_on_the_first_error(tmp_path: Path, ptys: PtyPair) -> None:
     """L-71: the error raised is the first one; each step that could not be put back is told, the others are done."""
     kernel = FakeKernel(ADAPTER, tmp_path)
     async with await kernel.open(ptys.path_a) as port:
@@ -324,7 +324,7 @@ async def test_a_refused_configure_leaves_a_parked_reader_alone(tmp_path: Path, 
         assert reader.value == b"x"
 
 
-async def test_a_vanished_device(tmp_path: Path, ptys: PtyPair) -> None:
+async def test_configure_on_a_vanished_device_is_a_disconnect(tmp_path: Path, ptys: PtyPair) -> None:
     """L-125, L-79: a configure after the unplug is a disconnect, although nothing can be put back either."""
     kernel = FakeKernel(ADAPTER, tmp_path)
     async with await kernel.open(ptys.path_a, low_latency=True) as port:

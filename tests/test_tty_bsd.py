@@ -61,7 +61,7 @@ async def test_the_rate_is_read_back(bsd: Terminal, ptys: PtyPair) -> None:
     assert bsd.attributes == found
 
 
-async def test_a_refused_rate(bsd: Terminal, ptys: PtyPair) -> None:
+async def test_a_refused_rate_keeps_the_old_one(bsd: Terminal, ptys: PtyPair) -> None:
     """L-45, L-71, L-121: tcsetattr refuses; the port stays at its old rate."""
     async with await opened(bsd, ptys, baudrate=57_600) as port:
         bsd.refuse["tcsetattr"] = [errno.EINVAL]
@@ -70,7 +70,7 @@ async def test_a_refused_rate(bsd: Terminal, ptys: PtyPair) -> None:
         assert bsd.rate == port.config.baudrate == 57_600
 
 
-async def test_break(bsd: Terminal, ptys: PtyPair) -> None:
+async def test_a_break_uses_the_ioctls_of_bsd(bsd: Terminal, ptys: PtyPair) -> None:
     """L-196: the numbers of macOS."""
     async with await opened(bsd, ptys) as port:
         bsd.calls.clear()
@@ -87,7 +87,9 @@ async def test_break(bsd: Terminal, ptys: PtyPair) -> None:
         ({"flow_control": FlowControl(dtr_dsr=True)}, "DTR/DSR"),
     ],
 )
-async def test_what_bsd_never_has(fields: dict[str, Any], words: str, bsd: Terminal, ptys: PtyPair) -> None:
+async def test_features_that_bsd_lacks_follow_the_policy(
+    fields: dict[str, Any], words: str, bsd: Terminal, ptys: PtyPair
+) -> None:
     """L-197, L-130: by the policy, and before the device is touched."""
     with pytest.raises(UnsupportedFeatureError, match=words):
         await opened(bsd, ptys, **fields)
@@ -96,7 +98,7 @@ async def test_what_bsd_never_has(fields: dict[str, Any], words: str, bsd: Termi
         assert bsd.cflag == termios.CREAD | termios.CLOCAL | termios.CS8 | termios.HUPCL
 
 
-async def test_hardware_flow_control(bsd: Terminal, ptys: PtyPair) -> None:
+async def test_hardware_flow_control_sets_crtscts(bsd: Terminal, ptys: PtyPair) -> None:
     """L-42: as the system spells it."""
     async with await opened(bsd, ptys, flow_control=FlowControl(rts_cts=True)):
         assert bsd.cflag & termios.CRTSCTS
@@ -106,7 +108,7 @@ async def test_hardware_flow_control(bsd: Terminal, ptys: PtyPair) -> None:
     ("modem", "refused", "modem_lines", "output_waiting"),
     [(0, [], S, S), (None, [errno.ENOTTY], N, N), (0, [errno.EIO], S, U)],
 )
-async def test_capabilities(
+async def test_capabilities_are_those_of_bsd(
     modem: int | None, refused: list[int], modem_lines: Capability, output_waiting: Capability, ptys: PtyPair
 ) -> None:
     """L-126, L-127, section 13: the column of BSD; modem lines and the output queue are asked for."""

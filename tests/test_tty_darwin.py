@@ -43,7 +43,7 @@ async def opened(mac: Terminal, ptys: PtyPair, **fields: Any) -> SerialPort:
     return await mac.open(DarwinFacts(**mac.functions), ptys.path_a, **fields)
 
 
-def test_the_numbers() -> None:
+def test_ioctl_numbers_imply_the_argument_sizes() -> None:
     """Section 19: each number implies the size of its argument."""
     assert (IOSSIOSPEED, SET_BREAK, CLEAR_BREAK) == (0x80085402, 0x2000747B, 0x2000747A)
 
@@ -127,7 +127,9 @@ async def test_an_error_of_tcsetattr_is_translated(mac: Terminal, ptys: PtyPair)
         (CRTS_IFLOW, {"flow_control": FlowControl(rts_cts=True)}, "RTS/CTS"),
     ],
 )
-async def test_a_setting_that_did_not_stick(drops: int, fields: dict[str, Any], words: str, ptys: PtyPair) -> None:
+async def test_a_setting_that_did_not_stick_is_refused(
+    drops: int, fields: dict[str, Any], words: str, ptys: PtyPair
+) -> None:
     """L-46: tcsetattr may succeed partially; the attributes are compared afterwards."""
     mac = Terminal(drops=drops)
     found = list(mac.attributes)
@@ -144,7 +146,7 @@ async def test_hardware_flow_control_has_two_bits(mac: Terminal, ptys: PtyPair) 
         assert not mac.cflag & (CCTS_OFLOW | CRTS_IFLOW)
 
 
-async def test_break(mac: Terminal, ptys: PtyPair) -> None:
+async def test_a_break_uses_the_ioctls_of_macos(mac: Terminal, ptys: PtyPair) -> None:
     """Section 19: the numbers that Python does not export."""
     async with await opened(mac, ptys) as port:
         mac.calls.clear()
@@ -162,7 +164,9 @@ async def test_break(mac: Terminal, ptys: PtyPair) -> None:
         ({"flow_control": FlowControl(dtr_dsr=True)}, "DTR/DSR"),
     ],
 )
-async def test_what_macos_never_has(fields: dict[str, Any], words: str, mac: Terminal, ptys: PtyPair) -> None:
+async def test_features_that_macos_lacks_follow_the_policy(
+    fields: dict[str, Any], words: str, mac: Terminal, ptys: PtyPair
+) -> None:
     """L-190, L-129, L-130, L-131: by the policy, and before the device is touched."""
     with pytest.raises(UnsupportedFeatureError, match=words):
         await opened(mac, ptys, **fields)
@@ -176,7 +180,7 @@ async def test_what_macos_never_has(fields: dict[str, Any], words: str, mac: Ter
 
 
 @pytest.mark.parametrize(("modem", "found"), [(termios.TIOCM_DTR | termios.TIOCM_CTS, S), (None, N)])
-async def test_capabilities(modem: int | None, found: Capability, ptys: PtyPair) -> None:
+async def test_capabilities_are_those_of_macos(modem: int | None, found: Capability, ptys: PtyPair) -> None:
     """L-126, section 13: the column of macOS; a pty answers ENOTTY to modem calls."""
     mac = Terminal(modem=modem)
     async with await opened(mac, ptys) as port:

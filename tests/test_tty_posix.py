@@ -50,7 +50,7 @@ async def test_a_rate_is_a_constant(unix: Terminal, ptys: PtyPair) -> None:
         assert unix.calls[1:] == [("tcsetattr", termios.B1200)]
 
 
-async def test_the_real_terminal(ptys: PtyPair) -> None:
+async def test_a_real_terminal_is_configured_and_carries_bytes(ptys: PtyPair) -> None:
     """L-216: the system's own tcgetattr and tcsetattr, bytes included."""
     terminal = Terminal()
     async with (
@@ -64,7 +64,7 @@ async def test_the_real_terminal(ptys: PtyPair) -> None:
     assert terminal.calls == []
 
 
-async def test_a_rate_without_a_constant(unix: Terminal, ptys: PtyPair) -> None:
+async def test_a_rate_without_a_constant_lists_the_known_rates(unix: Terminal, ptys: PtyPair) -> None:
     """L-216, L-120, L-132: the error lists the known rates and names the path; nothing was changed."""
     found = list(unix.attributes)
     with pytest.raises(UnsupportedConfigurationError, match="123456 baud") as caught:
@@ -80,7 +80,7 @@ async def test_a_rate_without_a_constant(unix: Terminal, ptys: PtyPair) -> None:
         assert unix.attributes[5] == termios.B115200
 
 
-async def test_capabilities(unix: Terminal, ptys: PtyPair) -> None:
+async def test_capabilities_are_those_of_posix(unix: Terminal, ptys: PtyPair) -> None:
     """L-216, L-126, section 13: the column of POSIX; what Python's `termios` does not name is not there."""
     async with await opened(unix, ptys) as port:
         has = port.capabilities
@@ -105,7 +105,9 @@ BY_MACRO = {"rts_cts": "CRTSCTS", "mark_space_parity": "CMSPAR", "break_signal":
         ({"flow_control": FlowControl(dtr_dsr=True)}, "DTR/DSR"),
     ],
 )
-async def test_what_no_posix_system_has(fields: dict[str, Any], words: str, unix: Terminal, ptys: PtyPair) -> None:
+async def test_features_that_posix_lacks_follow_the_policy(
+    fields: dict[str, Any], words: str, unix: Terminal, ptys: PtyPair
+) -> None:
     """L-129, L-130: by the policy, and before the device is touched."""
     with pytest.raises(UnsupportedFeatureError, match=words):
         await opened(unix, ptys, **fields)
@@ -115,7 +117,7 @@ async def test_what_no_posix_system_has(fields: dict[str, Any], words: str, unix
 
 
 @pytest.mark.skipif(hasattr(termios, "TIOCSBRK"), reason="this Python names the break calls")
-async def test_a_break_without_a_number(unix: Terminal, ptys: PtyPair) -> None:
+async def test_a_break_without_a_constant_is_unsupported(unix: Terminal, ptys: PtyPair) -> None:
     """L-121, L-82: a call that has no number here is an unsupported feature, not an `AttributeError`."""
     async with await opened(unix, ptys) as port:
         with pytest.raises(UnsupportedFeatureError, match=ptys.path_a):

@@ -108,7 +108,7 @@ def test_members_are_their_values(cls, members):
 
 
 @pytest.mark.parametrize(("cls", "fields"), FIELDS.items(), ids=lambda v: getattr(v, "__name__", ""))
-def test_fields_and_defaults(cls, fields):
+def test_values_have_these_fields_and_defaults(cls, fields):
     """L-11: the fields, in this order, with these defaults."""
     assert {field.name: field.default for field in dataclasses.fields(cls)} == fields
     assert list(fields) == [field.name for field in dataclasses.fields(cls)]

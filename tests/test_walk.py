@@ -66,7 +66,7 @@ def walked(folder: Path, page: str) -> str:
     return transcript.getvalue()
 
 
-def test_a_page_that_is_right(tmp_path: Path) -> None:
+def test_a_correct_page_passes(tmp_path: Path) -> None:
     """Files are written and continued, one shell runs everything, unstable parts of an output may differ."""
     transcript = walked(tmp_path, PAGE)
     assert (tmp_path / "greet.py").read_text("utf-8").count("print") == 2
@@ -82,7 +82,7 @@ def test_a_page_that_is_right(tmp_path: Path) -> None:
         pytest.param("test -e missing", "exit 3", "the shell ended", id="end"),
     ],
 )
-def test_a_page_that_is_wrong(tmp_path: Path, right: str, wrong: str, message: str) -> None:
+def test_a_difference_from_the_page_ends_the_walk(tmp_path: Path, right: str, wrong: str, message: str) -> None:
     """What differs from the page ends the walk, and says where."""
     with pytest.raises(WrongOutputError, match=message):
         walked(tmp_path, PAGE.replace(right, wrong, 1))
@@ -112,7 +112,7 @@ def walk(tmp_path: Path) -> Iterator[Walk]:
 
 
 @pytest.mark.gate("typing in a page takes seconds")
-def test_the_tutorial(walk: Walk) -> None:
+def test_the_tutorial_passes(walk: Walk) -> None:
     """The tutorial is right, page after page in one folder."""
     for page in PAGES:
         walk.take(page)
@@ -120,6 +120,6 @@ def test_the_tutorial(walk: Walk) -> None:
 
 @pytest.mark.gate("typing in a page takes seconds")
 @pytest.mark.parametrize("page", OTHERS, ids=lambda page: str(page.relative_to(pages.ROOT)))
-def test_other_pages(walk: Walk, page: Path) -> None:
+def test_other_pages_pass(walk: Walk, page: Path) -> None:
     """What a page shows of a terminal can be seen there."""
     walk.take(page)

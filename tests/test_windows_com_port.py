@@ -45,7 +45,7 @@ async def feed(port: SerialPort, total: int, rng: random.Random) -> None:
             await anyio.sleep(rng.random() * 0.002)
 
 
-async def test_conformance(anyio_backend: str) -> None:
+async def test_com_ports_conform(anyio_backend: str) -> None:
     """W-01, L-202, A14, A17: A pair of COM ports keeps the contract of a port."""
 
     @contextlib.asynccontextmanager
@@ -280,20 +280,20 @@ async def test_missing_features_follow_the_policy(field: str, anyio_backend: str
         assert getattr(port.capabilities, field) is anyserial.Capability.UNSUPPORTED
 
 
-async def test_missing_port(anyio_backend: str) -> None:
+async def test_a_missing_port_is_not_found(anyio_backend: str) -> None:
     """L-211: A port that is not there is not found."""
     with pytest.raises(anyserial.PortNotFoundError) as caught:
         await SerialPort.open("COM77")
     assert caught.value.winerror == 2  # type: ignore[attr-defined,unused-ignore]
 
 
-async def test_not_a_serial_device(anyio_backend: str) -> None:
+async def test_a_device_that_is_not_serial_is_refused(anyio_backend: str) -> None:
     """L-36: A device that is no serial port is refused."""
     with pytest.raises(anyserial.UnsupportedSettingError, match="not a serial device"):
         await SerialPort.open("NUL")
 
 
-async def test_names_with_a_prefix_and_in_small_letters(anyio_backend: str) -> None:
+async def test_a_port_opens_under_each_of_its_names(anyio_backend: str) -> None:
     """L-215: A port opens under each of its names, and discovery knows it."""
     for name in (A.lower(), f"\\\\.\\{A}"):
         async with await SerialPort.open(name) as port:
@@ -303,7 +303,7 @@ async def test_names_with_a_prefix_and_in_small_letters(anyio_backend: str) -> N
 
 
 @pytest.mark.parametrize("line", ["rts", "dtr"])
-async def test_line_that_is_low_from_the_open_on(line: str, anyio_backend: str) -> None:
+async def test_a_line_set_low_at_open_stays_low(line: str, anyio_backend: str) -> None:
     """L-40: A line that is to be low is low after the open, and stays so over a configure."""
     async with await SerialPort.open(A, **{f"{line}_on_open": False}) as port:
         assert getattr(await port.control_lines(), line) is False
@@ -328,7 +328,7 @@ async def _open() -> None:
     await SerialPort.open(A)
 
 
-def test_blocking_timeout() -> None:
+def test_a_blocking_timeout_is_kept() -> None:
     """W-07: A timeout of a blocking receive is kept to 20 ms, and the port goes on."""
     sync = importlib.import_module("anyserial.sync")
     with sync.SerialPort.open(A) as a, sync.SerialPort.open(B) as b:
@@ -349,7 +349,7 @@ def test_blocking_timeout() -> None:
 
 
 @pytest.mark.parametrize("call", ["receive", "send_break", "send", "drain"])
-def test_blocking_interrupt(call: str) -> None:
+def test_ctrl_c_ends_a_blocking_call(call: str) -> None:
     """W-07: Ctrl-C ends a blocking call within 100 ms, control calls too, and the port goes on."""
     sync = importlib.import_module("anyserial.sync")
     queue = StuckOutput(0)
@@ -463,7 +463,7 @@ def test_interrupted_sends_are_counted(interrupts: Callable[[Callable[[], Any]],
     assert bytes(got) == want
 
 
-def test_blocking_both_directions() -> None:
+def test_two_threads_use_both_directions() -> None:
     """W-07: Two threads use the two directions of one port at once."""
     sync = importlib.import_module("anyserial.sync")
     payload = bytes(range(256)) * 200

@@ -86,7 +86,7 @@ def command(folder: Path, *arguments: str) -> Any:
     return json.loads(done.stdout)
 
 
-def test_mock_links(project: Path) -> None:
+def test_mock_links_run_on_both_loops(project: Path) -> None:
     """W-13: fixtures, a script, blocking ports and virtual time, on both loops."""
     said = run_tests(project, "--serial-links=mock")
     assert "7 passed" in said
@@ -94,21 +94,21 @@ def test_mock_links(project: Path) -> None:
     assert "test_virtual_time[mock-trio]" in said
 
 
-def test_links_of_a_bench_file(project: Path) -> None:
+def test_links_of_a_bench_file_run(project: Path) -> None:
     """W-13, W-14: the same on two COM ports, under their leases."""
     said = run_tests(project, "--serial-hw=hil.toml", "-k", "not virtual")
     assert "5 passed" in said
     assert "test_talk[hw-com-trio]" in said
 
 
-def test_commands(project: Path) -> None:
+def test_commands_print_their_output(project: Path) -> None:
     """W-13: `schema`, `who` and `doctor` answer."""
     assert command(project, "schema")["title"]
     assert command(project, "who", "--json", "hil.toml") == []
     assert "com" in str(command(project, "doctor", "--json", "hil.toml"))
 
 
-def test_suggest(project: Path, cable: ComPair) -> None:
+def test_suggest_writes_a_bench_file(project: Path, cable: ComPair) -> None:
     """W-13: `suggest` writes a bench file for the COM ports that there are."""
     done = run(project, "pytest_anyserial", "suggest")
     assert done.returncode == 0, done.stdout + done.stderr

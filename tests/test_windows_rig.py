@@ -25,7 +25,7 @@ def listed() -> tuple[list[str], list[str]]:
     return gate, long
 
 
-def test_its_lists_name_modules_that_there_are() -> None:
+def test_the_lists_name_existing_modules() -> None:
     """W-20: the suites of the byte path are in the gate, those that take minutes in the other list; none is in both."""
     gate, long = listed()
     assert all((TESTS / module).is_file() for module in gate + long)
@@ -70,14 +70,14 @@ def helpers(tree: ast.Module, folder: Path) -> Iterator[Path]:
                     yield file
 
 
-def test_it_is_a_part_of_the_gate() -> None:
+def test_the_rig_is_part_of_the_gate() -> None:
     """W-20: one command, which CI runs too."""
     checks = re.search(r"^check: (.*)$", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
     assert checks is not None
     assert "windows" in checks[1].split()
 
 
-def test_the_product_does_not_know_it() -> None:
+def test_the_sources_do_not_name_the_rig() -> None:
     """W-21: what the emulation lacks is added beside the tests; no source asks whether it is there."""
     knowing = [
         file for file in (ROOT / "src").rglob("*.py") if re.search(r"(?i)\bwine(?!rror)", file.read_text("utf-8"))

@@ -55,14 +55,14 @@ def test_structures_have_the_sizes_of_windows() -> None:
         ("fAbortOnError", 14),
     ],
 )
-def test_bits_of_the_dcb(field: str, bit: int) -> None:
+def test_dcb_bits_are_where_windows_reads_them(field: str, bit: int) -> None:
     """W-10: Each bit is where Windows looks for it."""
     dcb = win32.DCB()
     setattr(dcb, field, 1)
     assert flags(dcb) == 1 << bit
 
 
-def test_numbers() -> None:
+def test_constants_match_the_windows_headers() -> None:
     """W-10: The numbers of the Windows headers."""
     assert (win32.GENERIC_READ, win32.GENERIC_WRITE, win32.OPEN_EXISTING) == (0x80000000, 0x40000000, 3)
     assert win32.FILE_FLAG_OVERLAPPED == 0x40000000
@@ -85,7 +85,7 @@ def test_numbers() -> None:
         (SerialConfig(flow_control=FlowControl(dtr_dsr=True)), HIGH, 0x1029),
     ],
 )
-def test_flags_of_a_config(config: SerialConfig, lines: ControlLines, expected: int) -> None:
+def test_a_config_sets_its_dcb_flags(config: SerialConfig, lines: ControlLines, expected: int) -> None:
     """L-209: The bits of a config, with the lines as they are, whatever was set before."""
     before = win32.DCB()
     ctypes.memset(ctypes.addressof(before) + 8, 0xFF, 4)
@@ -104,7 +104,7 @@ def test_flags_of_a_config(config: SerialConfig, lines: ControlLines, expected: 
         (SerialConfig(parity="space"), (115_200, 8, 4, 0)),
     ],
 )
-def test_frame_of_a_config(config: SerialConfig, expected: tuple[int, int, int, int]) -> None:
+def test_a_config_sets_rate_and_frame(config: SerialConfig, expected: tuple[int, int, int, int]) -> None:
     """L-42: Rate, size, parity and stop bits in the driver's numbers."""
     dcb = settings.build(win32.DCB(), config, LOW)
     assert (dcb.BaudRate, dcb.ByteSize, dcb.Parity, dcb.StopBits) == expected
@@ -136,7 +136,7 @@ def test_rate_may_be_off_by_three_percent(actual: int, is_refused: bool) -> None
         ("fOutxCtsFlow", "RTS"),
     ],
 )
-def test_setting_that_was_not_taken(field: str, name: str) -> None:
+def test_a_dropped_setting_is_refused(field: str, name: str) -> None:
     """L-46: A setting that the driver dropped is a refusal."""
     wanted = settings.build(win32.DCB(), SerialConfig(), LOW)
     got = settings.copy_of(wanted)
@@ -145,7 +145,7 @@ def test_setting_that_was_not_taken(field: str, name: str) -> None:
         settings.check(wanted, got, "COM5")
 
 
-def test_capabilities() -> None:
+def test_com_ports_lack_rs485_and_low_latency() -> None:
     """L-128: What a COM port can do."""
     found = settings.capabilities(Capability.SUPPORTED)
     lacks = {name for name in found.__slots__ if getattr(found, name) is Capability.UNSUPPORTED}
@@ -153,7 +153,7 @@ def test_capabilities() -> None:
     assert (found.platform, found.backend) == ("windows", "windows")
 
 
-def test_names_of_devices() -> None:
+def test_ports_from_com10_on_get_a_prefix() -> None:
     """L-215: Ports from COM10 up need a prefix, and no port gets two."""
     assert win32.dos_device("COM10") == "\\\\.\\COM10"
     assert win32.dos_device("\\\\.\\COM3") == "\\\\.\\COM3"
@@ -192,7 +192,9 @@ DISCONNECTED = anyserial.SerialDisconnectedError
         (1450, "io", anyserial.SerialError),
     ],
 )
-def test_errors_of_windows(code: int, context: ErrorContext, expected: type[anyserial.SerialError]) -> None:
+def test_a_win32_code_decides_before_the_errno(
+    code: int, context: ErrorContext, expected: type[anyserial.SerialError]
+) -> None:
     """L-211, W-11: A Win32 code decides before the errno, and both are on the error."""
     original = OSError(errno.EINVAL if code in (50, 87) else errno.EDOM, "refused")
     original.winerror = code  # type: ignore[attr-defined,unused-ignore]
@@ -243,7 +245,7 @@ RECORDS = (
 )
 
 
-def test_recorded_ports() -> None:
+def test_ports_of_setupapi_are_listed_sorted() -> None:
     """W-12, L-214: Ports as SetupAPI lists them, sorted; ids from the instance id, names from the registry."""
     ports = {port.device: port for port in native_ports(lambda: RECORDS, lambda: ["COM99"])}
     assert list(ports) == ["COM1", "COM12", "COM3", "COM4", "COM7"]
@@ -268,13 +270,13 @@ def test_registry_name_comes_before_the_friendly_one() -> None:
     assert (port.device, port.product) == ("COM20", "Old name")
 
 
-def test_names_of_drivers_where_nothing_is_found() -> None:
+def test_driver_names_are_listed_if_setupapi_has_none() -> None:
     """L-212: Without a device interface, the names that drivers made are the ports."""
     assert [port.device for port in native_ports(list, lambda: ["COM6", "com5", ""])] == ["COM5", "COM6"]
 
 
 @pytest.mark.parametrize("path", ["COM3", "com3", "\\\\.\\COM3", "//./com3"])
-def test_lookup_by_each_spelling(path: str) -> None:
+def test_a_port_is_looked_up_by_each_of_its_names(path: str) -> None:
     """L-215: An opened port is found by each of its names."""
     port = lookup_port(path, lambda: RECORDS, list)
     assert port is not None

@@ -95,7 +95,7 @@ def problems(folder: Path, text: str | bytes) -> list[str]:
     return [problem.replace(f"{folder}/", "") for problem in caught.value.problems]
 
 
-def test_a_whole_file(tmp_path: Path) -> None:
+def test_every_key_of_a_file_is_read(tmp_path: Path) -> None:
     """H-01, H-02, H-05: every key, as values; relative paths are relative to the file."""
     bench = load(file(tmp_path, FULL))
     assert (bench.path, bench.name) == (tmp_path / "hil.toml", "lab-a")
@@ -147,7 +147,7 @@ def test_optional_keys_may_be_left_out(tmp_path: Path, monkeypatch: pytest.Monke
     ("vid", "value"),
     [("0x0403", 0x0403), ('"0403"', 0x0403), ('"0x10C4"', 0x10C4), ('"10c4"', 0x10C4), ("0x403", 0x403), ("7", 7)],
 )
-def test_spellings_of_an_id(tmp_path: Path, vid: str, value: int) -> None:
+def test_an_id_may_be_an_integer_or_hexadecimal(tmp_path: Path, vid: str, value: int) -> None:
     """H-02: an integer, or a string of hexadecimal digits in any case."""
     bench = load(file(tmp_path, f"schema = 1\nports.a.match.vid = {vid}"))
     assert bench.ports["a"].match.vid == value
@@ -420,13 +420,13 @@ def test_each_mistake_in_a_bench_file_is_reported(tmp_path: Path, text: str, exp
         assert f"hil.toml: {expected}" in found
 
 
-def test_ports_of_one_bus(tmp_path: Path) -> None:
+def test_two_ports_of_a_bus_are_a_link(tmp_path: Path) -> None:
     """H-01: of RS-485 ports on one pair of wires any two are a link."""
     bus = link("ends = ['a', 'b']\nkind = 'rs485'\n[links.two]\nends = ['b', 'c']\nkind = 'rs485'")
     assert set(load(file(tmp_path, bus)).links) == {"one", "two"}
 
 
-def test_files_that_are_none(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_reported(tmp_path: Path) -> None:
     """H-01: missing, a folder, no text, no TOML."""
     missing = tmp_path / "no.toml"
     with pytest.raises(BenchFileError) as caught:
@@ -497,13 +497,13 @@ def test_comments_are_not_looked_at(tmp_path: Path, comment: str) -> None:
     assert load(file(tmp_path, text)).ports["a"].match == Match(vid=0x193, serial_number="A#1")
 
 
-def test_a_decimal_id_behind_a_number_sign_in_a_string(tmp_path: Path) -> None:
+def test_a_number_sign_in_a_string_starts_no_comment(tmp_path: Path) -> None:
     """H-02: that is no comment."""
     (text,) = problems(tmp_path, match('serial_number = "A#1", vid = 4_03'))
     assert text.startswith("hil.toml: ports.a.match.vid: 403 in decimal is 0x0193: did you mean 0x403?")
 
 
-def test_numbers_and_files_without_end(tmp_path: Path) -> None:
+def test_huge_numbers_and_endless_files_are_refused(tmp_path: Path) -> None:
     """H-01: neither takes long, and neither is a traceback."""
     digits = problems(tmp_path, port(PATH + f"max_baudrate = {'9' * 5000}"))
     assert digits == ["hil.toml: is not TOML that can be read: a number in it has thousands of digits"]

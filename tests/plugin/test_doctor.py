@@ -114,7 +114,7 @@ def test_tables_are_for_people(bench: Bench) -> None:
     assert text.endswith("Problems found; see above.\n")
 
 
-def test_a_cable_that_leads_elsewhere(bench: Bench) -> None:
+def test_a_miswired_cable_is_named(bench: Bench) -> None:
     """H-21: TX and RX are named, and what needs them is not tried."""
     with pty_pair() as other:
         bench.move_b(other.path_b)
@@ -125,7 +125,7 @@ def test_a_cable_that_leads_elsewhere(bench: Bench) -> None:
     assert link["break, rates, round trip"]["verdict"] == "skipped"
 
 
-def test_a_port_that_is_not_there(bench: Bench) -> None:
+def test_a_missing_port_is_reported_and_others_examined(bench: Bench) -> None:
     """H-21, H-03: its links are not examined, the other port is."""
     bench.ptys.unplug()
     with pty_pair() as other:
@@ -155,7 +155,7 @@ def test_a_device_without_a_node_is_a_finding(bench: Bench) -> None:
     assert subjects["links.null"]["wires"]["text"] == "ports.b cannot be used"
 
 
-def test_a_port_that_cannot_be_set_up(bench: Bench) -> None:
+def test_a_port_that_cannot_be_set_up_is_a_finding(bench: Bench) -> None:
     """H-21: it is opened as tests open it, so what is wrong with that shows here."""
     bench.write(b="control_lines = { dtr = false }")
     status, subjects = bench.doctor()
@@ -164,7 +164,7 @@ def test_a_port_that_cannot_be_set_up(bench: Bench) -> None:
     assert "setting DTR or RTS at open is not supported by this device" in subjects["ports.b"]["open"]["text"]
 
 
-def test_two_entries_for_one_device(bench: Bench) -> None:
+def test_two_entries_for_one_device_are_a_finding(bench: Bench) -> None:
     """H-01, H-21: found where the file alone does not show it."""
     link = bench.folder / "link"
     link.symlink_to(os.path.realpath(bench.ptys.path_a))
@@ -175,7 +175,7 @@ def test_two_entries_for_one_device(bench: Bench) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
-def test_a_port_that_another_program_has_open(bench: Bench) -> None:
+def test_a_program_that_has_the_port_open_is_named(bench: Bench) -> None:
     """H-21: the program is named, and nothing is sent to the port."""
     with open(bench.ptys.path_a, "rb", buffering=0) as tty, subprocess.Popen(["sleep", "60"], stdin=tty) as process:
         status, subjects = bench.doctor()
@@ -207,7 +207,7 @@ with tempfile.TemporaryDirectory() as folder:
     os.getuid() != 0 or not Path("/proc/self/fd").exists(),
     reason="needs root, whose programs others cannot see in /proc",
 )
-def test_a_port_that_a_program_of_root_has_locked(bench: Bench) -> None:
+def test_a_lock_of_root_gives_advice(bench: Bench) -> None:
     """H-21: whoever cannot see the program is told how to."""
     node = os.path.realpath(bench.ptys.path_a)
     os.chmod(node, 0o666)
@@ -221,7 +221,7 @@ def test_a_port_that_a_program_of_root_has_locked(bench: Bench) -> None:
     assert findings["open"]["advice"].endswith(f"sudo fuser -v {node}")
 
 
-def test_a_lease_that_another_run_holds(bench: Bench) -> None:
+def test_the_holder_of_a_lease_is_named(bench: Bench) -> None:
     """H-21, H-11: the holder is named, and the port is left alone."""
     with leased([bench.key], test="test_meter.py::test_it", timeout=0, folder=bench.folder / "leases"):
         status, subjects = bench.doctor()
@@ -259,7 +259,7 @@ def test_a_wrong_file_is_a_finding(bench: Bench) -> None:
     assert "there is no such file" in bench.capsys.readouterr().out.replace("\n", "")
 
 
-def test_leases_and_their_holders(bench: Bench) -> None:
+def test_who_lists_leases_and_their_holders(bench: Bench) -> None:
     """H-22: as a table, and for machines."""
     assert main(["who", str(bench.file)]) == 0
     assert bench.capsys.readouterr().out == "No device of this host was ever leased.\n"
@@ -347,7 +347,7 @@ def port(name: str, **fields: Any) -> BenchPort:
 
 
 @pytest.mark.anyio
-async def test_a_link_with_all_its_wires() -> None:
+async def test_a_complete_link_passes() -> None:
     """H-21: limits of link and ports hold, and what the file says is lacking is not tried."""
     link = BenchLink(name="x", ends=("a", "b"), kind="null-modem", wires=("tx-rx", "rts-cts"), max_baudrate=57_600)
     async with cable() as made:
@@ -424,7 +424,7 @@ async def test_lines_that_the_file_holds_do_not_move() -> None:
         assert text == "the bench file lists it as lacking control_lines"
 
 
-def test_how_the_doctor_opens_a_port() -> None:
+def test_the_doctor_opens_a_port_at_8n1_within_its_limits() -> None:
     """H-21: plain 8N1, no faster than anything allows, with lines and features as the file says."""
     config = link_config(port("a", max_baudrate=57_600, control_lines={"dtr": False}), 38_400)
     assert (config.baudrate, config.dtr_on_open, config.rts_on_open) == (38_400, False, None)

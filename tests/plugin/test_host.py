@@ -48,7 +48,7 @@ def test_a_missing_group_is_named_with_its_command() -> None:
     assert finding.advice == "join its group: sudo usermod -aG dialout bob, and log in again"
 
 
-def test_a_group_that_counts_from_the_next_login_on() -> None:
+def test_a_group_joined_since_login_needs_a_new_login() -> None:
     """H-21: the command was given already, but this session is older."""
     finding = permission(facts(), User("bob", 1000, groups={1000}, listed={1000, 20}))
     assert (
@@ -56,7 +56,7 @@ def test_a_group_that_counts_from_the_next_login_on() -> None:
     )
 
 
-def test_a_node_that_lets_no_group_in() -> None:
+def test_a_node_without_group_access_needs_a_udev_rule() -> None:
     """H-21: joining a group would not help."""
     assert "udev rule" in permission(facts(mode=0o600), BOB).advice
     assert "udev rule" in permission(facts(mode=0o640), User("bob", 1000, {20}, {20})).advice
@@ -142,7 +142,7 @@ def test_a_system_without_proc_gives_no_finding(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
-def test_a_file_that_another_process_really_has_open(tmp_path: Path) -> None:
+def test_a_real_process_with_the_file_open_is_named(tmp_path: Path) -> None:
     """H-21: on the tree of this system."""
     path = tmp_path / "tty"
     with path.open("wb") as file, subprocess.Popen(["sleep", "60"], stdout=file) as process:
@@ -179,7 +179,7 @@ def test_brltty_is_named(tree: Tree) -> None:
     assert "systemctl mask brltty" in finding.advice
 
 
-def test_the_driver_and_its_latency_timer(tree: Tree) -> None:
+def test_a_long_latency_timer_is_a_warning(tree: Tree) -> None:
     """H-21: a long timer is worth a warning, unless tests set it themselves."""
     tree.tty("ttyUSB0", "ftdi_sio", latency_timer="16")
     assert check_driver(ADAPTER, root=tree.root) == Finding("driver", Verdict.OK, "ftdi_sio")
@@ -193,7 +193,7 @@ def test_the_driver_and_its_latency_timer(tree: Tree) -> None:
     assert check_latency(ADAPTER, low_latency=False, root=tree.root) == Finding("latency timer", Verdict.OK, "1 ms")
 
 
-def test_the_driver_of_a_uart_on_board(tree: Tree) -> None:
+def test_an_onboard_uart_names_its_driver_not_the_bus(tree: Tree) -> None:
     """H-21: not that of the bus which the kernel puts between."""
     chip = tree.root / "sys/devices/pci0/0000:00:04.0"
     port = chip / "0000:00:04.0:0/0000:00:04.0:0.0"
@@ -213,7 +213,7 @@ def test_the_driver_of_a_uart_on_board(tree: Tree) -> None:
     assert finding == Finding("driver", Verdict.OK, "serial")
 
 
-def test_a_second_adapter_with_the_same_serial_number() -> None:
+def test_adapters_with_the_same_serial_number_are_named() -> None:
     """H-21: is named; the other port of the same adapter is none."""
     same_number = PortInfo(device="/dev/ttyUSB1", vid=0x0403, pid=0x6001, serial_number="A", location="1-2")
     second_port = PortInfo(device="/dev/ttyUSB2", vid=0x0403, pid=0x6001, serial_number="A", location="1-1:1.1")

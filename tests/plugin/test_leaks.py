@@ -82,7 +82,7 @@ async def in_a_task(path):
 
 
 @pytest.mark.parametrize("body", BODIES)
-def test_whatever_way_it_was_opened(project: Project, body: str) -> None:
+def test_a_leak_is_found_however_the_port_was_opened(project: Project, body: str) -> None:
     """P-25: on every loop; also a port that was dropped, which warns besides."""
     run = project.run(
         "-Wignore::ResourceWarning",

@@ -304,7 +304,7 @@ def test_a_queue_may_take_ten_times_the_timeout(folder: Path) -> None:
 
 @needs_locks
 @pytest.mark.parametrize("pid", [-1, 0, 1, 5_000_000, 2**31, 10**30, "1", True, None])
-def test_no_command_about_a_process_that_has_no_lock(folder: Path, pid: object) -> None:
+def test_a_process_without_the_lock_gets_no_kill_command(folder: Path, pid: object) -> None:
     """H-11: the holder is the process that the kernel names, whatever the text says."""
     take(folder, "usb-1-4")
     with started(CLAIM, folder, claim(pid=pid)) as holder:
@@ -320,7 +320,7 @@ def test_no_command_about_a_process_that_has_no_lock(folder: Path, pid: object) 
 
 
 @needs_locks
-def test_no_command_about_a_process_that_is_gone(folder: Path) -> None:
+def test_a_process_that_has_ended_gets_no_kill_command(folder: Path) -> None:
     """H-11: its child has the lock, and its number may be that of another process soon."""
     take(folder, "usb-1-4")
     code = """

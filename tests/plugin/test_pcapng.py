@@ -72,7 +72,7 @@ def converted(tmp_path: Path, *places: Path) -> bytes:
     return (tmp_path / "out.pcapng").read_bytes()
 
 
-def test_bytes_directions_times_and_lines(tmp_path: Path) -> None:
+def test_a_packet_has_bytes_direction_time_and_lines(tmp_path: Path) -> None:
     """R-40: one packet per event, with the lines as they were then."""
     file = transcript(
         tmp_path / "t",

@@ -194,7 +194,7 @@ def test_a_device_behind_a_server_is_switched_off_and_on(project: Project) -> No
     assert (project.path / "log").read_text().split() == ["off", "on"] * 2
 
 
-def test_an_adapter_of_a_server_that_loses_its_power(project: Project, tmp_path_factory) -> None:
+def test_a_server_reopens_an_adapter_after_a_power_loss(project: Project, tmp_path_factory) -> None:
     """R-50, R-11: its port ends; after the power is back the server opens it again."""
     with running("fast", tmp_path_factory.mktemp("ser2net")) as server:
         assert isinstance(server, Ser2net)
@@ -368,7 +368,7 @@ def test_remote_ports_are_traced_as_others_are(remote: Remote, capsys: pytest.Ca
     assert link == {"ends": ["a", "b"], "kind": "null-modem", "wires": ["tx-rx"]}
 
 
-def test_who_has_a_remote_port(remote: Remote, capsys: pytest.CaptureFixture[str]) -> None:
+def test_who_lists_remote_ports_by_address(remote: Remote, capsys: pytest.CaptureFixture[str]) -> None:
     """R-24: the leases of this host, with the address that the file has for each."""
     remote.leases.mkdir(mode=0o700)
     with leased([remote.key], test="another run", timeout=0, folder=remote.leases):
@@ -385,7 +385,9 @@ def test_who_has_a_remote_port(remote: Remote, capsys: pytest.CaptureFixture[str
         ("", None, "ports.b.match: is the same device as ports.a"),
     ],
 )
-def test_a_wrong_address_in_the_file(remote: Remote, capsys, extra: str, url: str | None, message: str) -> None:
+def test_a_wrong_address_is_reported_with_its_key(
+    remote: Remote, capsys, extra: str, url: str | None, message: str
+) -> None:
     """H-02: told with the key, before anything is opened."""
     remote.urls = (url or remote.urls[1], remote.urls[1])
     remote.write(extra)

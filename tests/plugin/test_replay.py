@@ -36,7 +36,7 @@ def written(project: Project, test: str, *events: dict[str, Any]) -> Run:
     return replay(project, test)
 
 
-def test_chunks_are_the_business_of_the_test(project: Project) -> None:
+def test_requests_and_replies_may_be_split_differently(project: Project) -> None:
     """R-33: a request may come in other pieces than it was recorded in, and an answer be read in others."""
     record(project, GOOD)
     run = replay(

@@ -48,7 +48,7 @@ TWO_PORTS = (ftdi(0, "A", "1-1:1.0", 0), ftdi(1, "A", "1-1:1.1", 1))
 ONBOARD = PortInfo(device="/dev/ttyS0")
 
 
-def test_properties_that_one_device_has() -> None:
+def test_all_given_properties_must_match() -> None:
     """H-03: all of the given ones count."""
     assert resolve(port(vid=0x0403, serial_number="B"), [A, B]) is B
     assert resolve(port(vid=0x0403, interface=1), TWO_PORTS) is TWO_PORTS[1]
@@ -56,7 +56,7 @@ def test_properties_that_one_device_has() -> None:
 
 
 @pytest.mark.parametrize("location", ["1-1:1.1", "1-1:2.1"])
-def test_a_location_with_its_interface(location: str) -> None:
+def test_a_location_matches_its_interface(location: str) -> None:
     """H-03: whatever the number of the configuration."""
     assert resolve(port(location=location), TWO_PORTS) is TWO_PORTS[1]
     assert resolve(port(location="1-1:1.0"), [A, B]) is A
@@ -98,7 +98,7 @@ def test_several_matches_name_the_key_that_distinguishes_them(devices: tuple[Por
     assert [line.split(":")[0].strip() for line in lines] == ["/dev/ttyUSB0", "/dev/ttyUSB1"]
 
 
-def test_devices_that_differ_only_in_their_paths() -> None:
+def test_devices_that_differ_only_in_path_are_matched() -> None:
     """H-03: adapters with several ports on one interface."""
     text = complaint(port(vid=0x0403), ftdi(0), ftdi(1))
     assert "2 devices have vid 0x0403. They differ only in their paths:\n" in text
@@ -120,7 +120,7 @@ def test_a_path_may_be_a_link_or_an_unlisted_device(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["COM3", "com3", "\\\\.\\COM3"])
-def test_a_windows_name_in_any_spelling(path: str) -> None:
+def test_a_windows_name_matches_in_any_spelling(path: str) -> None:
     """H-04: it is no path of a file."""
     device = PortInfo(device="COM3")
     assert resolve(port(path=path), [PortInfo(device="COM30"), device]) is device
@@ -128,7 +128,7 @@ def test_a_windows_name_in_any_spelling(path: str) -> None:
 
 
 @pytest.mark.posix("a path with slashes")
-def test_two_ports_that_are_one_device() -> None:
+def test_two_ports_on_one_device_are_refused() -> None:
     """H-01: named by different properties; what is not plugged in is another matter."""
     ports = [
         BenchPort(name="a", match=Match(serial_number="A")),
@@ -150,7 +150,7 @@ def test_two_ports_that_are_one_device() -> None:
         (ONBOARD, (A, ONBOARD), 'match = {path = "/dev/ttyS0"}'),
     ],
 )
-def test_the_most_stable_name_of_a_device(device: PortInfo, devices: tuple[PortInfo, ...], expected: str) -> None:
+def test_the_most_stable_name_is_suggested(device: PortInfo, devices: tuple[PortInfo, ...], expected: str) -> None:
     """H-04, H-20: what only it has, as a stanza."""
     match = stable_match(device, devices)
     assert match is not None
@@ -192,7 +192,7 @@ def test_a_number_of_windows_gets_a_better_name(path: str) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs device nodes")
-def test_keys_of_physical_devices() -> None:
+def test_all_ports_of_an_adapter_share_a_key() -> None:
     """H-10, H-13: by the USB path, else by the device number; one for all ports of an adapter."""
     assert device_key(ftdi(3, place="1-4.2:1.1")) == "usb-1-4.2:1.1"
     assert adapter_key(ftdi(3, place="1-4.2:1.1")) == "usb-1-4.2"

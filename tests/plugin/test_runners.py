@@ -147,7 +147,7 @@ def test_a_fixture_of_the_same_name_is_not_ours(project: Project) -> None:
 
 
 @pytest.mark.parametrize("given", ["data", "serial_factory, data"])
-def test_hypothesis_in_auto_mode(project: Project, given: str) -> None:
+def test_hypothesis_works_in_auto_mode(project: Project, given: str) -> None:
     """P-16, P-110: the inner function of `@given` is what the other plugin looks for."""
     project_in_auto_mode(
         project,

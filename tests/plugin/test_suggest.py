@@ -50,7 +50,7 @@ def read(text: str) -> dict[str, Any]:
     return tomllib.loads(text)
 
 
-def test_stanzas_to_paste() -> None:
+def test_suggest_prints_stanzas_that_can_be_pasted() -> None:
     """H-20: a file that the plugin reads, in which every port is the device it was written for."""
     ports, remarks = named(DEVICES, None)
     text = "schema = 1\n" + ports_text(ports, DEVICES)
@@ -158,7 +158,7 @@ def test_names_that_a_file_has_are_kept() -> None:
     assert list(named(many, bench)[0])[24:27] == ["z", "a2", "b2"]
 
 
-def test_what_may_be_sent_to_unasked() -> None:
+def test_only_ports_without_a_device_may_be_sent_to() -> None:
     """H-20: ports of the file, unless a device is behind them."""
     file: dict[str, object] = {
         "schema": 1,
@@ -202,7 +202,7 @@ def test_received_data_becomes_the_wired_links(data: st.DataObject) -> None:
     assert remarks == [f"nothing that is sent on {port} arrives anywhere" for port in free]
 
 
-def test_two_ports_of_a_bus_that_receive_their_own_bytes() -> None:
+def test_an_rs485_echo_is_not_taken_for_two_plugs() -> None:
     """H-20: that is RS-485 with the receiver left on, not two plugs."""
     heard = {(x, y) for x in "ab" for y in "ab"}
     assert [link.kind for link in links_of("ab", heard, NOTHING).links] == ["rs485"]

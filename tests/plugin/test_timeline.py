@@ -239,7 +239,7 @@ def test_a_capture_lies_beside_the_page(project: Project) -> None:
     assert dict(run.by_test()["test_bad[mock-trio]"][-1].user_properties)["serial_capture"].endswith("wire.pcapng")
 
 
-def test_no_capture_without_the_option(project: Project) -> None:
+def test_a_capture_needs_the_option(project: Project) -> None:
     """R-40."""
     project.run(*ONE, test=FAILS)
     assert not list(project.path.rglob("*.pcapng"))

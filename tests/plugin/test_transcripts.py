@@ -83,7 +83,7 @@ def test_a_failed_test_leaves_a_file_per_port(project: Project) -> None:
 
 
 @pytest.mark.parametrize(("mode", "expected"), [("all", ["bad", "good"]), ("failed", ["bad"]), ("off", [])])
-def test_which_tests_leave_files(project: Project, mode: str, expected: list[str]) -> None:
+def test_failed_tests_leave_files_by_default(project: Project, mode: str, expected: list[str]) -> None:
     """P-81: those that failed unless told otherwise; reports have their sections in any case."""
     run = project.run(f"--serial-transcript={mode}", "--serial-artifacts=some/where", *ONE, test=TWO)
     assert list(files(project, "some/where")) == [f"test_it.py-test_{name}-mock-asyncio" for name in expected]

@@ -31,7 +31,7 @@ def texts(findings: list[Finding], verdict: Verdict) -> list[str]:
     return [finding.text for finding in findings if finding.verdict is verdict]
 
 
-async def test_a_good_cable() -> None:
+async def test_a_good_cable_passes() -> None:
     """H-21: both ways, every byte value, lines, break, rates and round trip."""
     async with cable() as made:
         findings = await check_bytes(made.ends, timing=QUICK)
@@ -55,7 +55,7 @@ async def test_a_good_cable() -> None:
         assert "at 115200 baud" in round_trip.text
 
 
-async def test_a_loopback_plug() -> None:
+async def test_a_loopback_plug_passes() -> None:
     """H-21: one port is both ends."""
     async with loopback() as ends:
         findings = await check_bytes(ends, timing=QUICK)
@@ -79,7 +79,7 @@ async def test_an_open_data_wire_is_named() -> None:
         assert "check that wire" in first.advice
 
 
-async def test_a_loopback_plug_in_place_of_a_cable() -> None:
+async def test_a_loopback_plug_instead_of_a_cable_is_named() -> None:
     """H-21: what is sent comes back."""
     async with loopback() as (a,), cable() as made:
         first, _ = await check_bytes([a, made.ends[1]], timing=QUICK)
@@ -108,7 +108,7 @@ async def test_a_loopback_plug_in_place_of_a_cable() -> None:
     ],
     ids=["lost", "xon-xoff", "seven bits", "echo"],
 )
-async def test_garbled_data(plan: FaultPlan, text: str, advice: str) -> None:
+async def test_garbled_data_names_its_likely_cause(plan: FaultPlan, text: str, advice: str) -> None:
     """H-21: what arrives tells what is wrong."""
     async with cable() as made:
         # A plan belongs to one port for good, and this test has three loops.
@@ -195,7 +195,7 @@ async def test_whatever_is_wired_is_traced(of_a: dict[str, str], of_b: dict[str,
         assert await trace_lines(made.ends, timing=QUICK) == (wired, on)
 
 
-async def test_a_wire_that_the_file_does_not_mention() -> None:
+async def test_a_wire_that_the_file_omits_is_a_warning() -> None:
     """H-21: is worth a warning when it is there in both directions."""
     async with cable() as made:
         made.b.inputs = CROSSED | {"cts": ""}
@@ -215,7 +215,7 @@ async def test_lines_are_left_as_they_were() -> None:
         assert set(made.a.moved) == {"rts"}
 
 
-async def test_a_break_that_is_lost() -> None:
+async def test_a_lost_break_is_reported_for_its_direction() -> None:
     """H-21: in that direction only; the advice says how to declare it."""
     async with cable() as made:
         made.a.breaks = False
@@ -225,7 +225,7 @@ async def test_a_break_that_is_lost() -> None:
         assert good.verdict is Verdict.OK
 
 
-async def test_a_rate_at_which_bytes_are_lost() -> None:
+async def test_the_rates_end_where_bytes_are_lost() -> None:
     """H-21: the ladder ends there, and the advice is the rate below."""
     async with cable() as made:
         made.b.plan_at = lambda rate: lost(at=10, count=5) if rate >= 460_800 else FaultPlan()
@@ -236,7 +236,7 @@ async def test_a_rate_at_which_bytes_are_lost() -> None:
         assert [end.port.config.baudrate for end in made.ends] == [115_200, 115_200]
 
 
-async def test_a_rate_that_is_refused() -> None:
+async def test_a_refused_rate_gives_advice() -> None:
     """H-21: by the driver of either end."""
     async with cable() as made:
         made.b.refused = [250_000]
@@ -245,7 +245,7 @@ async def test_a_rate_that_is_refused() -> None:
         assert finding.advice == "say max_baudrate = 230400, or use a shorter cable"
 
 
-async def test_errors_that_only_the_counters_show() -> None:
+async def test_errors_of_the_counters_are_reported() -> None:
     """H-21: all bytes arrive, but not well."""
     async with cable() as made:
         framing = FaultEvent(action="framing", direction="read", at_byte=7, count=2)
@@ -264,7 +264,7 @@ async def test_a_slow_round_trip_has_advice() -> None:
         assert "low_latency = true" in finding.advice
 
 
-async def test_a_round_trip_that_breaks_off() -> None:
+async def test_a_lost_round_trip_names_its_direction() -> None:
     """H-21: bounded, and it says in which direction."""
     async with cable() as made:
         made.b.faults = lost(at=2)

@@ -182,7 +182,7 @@ def test_a_break_is_one_zero_byte_and_delays_later_bytes():
     assert arrived(b) == [(b"y", FINE)]
 
 
-def test_a_null_modem_cable():
+def test_a_null_modem_crosses_the_lines():
     """H-42: RTS is the far end's CTS, DTR its DSR and CD."""
     _, a, b = line("a", "b")
     a.set_lines(rts=True)
@@ -192,7 +192,7 @@ def test_a_null_modem_cable():
     assert a.modem == Modem(0)
 
 
-def test_a_loopback_plug():
+def test_a_loopback_plug_connects_an_end_to_itself():
     """H-42: an end by itself sees and hears itself."""
     time, a = line("a")
     a.set_lines(rts=True, dtr=True)
