@@ -82,7 +82,7 @@ async def test_a_line_that_is_not_confirmed_is_a_missing_feature(line):
             start = time.monotonic()
             with pytest.raises(UnsupportedFeatureError, match=f"{line.upper()}: the server passed over it in silence"):
                 await port.set_control_lines(**{line: True})
-            assert time.monotonic() - start < 0.1
+            assert time.monotonic() - start < 1
 
 
 async def test_a_line_confirmed_with_another_value_is_accepted():
@@ -126,7 +126,7 @@ async def test_a_setting_without_an_answer_is_refused_at_once(config, what):
             start = time.monotonic()
             with pytest.raises(UnsupportedSettingError, match=f"{what}: the server passed over it in silence"):
                 await port.configure(config.with_changes(baudrate=9600))
-            assert time.monotonic() - start < 0.1
+            assert time.monotonic() - start < 1
             assert port.config == SerialConfig()
             rates = [
                 int.from_bytes(value, "big") for command, value in server.commands if command == rfc2217.SET_BAUDRATE

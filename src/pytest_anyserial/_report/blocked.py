@@ -149,7 +149,7 @@ def _vanished(item: pytest.Item) -> Blocked | None:
         port = _port_at(link, log.path)
         if port is None and link._end_of(log) is None:
             continue
-        for event in link.transcript.of(log):
+        for event in link.transcript.events_of(log):
             if event.kind == "failed" and SerialDisconnectedError.__name__ in event.detail:
                 kind = "server away" if "://" in log.path else "device gone"
                 text = f'link "{name}": {plain(log.path)} was disconnected {event.time:.3f} s after the test began'
