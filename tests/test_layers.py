@@ -39,7 +39,7 @@ LIBRARY = (
 PLUGIN = (
     "_keys _names _run_async _text",
     "_facts _files _library _options",
-    "_loops strategies",
+    "_loops strategies _wire",
     "_bench _time",
     "_test _transcript _doctor",
     "_recordings",
@@ -48,6 +48,7 @@ PLUGIN = (
     "_fixtures _report framing",
     "_body",
     "_guard _runners",
+    "_mutation",
     "__init__",
     "__main__",
 )

@@ -255,6 +255,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="Count tests that the bench has blocked, such as by a missing device, as failed (fail) or skipped (skip) "
         "in the exit status. Default: fail.",
     )
+    _options.add_mutation(group)
     parser.addini(
         "anyserial_recordings", "Folder of recordings, relative to this file; see --serial-recordings.", default=""
     )
@@ -272,6 +273,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", _MARKER)
+    config.addinivalue_line("markers", _options.MUTATION_MARKER)
     bench_file = _options.bench_file(config)
     if bench_file is not None or config.getoption("--serial-report"):
         _library.require_for_run()
@@ -296,6 +298,11 @@ def pytest_configure(config: pytest.Config) -> None:
         from ._report import adapters
 
         plugins.register(adapters.AdapterReport(config), "anyserial_report")
+    if _options.mutates(config):
+        _library.require_for_run()
+        from ._mutation import plugin
+
+        plugin.attach(config)
     if not hasattr(config, "workerinput"):
         plugins.register(outcome.Outcome(config), "pytest_anyserial outcome")
     # An entry point registers the module under its own name, `-p` and `pytest_plugins` under the module's.
@@ -436,19 +443,22 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     guard = item.stash.get(GUARD, None)
-    if guard is not None:
+    is_mutated = guard is not None and guard.is_mutated
+    if guard is not None and not is_mutated:
         guard.shorten(call)
     report = yield
-    outcome.note(report, item)
+    if not is_mutated:
+        outcome.note(report, item)
     is_blocked = False
-    if report.failed and call.excinfo is not None and HARDWARE in item.config.stash:
+    if report.failed and not is_mutated and call.excinfo is not None and HARDWARE in item.config.stash:
         # Imported late, because only a bench can block a test.
         from ._report import blocked
 
         is_blocked = blocked.note(report, item, call.excinfo.value)
-    if guard is not None:
+    if guard is not None and not is_mutated:
         guard.report(report)
-    if report.failed and (guard is not None or not NAMES.isdisjoint(getattr(item, "fixturenames", ()))):
+    is_ours = guard is not None or not NAMES.isdisjoint(getattr(item, "fixturenames", ()))
+    if report.failed and is_ours and not is_mutated:
         # Imported late, because most runs have no failure.
         from ._report import symptoms
 

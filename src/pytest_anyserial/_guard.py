@@ -11,13 +11,13 @@ import pytest
 from anyserial import Capability, UnsupportedSettingError
 
 from . import _loops
-from ._keys import LINK, PLAYER, RECORDER, TEST
+from ._keys import LINK, PLAYER, RECORDER, TEST, WIRE
 from ._matrix import generate, refusals
 from ._names import MOCK_ONLY, PATHS, PEERS
 from ._options import UNRECORDED
 from ._report import frames, leaks, outcome
 from ._report.evidence import Evidence
-from ._test import SerialTest
+from ._test import SerialTest, Wire
 from ._text import plain
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class Guard:
 
     Attributes:
         is_on_a_loop: Whether AnyIO runs its body.
+        is_mutated: Whether this is a run of `--serial-mutate`, of which nothing is reported.
     """
 
     def __init__(self, item: pytest.Function) -> None:
@@ -54,7 +55,10 @@ class Guard:
         if "serial_factory" in fixtures:
             # It has a wider scope than these fixtures, so it cannot request them.
             item.fixturenames.extend(name for name in ("serial_link", "serial_config") if name not in item.fixturenames)
-        if generate.in_virtual_time(item, fixtures) and _clock_of(item) is not None:
+        wire: Wire | None = item.stash.get(WIRE, None)
+        self.is_mutated = wire is not None
+        in_virtual_time = wire.is_virtual if wire is not None else generate.in_virtual_time(item, fixtures)
+        if in_virtual_time and "serial_clock" not in fixtures and _clock_of(item) is not None:
             item.fixturenames.append("serial_clock")
             fixtures |= {"serial_clock"}
         for name in ("serial_faults", "serial_script", "serial_device", "serial_clock"):
@@ -74,6 +78,7 @@ class Guard:
             close_ports=self._opens.close_all,
             has_open=self._opens.has_open,
             clock=_clock_of(item) if "serial_clock" in fixtures else None,
+            wire=wire,
         )
         self._own_backend = self._backend_for_clock() if "serial_clock" in fixtures else None
         if item.config.getoption("--serial-record") is not None and not fixtures & (PEERS | MOCK_ONLY):

@@ -22,3 +22,5 @@ RECORDER: pytest.StashKey[Any] = pytest.StashKey()
 PLAYER: pytest.StashKey[Any] = pytest.StashKey()
 #: What a test on a bench is, `"failed"` or `"blocked"`, once one of its phases has failed, in the stash of the item.
 VERDICT: pytest.StashKey[str] = pytest.StashKey()
+#: The wire of a run of `--serial-mutate` (`_mutation.wire.TestWire`), in the stash of the item while it is run again.
+WIRE: pytest.StashKey[Any] = pytest.StashKey()

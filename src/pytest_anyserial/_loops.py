@@ -23,6 +23,8 @@ _BACKENDS: dict[str, Any] = {
     "uvloop": ("asyncio", {"use_uvloop": True}),
     "trio": "trio",
 }
+#: Modules whose handlers of a signal end a test.
+_ALARMS = ("pytest_timeout", "pytest_anyserial._mutation.limits")
 
 
 class Loop(NamedTuple):
@@ -113,7 +115,7 @@ def comes_from_a_signal(exc: BaseException) -> bool:
     """Whether Ctrl-C or pytest-timeout raised it, wherever the main thread was, and not what pytest had called."""
     if isinstance(exc, pytest.fail.Exception):
         frames = traceback.walk_tb(exc.__traceback__)
-        return any(frame.f_globals.get("__name__") == "pytest_timeout" for frame, _ in frames)
+        return any(frame.f_globals.get("__name__") in _ALARMS for frame, _ in frames)
     return isinstance(exc, KeyboardInterrupt)
 
 

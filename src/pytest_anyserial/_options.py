@@ -24,6 +24,72 @@ HW = "hw"
 #: Event loops, as test ids name them.
 LOOPS = ("asyncio", "uvloop", "trio")
 
+#: Of an option that has no value.
+_MUTANTS = "1000"
+MUTATION_MARKER = (
+    "serial_mutate(ignore=..., reason=...): with --serial-mutate, leave bytes of the replies as they are: positions, "
+    "ranges, or compiled expressions whose groups match them; without ignore, whole replies. The report has the reason."
+)
+
+
+def add_mutation(group: pytest.OptionGroup) -> None:
+    """Add the options of `--serial-mutate`."""
+    group.addoption(
+        "--serial-mutate",
+        nargs="?",
+        const=_MUTANTS,
+        metavar="NUMBER",
+        help="Run passing tests with a scripted, served or replayed far end again, each time with one thing wrong in "
+        "what the driver receives, and report which of it no test notices; this many times in all, or 'all'. "
+        f"Default: {_MUTANTS}.",
+    )
+    group.addoption(
+        "--serial-mutate-min",
+        type=float,
+        metavar="PERCENT",
+        help="Fail the run if less than this percentage of the mutants is noticed or recovered from.",
+    )
+    group.addoption(
+        "--serial-mutate-report",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="Write the results of --serial-mutate to FILE: a page if its name ends in .html, data if it ends in "
+        ".json. May be given twice.",
+    )
+    group.addoption(
+        "--serial-mutate-kinds",
+        metavar="NAMES",
+        help="Let only these things go wrong, separated by commas: flip, lose, double, insert, cut, late, swap, "
+        "repeat, unasked, request. Default: all.",
+    )
+    group.addoption(
+        "--serial-mutate-loops",
+        metavar="NAMES",
+        help="Mutate tests on these of the selected event loops, separated by commas. Default: the first of them.",
+    )
+    group.addoption(
+        "--serial-mutate-timeout",
+        type=float,
+        default=10.0,
+        metavar="SECONDS",
+        help="End a mutant that takes longer, and report that it hung. Default: 10.",
+    )
+
+
+def mutates(config: pytest.Config) -> bool:
+    """Whether this is a run with `--serial-mutate`.
+
+    Raises:
+        pytest.UsageError: An option that needs it was given without it.
+    """
+    if config.getoption("--serial-mutate") is not None:
+        return True
+    for option in ("min", "kinds", "loops", "report"):
+        if config.getoption(f"--serial-mutate-{option}") not in (None, []):
+            raise pytest.UsageError(f"--serial-mutate-{option} needs --serial-mutate, which was not given")
+    return False
+
 
 def unknown(what: str, word: object, known: Collection[str]) -> str:
     """`unknown link 'mok': did you mean 'mock'? Known: mock, pty`."""

@@ -17,6 +17,7 @@ from ._facts import Needs
 
 if TYPE_CHECKING:
     from ._time.clock import SerialClock
+    from ._wire import Channel
 
 
 class FarEnd(Protocol):
@@ -49,6 +50,20 @@ class ClosePorts(Protocol):
     def __call__(self, *, only_blocking: bool = False) -> None: ...
 
 
+class Wire(Protocol):
+    """The wire of one run of a test.
+
+    Attributes:
+        is_virtual: Whether the run is in virtual time.
+    """
+
+    is_virtual: bool
+
+    def channel(self, test: SerialTest, /) -> Channel:
+        """Return the channel of the next far end that the test has."""
+        ...
+
+
 @dataclasses.dataclass(slots=True, kw_only=True, eq=False)
 class SerialTest:
     """A test that uses a serial fixture.
@@ -61,6 +76,7 @@ class SerialTest:
         close_ports: Closes everything that it has open, or the blocking ports, so that whatever waits for one goes on.
         has_open: Whether it has a port open at a path.
         clock: The virtual clock, if it has one.
+        wire: What its far ends say and hear through, in a run of `--serial-mutate`.
         far_end: The script or device at the far end, if it has one.
         block: The same of the last pair of `serial_factory` that failed, or has not ended.
         passed: Whether the body has returned without raising anything.
@@ -77,6 +93,7 @@ class SerialTest:
     close_ports: ClosePorts
     has_open: Callable[[str], bool]
     clock: SerialClock | None = None
+    wire: Wire | None = None
     far_end: FarEnd | None = None
     block: FarEnd | None = None
     passed: bool = False

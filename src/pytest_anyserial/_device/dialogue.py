@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
+from .._wire import Channel
 from . import messages
 from .expectation import Answer, SerialExpectation
 from .search import Search, Span, search_for
@@ -36,6 +37,7 @@ class Dialogue:
         outbox: The steps that the far end has to perform, in order.
         mismatch: The error message once an error is certain. After that, no request is matched or answered.
         any_order: Whether expectations may be met in any order.
+        channel: What its bytes pass through, in a run of `--serial-mutate`.
     """
 
     name = "serial_script"
@@ -46,6 +48,7 @@ class Dialogue:
         self.outbox: deque[Step] = deque()
         self.mismatch: str | None = None
         self.any_order = False
+        self.channel: Channel | None = None
         self._strict = strict
         self._on_met = on_met
         self._steps: list[ScriptStep] = []

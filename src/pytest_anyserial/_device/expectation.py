@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Self
 
 from .._text import count, cut, hex_lines
+from .._wire import Free, check_free
 from .search import search_for
 from .steps import MAX_SHOWN, StepContext, as_bytes, pause, resolve_data, seconds, shown
 
@@ -18,12 +19,13 @@ ReplyData = bytes | Callable[[bytes], bytes]
 class Reply:
     """One reply after a pause, sent in chunks. If there are several alternatives, each request gets the next one."""
 
-    __slots__ = ("after", "alternatives", "chunks")
+    __slots__ = ("after", "alternatives", "chunks", "free")
 
     def __init__(self, alternatives: Sequence[ReplyData], after: float, chunks: int) -> None:
         self.alternatives = alternatives
         self.after = after
         self.chunks = chunks
+        self.free: list[Free] = []
 
     def reply_to(self, number: int) -> ReplyData:
         """Return the reply to request `number`, counted from 0. Further requests get the last alternative."""
@@ -77,6 +79,19 @@ class SerialExpectation:
         if not self._has_count:
             self._min_count = self._max_count = len(data)
         return self._add(data, after, chunks)
+
+    def ignore(self, *where: int | range | re.Pattern[bytes], reason: str) -> Self:
+        """Declare bytes of the last reply free: `--serial-mutate` does not change their values.
+
+        Args:
+            *where: Positions, ranges of them, or expressions whose groups match the bytes; the whole reply if there
+                are none. A negative position counts from the end.
+            reason: Why the test does not look at them, for the report.
+        """
+        if not self._replies:
+            raise ValueError("ignore() is about the reply before it: .reply(...).ignore(5, reason='a serial number')")
+        self._replies[-1].free.append(check_free("ignore()", where, reason))
+        return self
 
     def times(self, least: int, most: int | None = None, /) -> Self:
         """Expect the request exactly `least` times in a row; with `most`, at least `least` and at most `most` times."""
@@ -209,9 +224,8 @@ class Answer:
         for reply in self.expectation.replies:
             if reply.after:
                 await context.sleep(reply.after)
-            await context.send(
-                resolve_data(reply.reply_to(self._number), context.name, where, self.request), reply.chunks
-            )
+            data = resolve_data(reply.reply_to(self._number), context.name, where, self.request)
+            await context.send(data, reply.chunks, request=self.request, free=reply.free)
 
 
 def describe(request: bytes | re.Pattern[bytes]) -> str:

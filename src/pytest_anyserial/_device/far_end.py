@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Final, Protocol
 
@@ -18,6 +18,7 @@ from anyio.from_thread import BlockingPortal
 
 from anyserial import SerialClosedError, SerialDisconnectedError, SerialPort
 
+from .._wire import Channel, Free
 from .steps import Step
 
 #: Seconds between the chunks of a reply.
@@ -48,11 +49,13 @@ class Responder(Protocol):
         name: The name of its fixture.
         outbox: The steps that the far end has to perform, in order.
         mismatch: The error message, once an error is certain.
+        channel: What its bytes pass through, in a run of `--serial-mutate`.
     """
 
     name: str
     outbox: deque[Step]
     mismatch: str | None
+    channel: Channel | None
 
     @property
     def pause(self) -> float | None:
@@ -291,8 +294,28 @@ class FarEnd:
         """Sleep for `length` seconds, in the time of the test."""
         await anyio.sleep(length)
 
-    async def send(self, data: bytes, pieces: int = 1, /) -> None:
-        """Send bytes in `pieces` chunks; no other data is sent between them."""
+    async def send(
+        self, data: bytes, pieces: int = 1, /, *, request: bytes | None = None, free: Sequence[Free] = ()
+    ) -> None:
+        """Send bytes in `pieces` chunks; no other data is sent between them.
+
+        `request` is the request that they answer, if they do. `free` names bytes that do not matter to the test.
+        """
+        channel = self._responder.channel
+        if channel is None:
+            await self._send(data, pieces)
+            return
+        altered = channel.reply(data, request, free)
+        if altered.is_late:
+            heard = self._received
+            with anyio.move_on_after(channel.lateness):
+                await self.wait_until(lambda: self._received > heard)
+        for number, part in enumerate(filter(None, altered.parts)):
+            if number:
+                await anyio.sleep(_CHUNK_PAUSE)
+            await self._send(part, pieces)
+
+    async def _send(self, data: bytes, pieces: int) -> None:
         pieces = max(1, min(pieces, len(data)))
         size, longer = divmod(len(data), pieces)
         start = 0
@@ -353,7 +376,10 @@ class FarEnd:
                 with anyio.move_on_after(self._responder.pause) as waiting:
                     data = await self._port.receive()
                     self._received += len(data)
-                    self._responder.feed(data)
+                    if self._responder.channel is not None:
+                        data = self._responder.channel.heard(data)
+                    if data:
+                        self._responder.feed(data)
                 if waiting.cancelled_caught:
                     self._responder.end_pause()
                 self.notify()

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from .._links.link import SerialLink
     from .._test import SerialTest
+    from .._wire import Channel
+    from .expectation import SerialExpectation
 
 
 @asynccontextmanager
@@ -155,13 +157,30 @@ def _far_end(responder: Responder, link: SerialLink, port: SerialPort, on_settle
 def dialogue_of(link: SerialLink) -> Dialogue:
     """Return an empty script that marks its progress on the timeline."""
     mark = link.transcript.mark
-    return Dialogue(
-        strict=link._test.needs.script_strict,
-        on_met=lambda step: mark("met", functools.partial(step.timeline_text, step.times_met)),
-    )
+
+    def note(step: SerialExpectation) -> None:
+        mark("met", functools.partial(step.timeline_text, step.times_met))
+        if dialogue.channel is not None:
+            dialogue.channel.met(step.requests[-1])
+
+    dialogue = Dialogue(strict=link._test.needs.script_strict, on_met=note)
+    dialogue.channel = _channel(link)
+    return dialogue
 
 
 def service_of(link: SerialLink) -> Service:
     """Return a device without a handler that marks its requests on the timeline."""
     mark = link.transcript.mark
-    return Service(on_request=lambda request: mark("met", functools.partial(shown, request)))
+
+    def note(request: bytes) -> None:
+        mark("met", functools.partial(shown, request))
+        if service.channel is not None:
+            service.channel.met(request)
+
+    service = Service(on_request=note)
+    service.channel = _channel(link)
+    return service
+
+
+def _channel(link: SerialLink) -> Channel | None:
+    return None if link._test.wire is None else link._test.wire.channel(link._test)

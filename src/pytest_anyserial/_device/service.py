@@ -8,6 +8,7 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from typing import Any, Final
 
 from .._text import count, labelled
+from .._wire import Channel
 from .framing import AnyFramer, FramedSearch, Framer, framer_of
 from .messages import held_lines
 from .search import MAX_REQUEST
@@ -33,6 +34,7 @@ class Service:
         mismatch: The error message if a request became too long, else None.
         requests: The requests so far, in order.
         answered: The number of requests that were handled and answered.
+        channel: What its bytes pass through, in a run of `--serial-mutate`.
     """
 
     name = "serial_device"
@@ -44,6 +46,7 @@ class Service:
         self.mismatch: str | None = None
         self.requests: list[bytes] = []
         self.answered = 0
+        self.channel: Channel | None = None
         self._unread = bytearray()
         self._steps: deque[Step] = deque()
         self._gate: Gate | None = None
@@ -195,12 +198,12 @@ class HandlerCall:
             return
         if isinstance(reply, AsyncIterable):
             async for part in reply:
-                await context.send(as_bytes(what, part))
+                await context.send(as_bytes(what, part), request=self.request)
         elif isinstance(reply, bytes | bytearray | memoryview | str) or not _is_iterable(reply):
-            await context.send(as_bytes(what, reply))
+            await context.send(as_bytes(what, reply), request=self.request)
         else:
             for part in reply:
-                await context.send(as_bytes(what, part))
+                await context.send(as_bytes(what, part), request=self.request)
 
 
 def handler_name(handler: Handler) -> str:

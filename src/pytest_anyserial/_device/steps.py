@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from .._text import cut
+from .._wire import Free
 
 #: The most bytes of one piece of data that a message shows.
 MAX_SHOWN = 256
@@ -27,8 +28,13 @@ class StepContext(Protocol):
         """Sleep for `length` seconds, in the time of the test."""
         ...
 
-    async def send(self, data: bytes, pieces: int = 1, /) -> None:
-        """Send bytes in `pieces` chunks; no other data is sent between them."""
+    async def send(
+        self, data: bytes, pieces: int = 1, /, *, request: bytes | None = None, free: Sequence[Free] = ()
+    ) -> None:
+        """Send bytes in `pieces` chunks; no other data is sent between them.
+
+        `request` is the request that they answer, if they do. `free` names bytes that do not matter to the test.
+        """
         ...
 
     def start_soon(self, work: Callable[[], Awaitable[None]], /, *, counts: bool) -> None:

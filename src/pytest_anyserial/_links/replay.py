@@ -80,6 +80,7 @@ class ReplayWiring:
                 by_request=test.needs.by_request,
                 record_command=settings.record_command(item, folder, str(recording.head.get("link"))),
                 on_failure=test.end_from_anywhere,
+                channel=None if test.wire is None else test.wire.channel(test),
             )
 
             def attach(opened: OpenedPort) -> None:

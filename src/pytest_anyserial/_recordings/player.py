@@ -19,6 +19,8 @@ from anyserial import LineErrors, ModemLines, SerialConfig
 from anyserial.testing import MockPair, OpenedPort, PortListener
 
 from .._text import count
+from .._wire import Channel
+from .altered import AlteredReplies
 from .events import config_fields, differences
 from .file import Recording
 from .playback import Call, Mismatch, Playback, PlaybackByRequest, StrictPlayback, step_lines
@@ -79,6 +81,7 @@ class Player:
         by_request: Whether requests may come in any order.
         record_command: The command that makes the recording.
         on_failure: Called once with the exception that has to end the test.
+        channel: What its bytes pass through, in a run of `--serial-mutate`.
     """
 
     def __init__(
@@ -91,6 +94,7 @@ class Player:
         by_request: bool,
         record_command: str,
         on_failure: Callable[[BaseException], object],
+        channel: Channel | None = None,
     ) -> None:
         self._recording = recording
         self._pair = pair
@@ -99,6 +103,7 @@ class Player:
         self._on_failure = on_failure
         self._lock = threading.RLock()
         self._timer: Handle | None = None
+        self._altered = None if channel is None else AlteredReplies(channel, pair.send_b, self._send_later)
         self._is_over = False
         self._failure: BaseException | None = None
         self._differences: list[str] = []
@@ -170,6 +175,9 @@ class Player:
 
     def send_ended(self) -> None:
         """Handle the end of a send."""
+        if self._altered is not None:
+            with self._lock:
+                self._altered.send_ended()
         self._process(self._playback.send_ended)
 
     def called(self, call: Call) -> None:
@@ -220,8 +228,9 @@ class Player:
         if self._playback.is_full and not ignore_limit:
             return False
         data = self._pair.receive_b()
-        if data:
-            self._playback.feed(data)
+        heard = data if self._altered is None else self._altered.heard(data)
+        if heard:
+            self._playback.feed(heard)
         return bool(data)
 
     def _schedule(self, due: float | None) -> None:
@@ -244,7 +253,15 @@ class Player:
 
     def send(self, data: memoryview, /) -> int:
         """Send bytes; return how many there was room for."""
-        return self._pair.send_b(data)
+        return self._pair.send_b(data) if self._altered is None else self._altered.send(data)
+
+    def _send_later(self, seconds: float, send: Callable[[], object]) -> None:
+        def locked() -> None:
+            with self._lock:
+                if not self._is_over:
+                    send()
+
+        self._clock.call_at(self._clock.now() + seconds, locked)
 
     def set_lines(self, values: Mapping[str, Any], /) -> None:
         """Set the modem lines of the port."""

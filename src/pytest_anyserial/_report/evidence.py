@@ -12,7 +12,7 @@ import pytest
 from anyserial import SerialClosedError
 
 from .. import _loops
-from .._keys import LINK, RUNNING, TEST
+from .._keys import LINK, RUNNING, TEST, WIRE
 from .._options import test_id
 from .._text import encodable, plain
 from . import outcome
@@ -65,7 +65,8 @@ class _Run:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
         """Show the transcript of an interrupted test here, because pytest prints no report for it."""
         item: pytest.Item | None = config.stash.get(RUNNING, None)
-        if item is not None and LINK in item.stash:
+        # Of a mutant nothing is shown.
+        if item is not None and LINK in item.stash and WIRE not in item.stash:
             terminalreporter.section(f"serial ports of {plain(item.nodeid)}, which was interrupted")
             for title, text in item.stash[_EVIDENCE].of(item.stash[LINK], "the test was interrupted"):
                 terminalreporter.write_sep("-", title)
