@@ -90,7 +90,7 @@ class _Output:
     def read(self, pipe: IO[bytes]) -> None:
         """Read until every writer has closed the pipe."""
         with pipe:
-            while data := pipe.read(_CHUNK):
+            for data in iter(lambda: pipe.read(_CHUNK), b""):
                 with self._lock:
                     room = _KEPT - len(self._head)
                     self._head += data[:room]

@@ -196,19 +196,23 @@ class Recorder(PortListener):
             return
         try:
             self._size = 0
-            left = len(self._events)
-            while left:
-                batch = [self._events.popleft() for _ in range(min(left, _BATCH))]
-                left -= len(batch)
-                if not self._is_over:
-                    if self._spool is None:
-                        self._spool = tempfile.TemporaryFile(buffering=_BUFFER)  # noqa: SIM115  closed by `drop`
-                    marshal.dump(batch, self._spool)
+            self._move_events()
         except OSError as exc:
             # The disk may be full. Keep the error for `lines`, because a listener must not raise.
             self._problem, self._is_over = exc, True
         finally:
             self._spooling.release()
+
+    def _move_events(self) -> None:
+        # Python 3.12 and 3.13 leave the end of a loop out of a `try` around it, so it has its own function.
+        left = len(self._events)
+        while left:
+            batch = [self._events.popleft() for _ in range(min(left, _BATCH))]
+            left -= len(batch)
+            if not self._is_over:
+                if self._spool is None:
+                    self._spool = tempfile.TemporaryFile(buffering=_BUFFER)  # noqa: SIM115  closed by `discard`
+                marshal.dump(batch, self._spool)
 
     def _decoded(self) -> Iterator[dict[str, Any]]:
         for kind, at, data in self._stored():

@@ -96,50 +96,36 @@ def control(value: int) -> Request:
 
 
 class Exchange:
-    """Requests that went out together, and what the server says to each.
+    """Requests that were sent together, and the server's answers.
 
     Attributes:
-        requests: As given.
-        answers: One for each request; None if the server has passed over it, or until it answers.
-        rate: What the server says in the end to be the rate in bit/s; None until then.
+        requests: The requests, in order.
+        answers: One for each request; None until the server answers, and if it does not.
+        rate: The rate in bit/s from the last answer; None until then.
+        rates_due: The number of answers to rates that have not come.
     """
 
-    def __init__(self, requests: tuple[Request, ...], stale: int) -> None:
+    def __init__(self, requests: tuple[Request, ...]) -> None:
         self.requests = requests
         self.answers: list[bytes | None] = [None] * len(requests)
         self.rate: int | None = None
-        #: Answers to rates of earlier exchanges that were given up.
-        self._stale = stale
-        self._rates = 1 + sum(request.command == SET_BAUDRATE for request in requests)
-        self._heard_a_rate = False
+        self.rates_due = 1 + sum(request.command == SET_BAUDRATE for request in requests)
 
     @property
     def drops_input(self) -> bool:
-        """Whether bytes that come before it is over are dropped."""
+        """Whether bytes that arrive before the exchange is over have to be dropped."""
         return any(request.command == PURGE_DATA and request.value[0] & PURGE_INPUT for request in self.requests)
 
     @property
     def is_over(self) -> bool:
-        """Whether everything that will be answered has been."""
-        return self._rates == 0
-
-    @property
-    def missing(self) -> int:
-        """Answers to rates that a later exchange must take for stale, if this one is given up now."""
-        # A server that answers rates, and fewer than were sent, has lost one: waiting for it would be in vain for ever.
-        return 0 if self._heard_a_rate else self._stale + self._rates
+        """Whether no more answers will come."""
+        return self.rates_due == 0
 
     def take(self, command: int, value: bytes) -> None:
-        """An answer of the server; one that belongs to nothing that was asked is dropped."""
+        """Take an answer of the server. An answer to no request is dropped."""
         if command == SET_BAUDRATE:
-            self._heard_a_rate = True
-        if self._stale:
-            # Servers answer in turn, so this belongs to an exchange that was given up.
-            self._stale -= command == SET_BAUDRATE
-            return
-        if command == SET_BAUDRATE:
-            self._rates -= 1
-            if self._rates == 0:
+            self.rates_due -= 1
+            if self.rates_due == 0:
                 # Some servers send more than four bytes.
                 self.rate = int.from_bytes(value[:4], "big")
                 return
@@ -169,8 +155,10 @@ class Client:
         self.is_mirrored = False
         self.signature = b""
         self._exchange: Exchange | None = None
-        #: Answers to rates of exchanges that were given up, while there is no exchange.
-        self._stale = 0
+        #: The number of answers to rates that belong to exchanges that were given up.
+        self._stale_rates = 0
+        #: Whether an answer to a rate has come since the last exchange began.
+        self._has_rate_answer = False
         self.telnet.ask(WILL, COM_PORT)
         for verb in (WILL, DO):
             self.telnet.ask(verb, BINARY)
@@ -195,23 +183,24 @@ class Client:
         return self.telnet.state(WILL, BINARY) is Option.YES and self.telnet.state(DO, BINARY) is Option.YES
 
     def begin(self, *requests: Request) -> Exchange:
-        """Write requests to `telnet.out`, all at once; an exchange that goes on is given up."""
+        """Write requests to `telnet.out`, all at once; an exchange in progress is given up."""
         self.give_up()
-        self._exchange = exchange = Exchange(requests, self._stale)
-        self._stale = 0
+        self._exchange = exchange = Exchange(requests)
+        self._has_rate_answer = False
         for request in (*requests, Request(SET_BAUDRATE, _QUERY)):
             self.send(request)
         return exchange
 
     def send(self, request: Request) -> None:
-        """Write a request to `telnet.out` whose answer means nothing."""
+        """Write a request to `telnet.out` whose answer is ignored."""
         self.telnet.subnegotiate(bytes((COM_PORT, request.command)) + request.value)
 
     def give_up(self) -> None:
-        """Wait no longer for answers; those that come later are not taken for answers to anything else."""
+        """Stop waiting for answers. Late answers are not taken for answers to later requests."""
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
-            self._stale = exchange.missing
+            # If some rates were answered and others were not, the server has lost answers, which will never come.
+            self._stale_rates = 0 if self._has_rate_answer else self._stale_rates + exchange.rates_due
 
     def _subnegotiation(self, inside: bytes) -> None:
         if len(inside) < 2 or inside[0] != COM_PORT:
@@ -231,13 +220,18 @@ class Client:
         else:
             if command == SIGNATURE and value:
                 self.signature = value
-            if self._exchange is None:
-                if self._stale and command == SET_BAUDRATE:
-                    self._stale -= 1
-            else:
-                self._exchange.take(command, value)
-                if self._exchange.is_over:
-                    if self._exchange.drops_input:
-                        # What stands in front of this answer was sent before the purge; what comes behind is new.
-                        self.telnet.data.clear()
-                    self._exchange = None
+            self._take(command, value)
+
+    def _take(self, command: int, value: bytes) -> None:
+        is_rate = command == SET_BAUDRATE
+        self._has_rate_answer |= is_rate
+        if self._stale_rates:
+            # Servers answer in order, so this answer belongs to an exchange that was given up.
+            self._stale_rates -= is_rate
+        elif self._exchange is not None:
+            self._exchange.take(command, value)
+            if self._exchange.is_over:
+                if self._exchange.drops_input:
+                    # The server sent the data before this answer before the purge; later data is new.
+                    self.telnet.data.clear()
+                self._exchange = None
