@@ -38,7 +38,7 @@ LIBRARY = (
 
 PLUGIN = (
     "_keys _names _run_async _text",
-    "_facts _files _library _options",
+    "_facts _files _library _new _options",
     "_loops strategies _wire",
     "_bench _time",
     "_test _transcript _doctor",

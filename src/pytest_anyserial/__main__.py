@@ -1,4 +1,4 @@
-"""`python -m pytest_anyserial`: describe a bench, examine it, and see who uses it.
+"""`python -m pytest_anyserial`: begin a driver project, describe a bench, examine it, and see who uses it.
 
 Whatever devices, other users and files have written is printed as plain ASCII.
 """
@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib.util
 import json
 import os
+import shlex
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -34,6 +36,8 @@ from ._bench.resolve import LabgridError, device_key, resolve
 from ._bench.schema import json_schema
 from ._doctor.examine import Subject, examine
 from ._doctor.finding import problem
+from ._new import questions
+from ._new.project import NewProjectError
 from ._text import count, plain, plain_lines
 from ._transcript import pcapng
 
@@ -99,12 +103,14 @@ def _run_command(options: argparse.Namespace, ask: Callable[[str], bool], look: 
                 return anyio.run(_who, options, look)
             case "pcapng":
                 return _pcapng(options)
+            case "new":
+                return _new(options)
             case "script":
                 return _script(options)
             case _:
                 _say(json.dumps(json_schema(), indent=2))
                 return _OK
-    except (_UsageError, BenchFileError, LabgridError, LeaseError, SerialError) as exc:
+    except (_UsageError, BenchFileError, LabgridError, LeaseError, NewProjectError, SerialError) as exc:
         _say(str(exc), sys.stderr)
         return _USAGE
 
@@ -116,6 +122,8 @@ def _say(text: str, to: TextIO | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m pytest_anyserial", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    questions.add_arguments(commands.add_parser("new", help="write a small driver project that runs"))
 
     suggest = commands.add_parser("suggest", help="print a bench file for what is plugged in")
     suggest.add_argument("file", nargs="?", type=Path, help="a bench file; what it names is not suggested again")
@@ -154,6 +162,22 @@ def _parser() -> argparse.ArgumentParser:
 
     commands.add_parser("schema", help="print the JSON schema of a bench file, for editors")
     return parser
+
+
+def _new(options: argparse.Namespace) -> int:
+    is_asked = sys.stdin.isatty() and not options.yes
+    written = questions.answered(options, _ask_line if is_asked else None).write(options.folder)
+    for file in written:
+        _say(str(file))
+    # Windows has no pseudo-terminals.
+    links = " --serial-links=mock,pty" if importlib.util.find_spec("termios") else ""
+    _say(f"\nNext: cd {shlex.quote(str(options.folder))} && python -m pytest{links}")
+    return _OK
+
+
+def _ask_line(question: str) -> str:
+    print(question, end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline()
 
 
 async def _suggest(options: argparse.Namespace, ask: Callable[[str], bool], look: _Look) -> int:

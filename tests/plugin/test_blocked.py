@@ -121,7 +121,7 @@ async def test_closed(serial_port): pass
 @on("hangs")
 async def test_hangs(serial_port):
     await serial_port.send(b"bye")
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         await serial_port.receive()
 
 @on("lost")
@@ -131,7 +131,7 @@ async def test_lost(serial_path):
 @on("gone")
 async def test_gone(serial_port):
     pull()
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         await serial_port.receive()
 """
 )
@@ -287,7 +287,7 @@ CONSEQUENCES = {
     "a blocking port": """
         def test_it(sync_serial_port):
             pull()
-            sync_serial_port.receive(timeout=5)
+            sync_serial_port.receive(timeout=30)
         """,
     "another library": """
         class SerialException(OSError): pass

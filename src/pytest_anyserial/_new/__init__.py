@@ -1,0 +1,1 @@
+"""Write a small driver project that runs, for newcomers to copy from."""
