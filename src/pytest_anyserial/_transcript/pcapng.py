@@ -1,7 +1,7 @@
-"""Transcripts as a capture that Wireshark and tshark read: pcapng, with one interface per port.
+"""Convert transcripts to a capture for Wireshark and tshark: pcapng, with one interface per port.
 
-The link type is RTAC serial, whose packets begin with a time, an event and the lines. Bytes that follow one another
-closely are one packet, because dissectors of serial protocols expect a whole frame in each.
+The link type is RTAC serial, whose packets begin with a time, an event and the lines. Bytes without a gap between them
+are one packet, because dissectors of serial protocols expect a whole frame in each packet.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from .gap import MIN_GAP, message_gap
 
-#: What the capture of one test is called.
+#: The file name of the capture of one test.
 NAME: Final = "wire.pcapng"
 
 _NANOSECONDS: Final = 1_000_000_000
@@ -31,16 +31,16 @@ _NAME, _DESCRIPTION, _RESOLUTION = 2, 3, 9
 _FLAGS: Final = 2
 #: LINKTYPE_RTAC_SERIAL.
 _LINK_TYPE: Final = 250
-#: Of the flags of a packet: which way it went.
+#: Flags of a packet: its direction.
 _INBOUND, _OUTBOUND = 1, 2
-#: Events of RTAC serial; all that is none of these changes a status.
+#: Events of RTAC serial; every other event is a change of status.
 _EVENTS: Final = {"sent": 1, "received": 2, "break": 9}
 _DIRECTIONS: Final = {"sent": _OUTBOUND, "received": _INBOUND}
 _LINES: Final = {"RTS": 8, "DTR": 16}
 
 
 class NotATranscriptError(ValueError):
-    """A file is none that a test has left; the message names it."""
+    """A file is not a transcript of a test; the message names it."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -55,10 +55,10 @@ class _Packet:
 
 
 def files_in(places: Iterable[Path]) -> list[Path]:
-    """The transcripts among files and in folders, at any depth.
+    """Return the given files and the transcripts in the given folders, at any depth.
 
     Raises:
-        NotATranscriptError: There is none in one of the places.
+        NotATranscriptError: A folder has no transcripts.
     """
     found: list[Path] = []
     for place in places:
@@ -70,11 +70,11 @@ def files_in(places: Iterable[Path]) -> list[Path]:
 
 
 def capture(files: Iterable[Path]) -> Iterator[bytes]:
-    """The blocks of a capture with what is in these transcripts, in the order of time.
+    """Yield the blocks of a capture with the events of these transcripts, in the order of time.
 
     Raises:
-        NotATranscriptError: One of the files is no transcript.
-        OSError: One cannot be read.
+        NotATranscriptError: A file is not a transcript.
+        OSError: A file cannot be read.
     """
     yield _block(_SECTION, struct.pack("<IHHq", 0x1A2B3C4D, 1, 0, -1) + _options((_APPLICATION, b"pytest_anyserial")))
     packets: list[_Packet] = []
@@ -154,7 +154,7 @@ def _block(kind: int, body: bytes) -> bytes:
 
 
 def _options(*options: tuple[int, bytes]) -> bytes:
-    """Options that have a value, and the end of the list."""
+    """Encode the options that have a value, and the end of the list."""
     limited = ((code, value[:0xFFFF]) for code, value in options if value)
     return b"".join(struct.pack("<HH", code, len(value)) + _padded(value) for code, value in limited) + bytes(4)
 

@@ -1,6 +1,6 @@
-"""Who writes the transcript: a listener on each port that comes into being while the link of a test is there.
+"""Write the transcript with a listener on each port that is opened while the link of a test exists.
 
-It does not matter how a port is opened: by a fixture, by its path, as a blocking port, or as a pair in memory.
+Ports count however they are opened: by a fixture, by path, as a blocking port, or as a mock pair.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ class Opening:
     """How a port that the plugin opens is recorded.
 
     Attributes:
-        name: What opens it, such as a fixture; empty for a port that is not recorded.
-        title: What reports call it in place of its path.
-        log: Its record, once it is open.
+        name: The name in the transcript, such as that of the fixture; empty for a port that is not recorded.
+        title: A title that reports show instead of the path, or None.
+        log: The log of the port, once it is open.
     """
 
     def __init__(self, name: str, title: str | None = None) -> None:
@@ -32,7 +32,7 @@ class Opening:
 
     @contextmanager
     def applied(self) -> Generator[Opening]:
-        """Let it count for what the calling task opens within the block."""
+        """Apply this to the ports that the calling task opens within the block."""
         token = _OPENING.set(self)
         try:
             yield self
@@ -44,18 +44,18 @@ _OPENING: ContextVar[Opening | None] = ContextVar("_OPENING", default=None)
 
 
 def unrecorded() -> Opening:
-    """How a port is opened that is none of the test's."""
+    """Return an `Opening` for a port that does not belong to the test."""
     return Opening("")
 
 
 def belongs_to_test() -> bool:
-    """Whether a port that is opened here is one of the test's."""
+    """Whether a port that the calling task opens now belongs to the test."""
     opening = _OPENING.get()
     return opening is None or bool(opening.name)
 
 
 class Recording:
-    """Writes to a transcript what passes on all ports."""
+    """Writes the events of all ports to a transcript."""
 
     def __init__(self, transcript: SerialTranscript) -> None:
         self._transcript = transcript
@@ -64,7 +64,7 @@ class Recording:
 
     @contextmanager
     def active(self) -> Generator[None]:
-        """Record the ports that are opened within the block, until its end."""
+        """Record the ports that are opened within the block, until the block ends."""
         try:
             with watch_ports(self._begin):
                 yield
@@ -73,7 +73,7 @@ class Recording:
                 detach()
 
     def log_at(self, path: str) -> PortLog | None:
-        """The record of the port that was opened last at this path."""
+        """Return the log of the port that was last opened at this path."""
         return self._by_path.get(path)
 
     def _begin(self, opened: OpenedPort) -> None:
@@ -87,7 +87,7 @@ class Recording:
 
 
 class _Recorder(PortListener):
-    """Writes down what one port does."""
+    """Records the events of one port."""
 
     def __init__(self, log: PortLog) -> None:
         self._log = log
@@ -130,18 +130,18 @@ class _Recorder(PortListener):
 
 
 def _uncopied(data: memoryview) -> bytes | memoryview:
-    """The object that a view is of, if that is `bytes` and all of it is seen; it need not be copied then."""
+    """Return the `bytes` object behind a view of all of it, which saves a copy; otherwise the view itself."""
     whole = data.obj
     return whole if type(whole) is bytes and len(whole) == len(data) else data
 
 
 def levels_text(**lines: bool | None) -> str:
-    """`RTS on, DTR off`; None is a line that was left alone."""
+    """Return a text such as `RTS on, DTR off`. None is a line that was not set."""
     return ", ".join(f"{name.upper()} {'on' if on else 'off'}" for name, on in lines.items() if on is not None)
 
 
 def config_text(config: SerialConfig) -> str:
-    """`115200 8N1`, and what else is not as usual."""
+    """Return a text such as `115200 8N1, RTS/CTS`: rate and frame, then the options that are on."""
     extras = [
         name
         for name, present in (
@@ -158,7 +158,7 @@ def config_text(config: SerialConfig) -> str:
     return ", ".join([frame, *extras])
 
 
-#: Calls that are recorded: the kind of their events, and the detail from their arguments.
+#: The recorded calls: the kind of the event, and a function from the arguments to its detail.
 _CALLS: Final[dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]]] = {
     "configure": ("configured", lambda arguments: config_text(arguments["config"])),
     "set_control_lines": ("lines", lambda arguments: levels_text(**arguments)),

@@ -1,4 +1,4 @@
-"""The ports of a test as a failure report shows them: both ends of a link on one timeline, any other port by itself."""
+"""The timeline of a failure report: both ends of a link together, every other port by itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 from .._text import count, cut, hanging, hex_lines, plain
 from .transcript import MAX_BYTES_SHOWN, MAX_EVENTS_SHOWN, End, PortLog, SerialTranscript, TranscriptEvent
 
-#: Seconds without an event that get a line of their own, and seconds under way that get a note.
+#: Seconds without an event that are shown as a line, and seconds in transit that are shown as a note.
 _MIN_SILENCE: Final = 0.1
 _ARROWS: Final[dict[End, str]] = {"port": "->", "peer": "<-"}
 _PEER: Final[dict[End, End]] = {"port": "peer", "peer": "port"}
@@ -18,7 +18,7 @@ _PEER: Final[dict[End, End]] = {"port": "peer", "peer": "port"}
 
 @dataclasses.dataclass(slots=True)
 class _Row:
-    """What happened at one end, or what went from one end to the other."""
+    """One row: an event at one end, or data that passed from one end to the other."""
 
     time: float
     what: str
@@ -28,7 +28,7 @@ class _Row:
     events: int = 1
 
     def mark_received(self, time: float, sender: End) -> None:
-        """What was sent was received as it was."""
+        """Show that the data was received unchanged at `time`."""
         self.what = _direction(sender, *_PEER)
         self.events = 2
         self.until = time
@@ -39,7 +39,7 @@ class _Row:
 def sections(
     transcript: SerialTranscript, end_of: Callable[[PortLog], End | None]
 ) -> Iterator[tuple[str, Iterator[str]]]:
-    """Titles and lines of a failure report: a link of which both ends were open first, then other ports."""
+    """Yield titles and lines for a failure report: first links with both ends open, then other ports."""
     links: dict[str | None, dict[End, list[PortLog]]] = {}
     for log in transcript.logs:
         end = end_of(log)
@@ -71,16 +71,16 @@ def _link_lines(transcript: SerialTranscript, ends: dict[End, list[PortLog]]) ->
     for row in rows:
         if before is not None and row.time - before >= _MIN_SILENCE:
             yield f"{'':13}(silence for {duration_text(row.time - before)})"
-        # How long a test takes to set up says nothing about the line.
+        # Skip the time until the first data, because it shows only how long the set-up took.
         if before is not None or row.event.data:
             before = max(before or 0.0, row.until)
         yield from _lines(row)
 
 
 def _rows(events: Iterable[tuple[End, TranscriptEvent]]) -> list[_Row]:
-    """Rows in the order of time. Bytes that arrived as they were sent are one row, with the time of the send."""
+    """Return rows in the order of time. Bytes that arrived unchanged are one row, with the time of the send."""
     rows: list[_Row] = []
-    # By the end that sends: what was sent and may still arrive as it was.
+    # By the sending end: the sends that may still arrive unchanged.
     in_flight: dict[End, deque[_Row]] = {end: deque() for end in _PEER}
     for end, event in events:
         if event.kind == "sent":
@@ -96,7 +96,7 @@ def _rows(events: Iterable[tuple[End, TranscriptEvent]]) -> list[_Row]:
             rows.append(_Row(event.time, _direction(_PEER[end], end), event, event.time))
             continue
         if event.kind == "fault":
-            # Between what was sent before it and what arrived after it.
+            # The fault belongs between the bytes sent before it and those received after it, so do not join them.
             for sent in in_flight.values():
                 sent.clear()
         rows.append(_Row(event.time, f"{end} {event.kind}", event, event.time))
@@ -104,13 +104,13 @@ def _rows(events: Iterable[tuple[End, TranscriptEvent]]) -> list[_Row]:
 
 
 def _direction(sender: End, *seen: End) -> str:
-    """`port -> peer`, without the ends at which it was not seen."""
+    """Return a text such as `port -> peer`, without the ends at which the data was not seen."""
     port, peer = (end if end in seen else " " * len(end) for end in _PEER)
     return f"{port} {_ARROWS[sender]} {peer}"
 
 
 def duration_text(seconds: float) -> str:
-    """A time for people: `1.25 s`, `20.8 ms`, `153 us`."""
+    """Return a duration as text, such as `1.25 s`, `20.8 ms` or `153 us`."""
     if seconds >= 0.9995:
         return f"{seconds:.4g} s"
     return f"{1e3 * seconds:.3g} ms" if seconds >= 0.9995e-3 else f"{1e6 * seconds:.3g} us"

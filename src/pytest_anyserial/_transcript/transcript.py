@@ -1,4 +1,4 @@
-"""What passed on the ports of a test. Recording keeps references and counts; text is made on request."""
+"""The transcript of a test: the events of all its ports. Events are kept as bytes, and text is made on request."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from .._text import count, cut, encodable, hanging, hex_lines, plain
 #: An end of a link: `"port"` is end A, `"peer"` end B.
 End: TypeAlias = Literal["port", "peer"]
 
-#: Events that a report shows per port, and bytes of one event.
+#: The most events that a report shows per port, and the most bytes of one event.
 MAX_EVENTS_SHOWN: Final = 200
 MAX_BYTES_SHOWN: Final = 256
-#: Events kept per port, and bytes in them; older ones are only counted. Of one event a part is kept, so that a large
-#: transfer does not displace what led to it.
+#: The most events kept per port, and the most bytes in them; older events are only counted. Each event keeps at most
+#: `MAX_EVENT_BYTES`, so that a large transfer does not displace the events that led to it.
 _MAX_EVENTS: Final = 10_000
 _MAX_BYTES: Final = 4 * 2**20
 MAX_EVENT_BYTES: Final = 2**20
@@ -35,13 +35,13 @@ class TranscriptEvent:
 
     Attributes:
         time: Seconds since the test's link was set up.
-        port: The fixture that opened it: `"serial_port"`, `"serial_peer"`, `"sync_serial_port"`; `"port"` or
-            `"sync_port"` if the test did, by a path or otherwise.
+        port: The fixture that opened the port: `"serial_port"`, `"serial_peer"`, `"sync_serial_port"`; `"port"` or
+            `"sync_port"` if the test opened it, by a path or otherwise.
         kind: `"opened"`, `"sent"`, `"received"`, `"configured"`, `"lines"`, `"break"`, `"input dropped"`,
             `"output dropped"`, `"fault"`, `"failed"` or `"closed"`.
-        data: The bytes sent or received, at most the first MiB of them.
-        detail: The config, the lines, the fault, the error; how many bytes are not in `data`.
-        order: Its place among the events of the test: times can be equal, in virtual time above all.
+        data: The bytes sent or received, at most the first MiB.
+        detail: The config, lines, fault or error, and the number of bytes that are not in `data`.
+        order: The position among the events of the test, because times can be equal, especially in virtual time.
     """
 
     time: float
@@ -53,7 +53,7 @@ class TranscriptEvent:
 
 
 class _Port(Protocol):
-    """What is known of a port that was opened."""
+    """The facts about an opened port."""
 
     @property
     def path(self) -> str: ...
@@ -66,14 +66,14 @@ class _Port(Protocol):
 
 
 class PortLog:
-    """The events of one port, the last ones of them; any thread may add some.
+    """The latest events of one port. Any thread may add events.
 
     Attributes:
-        name: The fixture that opened it, or `port` or `sync_port`.
-        path: The device, or the title of several.
-        title: What stands for the paths of several devices, if it does.
-        adapter: What the device is.
-        stamp: Gives the time and the next place in the order of events.
+        name: The fixture that opened the port, or `port` or `sync_port`.
+        path: The path of the device, or the title.
+        title: A title that replaces the paths of several devices, or None.
+        adapter: A description of the device.
+        stamp: Returns the time and the next position in the order of events.
     """
 
     def __init__(
@@ -91,13 +91,13 @@ class PortLog:
         self._port_start = 0
 
     def start_port(self) -> None:
-        """What comes now is about another port than what came before."""
+        """Begin the events of another port that shares this log."""
         self._port_start = self._total
 
     def add(
         self, kind: str, what: bytes | memoryview | str = "", at: tuple[float, int] | None = None, *, more: int = 0
     ) -> None:
-        """Record that something happened now, or at an earlier `stamp()`; of its bytes, `more` are not given."""
+        """Record an event now, or at an earlier `stamp()`. `more` is the number of its bytes that are not in `what`."""
         kept, rest = what[:MAX_EVENT_BYTES], max(0, len(what) - MAX_EVENT_BYTES) + more
         note = f"{count(rest, 'more byte')} not kept" if rest > 0 else ""
         data, detail = (b"", f"{kept}{note}") if isinstance(kept, str) else (bytes(kept), note)
@@ -113,19 +113,19 @@ class PortLog:
 
     @property
     def total(self) -> int:
-        """How many events there were."""
+        """The number of events so far."""
         return self._total
 
     @property
     def latest(self) -> int:
-        """How many of them are about the last port."""
+        """The number of events of the latest port."""
         return self._total - self._port_start
 
     def events(self, start: float) -> list[TranscriptEvent]:
-        """The kept events, oldest first, with times since `start`."""
+        """Return the kept events, oldest first, with times since `start`."""
         with self._lock:
             kept = list(self._events)
-        # A send is dated when it began, and recorded when it ended.
+        # A send has the time of its beginning, but is recorded at its end.
         kept.sort(key=lambda event: event[0])
         return [
             TranscriptEvent(time=at - start, port=self.name, kind=kind, data=data, detail=detail, order=order)
@@ -134,9 +134,9 @@ class PortLog:
 
 
 class SerialTranscript:
-    """The recorded events of all ports that a test opened, also by path, as blocking ports or as a pair in memory.
+    """The events of all ports that a test opened, including blocking ports, mock pairs, and ports opened by path.
 
-    Of each port the last 10,000 events are kept, and at most 4 MiB of data, of each event the first MiB.
+    Each port keeps its last 10,000 events with at most 4 MiB of data, and each event keeps at most its first MiB.
     """
 
     def __init__(
@@ -151,9 +151,9 @@ class SerialTranscript:
 
     @property
     def path(self) -> Path | None:
-        """The folder where files with the events go when the test is over, one per port; None if none are written.
+        """The folder for files with the events, one per port, written when the test ends; None if none are written.
 
-        Whether that happens also depends on the outcome: see `--serial-transcript`.
+        Whether they are written also depends on the outcome; see `--serial-transcript`.
         """
         return self._folder()
 
@@ -164,20 +164,20 @@ class SerialTranscript:
         return in_order(events)
 
     def hexdump(self) -> str:
-        """The events as text, with hex and printable ASCII side by side."""
+        """Return the events as text, with hex and printable ASCII side by side."""
         return "\n".join(line for event in self.events for line in _lines(event, None, named=True))
 
     def elapsed(self) -> float:
-        """Seconds since the test's link was set up."""
+        """Return the seconds since the test's link was set up."""
         return self._now() - self._start
 
     def _stamp(self) -> tuple[float, int]:
         return self._now(), next(self._order)
 
     def log(self, name: str, port: _Port, title: str | None = None) -> PortLog:
-        """The record for a port: a fresh one, or that of an earlier port of the same name and path.
+        """Return the log for a port: a new one, or that of an earlier port with the same name and path.
 
-        A `title` stands for the path of ports that come one after the other, of which reports show the last.
+        A `title` replaces the path of ports that are opened in turn, of which reports show the latest.
         """
         for log in self._logs:
             if (log.name, log.path) == (name, title or port.path):
@@ -190,16 +190,16 @@ class SerialTranscript:
 
     @property
     def logs(self) -> list[PortLog]:
-        """The records of all ports, those of end A first, then those of end B, then others as they were opened."""
+        """The logs of all ports: first end A, then end B, then others in the order in which they were opened."""
         ends = {"serial_port": 0, "serial_peer": 1}
         return sorted(self._logs, key=lambda log: ends.get(log.name.removeprefix("sync_"), 2))
 
     def events_of(self, log: PortLog) -> list[TranscriptEvent]:
-        """The kept events of one port, oldest first."""
+        """Return the kept events of one port, oldest first."""
         return log.events(self._start)
 
     def mark(self, kind: str, what: Callable[[], str]) -> None:
-        """Record a step of the script, which is none of a port; its text is made when it is shown."""
+        """Record a step of the script. `what` returns its text, and is called when the step is shown."""
         self._marks.append((self._stamp(), kind, what))
 
     @property
@@ -211,12 +211,12 @@ class SerialTranscript:
         ]
 
     def latest(self, log: PortLog, limit: int) -> list[TranscriptEvent]:
-        """The last kept events about the last port of a record, at most so many."""
+        """Return at most `limit` of the latest events of the latest port of a log."""
         shown = min(log.latest, limit)
         return self.events_of(log)[-shown:] if shown else []
 
     def section(self, log: PortLog) -> Iterator[str]:
-        """The lines of a failure report about one port."""
+        """Yield the lines of a failure report about one port."""
         events = self.latest(log, MAX_EVENTS_SHOWN)
         if log.total > len(events):
             yield f"({count(log.total - len(events), 'earlier event')} not shown)"
@@ -224,7 +224,7 @@ class SerialTranscript:
             yield from _lines(event, MAX_BYTES_SHOWN, named=False)
 
     def json_lines(self, log: PortLog, about: dict[str, Any]) -> Iterator[str]:
-        """One port as JSON, an object per line: first what it is about, then the kept events."""
+        """Yield one port as JSON lines: first the head with `about`, then the kept events."""
         events = self.events_of(log)
         head = {**about, "port": log.name, "path": log.path, "adapter": log.adapter}
         yield _json({**head, "events": log.total, "not_kept": log.total - len(events)})
@@ -235,25 +235,25 @@ class SerialTranscript:
 
 
 def in_order(events: Iterable[TranscriptEvent]) -> list[TranscriptEvent]:
-    """Events of several ports, oldest first."""
+    """Sort events of several ports, oldest first."""
     return sorted(events, key=lambda event: (event.time, event.order))
 
 
 def _json(facts: Mapping[str, object]) -> str:
-    # Most tests leave no file.
+    # Imported late, because most tests leave no file.
     import json
 
     return json.dumps({name: encodable(value) if isinstance(value, str) else value for name, value in facts.items()})
 
 
 def _adapter_text(port: _Port) -> str:
-    """What the device is: `FT232R USB UART (0403:6001, FT4XYZ, ftdi_sio)`, `pty`, `mock`; else whose calls drive it."""
+    """Describe a device: `FT232R USB UART (0403:6001, FT4XYZ, ftdi_sio)`, `pty`, `mock`, or the name of its backend."""
     info = port.port_info
     if info is None:
         backend = port.capabilities.backend
         is_pty = backend != "mock" and os.path.realpath(port.path).startswith("/dev/pts/")
         return "pty" if is_pty else backend
-    # A port in memory has no driver.
+    # Imported late, because a mock has no driver.
     from .._bench.driver_name import driver_name
 
     ids = [] if info.vid is None or info.pid is None else [f"{info.vid:04x}:{info.pid:04x}"]
