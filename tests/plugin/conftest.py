@@ -36,6 +36,7 @@ for _module in (
     "pytest_anyserial._links.mock",
     "pytest_anyserial._links.pty",
     "pytest_anyserial._links.replay",
+    "pytest_anyserial._mutation.plugin",
     "pytest_anyserial._recordings.saving",
     "pytest_anyserial._device.script",
     "pytest_anyserial.strategies",
@@ -45,6 +46,7 @@ for _module in (
     "trio.testing",
     *([] if sys.platform == "win32" else ["uvloop"]),
     # It imports parts of itself when it writes, and objects of two copies do not know each other.
+    *([] if importlib.util.find_spec("jinja2") is None else ["pytest_anyserial._mutation.page"]),
     *([] if importlib.util.find_spec("tomlkit") is None else ["pytest_anyserial._bench.toml"]),
 ):
     importlib.import_module(_module)

@@ -43,6 +43,13 @@ ONE_TEST = """
 """
 
 
+@pytest.fixture
+def project(project: Project) -> Project:
+    """A project that chooses one loop, so that its tests run once."""
+    project.ini("anyserial_loops = asyncio")
+    return project
+
+
 def mutate(project: Project, *options: str, test: str | None = ONE_TEST, budget: str = "all") -> tuple[Run, Any]:
     """Run with `--serial-mutate`; returns the run and the data of its report."""
     project.file("gauge.py", GAUGE)
@@ -60,13 +67,13 @@ def mutants(data: Any, outcome: str = "", kind: str = "") -> list[Any]:
 
 def test_survivors_are_the_bytes_that_no_assertion_reads(project: Project) -> None:
     """P-150, P-151: the third byte of the reply is never compared; the report marks it."""
-    run, data = mutate(project, "--serial-mutate-kinds=flip")
+    loops = "--serial-loops=asyncio,trio,uvloop"
+    run, data = mutate(project, "--serial-mutate-kinds=flip", loops)
     assert run.outcomes() == dict.fromkeys(
         ("test_it[mock-asyncio]", "test_it[mock-trio]", "test_it[mock-uvloop]"), "passed"
     )
     survivors = mutants(data, "survived")
     assert {(each["number"], each["byte"]) for each in survivors} == {(1, 2)}
-    # One of the eight makes a newline of it, no: none does, so all values of the byte pass.
     assert len(survivors) == 8
     assert data["totals"]["noticed"] == 24
     assert "      31 32 56 0a                                      |12V.|\n            ^^\n" in run.text
@@ -93,7 +100,9 @@ def test_every_kind_does_what_its_name_says(project: Project) -> None:
             with open("got.txt", "a") as file:
                 print(serial_device.requests, got, file=file)
     """
-    _, data = mutate(project, "--serial-loops=asyncio", test=test)
+    _, data = mutate(
+        project, "--serial-mutate-kinds=lose,double,insert,cut,late,swap,repeat,unasked,request", test=test
+    )
     # The first runs are those without a mutant: as usual, and to record.
     _, _, *lines = (project.path / "got.txt").read_text().splitlines()
     seen = {(each["kind"], each["number"], each["byte"]): line for each, line in zip(mutants(data), lines, strict=True)}
@@ -109,9 +118,6 @@ def test_every_kind_does_what_its_name_says(project: Project) -> None:
     assert seen["repeat", 1, None] == f"{asked} [b'ab\\nab\\n', b'cd\\n']"
     assert seen["unasked", 2, None] == f"{asked} [b'ab\\n', b'EVENT 1\\ncd\\n']"
     assert seen["request", 1, None] == "[b'1\\n'] [b'', b'ab\\n']"
-    flips = [line for (kind, number, byte), line in seen.items() if (kind, number, byte) == ("flip", 1, 0)]
-    assert len(flips) == 1
-    assert re.fullmatch(re.escape(asked) + r" \[b'[^a]+b\\n', b'cd\\n'\]", flips[0])
 
 
 RETRIES = """
@@ -140,13 +146,12 @@ RETRIES = """
 
 def test_a_driver_that_asks_again_has_recovered(project: Project) -> None:
     """P-151: a device answers again; a script that expects one request makes it a failure."""
-    _, data = mutate(project, "--serial-loops=asyncio", "--serial-mutate-kinds=flip,cut,late,request", test=RETRIES)
+    _, data = mutate(project, "--serial-mutate-kinds=flip,cut,late,request", test=RETRIES, budget="40")
     by_test = {test["test"].partition("::")[2]: test["totals"] for test in data["tests"]}
     served, scripted = by_test["test_served[mock-asyncio]"], by_test["test_scripted[mock-asyncio]"]
-    assert served["recovered"] == sum(served.values()) - served["survived"]
+    assert served["recovered"] == sum(served.values()) == 20
     assert scripted["recovered"] == 1
     assert {each["kind"] for each in mutants(data, "recovered") if each["far_end"] == 1} >= {"flip", "cut", "late"}
-    # The newline of the reply is the one byte that int() does not need, and no flip makes another newline of it.
     assert served["survived"] == 0
 
 
@@ -191,35 +196,35 @@ def test_a_hang_in_real_time_is_told(project: Project, driver: str) -> None:
     after = """
         async def test_behind(serial_port): pass
     """
-    options = ("--serial-mutate-kinds=cut", "--serial-mutate-timeout=0.3", "--serial-loops=asyncio")
+    options = ("--serial-mutate-kinds=cut", "--serial-mutate-timeout=0.5")
     run, data = mutate(project, *options, test=(blocking if driver == "blocking" else busy) + after)
     last = mutants(data)[-1]
     assert {each["outcome"] for each in mutants(data) if each["byte"] == 1} == {"hung"}
     assert last["outcome"] in ("hung", "noticed")
-    assert "after 0.3 s" in run.text
+    assert "after 0.5 s" in run.text
     assert run.outcomes()["test_behind[mock-asyncio]"] == "passed"
 
 
 def test_two_runs_make_one_report(project: Project) -> None:
     """P-153: byte for byte, with a budget that does not buy all."""
-    mutate(project, "--serial-mutate-report=found.html", budget="30", test=RETRIES)
+    mutate(project, "--serial-mutate-report=found.html", budget="20", test=RETRIES)
     first = [(project.path / name).read_bytes() for name in ("found.json", "found.html")]
-    mutate(project, "--serial-mutate-report=found.html", budget="30", test=RETRIES)
+    mutate(project, "--serial-mutate-report=found.html", budget="20", test=RETRIES)
     assert first == [(project.path / name).read_bytes() for name in ("found.json", "found.html")]
     data = json.loads(first[0])
-    assert len(mutants(data)) == 30
-    assert [len(test["mutants"]) for test in data["tests"]] == [15, 15]
+    assert [len(test["mutants"]) for test in data["tests"]] == [10, 10]
     kinds = {each["kind"] for each in mutants(data)}
     assert {"flip", "lose", "double", "insert", "cut", "late", "unasked", "request"} <= kinds
 
 
 def test_a_larger_budget_begins_with_the_smaller(project: Project) -> None:
     """P-153: so a survivor is found again with more."""
-    _, few = mutate(project, budget="10", test=ONE_TEST)
-    _, more = mutate(project, budget="40", test=ONE_TEST)
-    assert mutants(more)[:10] == mutants(few)
+    _, few = mutate(project, budget="6", test=ONE_TEST)
+    _, more = mutate(project, budget="20", test=ONE_TEST)
+    assert mutants(more)[:6] == mutants(few)
 
 
+@pytest.mark.gate("workers are processes of their own")
 def test_workers_of_xdist_make_the_same_report(project: Project, pytester: pytest.Pytester) -> None:
     """P-153: also which mutants a budget buys."""
     mutate(project, budget="40", test=RETRIES)
@@ -251,7 +256,7 @@ def test_each_assertion_that_is_removed_costs_score(project: Project) -> None:
             *(f"    {line}" for line in (ASSERTIONS[-1], *ASSERTIONS[:-1])[:number]),
         ]
         kinds = "--serial-mutate-kinds=flip,lose"
-        _, data = mutate(project, "--serial-loops=asyncio", kinds, test="\n".join(body), budget="40")
+        _, data = mutate(project, kinds, test="\n".join(body), budget="24")
         scores.append(data["score"])
     assert scores == sorted(set(scores), reverse=True)
 
@@ -270,7 +275,7 @@ def test_free_bytes_are_left_as_they_are(project: Project) -> None:
             assert (await ask(serial_port, b"V?\\n"))[:2] == "12"
             await ask(serial_port, b"B?\\n")
     """
-    run, data = mutate(project, "--serial-loops=asyncio", test=test)
+    run, data = mutate(project, "--serial-mutate-kinds=flip,late,request", test=test)
     assert {each["byte"] for each in mutants(data, kind="flip")} == {0, 1, 6}
     assert {each["number"] for each in mutants(data) if each["kind"] != "request"} == {1}
     assert re.search(r"not changed.*\n  a banner \(.*\n  not ours \(", run.text)
@@ -287,7 +292,7 @@ def test_free_bytes_are_left_as_they_are(project: Project) -> None:
 )
 def test_a_wrong_ignore_is_refused(project: Project, code: str, problem: str) -> None:
     """P-154: in every run, not only with mutants."""
-    run = project.run("--serial-loops=asyncio", test=f"async def test_it(serial_script):\n    {code}")
+    run = project.run(test=f"async def test_it(serial_script):\n    {code}")
     assert problem in run.problem("test_it[mock-asyncio]")
 
 
@@ -335,7 +340,7 @@ def test_last_failed_selects_the_tests_with_survivors(project: Project, pytester
         "test_it.py", ONE_TEST, ONE_TEST.replace("test_it", "test_whole").replace("[:2]", "").replace('"12"', '"12V"')
     )
     options = [option for name in BASE for option in ("-p", name)]
-    options += ["--serial-mutate=all", "--serial-mutate-kinds=flip", "--serial-loops=asyncio", "-v"]
+    options += ["--serial-mutate=all", "--serial-mutate-kinds=flip", "-v"]
     first = pytester.runpytest_inprocess(*options)
     assert "2 passed" in first.stdout.str()
     again = pytester.runpytest_inprocess(*options, "--lf").stdout.str()
@@ -346,8 +351,13 @@ def test_last_failed_selects_the_tests_with_survivors(project: Project, pytester
 def test_other_tests_run_as_always(project: Project) -> None:
     """P-150, P-156: and the summary says why a test with serial fixtures has no mutants."""
     test = """
+        from contextlib import nullcontext
         import pytest
         from hypothesis import given, settings
+
+        if not hasattr(pytest, "Subtests"):
+            # Before pytest 9.
+            subtests = pytest.fixture(name="subtests")(lambda: __import__("types").SimpleNamespace(test=nullcontext))
         from hypothesis import strategies as st
         from gauge import ask
 
@@ -370,11 +380,16 @@ def test_other_tests_run_as_always(project: Project) -> None:
             async with serial_factory.device(lambda request: request) as (port, device):
                 await ask(port, b"V?\\n")
 
+        async def test_parts(serial_port, serial_script, subtests):
+            serial_script.on(b"V?\\n").reply(b"12V\\n")
+            with subtests.test():
+                assert await ask(serial_port, b"V?\\n") == "12V"
+
         async def test_shown(serial_port, serial_script):
             serial_script.on(b"V?\\n").reply(b"12V\\n")
             assert await ask(serial_port, b"V?\\n") == "12V"
     """
-    run, data = mutate(project, "--serial-loops=asyncio", test=test, budget="20")
+    run, data = mutate(project, test=test, budget="20")
     outcomes = run.outcomes()
     assert outcomes.pop("test_fails[mock-asyncio]") == "failed"
     assert set(outcomes.values()) == {"passed"}
@@ -385,6 +400,7 @@ def test_other_tests_run_as_always(project: Project) -> None:
         "test_fails": "it does not pass",
         "test_given": "Hypothesis gives it other data each time",
         "test_line": "serial_faults makes its line go wrong already",
+        "test_parts": "its subtests are reported in each run",
     }
     assert len(run.by_test()["test_shown[mock-asyncio]"]) == 3
 
@@ -392,7 +408,7 @@ def test_other_tests_run_as_always(project: Project) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
 def test_nothing_is_mutated_on_a_pty(project: Project) -> None:
     """P-156: there a byte cannot be placed exactly."""
-    run, data = mutate(project, "--serial-loops=asyncio", "--serial-links=mock,pty")
+    run, data = mutate(project, "--serial-links=mock,pty")
     assert [each["test"].partition("::")[2] for each in data["tests"]] == ["test_it[mock-asyncio]"]
     assert data["left_out"] == [
         {"test": "test_it.py::test_it[pty-asyncio]", "reason": "it runs on pty, where a byte cannot be placed exactly"}
@@ -450,7 +466,7 @@ def test_each_run_has_fresh_fixtures(project: Project) -> None:
         def test_last():
             pass
     """
-    run, data = mutate(project, "--serial-loops=asyncio", test=test, budget="10")
+    run, data = mutate(project, test=test, budget="10")
     assert set(run.outcomes().values()) == {"passed"}
     assert data["totals"]["noticed"] == 10
 
@@ -470,7 +486,7 @@ def test_an_error_in_a_wider_fixture_is_reported(project: Project) -> None:
             serial_script.on(b"V?\\n").reply(b"12V\\n")
             assert await ask(serial_port, b"V?\\n") == "12V"
     """
-    run, data = mutate(project, "--serial-loops=asyncio", test=test, budget="10")
+    run, data = mutate(project, test=test, budget="10")
     assert run.outcomes() == {"test_it[mock-asyncio]": "error in teardown"}
     assert "the module is over" in run.problem("test_it[mock-asyncio]")
     assert data["totals"]["noticed"] == 10
@@ -481,7 +497,7 @@ def test_mutants_leave_nothing_in_the_project(project: Project) -> None:
     project.file("gauge.py", GAUGE)
     project.file("test_it.py", ONE_TEST)
     before = sorted(path.relative_to(project.path) for path in project.path.rglob("*"))
-    run = project.run("--serial-mutate=50", "--serial-loops=asyncio", "-p", "no:cacheprovider")
+    run = project.run("--serial-mutate=50", "-p", "no:cacheprovider")
     made = {path.relative_to(project.path) for path in project.path.rglob("*")} - set(before)
     assert {path.parts[0] for path in made} <= {"__pycache__"}
     assert "warning" not in run.text
@@ -515,7 +531,7 @@ def test_an_interrupt_keeps_what_is_known(project: Project, pytester: pytest.Pyt
     project.file("gauge.py", GAUGE)
     project.file("test_it.py", INTERRUPTS)
     options = [option for name in BASE for option in ("-p", name)]
-    options += ["-p", "no:cacheprovider", "--serial-loops=asyncio", "--serial-mutate=40"]
+    options += ["-p", "no:cacheprovider", "--serial-mutate=40"]
     result = pytester.runpytest_subprocess(*options, "--serial-mutate-report=found.json")
     assert result.ret == pytest.ExitCode.INTERRUPTED
     text, data = result.stdout.str(), json.loads((project.path / "found.json").read_text("utf-8"))
@@ -528,9 +544,9 @@ def test_an_interrupt_keeps_what_is_known(project: Project, pytester: pytest.Pyt
 def test_progress_is_shown_behind_the_dot_of_a_test(project: Project) -> None:
     """P-155: a capital letter where something survived, and the numbers with -v."""
     project.file("gauge.py", GAUGE)
-    run = project.run("--serial-mutate=20", "--serial-loops=asyncio", test=ONE_TEST)
+    run = project.run("--serial-mutate=20", test=ONE_TEST)
     assert "test_it.py .M" in run.text
-    run = project.run("--serial-mutate=20", "--serial-loops=asyncio", "-v", test=ONE_TEST)
+    run = project.run("--serial-mutate=20", "-v", test=ONE_TEST)
     assert re.search(r"test_it\[mock-asyncio\] MUTATED 20 times, \d+ survived", run.text)
 
 
@@ -592,7 +608,7 @@ UNREAD = {
 def flipped(project: Project, *options: str) -> tuple[str, Any]:
     """Flip every bit of every reply of the example's tests; returns the output and the data."""
     command = [sys.executable, "-m", "pytest", *(option for name in BASE for option in ("-p", name))]
-    command += ["-p", "no:cacheprovider", "--serial-loops=asyncio", "--serial-mutate=all", "--serial-mutate-kinds=flip"]
+    command += ["-p", "no:cacheprovider", "--serial-mutate=all", "--serial-mutate-kinds=flip"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run(
         [*command, "--serial-mutate-report=found.json", *options],
@@ -606,18 +622,18 @@ def flipped(project: Project, *options: str) -> tuple[str, Any]:
     return done.stdout + done.stderr, json.loads((project.path / "found.json").read_text("utf-8"))
 
 
-@pytest.mark.parametrize("tests", ["write or refusal", pytest.param("", marks=_ALL)], ids=["two tests", "all"])
-def test_no_flipped_bit_gets_past_the_checksum_of_the_example(project: Project, tests: str) -> None:
+@_ALL
+def test_no_flipped_bit_gets_past_the_checksum_of_the_example(project: Project) -> None:
     """P-151: every single-bit flip in a reply is noticed or recovered from."""
     copy_of_the_example(project)
-    text, data = flipped(project, "-k", tests)
+    text, data = flipped(project)
     totals = data["totals"]
     assert totals["noticed"] + totals["recovered"] == sum(totals.values()), text
-    assert sum(totals.values()) == sum(test["possible"] for test in data["tests"]) >= 8 * 13
+    assert sum(totals.values()) == sum(test["possible"] for test in data["tests"]) > 600
     assert data["score"] == 100.0
 
 
-@pytest.mark.parametrize("tests", ["write or refusal", pytest.param("", marks=_ALL)], ids=["two tests", "all"])
+@pytest.mark.parametrize("tests", ["write", pytest.param("", marks=_ALL)], ids=["one test", "all"])
 def test_without_the_checksum_the_unread_bytes_of_the_example_survive(project: Project, tests: str) -> None:
     """P-151: in a copy of the driver that does not check, they are exactly those that no test compares."""
     copy_of_the_example(project, ("if crc16(reply[:-2]) != reply[-2:]:", "if False:"))
@@ -629,7 +645,7 @@ def test_without_the_checksum_the_unread_bytes_of_the_example_survive(project: P
         if each["outcome"] == "survived"
     }
     unread = {(name, *place) for name, places in UNREAD.items() for place in places}
-    assert survived == {each for each in unread if not tests or "write" in each[0] or "refusal" in each[0]}
+    assert survived == {each for each in unread if tests in each[0]}
     assert "test_a_write_is_confirmed_by_its_echo[mock-asyncio]\n" in text
     assert "      01 06 00 10 00 07 c9 cd                          |........|\n                  ^^ ^^ ^^ ^^\n" in text
 
@@ -647,7 +663,7 @@ def test_a_replay_is_mutated(project: Project) -> None:
         (project.path / f"{key}.jsonl").write_text(recording.read_text("ascii"), "ascii")
     forget_the_example()
     kinds = "--serial-mutate-kinds=flip,cut,late,request,swap"
-    options = ("--serial-links=replay", f"--serial-recordings={project.path}", "--serial-loops=asyncio", kinds)
+    options = ("--serial-links=replay", f"--serial-recordings={project.path}", kinds)
     run, data = mutate(project, *options, test=None, budget="40")
     assert set(run.outcomes().values()) == {"passed"}
     any_order, strict = data["tests"]
@@ -677,11 +693,11 @@ REPORT_IMPORTS = """
 """
 
 
-def test_a_run_without_the_option_loads_nothing_of_it(project: Project) -> None:
+def test_a_run_without_the_option_loads_nothing_of_it(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """P-03, P-156: neither when a script is played nor at the start."""
     project.file("gauge.py", GAUGE)
     project.file("conftest.py", REPORT_IMPORTS)
     for name in [name for name in sys.modules if name.startswith("pytest_anyserial._mutation")]:
-        del sys.modules[name]
-    run = project.run("--serial-loops=asyncio", "-s", test=ONE_TEST)
+        monkeypatch.delitem(sys.modules, name)
+    run = project.run("-s", test=ONE_TEST)
     assert run.text.rstrip().endswith("mutation:")

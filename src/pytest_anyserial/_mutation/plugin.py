@@ -23,6 +23,8 @@ from .results import LEFT_OUT, RESULT, Results, mutant_facts
 from .settings import Settings, is_on_a_loop_of, settings
 from .wire import Recorded, TestWire
 
+#: How many times the limit of a mutant the run without one may take, which is known to end.
+_PATIENCE: Final = 10
 #: Fixtures that play the far end.
 _PLAYED: Final = FAR_ENDS | {"serial_factory"}
 
@@ -63,6 +65,8 @@ class MutationRun:
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
         """Run a test as usual, and then its mutants, before the report of its teardown."""
         if item.nodeid not in self._shares or not isinstance(item, pytest.Function):
+            return None
+        if item.config.getoption("setuponly", False):
             return None
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         twin = rerun.twin_of(item)
@@ -108,6 +112,8 @@ class MutationRun:
             return "nothing of the plugin plays its far end"
         if link not in ("mock", REPLAY):
             return f"it runs on {link}, where a byte cannot be placed exactly"
+        if "subtests" in item.fixturenames:
+            return "its subtests are reported in each run"
         if "serial_faults" in generate.used(item):
             return "serial_faults makes its line go wrong already"
         if hasattr(item.obj, "hypothesis"):
@@ -158,7 +164,7 @@ class MutationRun:
         why = ""
         for virtual in (True, False) if rerun.can_be_virtual(item) else (False,):
             wire = TestWire(is_virtual=virtual, free=free)
-            ended = rerun.run(item, twin, wire, self._run.seconds)
+            ended = rerun.run(item, twin, wire, _PATIENCE * self._run.seconds)
             if not ended.when:
                 return wire, wire.found
             why = f"it hung {wire.hang}" if wire.hang else ended.what
