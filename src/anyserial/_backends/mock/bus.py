@@ -1,6 +1,6 @@
-"""A bus in memory: what one end sends reaches all others, and what two send at the same time is garbled.
+"""A bus in memory: bytes that one end sends reach all others, and bytes that two ends send at once are garbled.
 
-Each end is joined to the bus by a cable of its own, whose far end hands on what has left.
+Each end is connected to the bus by its own cable, whose far end forwards the bytes that have left.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from typing import Final, NamedTuple
 from .cable import End
 from .clock import Clock, ThreadClock
 
-#: What happens to a byte while two ends drive the line: no bit is as it was sent.
+#: The mask for a byte that was sent while another end drove the line: every bit is inverted.
 _CORRUPTION: Final = 0xFF
-#: Bursts that are remembered of each end, because a longer one of another end may have run beside them.
+#: The most bursts kept per end. They are kept because a longer burst of another end may have overlapped them.
 _MAX_BURSTS: Final = 64
-#: Seconds. Neighbouring bytes touch, and computed times are rounded.
+#: Seconds. Adjacent bytes have equal times except for rounding.
 _TOLERANCE: Final = 1e-9
 
 
 class _Burst(NamedTuple):
-    """An end drove the line without a pause, in seconds of the clock."""
+    """A time in which an end drove the line without a pause, in seconds of the clock."""
 
     start: float
     end: float
@@ -41,9 +41,9 @@ class Bus:
     """Ends that share one line.
 
     Attributes:
-        ends: What ports open.
-        taps: Where the cables of these ends meet.
-        echo: Whether an end hears what it sends, and others send meanwhile.
+        ends: The ends that ports open.
+        taps: The far ends of their cables, at the bus.
+        echo: Whether an end receives its own bytes, and those that others send at the same time.
     """
 
     def __init__(self, count: int, *, echo: bool, paced: bool, clock: Clock | None) -> None:
@@ -55,7 +55,7 @@ class Bus:
         self._is_collecting = False
         lock = threading.RLock()
         for number in range(count):
-            # Each end that is paced has a thread; monotonic time is the same in all of them.
+            # Each paced end has its own thread. Monotonic time is the same in all threads.
             time = ThreadClock() if clock is None else clock
             end, tap = End(lock, time, paced=paced), _Tap(lock, time, self, number)
             end.peer, tap.peer = tap, end
@@ -67,7 +67,7 @@ class Bus:
             self.taps.append(tap)
 
     def forward(self, number: int, data: bytes) -> None:
-        """Let the others hear what has just left an end."""
+        """Forward bytes that have just left an end to the others."""
         end, frame = self.ends[number].last_sent()
         start = end - len(data) * frame
         self._add_burst(number, start, end)
@@ -75,7 +75,7 @@ class Bus:
             self._pending.append(_Byte(start + index * frame, start + (index + 1) * frame, number, value))
         if self._is_collecting:
             return
-        # A clock may be late for one end and in time for another: first all that has left by now.
+        # A clock may be late for some ends, so first collect what has left every end by now.
         self._is_collecting = True
         try:
             for other in self.ends:
@@ -95,7 +95,7 @@ class Bus:
         del bursts[:-_MAX_BURSTS]
 
     def _driving(self, number: int) -> list[_Burst]:
-        """When an end drives, or drove, the line; what is under way has no end yet."""
+        """Return the bursts of an end; the end time of a burst in progress is infinite."""
         bursts = self._bursts[number]
         since = self.ends[number].sending_since()
         if since is None:
@@ -115,18 +115,18 @@ class Bus:
         own = reversed(self._bursts[byte.number])
         own_start = next(burst.start for burst in own if burst.start <= byte.start + _TOLERANCE)
         if any(other < (own_start, byte.number) for other in colliding):
-            # Of several that drive the line, there is one garbled byte, not one from each.
+            # Another burst began earlier. Its garbled byte stands for this byte too.
             return
         value = bytes([byte.value ^ _CORRUPTION if colliding else byte.value])
         for number, end in enumerate(self.ends):
-            # A transceiver without echo does not listen while it drives the line.
+            # A transceiver without echo does not receive while it drives the line.
             is_driving = not self.echo and any(burst.overlaps(byte.start, byte.end) for burst in self._driving(number))
             if not is_driving and (self.echo or number != byte.number):
                 end.receive_from_line(value, garbled=bool(colliding))
 
 
 class _Tap(End):
-    """The far end of a cable, where the line begins."""
+    """The far end of a cable, at the bus."""
 
     def __init__(self, lock: threading.RLock, clock: Clock, bus: Bus, number: int) -> None:
         super().__init__(lock, clock, paced=False)
@@ -139,7 +139,7 @@ class _Tap(End):
             self._bus.forward(self._number, data)
 
     def count_error(self, kind: str, count: int = 1) -> None:
-        """A break of one end is seen by all others."""
+        """Count a break of this end at all other ends."""
         for number, end in enumerate(self._bus.ends):
             if number != self._number:
                 end.count_error(kind, count)

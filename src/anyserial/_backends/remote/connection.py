@@ -1,7 +1,7 @@
-"""A TCP connection that never blocks, and how to wait for it. What a send has handed over is known to the byte.
+"""A non-blocking TCP connection, and waits for it. The number of sent bytes is always exact.
 
-The socket is the port's own, not a stream of AnyIO: a cancelled send has to say how much of its data is on the way, and
-half of a command must not be the last thing that goes out.
+This uses a plain socket instead of an AnyIO stream for two reasons: a cancelled send has to report how many bytes were
+sent, and a command that was sent in part has to be completed later.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from ..on_thread import HAS_POLL, POLLIN, poll_of
 from ..readiness import watch
 from .url import RemoteAddress
 
-# Set before the connection: the kernel would let it grow to megabytes, and each command would wait behind all of that.
+# Without this limit the kernel lets the buffer grow to megabytes, and each command would wait behind them.
 _SEND_BUFFER: Final = 16_384
-#: Bytes that one step takes from the socket.
+#: The most bytes of one read from the socket.
 _CHUNK: Final = 65_536
-#: Of each piece of a payload that goes out at once.
+#: The most bytes of a payload that are sent in one step.
 MAX_PIECE: Final = 4096
 
-# Linux waits before it confirms what came, and a server with Nagle's algorithm waits for that. It forgets the option
-# when data is sent, which also confirms.
+# Linux delays the acknowledgement of received data, and a server with Nagle's algorithm waits for it. The kernel resets
+# this option when data is sent, which also acknowledges.
 _QUICKACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
 
 _NO_VIEW: Final = memoryview(b"")
@@ -40,41 +40,40 @@ class Connection:
     """One connection.
 
     Args:
-        sock: Connected, not blocking; with TLS an `ssl.SSLSocket` whose handshake is done.
+        sock: A connected, non-blocking socket. With TLS it is an `ssl.SSLSocket` whose handshake is done.
 
     Attributes:
-        out: What has to leave before anything else: commands, and what was begun.
-        text: What the other side sent last before it closed the connection; servers say why in words.
+        out: Bytes that have to be sent before anything else: commands, and the rest of what was sent in part.
     """
 
     def __init__(self, sock: socket.socket) -> None:
         self.out = bytearray()
-        #: Whether it has not been closed on this side.
+        #: False once it was closed on this side.
         self.is_open = True
         self.is_encrypted = isinstance(sock, ssl.SSLSocket)
         self._sock = sock
         self._is_unconfirmed = False
         self._watch = waits = watch(sock.fileno())
         self.before_read, self.after_read, self.before_write = waits.before_read, waits.after_read, waits.before_write
-        #: Ends the waits, on the loop's thread; None where only a cancellation does.
+        #: Ends the waits; called on the loop's thread. None if only a cancellation can end them.
         self.wake = waits.wake
-        # A receive that finds nothing costs an exception, which is several times as much as a poll.
+        # A receive that finds nothing raises an exception, which takes several times as long as a poll.
         self._poll = poll_of(sock.fileno(), POLLIN) if HAS_POLL and not self.is_encrypted else None
 
     def receive(self) -> bytes | None:
-        """What has come; None if nothing has, `b""` if the other side has closed the connection."""
+        """Return the received bytes; None if there are none, `b""` if the other side has closed the connection."""
         try:
             data = self._sock.recv(_CHUNK)
         except (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return None
         except OSError:
-            # A reset, or nothing is left of the route. What was sent before has been read by now.
+            # The connection was reset, or the network is unreachable. Bytes sent before that were read already.
             return b""
         self._is_unconfirmed = True
         return data
 
     def confirm(self) -> None:
-        """Tell the other side that what was received has arrived, unless something sent since then has told it."""
+        """Acknowledge received data at once, unless data sent since then has acknowledged it."""
         if self._is_unconfirmed:
             self._is_unconfirmed = False
             if _QUICKACK is not None:
@@ -82,16 +81,16 @@ class Connection:
                     self._sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
 
     def may_have_input(self) -> bool:
-        """False if `receive` would find nothing."""
+        """Return false if `receive` would find nothing."""
         return self._poll is None or bool(self._poll(0))
 
     def may_have_more(self, chunk: bytes) -> bool:
-        """Whether `receive` is worth another try at once after it has given `chunk`."""
-        # Of TLS a record may be left that has been read from the socket, for which no wait would end.
+        """Whether `receive` may return more at once after it has returned `chunk`."""
+        # OpenSSL may hold a record that it has read from the socket already. No wait would end for it.
         return len(chunk) == _CHUNK or self.is_encrypted
 
     def flush(self) -> bool:
-        """Send what is in `out`; false if there is no room for all of it.
+        """Send the bytes in `out`; return false if there is no room for all of them.
 
         Raises:
             OSError: The connection is broken.
@@ -104,7 +103,7 @@ class Connection:
         return True
 
     def send(self, data: bytes) -> int | None:
-        """Hand over the beginning of `data`; how many bytes that was, None if there is no room.
+        """Send a prefix of `data`; return its length, or None if there is no room.
 
         Raises:
             OSError: The connection is broken.
@@ -113,7 +112,7 @@ class Connection:
             return None
         sent = self._try_send(data)
         if sent is None and self.is_encrypted:
-            # OpenSSL has made a record of it, which goes out next whatever happens here.
+            # OpenSSL has already encrypted a record with this data, and will send it next in any case.
             self.out += data
             return len(data)
         return sent
@@ -127,25 +126,25 @@ class Connection:
         return sent
 
     async def wait_readable(self) -> None:
-        """Return when `receive` is worth trying, or the connection was closed; may be early. One task at a time."""
+        """Wait until `receive` may find data or the connection was closed. It may return early. One task at a time."""
         if self.is_open:
             await self._watch.readable()
 
     async def wait_writable(self) -> None:
-        """Return when `send` is worth trying, or the connection was closed; may be early. One task at a time."""
+        """Wait until `send` may find room or the connection was closed. It may return early. One task at a time."""
         if self.is_open:
             await self._watch.write(_no_transfer, _NO_VIEW)
 
     def fileno(self) -> int:
-        """The descriptor, for waits on the calling thread; -1 once closed."""
+        """Return the descriptor, for waits on the calling thread; -1 once closed."""
         return self._sock.fileno() if self.is_open else -1
 
     def close(self, *, discard: bool) -> None:
-        """Wake who waits and end the connection. With `discard`, what is still on this host is not sent."""
+        """Wake all waiters and end the connection. With `discard`, unsent bytes of this host are dropped."""
         if self.is_open:
             if discard:
                 with contextlib.suppress(OSError):
-                    # A close that does not linger resets the connection.
+                    # With a linger time of 0, close(2) resets the connection.
                     self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             else:
                 with contextlib.suppress(OSError):
@@ -154,18 +153,18 @@ class Connection:
             self._watch.detach(self._sock)
 
     def forget(self) -> None:
-        """In a forked child: release its copy, and leave the connection to the parent."""
+        """In a forked child: close the copy of the descriptor. The connection stays with the parent."""
         self.is_open = False
         with contextlib.suppress(OSError):
             os.close(self._sock.detach())
 
 
 class SharedWait:
-    """Waits of several tasks for one socket: one of them waits for it, the others for that one.
+    """Lets several tasks wait for one socket. The first, the leader, waits for the socket, the others for the leader.
 
     Args:
         wait: Waits for the socket; may return early.
-        end: Makes `wait` return, in a task or a callback of the loop; None if a cancellation has to.
+        end: Makes `wait` return; called in a task or callback of the loop. None if only a cancellation can end it.
     """
 
     def __init__(self, wait: Callable[[], Awaitable[None]], end: Callable[[], None] | None) -> None:
@@ -177,7 +176,7 @@ class SharedWait:
         self._changed: anyio.Event | None = None
 
     async def wait(self) -> None:
-        """Return when the socket may be ready, or another task has used it."""
+        """Wait until the socket may be ready, or another task has used it."""
         if self._has_leader:
             if self._changed is None:
                 self._changed = anyio.Event()
@@ -191,7 +190,7 @@ class SharedWait:
             self._wake_followers()
 
     def wake(self) -> None:
-        """Let all of them look again, because another task has taken what they may wait for."""
+        """Make all waiters check again, because another task has read or written what they may wait for."""
         self._wake_followers()
         if self._has_leader:
             self._end()
@@ -243,10 +242,10 @@ def _not_found(code: int | None, text: str, url: str) -> PortNotFoundError:
 
 
 async def _connected(address: RemoteAddress) -> socket.socket:
-    """The first of the host's addresses that answers.
+    """Return a socket connected to the first of the host's addresses that answers.
 
     Raises:
-        OSError: None does; the error of the last one.
+        OSError: No address answers; this is the error of the last one.
     """
     failure = OSError(errno.EADDRNOTAVAIL, "the host has no address")
     for family, kind, protocol, _, place in await anyio.getaddrinfo(

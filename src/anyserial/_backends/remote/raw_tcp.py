@@ -1,7 +1,7 @@
-"""The backend behind `socket://`, bytes alone, on which the one behind `rfc2217://` stands.
+"""The backend of `socket://`, which transfers bytes only, and the base of the backend of `rfc2217://`.
 
-The call that waits reads the socket for all calls: a receive finds the answers to settings on its way, a setting finds
-bytes. No task runs in the background, so an open port is a plain object.
+The call that waits reads the socket for all calls: a receive may find answers to settings, and a setting may find data.
+No task runs in the background, so an open port is a plain object.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _U: Final = Capability.UNKNOWN
 
 
 class SocketBackend:
-    """Bytes over a connection: what an open port has in common with and without RFC 2217."""
+    """Bytes over a connection: the common part of ports with and without RFC 2217."""
 
     port_info: PortInfo | None = None
-    #: A socket is no descriptor of a device: others could neither ask it nor wait for it.
+    #: None, because a socket is not the descriptor of a device, for ioctls or for waits of others.
     descriptor: HasDescriptor | None = None
 
     def __init__(self, connection: Connection, path: str, timeout: float) -> None:
@@ -47,18 +47,19 @@ class SocketBackend:
         self._timeout = timeout
         self._input = SharedWait(connection.wait_readable, connection.wake)
         self._output = SharedWait(connection.wait_writable, connection.wake)
-        #: Since a send there was no look: one would find nothing, because a device needs time to answer.
+        #: Whether nothing was read since the last send. An immediate read would find nothing, because a device needs
+        #: time to answer.
         self._is_answer_expected = False
-        #: Ends a wait of a blocking port early.
+        #: Ends a wait of a blocking port on another thread.
         self._wake_sender: socket.socket | None = None
         self.is_woken = False
-        # The thread of the event loop, and how another one makes a call there.
+        # The thread of the event loop, and a function that schedules a call on it.
         self._loop_thread = threading.get_ident()
         self._soon = waits_here().soon
         self._is_over = False
-        #: Calls on the thread of the event loop that wait while a blocking port moves bytes on another one.
+        #: The number of control calls in progress on the loop, while a blocking port transfers bytes on its own thread.
         self._control_calls = 0
-        # A blocking port moves bytes on its own thread while the event loop makes a control call.
+        # A blocking port transfers bytes on its own thread while the loop makes a control call.
         self._lock = threading.Lock()
         self._data = bytearray()
         forgotten_in_child(self)
@@ -66,14 +67,14 @@ class SocketBackend:
     # Bytes
 
     def on_thread(self) -> WaitsOnThread | None:
-        """How bytes move without an event loop."""
+        """Return the transfers without an event loop; None if the system has no `poll`."""
         if not HAS_POLL:
             return None
         wake_receiver, self._wake_sender = socket.socketpair()
         return _OnThread(self, wake_receiver, self._wake_sender)
 
     async def read_some(self, view: memoryview, /) -> int:
-        """Move 1..`len(view)` bytes, waiting for the first. The end of the connection is an error."""
+        """Read 1..`len(view)` bytes, waiting for the first. The end of the connection is an error."""
         data = await self.read_bytes(len(view))
         try:
             count = len(data)
@@ -93,11 +94,11 @@ class SocketBackend:
                 await self._wait_for_input()
                 data = self._try_read(limit)
         elif connection.after_read is not None:
-            # A call that waits gives way by waiting; this one has not.
+            # A call that waits yields to the loop. This one has not waited.
             try:
                 await connection.after_read()
             except BaseException:
-                # trio raises Ctrl-C in whichever task runs.
+                # trio may raise Ctrl-C here. Keep the bytes for the next read.
                 self.hold(data)
                 raise
         return data
@@ -105,24 +106,24 @@ class SocketBackend:
     read_queued = read_some
 
     async def write_some(self, view: memoryview, /) -> int:
-        """Move 1..`len(view)` bytes, waiting for room for the first."""
+        """Write 1..`len(view)` bytes, waiting for room for the first."""
         await self._connection.before_write()
         while (count := self.try_write(view)) is None:
             await self._wait(self._input if self.is_held() else self._output)
         if count == len(view):
-            # No other write may follow that sends what this one has begun.
+            # Complete what was sent in part, because no other write may follow.
             while self.has_unsent() and not self.flush():
                 await self._wait(self._output)
         return count
 
     def must_wait(self) -> bool:
-        """Whether a read that follows the last send at once may wait before it looks for the answer."""
+        """Whether a read directly after a send should wait before it tries the socket."""
         is_expected, self._is_answer_expected = self._is_answer_expected, False
-        # What OpenSSL has read from the socket would end no wait.
+        # No wait would end for data that OpenSSL has read from the socket already.
         return is_expected and not (self._data or self.has_unsent() or self._is_over or self._connection.is_encrypted)
 
     def try_read(self, view: memoryview) -> int | None:
-        """One read without waiting; None when nothing is there."""
+        """Read without waiting; return None if there is nothing to read."""
         data = self._try_read(len(view))
         if data is None:
             return None
@@ -156,7 +157,7 @@ class SocketBackend:
             return taken
 
     def try_write(self, view: memoryview) -> int | None:
-        """One write without waiting; None when there is no room."""
+        """Write without waiting; return None if there is no room."""
         with self._lock:
             self._require_open()
             if self._must_wait():
@@ -174,24 +175,24 @@ class SocketBackend:
             return count
 
     def has_input(self) -> bool:
-        """Whether a read would find something, be it the end."""
+        """Whether a read would return bytes or raise."""
         return bool(self.input_waiting()) or self._is_over
 
     async def wait_input(self) -> None:
-        """Return when a read is worth trying."""
+        """Wait until a read would return bytes or raise."""
         await lowlevel.checkpoint()
         while not self.has_input():
             await self._wait_for_input()
 
     def hold(self, data: memoryview | bytes, /) -> None:
-        """Take back bytes that a read returned and that did not reach their caller."""
+        """Keep bytes that a read returned but that did not reach the caller."""
         with self._lock:
             self._data[:0] = data
-            # They count when they are read again.
+            # They are counted when they are read again.
             self.meter.bytes_received -= len(data)
 
     def drop_held(self) -> None:
-        """Forget what has arrived."""
+        """Drop the bytes that were read from the socket."""
         with self._lock:
             self._data.clear()
 
@@ -202,15 +203,15 @@ class SocketBackend:
         self._data += chunk
 
     def is_held(self) -> bool:
-        """Whether the server asked to wait with data."""
+        """Whether the server has suspended data from the client."""
         return False
 
     def _must_wait(self) -> bool:
-        """The same, with a look at what the server has said since; the lock is held."""
+        """Return `is_held()` after reading what the server has sent; call it with the lock held."""
         return False
 
     def _pump(self, *, for_reader: bool = False) -> None:
-        """Take all that has come; the lock is held. A receive itself need not be told of it."""
+        """Read all that has arrived, with the lock held. `for_reader` is true in a receive, which needs no wake-up."""
         is_changed = self._is_answer_expected = False
         while not self._is_over:
             chunk = self._connection.receive()
@@ -224,27 +225,27 @@ class SocketBackend:
             if not self._connection.may_have_more(chunk):
                 break
         if not (for_reader and self._data):
-            # What a receive found will be confirmed by the next request, unless a look for more comes first.
+            # Bytes for a receive are acknowledged by the next request, or by the next read if that comes first.
             self._connection.confirm()
         if is_changed:
-            # The socket is empty now, and a call that waits for it would wait on.
+            # The socket is empty now, so wake the calls that wait for it.
             self._wake(self._input)
             if self._wake_sender is not None and not for_reader:
                 with contextlib.suppress(OSError):
                     self._wake_sender.send(b"\0")
-                # In this order: who sees this finds the byte.
+                # Set the flag after the send, so that a thread that sees the flag also finds the byte.
                 self.is_woken = True
 
     def _wake(self, shared: SharedWait) -> None:
-        """Have the tasks that take these turns look again; from any thread."""
+        """Make the tasks of a shared wait check again; may be called from any thread."""
         if threading.get_ident() == self._loop_thread:
             shared.wake()
         elif self._control_calls:
-            # To be set before a look that finds nothing, or the wait after that look would miss this.
+            # `_control_calls` is set before a control call reads the socket, so that its wait does not miss this.
             self._soon(shared.wake)
 
     def has_unsent(self) -> bool:
-        """Whether part of what was accepted has not left: half of a 0xFF, a record of TLS, a command."""
+        """Whether accepted bytes are unsent: half of a doubled 0xFF, a TLS record, or a command."""
         return bool(self._connection.out)
 
     async def _wait(self, shared: SharedWait) -> None:
@@ -252,11 +253,11 @@ class SocketBackend:
         self._require_open()
 
     async def _wait_for_input(self) -> None:
-        # A send that was cancelled may have left something behind, which every call helps on its way.
+        # A cancelled send may have left unsent bytes, which every call that waits tries to send.
         await (self._wait_both() if self.has_unsent() else self._wait(self._input))
 
     async def _wait_both(self) -> None:
-        """For room or input: a server that sends may not read until it is read."""
+        """Wait for room or input, because a server may not read while its own output is blocked."""
 
         async def first(wait: Callable[[], Awaitable[None]]) -> None:
             await wait()
@@ -272,7 +273,7 @@ class SocketBackend:
             raise OSError(errno.EBADF, "the connection was closed on this side")
 
     def _connection_lost(self) -> OSError:
-        """The error for a send into a connection that has ended."""
+        """Return the error for a connection that has ended, with the last text of the server."""
         self._pump()
         self._is_over = True
         return self._ended()
@@ -281,26 +282,26 @@ class SocketBackend:
         return OSError(errno.EPIPE, f"the server has closed the connection{self._closing_text()}")
 
     def _closing_text(self) -> str:
-        """What the server said before it closed the connection, if that was text."""
+        """Return what the server sent before it closed the connection, if that was text."""
         text = bytes(self._data[-200:]).strip()
         return f": {text.decode()}" if text and text.isascii() and text.decode().isprintable() else ""
 
     # Queues
 
     def input_waiting(self) -> int:
-        """Bytes that have arrived here."""
+        """Return the number of bytes that have arrived on this host."""
         with self._lock:
             self._require_open()
             self._pump()
             return len(self._data)
 
     def output_waiting(self) -> int:
-        """Bytes that wait on this host; how many wait at the server cannot be told."""
+        """Return the number of unsent bytes on this host; those on the server are unknown."""
         self._require_open()
         return len(self._connection.out)
 
     def discard_input(self) -> Awaitable[None] | None:
-        """Drop what has arrived."""
+        """Drop the bytes that have arrived."""
         with self._lock:
             self._require_open()
             self._pump()
@@ -308,12 +309,12 @@ class SocketBackend:
         return None
 
     def discard_output(self) -> Awaitable[None] | None:
-        """Nothing that was handed over can be taken back."""
+        """Do nothing, because bytes on the connection cannot be withdrawn."""
         self._require_open()
         return None
 
     async def drain_hardware(self) -> None:
-        """Wait until everything has left this host."""
+        """Wait until all bytes have left this host."""
         self._control_calls += 1
         try:
             while True:
@@ -324,7 +325,7 @@ class SocketBackend:
             self._control_calls -= 1
 
     def flush(self) -> bool:
-        """Send what has to leave before anything else; false if there is no room for all of it."""
+        """Send the bytes that have priority; return false if there is no room for all of them."""
         with self._lock:
             self._require_open()
             try:
@@ -335,34 +336,34 @@ class SocketBackend:
     # Settings and lines
 
     async def configure(self, config: SerialConfig, /) -> None:
-        """Nothing can be set; the server's own settings are in force."""
+        """Do nothing, because the server uses its own settings."""
         del config
         await lowlevel.checkpoint()
 
     async def modem_lines(self) -> ModemLines:
-        """Not told."""
+        """Raise, because the protocol does not report this."""
         raise unsupported("modem lines")
 
     async def control_lines(self) -> ControlLines:
-        """Not told."""
+        """Raise, because the protocol does not report this."""
         raise unsupported("control lines")
 
     async def set_lines(self, *, rts: bool | None = None, dtr: bool | None = None) -> None:
-        """Not to be had."""
+        """Raise, because the protocol cannot set lines."""
         del rts, dtr
         raise unsupported("control lines")
 
     async def line_errors(self) -> LineErrors:
-        """Not told."""
+        """Raise, because the protocol does not report this."""
         raise unsupported("line errors")
 
     def set_break(self, on: bool, /) -> None:
-        """Not to be had."""
+        """Raise, because the protocol cannot set lines."""
         del on
         raise unsupported("break")
 
     def close(self, *, discard: bool) -> Release:
-        """Wake every waiter and end the connection."""
+        """Wake all waiters and end the connection."""
         with self._lock:
             self._connection.close(discard=discard)
         self._wake(self._input)
@@ -370,7 +371,7 @@ class SocketBackend:
         return RELEASED
 
     def fileno(self) -> int:
-        """The socket, for waits on the calling thread; -1 once closed."""
+        """Return the descriptor of the socket, for waits on the calling thread; -1 once closed."""
         return self._connection.fileno()
 
     def _forget(self) -> None:
@@ -378,7 +379,7 @@ class SocketBackend:
 
 
 class _OnThread(DescriptorOnThread):
-    """Waits of a blocking port. What the event loop has taken from the socket is here, where `poll` does not see it."""
+    """Transfers of a blocking port. The loop may have read bytes from the socket already, which `poll` does not see."""
 
     def __init__(self, backend: SocketBackend, wake_receiver: socket.socket, wake_sender: socket.socket) -> None:
         super().__init__(backend.fileno(), backend.try_read, backend.try_read, backend.try_write)
@@ -395,7 +396,7 @@ class _OnThread(DescriptorOnThread):
         return self.read_queued(view, deadline)
 
     def read_queued(self, view: memoryview, deadline: float | None, /) -> int | None:
-        # A poll is tried at least once, also when the deadline has passed.
+        # Poll at least once, even if the deadline has passed.
         if self._backend.must_wait():
             if not self._wait(self._poll_input, deadline):
                 return None
@@ -418,7 +419,7 @@ class _OnThread(DescriptorOnThread):
             if not self._wait(self._poll_input if backend.is_held() else self._poll_output, deadline):
                 return None
         if count == len(view):
-            # No other write may follow that sends what this one has begun.
+            # Complete what was sent in part, because no other write may follow.
             while backend.has_unsent() and not backend.flush() and self._wait(self._poll_output, deadline):
                 pass
         return count

@@ -1,7 +1,7 @@
-"""The client's side of RFC 2217 without I/O: settings become commands, and answers are told apart from silence.
+"""The client side of RFC 2217 without I/O: it encodes settings as commands, and detects requests without an answer.
 
-Servers answer in order, and some refuse a setting by not answering it. So each exchange ends with a query of the rate,
-which every server answers: when that answer is there, what was not answered never will be.
+Servers answer in order, and some refuse a setting by not answering. Therefore each exchange ends with a query of the
+rate, which every server answers. When that answer has arrived, requests without an answer will never get one.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Final
 
 from .telnet import BINARY, COM_PORT, DO, SUPPRESS_GO_AHEAD, WILL, Option, Telnet
 
-# Commands of the client; the server answers with 100 more.
+# Commands of the client. The server's answer has the same number plus 100.
 SIGNATURE: Final = 0
 SET_BAUDRATE: Final = 1
 SET_DATASIZE: Final = 2
@@ -48,7 +48,7 @@ CTS: Final = 0x10
 DSR: Final = 0x20
 RING: Final = 0x40
 CARRIER: Final = 0x80
-#: The lines themselves. Their changes, in the lower bits, can be seen from them.
+#: The levels of the lines. The lower bits, which show changes, are not needed.
 ALL_LINES: Final = CTS | DSR | RING | CARRIER
 
 # Bits of a line state.
@@ -59,8 +59,8 @@ BREAK: Final = 0x10
 ALL_ERRORS: Final = OVERRUN | PARITY | FRAMING | BREAK
 
 _QUERY: Final = bytes(4)
-#: SET_CONTROL is several settings under one number. An answer is about the setting that its value belongs to: servers
-#: confirm a break that ends with the value for one that began.
+#: SET_CONTROL has several settings under one number, and the value of an answer shows its setting. The values of a
+#: setting are grouped, because servers confirm the end of a break with the value of its beginning.
 _CONTROLS: Final = {
     value: number
     for number, values in enumerate(((0, 1, 2, 3, 17, 19), (4, 5, 6), (7, 8, 9), (10, 11, 12), (13, 14, 15, 16, 18)))
@@ -71,13 +71,13 @@ _WANTED: Final = frozenset({BINARY, SUPPRESS_GO_AHEAD, COM_PORT})
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Request:
-    """A command with its value, as it stands in a subnegotiation."""
+    """A command with its value, as sent in a subnegotiation."""
 
     command: int
     value: bytes = b""
 
     def is_answered_by(self, command: int, value: bytes) -> bool:
-        """Whether an answer is about this setting, whatever it says of it."""
+        """Whether an answer is about this setting, with any value."""
         if command != self.command:
             return False
         if command != SET_CONTROL:
@@ -86,12 +86,12 @@ class Request:
 
 
 def rate(baudrate: int) -> Request:
-    """Set the rate; 0 asks for it."""
+    """Return the request that sets the rate; 0 queries it."""
     return Request(SET_BAUDRATE, baudrate.to_bytes(4, "big"))
 
 
 def control(value: int) -> Request:
-    """One of the settings that share SET_CONTROL."""
+    """Return the request for one of the settings that share SET_CONTROL."""
     return Request(SET_CONTROL, bytes((value,)))
 
 
@@ -139,12 +139,12 @@ class Client:
     """The state of one connection.
 
     Attributes:
-        telnet: What to send (`out`) and what came for the user (`data`).
-        modem_state: The input lines as the server last told them, by the bits above; None until it has.
-        line_events: How often each bit of a line state has been told, by bit.
-        is_held: Whether the server asked to wait with data.
+        telnet: The protocol below, with the bytes to send (`out`) and the received data (`data`).
+        modem_state: The input lines as the server last reported them, in the bits above; None until it has.
+        line_events: By bit of a line state, how often the server has reported it.
+        is_held: Whether the server has suspended data from the client.
         is_mirrored: Whether commands came back instead of answers, as from an echo.
-        signature: The server's name for itself, if it gave one.
+        signature: The name of the server, if it has sent one.
     """
 
     def __init__(self) -> None:
@@ -166,7 +166,7 @@ class Client:
 
     @property
     def is_decided(self) -> bool:
-        """Whether the server has said what it can do."""
+        """Whether negotiation is complete."""
         waiting = Option.WANT_YES
         telnet = self.telnet
         com_port = telnet.state(WILL, COM_PORT) is not waiting or telnet.state(DO, COM_PORT) is Option.YES
@@ -174,12 +174,12 @@ class Client:
 
     @property
     def has_com_port(self) -> bool:
-        """Whether the server takes settings. Some say that they do, instead of agreeing that this side does."""
+        """Whether the server accepts settings. Some servers offer the option instead of accepting this side's offer."""
         return Option.YES in (self.telnet.state(WILL, COM_PORT), self.telnet.state(DO, COM_PORT))
 
     @property
     def is_binary(self) -> bool:
-        """Whether all byte values pass, both ways."""
+        """Whether all byte values pass in both directions."""
         return self.telnet.state(WILL, BINARY) is Option.YES and self.telnet.state(DO, BINARY) is Option.YES
 
     def begin(self, *requests: Request) -> Exchange:
@@ -207,7 +207,7 @@ class Client:
             return
         command, value = inside[1] - _SERVER, inside[2:]
         if command < 0:
-            # A server has no commands. What is on the other side sends back what it gets.
+            # A server never sends commands, so the other side is an echo.
             self.is_mirrored = True
             return
         if command == NOTIFY_MODEMSTATE and value:

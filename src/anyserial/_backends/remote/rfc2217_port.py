@@ -1,4 +1,4 @@
-"""The backend behind `rfc2217://`: bytes, settings and lines of a port that a server shares."""
+"""The backend of `rfc2217://`: bytes, settings and lines of a port on a server."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ from .rfc2217 import Client, Exchange, Request, control
 from .telnet import escaped, escaped_prefix
 from .url import parse
 
-#: A rate may be off by this much, as far as a UART cares.
+#: The relative difference of two rates at which a UART still receives correctly.
 _TOLERANCE: Final = 0.03
 
-#: With so many bytes that no call has received, a sender takes no more from the socket.
+#: The most unread bytes for which a sender still reads from the socket.
 _MAX_UNREAD: Final = 65_536
 
 _PARITIES: Final = {Parity.NONE: 1, Parity.ODD: 2, Parity.EVEN: 3, Parity.MARK: 4, Parity.SPACE: 5}
 _STOP_BITS: Final = {StopBits.ONE: 1, StopBits.TWO: 2, StopBits.ONE_POINT_FIVE: 3}
 
-#: What servers say before they close a connection to a port that another client has.
+#: Phrases that servers send before they close a connection to a port in use by another client.
 _BUSY: Final = ("already in use", "device in use", "port busy")
 
 
 class Rfc2217Backend(SocketBackend):
-    """A port behind a server that speaks RFC 2217."""
+    """A port on an RFC 2217 server."""
 
     def __init__(self, connection: Connection, path: str, timeout: float) -> None:
         super().__init__(connection, path, timeout)
@@ -56,11 +56,11 @@ class Rfc2217Backend(SocketBackend):
         self._dtr: bool | None = None
 
     async def start(self, config: SerialConfig) -> None:
-        """Agree on the protocol and apply `config`."""
+        """Negotiate the protocol and apply `config`."""
         try:
             await self._start(config)
         except OSError:
-            # A server may close the connection at any moment of this, and its reason is in what it said last.
+            # The server may close the connection at any time during this. It may have sent the reason as text.
             if self._is_over:
                 self._require_agreement()
             raise
@@ -129,12 +129,13 @@ class Rfc2217Backend(SocketBackend):
         return self._client.is_held
 
     async def _ask(self, *requests: Request) -> Exchange:
-        """Send requests and wait until the server has answered what it will.
+        """Send requests and wait until the server has answered all that it will answer.
 
-        It is done as a whole, also when the caller is cancelled: commands that are out cannot be taken back.
+        A cancelled caller still waits for this, because commands that were sent cannot be withdrawn.
 
         Raises:
-            OSError: `ETIMEDOUT`: there was no answer, as behind a line that flow control has stopped; `EPIPE`.
+            OSError: `ETIMEDOUT` if there was no answer, for example because flow control has stopped the line; `EPIPE`
+                if the connection has ended.
         """
         with self._lock:
             self._require_open()
@@ -152,7 +153,7 @@ class Rfc2217Backend(SocketBackend):
         return exchange
 
     async def _finish(self, exchange: Exchange) -> None:
-        """Wait for the end of an exchange, at most for the timeout, whatever is cancelled meanwhile."""
+        """Wait for the end of an exchange, at most for the timeout, even if the caller is cancelled."""
         was_cancelled = False
         with anyio.CancelScope(shield=True), anyio.move_on_after(self._timeout) as scope:
             while True:
@@ -160,18 +161,18 @@ class Rfc2217Backend(SocketBackend):
                     await self._until_over(exchange)
                     break
                 except asyncio.CancelledError:
-                    # A task was cancelled by itself, from which no scope protects.
+                    # `task.cancel()` was called, from which a shielded scope does not protect.
                     if scope.cancel_called:
                         raise
                     was_cancelled = True
         task = asyncio.current_task() if was_cancelled else None
         if task is not None:
-            # What is done returns; the cancellation is raised by what the task waits for next.
+            # Return the result of the completed exchange. The task's next wait raises the cancellation.
             task.uncancel()
             task.cancel()
 
     async def _until_decided(self) -> None:
-        """Wait until the server has agreed to RFC 2217 or not, or the connection is over."""
+        """Wait until the negotiation is complete or the connection has ended."""
         client = self._client
         while not client.is_decided and not self._is_over:
             if not self.flush():
@@ -196,7 +197,7 @@ class Rfc2217Backend(SocketBackend):
             await (self._wait(self._input) if is_flushed else self._wait_both())
 
     async def configure(self, config: SerialConfig, /) -> None:
-        """Apply all settings or none; what an earlier config had set is set again if one is refused."""
+        """Apply all settings. If one is refused, the settings of the previous config are sent again."""
         await lowlevel.checkpoint()
         await self._apply(config)
 
@@ -254,24 +255,24 @@ class Rfc2217Backend(SocketBackend):
         self._dtr = self._dtr if dtr is None else dtr
 
     async def control_lines(self) -> ControlLines:
-        """The output lines as they were driven last, else as the server says."""
+        """Return the output lines as last set by this port, or else as the server reports them."""
         await lowlevel.checkpoint()
         if self._rts is None or self._dtr is None:
             exchange = await self._ask(control(rfc2217.RTS_QUERY), control(rfc2217.DTR_QUERY))
             rts, dtr = exchange.answers
             if self._rts is None and self._dtr is None and not (rts and dtr):
                 raise unsupported("control lines")
-            # Drivers raise both lines when a port is opened, and pyserial's server tells of neither.
+            # Drivers raise both lines at open, and pyserial's server reports neither.
             self._rts = (not rts or rts[0] == rfc2217.RTS_ON) if self._rts is None else self._rts
             self._dtr = (not dtr or dtr[0] == rfc2217.DTR_ON) if self._dtr is None else self._dtr
         return ControlLines(rts=self._rts, dtr=self._dtr)
 
     async def modem_lines(self) -> ModemLines:
-        """The input lines as the server last told them."""
+        """Return the input lines as the server last reported them."""
         await lowlevel.checkpoint()
         self.input_waiting()
         if self._client.modem_state is None:
-            # Servers tell the lines when they are asked which to tell.
+            # Servers report the lines when the mask is set.
             await self._ask(Request(rfc2217.SET_MODEMSTATE_MASK, bytes((rfc2217.ALL_LINES,))))
         state = self._client.modem_state
         if state is None:
@@ -284,7 +285,7 @@ class Rfc2217Backend(SocketBackend):
         )
 
     async def line_errors(self) -> LineErrors:
-        """What the server has told since the port was opened."""
+        """Return the counts of errors that the server has reported since the open."""
         await lowlevel.checkpoint()
         self.input_waiting()
         events = self._client.line_events
@@ -296,19 +297,19 @@ class Rfc2217Backend(SocketBackend):
         )
 
     def set_break(self, on: bool, /) -> None:
-        """Begin or end a break. The server's answer is not waited for: it says the same to both."""
+        """Begin or end a break. This does not wait for an answer, because servers answer both with the same value."""
         with self._lock:
             self._require_open()
             self._client.send(control(rfc2217.BREAK_ON if on else rfc2217.BREAK_OFF))
             self._connection.flush()
 
     def discard_input(self) -> Awaitable[None]:
-        """Drop what has arrived, and what the server has until it says so; nothing that comes later."""
+        """Drop the received bytes, and those that arrive before the server confirms that it has dropped its own."""
         super().discard_input()
         return self._purge(rfc2217.PURGE_INPUT)
 
     def discard_output(self) -> Awaitable[None]:
-        """Have the server drop what it has not sent."""
+        """Make the server drop its unsent bytes."""
         super().discard_output()
         return self._purge(rfc2217.PURGE_OUTPUT)
 
@@ -316,11 +317,11 @@ class Rfc2217Backend(SocketBackend):
         await self._ask(Request(rfc2217.PURGE_DATA, bytes((what,))))
 
     async def drain_hardware(self) -> None:
-        """Wait until the server has taken everything, and for the time that its last bytes need; an estimate."""
+        """Wait until the server has taken all bytes, then for the estimated time of the bytes in its UART."""
         await super().drain_hardware()
         await self._ask()
         if self._config is not None:
-            # What a UART holds at most.
+            # The FIFO of a UART holds 16 bytes.
             await anyio.sleep(16 * seconds_per_byte(self._config))
 
 

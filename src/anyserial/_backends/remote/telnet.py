@@ -1,7 +1,7 @@
-"""Telnet as far as serial ports need it, without I/O: bytes come in, data and subnegotiations come out.
+"""The part of Telnet that serial ports need, without I/O: it splits received bytes into data and subnegotiations.
 
-Options are negotiated as RFC 1143 says: an answer is given only to what changes something. Two ends that answer answers
-would go on for ever.
+Options are negotiated as in RFC 1143: only a request that changes something is answered. Otherwise two ends could
+answer each other for ever.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ BINARY: Final = 0
 SUPPRESS_GO_AHEAD: Final = 3
 COM_PORT: Final = 44
 
-#: Longer subnegotiations are of no command that is known here; their rest is dropped.
+#: The most bytes kept of a subnegotiation. No known command is longer.
 _MAX_SUBNEGOTIATION: Final = 4096
 
 
 class Option(enum.Enum):
-    """Where one side of one option is, in the words of RFC 1143; nothing is taken back, so two states are left out."""
+    """The state of one side of an option, as in RFC 1143. No request is withdrawn, so two of its states are missing."""
 
     NO = enum.auto()
     WANT_YES = enum.auto()
@@ -42,8 +42,8 @@ class Telnet:
         on_subnegotiation: Called with each subnegotiation: the option's number, then its payload.
 
     Attributes:
-        out: What has to be sent next, commands included; the owner takes it from here.
-        data: What came for the user and was not taken.
+        out: Bytes to send, commands included; the owner removes them.
+        data: Received data that was not taken yet.
     """
 
     def __init__(self, wanted: frozenset[int], on_subnegotiation: Callable[[bytes], None]) -> None:
@@ -51,28 +51,28 @@ class Telnet:
         self.data = bytearray()
         self._wanted = wanted
         self._on_subnegotiation = on_subnegotiation
-        # By the verb that asks for it: WILL is about this side, DO about the other one.
+        # By the verb that requests the option: WILL is for this side, DO for the other side.
         self._options: dict[int, dict[int, Option]] = {WILL: {}, DO: {}}
         self._parse = self._in_data
         self._verb = 0
         self._inside = bytearray()
 
     def ask(self, verb: int, option: int) -> None:
-        """Ask for an option: with WILL to use it here, with DO that the other side uses it."""
+        """Request an option: WILL for this side, DO for the other side."""
         if self.state(verb, option) is Option.NO:
             self._options[verb][option] = Option.WANT_YES
             self.out += bytes((IAC, verb, option))
 
     def state(self, verb: int, option: int) -> Option:
-        """Whether an option is used: here (WILL) or by the other side (DO)."""
+        """Return the state of an option of this side (WILL) or the other side (DO)."""
         return self._options[verb].get(option, Option.NO)
 
     def subnegotiate(self, payload: bytes) -> None:
-        """Send a subnegotiation: the option's number, then what it means by the rest."""
+        """Write a subnegotiation to `out`: the option's number, then its payload."""
         self.out += b"\xff\xfa" + escaped(payload) + b"\xff\xf0"
 
     def feed(self, chunk: bytes) -> None:
-        """Take what came from the connection, cut anywhere."""
+        """Process received bytes, which may be split anywhere."""
         at = 0
         while at < len(chunk):
             at = self._parse(chunk, at)
@@ -97,7 +97,7 @@ class Telnet:
         elif byte in (WILL, WONT, DO, DONT):
             self._verb = byte
             self._parse = self._after_verb
-        # Others, such as NOP and AYT, mean nothing here.
+        # Other commands, such as NOP and AYT, are ignored.
         return at + 1
 
     def _after_verb(self, chunk: bytes, at: int) -> int:
@@ -119,13 +119,13 @@ class Telnet:
             self._inside += chunk[at : at + 1]
             self._parse = self._in_subnegotiation
         else:
-            # SE. Whatever else stands there, the subnegotiation cannot go on behind it.
+            # This should be SE. Any other byte ends the subnegotiation as well.
             self._parse = self._in_data
             self._on_subnegotiation(bytes(self._inside))
         return at + 1
 
     def _negotiate(self, verb: int, option: int) -> None:
-        # DO and DONT are about this side, which speaks of itself with WILL and WONT.
+        # DO and DONT are about this side, which answers with WILL and WONT.
         side, yes, no = (WILL, WILL, WONT) if verb in (DO, DONT) else (DO, DO, DONT)
         before = self.state(side, option)
         if verb in (DONT, WONT):
@@ -141,12 +141,12 @@ class Telnet:
 
 
 def escaped(data: bytes) -> bytes:
-    """`data` as it goes over the connection: each 0xFF twice."""
+    """Return `data` as sent over the connection, with each 0xFF doubled."""
     return data.replace(b"\xff", b"\xff\xff")
 
 
 def escaped_prefix(data: bytes, sent: int) -> tuple[int, bool]:
-    """What `sent` bytes of `escaped(data)` were: how many bytes of `data`, and whether the last is only half out."""
+    """Return how many bytes of `data` the first `sent` bytes of `escaped(data)` cover, and whether the last is cut."""
     count = at = 0
     while at < sent:
         at += 2 if data[count] == IAC else 1

@@ -9,22 +9,22 @@ from urllib.parse import parse_qsl, urlsplit
 
 from ...exceptions import ConfigurationError
 
-#: Seconds for the connection, and for each answer.
+#: Seconds to connect, and to wait for each answer of the server.
 DEFAULT_TIMEOUT: Final = 3.0
 
-# Options of pyserial's URLs that mean nothing here: answers to control are told from silence, and lines are reported.
+# Options of pyserial's URLs that are not needed here: missing answers are detected, and servers report line changes.
 _WITHOUT_EFFECT: Final = frozenset({"ign_set_control", "poll_modem", "logging"})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RemoteAddress:
-    """Where a remote port is.
+    """The address of a remote port.
 
     Attributes:
         scheme: `rfc2217` or `socket`.
-        host: A name or an address, without brackets.
+        host: A host name or IP address, without brackets.
         port: The TCP port.
-        timeout: Seconds for the connection, and for each answer.
+        timeout: Seconds to connect, and to wait for each answer of the server.
     """
 
     scheme: str
@@ -34,7 +34,7 @@ class RemoteAddress:
 
 
 def parse(url: str) -> RemoteAddress:
-    """Take an address apart.
+    """Parse an address.
 
     Raises:
         ConfigurationError: A part is missing or wrong.
