@@ -203,7 +203,7 @@ async def cut_short(
 
 @pytest.mark.parametrize("name", [*RECEIVERS, "send", "send_buffer"])
 @pytest.mark.parametrize("native", [False, True], ids=["scope", "native"])
-async def test_what_is_pending_comes_before_the_transfer(ports: Ports, name: str, native: bool) -> None:
+async def test_a_pending_cancellation_comes_before_the_transfer(ports: Ports, name: str, native: bool) -> None:
     """L-49, L-102: a cancellation that came in the very same turn, just before the call, and no byte moves."""
     skip_native_on_trio(native)
     port, peer = ports

@@ -73,7 +73,7 @@ def test_whole_messages_are_known() -> None:
 
 
 @pytest.mark.parametrize("line", ["hub1: broken", "hub1: lost again", "broken: lost", "port 'a' is gone, plug it in"])
-def test_values_make_no_message(line: str) -> None:
+def test_values_alone_are_not_a_message(line: str) -> None:
     """Where a template has no word of its own, its values have to be said, and a message has an end."""
     assert Speaker([SOURCE]).unsaid([line], whole=True) == line
 
@@ -115,7 +115,7 @@ typed elsewhere
 """
 
 
-def test_what_may_be_a_message_is_found() -> None:
+def test_every_quoted_message_is_found() -> None:
     """In code, in quotation marks, in tables and in blocks; each with its line, and without what is no message."""
     found = [(quote.line, quote.whole, quote.lines) for quote in quotes(ROOT / "page.md", PAGE)]
     assert found == [

@@ -92,7 +92,7 @@ async def test_a_register_that_is_empty_needs_one_look(tmp_path: Path, ptys: Pty
     assert kernel.calls.count("TIOCSERGETLSR") == 1
 
 
-async def test_a_register_that_never_empties_can_be_left(tmp_path: Path, ptys: PtyPair) -> None:
+async def test_a_drain_of_a_full_register_can_be_cancelled(tmp_path: Path, ptys: PtyPair) -> None:
     """L-69, L-67, L-104: a cancelled drain ends at once, did not spin, and the port goes on."""
     kernel = FakeKernel(FTDI, tmp_path)
     async with await kernel.open(ptys.path_a) as port:
@@ -143,7 +143,7 @@ async def test_an_error_in_the_thread_reaches_the_caller(
             await port.drain_exact()
 
 
-async def test_trouble_with_the_register_is_no_reason_for_a_thread(tmp_path: Path, ptys: PtyPair) -> None:
+async def test_a_register_error_does_not_start_a_thread(tmp_path: Path, ptys: PtyPair) -> None:
     """L-68, L-119: only "no such call" is."""
     kernel = FakeKernel(FTDI, tmp_path)
     kernel.refuse["TIOCSERGETLSR"] = errno.EPERM

@@ -62,7 +62,7 @@ def test_an_index_that_is_switched_off_is_named(tmp_path: Path) -> None:
     )
 
 
-def test_other_errors_of_pip_are_its_own(tmp_path: Path) -> None:
+def test_other_errors_of_pip_are_shown_unchanged(tmp_path: Path) -> None:
     """A wrong setting, say, comes through as pip says it."""
     status, errors = pip(
         tmp_path, PIP_INDEX_URL="http://127.0.0.1:9/simple", PIP_CONSTRAINT=str(tmp_path / "no-such-file")
@@ -72,7 +72,7 @@ def test_other_errors_of_pip_are_its_own(tmp_path: Path) -> None:
     assert "Next:" not in errors
 
 
-def test_what_pip_finds_is_installed_in_silence(tmp_path: Path) -> None:
+def test_a_successful_install_prints_nothing(tmp_path: Path) -> None:
     """The exit status is pip's, and no temporary file is left."""
     temporary = tmp_path / "tmp"
     temporary.mkdir()
@@ -84,7 +84,7 @@ def test_what_pip_finds_is_installed_in_silence(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="no make: beside a Python unpacked from Debian there is none")
-def test_make_alone_prints_its_commands() -> None:
+def test_make_without_arguments_prints_help() -> None:
     """Whoever types `make` learns what there is, and nothing is installed."""
     environment = {key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
     done = subprocess.run(["make"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
@@ -135,7 +135,7 @@ def test_it(number):
     ],
     ids=["none", "once", "again", "too many"],
 )
-def test_what_fails_runs_once_more_alone(tmp_path: Path, fails: str, status: int, unstable: str) -> None:
+def test_failed_tests_run_once_more_alone(tmp_path: Path, fails: str, status: int, unstable: str) -> None:
     """A few tests that pass then are written down; what fails again, or many, end the gate."""
     (tmp_path / "test_it.py").write_text(FRAGILE.replace("FAILS", fails), "ascii")
     command = [ROOT / ".ci" / "again", sys.executable, "-m", "pytest", "-q", "-n", "2"]

@@ -224,7 +224,7 @@ def test_a_package_is_folders_of_short_files(package):
 
 
 @pytest.mark.parametrize("file", outsiders(), ids=lambda file: str(file.relative_to(ROOT)))
-def test_the_outside_sees_public_names_only(file, public):
+def test_outside_code_imports_public_names_only(file, public):
     """H-31: the plugin, the hardware suites and the examples could have been written by anybody."""
     assert private_reaches(file.read_text(encoding="utf-8"), public) == []
 
@@ -259,14 +259,14 @@ SOURCES = dict.fromkeys(("low", "_folder.__init__", "_folder.one", "_folder.two"
         ("__import__('anyserial.high')", "high"),
     ],
 )
-def test_an_arrow_that_does_not_point_down_is_found(source, target):
+def test_an_upward_import_is_found(source, target):
     """However it is spelt and wherever it hides."""
     (complaint,) = wrong_arrows(SOURCES | {"_folder.one": source}, TABLE)
     assert complaint.startswith("_folder.one:")
     assert complaint.endswith(f"imports {target}, which is not below it")
 
 
-def test_an_arrow_that_points_down_is_fine():
+def test_a_downward_import_passes():
     """Lower levels, sisters in the same folder, the standard library and other packages may be imported."""
     source = (
         "import os, anyio\nfrom ..low import x\nfrom .two import y\nfrom .. import low\nfrom anyio.abc import Stream"
@@ -282,7 +282,7 @@ def test_a_circle_is_found():
     assert circles([("a", "b"), ("b", "c"), ("a", "c")]) == []
 
 
-def test_strangers_are_found():
+def test_unknown_and_forbidden_modules_are_found():
     """A module without a level, an import of one that is not there, an import of the plugin."""
     assert wrong_arrows({"_new.part": ""}, TABLE) == ["_new.part: has no level"]
     assert wrong_arrows(SOURCES | {"high": "from ._new import x"}, TABLE) == [
@@ -309,7 +309,7 @@ def test_strangers_are_found():
         "from anyserial import stream\nstream._State",
     ],
 )
-def test_a_private_reach_is_found(source, public):
+def test_an_import_of_a_private_name_is_found(source, public):
     """H-31: private modules, private names and names that merely happen to be in a public module."""
     assert len(private_reaches(source, public)) == 1
 
@@ -339,12 +339,12 @@ self._port
         "import sys\nassert sys.platform == 'win32'",
     ],
 )
-def test_a_look_at_the_platform_is_found(source):
+def test_a_read_of_the_platform_is_found(source):
     """By any of its names."""
     assert len(platform_reads(source)) == 1
 
 
 @pytest.mark.parametrize("hint", HINTS)
-def test_a_hint_to_type_checkers_is_no_look_at_the_platform(hint):
+def test_a_hint_to_type_checkers_does_not_count(hint):
     """L-204: a win32-only module narrows itself for the checkers and stays importable."""
     assert platform_reads(f"import sys, platform\n{hint}\nplatform.machine()") == []

@@ -309,7 +309,7 @@ async def test_a_cancelled_close_restores_everything(way: str, tmp_path: Path, p
     assert kernel.state()[1:3] == before
 
 
-async def test_restoration_has_an_order(keeper: FakeKernel, ptys: PtyPair) -> None:
+async def test_settings_are_restored_in_order(keeper: FakeKernel, ptys: PtyPair) -> None:
     """L-93: break, then the flag, then the RS-485 struct, then the exclusive flag; line attributes stay."""
     port = await keeper.open(ptys.path_a, low_latency=True, rs485=RS485Config(), exclusive=True)
     async with anyio.create_task_group() as tg:

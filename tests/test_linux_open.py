@@ -62,7 +62,7 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-async def test_the_steps_have_an_order(tmp_path: Path, ptys: PtyPair) -> None:
+async def test_open_makes_its_steps_in_order(tmp_path: Path, ptys: PtyPair) -> None:
     """L-32, L-33, L-39: lock, exclusive flag, probes, baseline, line, low latency, RS-485, lines, flush, metadata."""
     kernel = FakeKernel(KEEPER, tmp_path)
     depths: dict[str, int] = {}

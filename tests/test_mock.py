@@ -294,7 +294,7 @@ async def test_a_stalled_line_parks_the_sender(anyio_backend: object) -> None:
         assert await take(peer, 5) == b"flows"
 
 
-async def test_a_stall_does_not_hold_the_reader(anyio_backend: object) -> None:
+async def test_a_stalled_line_can_still_be_read(anyio_backend: object) -> None:
     """L-168, L-61: the other direction works."""
     async with faulty_pair() as (port, peer, backend), anyio.create_task_group() as tg:
         backend.faults.short_write_max = 0

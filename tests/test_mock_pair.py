@@ -249,7 +249,7 @@ async def test_a_port_that_was_dropped_was_left_open(anyio_backend: object, pair
                 await anyio.sleep(0.001)
 
 
-def test_a_device_is_played_without_a_port(pair: MockPair) -> None:
+def test_end_b_can_be_used_without_a_port(pair: MockPair) -> None:
     """P-85, R-31: end B hears and answers from any thread, without an event loop, and never waits."""
     with sync.open_serial_port(pair.path_a) as port:
         assert pair.receive_b() == b""
@@ -266,7 +266,7 @@ def test_a_device_is_played_without_a_port(pair: MockPair) -> None:
         assert heard == [b"late"]
 
 
-def test_the_cable_takes_as_much_as_waits_for_a_reader(pair: MockPair) -> None:
+def test_the_cable_limits_unread_bytes(pair: MockPair) -> None:
     """R-31: what there was no room for is the sender's to send again."""
     with sync.open_serial_port(pair.path_a) as port:
         taken = pair.send_b(bytes(1_000_000))
@@ -276,7 +276,7 @@ def test_the_cable_takes_as_much_as_waits_for_a_reader(pair: MockPair) -> None:
         assert pair.send_b(bytes(2000)) == 1000
 
 
-def test_an_end_with_a_port_plays_for_itself(pair: MockPair) -> None:
+def test_an_end_with_a_port_cannot_be_used_directly(pair: MockPair) -> None:
     """R-31: two at one end would take each other's bytes."""
     with sync.open_serial_port(pair.path_b):
         for act in (lambda: pair.send_b(b"x"), pair.receive_b):

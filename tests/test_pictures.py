@@ -22,7 +22,7 @@ def shown(picture: Path) -> list[str]:
 
 
 @pytest.mark.gate("drawing the pictures takes seconds")
-def test_runs_look_like_their_pictures(tmp_path: Path) -> None:
+def test_pictures_show_the_present_output(tmp_path: Path) -> None:
     """Drawn again they say the same; of the doctor, what the machine is like is another matter."""
     subprocess.run([sys.executable, DOCS / "screenshots.py", tmp_path], check=True)
     for name in ("wire-report.svg", "strict-bench.svg"):

@@ -152,7 +152,7 @@ def test_a_send_during_a_drain_is_refused(ptys: PtyPair) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_who_comes_first_is_decided_once(kind: str) -> None:
+def test_only_one_of_many_receivers_gets_in(kind: str) -> None:
     """L-147, L-153: of threads that receive at the same moment one gets in; the others are refused and take nothing."""
     with open_pair(kind) as (port, peer):
         start = threading.Barrier(6)
@@ -204,7 +204,7 @@ def test_blocking_ports_work_beside_an_event_loop(ptys: PtyPair, loop: tuple[str
     assert anyio.run(main, backend=loop[0], backend_options=loop[1]) == b"hello"
 
 
-def test_ports_do_not_share_anything() -> None:
+def test_a_blocked_port_does_not_block_others() -> None:
     """L-153: a blocked port does not keep another one from its work, on either path."""
     with faulty_pair() as (port, _, _), faulty_pair("loop") as (other, peer, _):
         waiting = [receiving(port), receiving(other)]

@@ -147,7 +147,7 @@ def test_the_timeout_of_a_send_states_its_progress() -> None:
 
 
 @pytest.mark.parametrize("name", PROMPT)
-def test_what_need_not_wait_is_done_in_no_time(name: str) -> None:
+def test_calls_that_need_not_wait_succeed_with_timeout_0(name: str) -> None:
     """L-150: with a timeout of 0, also while the loop is busy with something else."""
     near, far = MockBackend.pair()
     with provider() as portals, portals as portal, over(WithoutDescriptor(near), portals) as port, over(far, portals):
@@ -157,7 +157,7 @@ def test_what_need_not_wait_is_done_in_no_time(name: str) -> None:
 
 
 @pytest.mark.parametrize("loop", [("asyncio", {}), ("asyncio", {"use_uvloop": True}), ("trio", {})], ids=str)
-def test_busy_threads_do_not_use_up_the_time(loop: tuple[str, dict[str, Any]]) -> None:
+def test_a_busy_machine_does_not_use_up_the_timeout(loop: tuple[str, dict[str, Any]]) -> None:
     """L-150: what need not wait is done, however slowly."""
     pytest.importorskip("uvloop" if loop[1] else loop[0])
     idle = threading.Event()
@@ -220,7 +220,7 @@ def test_an_invalid_timeout_is_refused(ports: Ports, timeout: float) -> None:
             opener("/dev/there-is-none", timeout=timeout)
 
 
-def test_every_method_was_asked() -> None:
+def test_every_method_with_a_timeout_is_tested() -> None:
     """L-149: the tables of this module have every method that takes a timeout."""
     calls = {*PROMPT, *RECEIVERS, "close"}
     methods = {name for name in dir(sync.SerialPort) if not name.startswith("_")}

@@ -107,7 +107,7 @@ class Page(HTMLParser):
         self.words += data
 
 
-def test_the_page_is_whole_in_itself(project: Project) -> None:
+def test_the_page_needs_no_other_file(project: Project) -> None:
     """H-32: one file, with a histogram of what was measured often; what tests say is text and never markup."""
     report(project)
     page = Page()
@@ -245,7 +245,7 @@ def test_a_message_that_is_no_utf8_is_shown(project: Project, workers: tuple[str
     assert "zu groß: /tmp/f\\udcfcr\\x1b[2J.bin" in html
 
 
-def test_files_of_one_name_are_two_suites(project: Project) -> None:
+def test_files_with_the_same_name_are_two_suites(project: Project) -> None:
     """H-32: a suite is a path."""
     for folder in ("unit", "bench"):
         (project.path / folder).mkdir()

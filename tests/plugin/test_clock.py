@@ -44,7 +44,7 @@ def test_retries_take_no_time_and_are_exact(project: Project) -> None:
     assert time.monotonic() - began < 20
 
 
-def test_the_script_goes_by_it(project: Project) -> None:
+def test_the_script_uses_virtual_time(project: Project) -> None:
     """P-70, P-50: pauses of the far end, silences, and waits for both."""
     passes(
         project,
@@ -155,7 +155,7 @@ def test_each_test_begins_at_zero(project: Project) -> None:
     assert len(run.outcomes()) == 12
 
 
-def test_loops_that_cannot_do_it_are_visible_skips(project: Project) -> None:
+def test_loops_without_virtual_time_are_skipped(project: Project) -> None:
     """P-70: uvloop keeps its own time; whatever links are selected, the test runs on the mock."""
     run = project.run("--serial-links=pty", test="async def test_it(serial_clock, serial_port): pass")
     assert run.outcomes() == {
@@ -296,7 +296,7 @@ def test_the_clock_joins_a_backend_of_the_project(project: Project, own: str, va
         assert "serial_clock needs asyncio" in run.problem(name)
 
 
-def test_other_options_of_the_backend_stay(project: Project) -> None:
+def test_other_options_of_the_backend_are_kept(project: Project) -> None:
     """P-109: the project's asyncio debug mode, for one, is on in virtual time too."""
     run = project.run(
         test="""
@@ -312,7 +312,7 @@ def test_other_options_of_the_backend_stay(project: Project) -> None:
     assert run.outcomes() == {"test_it[mock]": "passed"}
 
 
-def test_what_fails_at_its_time_ends_the_test(project: Project) -> None:
+def test_a_failure_at_a_virtual_time_ends_the_test(project: Project) -> None:
     """P-70, P-84: a function that is told of faults may fail; the test does not wait for what cannot come then."""
     run = project.run(
         "--serial-loops=asyncio,trio",

@@ -103,7 +103,7 @@ def test_a_bench_without_problems_passes(bench: Bench) -> None:
     assert subjects["links.null"]["round trip"]["verdict"] in ("ok", "warning")
 
 
-def test_tables_are_for_people(bench: Bench) -> None:
+def test_tables_show_ports_and_links_with_advice(bench: Bench) -> None:
     """H-21: one per port and link; advice stands below what it is about."""
     bench.write(LINK + "wires = ['tx-rx', 'rts-cts']")
     assert main(["doctor", str(bench.file)]) == 1
@@ -296,7 +296,7 @@ def test_tables_name_the_extra_that_they_need(bench: Bench, command: str) -> Non
 
 
 @pytest.mark.parametrize("command", [["schema"], ["doctor"], ["doctor", "--json"]], ids=" ".join)
-def test_a_reader_that_has_gone_is_no_traceback(bench: Bench, command: list[str]) -> None:
+def test_a_closed_pipe_gives_no_traceback(bench: Bench, command: list[str]) -> None:
     """H-21: as in `doctor | head -1`; the exit status is that of a program which SIGPIPE has ended."""
     reader, writer = os.pipe()
     os.close(reader)
@@ -315,7 +315,7 @@ def test_a_reader_that_has_gone_is_no_traceback(bench: Bench, command: list[str]
     assert (done.returncode, done.stderr) == (141, "")
 
 
-def test_an_interrupt_is_no_traceback(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ctrl_c_gives_no_traceback(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     """H-20: Ctrl-C at a question; the exit status is that of a program which SIGINT has ended."""
 
     def ask(question: str) -> bool:
@@ -328,7 +328,7 @@ def test_an_interrupt_is_no_traceback(bench: Bench, capsys: pytest.CaptureFixtur
     assert capsys.readouterr() == ("", "")
 
 
-def test_it_is_a_command(tmp_path: Path) -> None:
+def test_the_module_runs_as_a_command(tmp_path: Path) -> None:
     """H-20, H-21, H-22: `python -m pytest_anyserial` lists what there is."""
     done = subprocess.run(
         [sys.executable, "-m", "pytest_anyserial", "--help"],
@@ -388,7 +388,7 @@ async def test_a_port_that_vanishes_is_a_finding(rate: int, end: int) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_device_that_trickles_ends_the_examination() -> None:
+async def test_a_device_that_sends_slowly_cannot_stall_the_doctor() -> None:
     """H-21: a byte now and then keeps no transfer alive for long."""
     link = BenchLink(name="x", ends=("a", "b"), kind="null-modem")
     async with cable() as made, anyio.create_task_group() as group:
@@ -409,7 +409,7 @@ async def test_a_device_that_trickles_ends_the_examination() -> None:
 
 
 @pytest.mark.anyio
-async def test_lines_that_the_file_holds_do_not_move() -> None:
+async def test_lines_that_the_file_holds_are_not_driven() -> None:
     """H-21: DTR may hold a boot-strap pin; where the file says that it is wired to DSR, it moves."""
     link = BenchLink(name="x", ends=("a", "b"), kind="null-modem", wires=("tx-rx", "rts-cts"))
     ports = [port("a", control_lines={"dtr": False, "rts": False}), port("b", lacks=frozenset({"break_signal"}))]

@@ -220,7 +220,7 @@ def test_all_unfired_faults_are_reported_at_once(project: Project) -> None:
     assert "at byte 5; no byte passed (test_it.py:9)" in problem
 
 
-def test_what_may_not_happen_is_marked(project: Project) -> None:
+def test_an_optional_fault_need_not_fire(project: Project) -> None:
     """P-61: `optional()` covers what is planned for its moment, the field of an event the event."""
     run = project.run(
         *ONE,
@@ -234,7 +234,7 @@ def test_what_may_not_happen_is_marked(project: Project) -> None:
     assert run.outcomes() == {"test_it[mock-asyncio]": "passed"}
 
 
-def test_it_can_be_asked_for_in_the_middle(project: Project) -> None:
+def test_a_missing_fault_can_be_asserted_within_the_test(project: Project) -> None:
     """P-61: what is missing now is an assertion that fails in the test body, and is not told twice."""
     run = project.run(*ONE, test=TEST + "            faults.at_byte(3).drop()\n            faults.assert_fired()\n")
     assert run.outcomes() == {"test_it[mock-asyncio]": "failed"}
@@ -267,7 +267,7 @@ def test_a_fault_may_happen_during_the_teardown_of_fixtures(project: Project) ->
     assert run.outcomes() == {"test_it[mock-asyncio]": "passed"}
 
 
-def test_what_happened_is_in_the_transcript(project: Project) -> None:
+def test_a_fired_fault_is_in_the_transcript(project: Project) -> None:
     """P-61, P-80: between the bytes that it is about."""
     run = project.run(
         *ONE,
@@ -431,7 +431,7 @@ RECONNECT = """
 """
 
 
-def test_a_replug_comes_although_the_driver_has_closed(project: Project) -> None:
+def test_a_replug_happens_even_after_the_driver_has_closed(project: Project) -> None:
     """P-102: in real and in virtual time; times of other faults are counted from the next open."""
     run = project.run(test=RECONNECT)
     outcomes = run.outcomes()

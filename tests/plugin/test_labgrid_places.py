@@ -147,7 +147,7 @@ def test_a_run_waits_for_its_turn(user: User) -> None:
     assert user.lab.run("reservations") == ""
 
 
-def test_a_killed_run_is_succeeded(user: User) -> None:
+def test_the_next_run_takes_over_from_a_killed_run(user: User) -> None:
     """R-22: the next run has the place, says so, and releases it."""
     with process(user.lab, "meter-1") as run:
         assert line(run).startswith("rfc2217://")
@@ -159,7 +159,7 @@ def test_a_killed_run_is_succeeded(user: User) -> None:
     assert user.lab.place().owner is None
 
 
-def test_a_place_that_was_acquired_before_stays_so(user: User) -> None:
+def test_a_place_acquired_by_a_person_is_kept(user: User) -> None:
     """R-21: a person has acquired it, not a run."""
     user.lab.client.acquire("meter-2")
     try:

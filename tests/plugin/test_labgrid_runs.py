@@ -133,7 +133,7 @@ def test_a_run_uses_a_place_and_releases_it(project: Project, shared: Lab) -> No
     assert shared.place().owner is None
 
 
-def test_a_collection_acquires_nothing(project: Project, shared: Lab) -> None:
+def test_collecting_acquires_no_place(project: Project, shared: Lab) -> None:
     """R-21: a place is acquired at first need."""
     bench(project, shared, 'match = { place = "no-such-place" }')
     assert "test_it.py::test_it[hw-meter-asyncio]\n" in project.run(HW, ONE, "--collect-only", "-q", test=ECHO).text
@@ -211,7 +211,7 @@ def test_workers_never_hold_a_place_together(project: Project, shared: Lab) -> N
     assert shared.place().owner is None
 
 
-def test_tags_are_a_reservation(project: Project, shared: Lab) -> None:
+def test_tags_reserve_a_free_place(project: Project, shared: Lab) -> None:
     """R-20: any place that has them and is free."""
     assert "acquired place" in shared.run("-p", "meter-2", "acquire", user=ALICE)
     try:
@@ -308,7 +308,7 @@ def command(project: Project, capsys: pytest.CaptureFixture[str], *words: str) -
     return status, capsys.readouterr().out
 
 
-def test_the_commands_know_places(project: Project, shared: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_commands_accept_places(project: Project, shared: Lab, capsys: pytest.CaptureFixture[str]) -> None:
     """R-23, R-24: the doctor warns, `who` names owners, and `suggest` writes the stanzas."""
     bench(project, shared)
     status, out = command(project, capsys, "doctor", "--json")

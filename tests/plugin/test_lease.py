@@ -113,7 +113,7 @@ def test_a_holder_without_a_text_is_reported_as_unknown(folder: Path) -> None:
             assert [(lease.is_held, lease.holder) for lease in leases(folder)] == [(True, None)]
 
 
-def test_what_others_wrote_cannot_disturb_a_terminal(folder: Path) -> None:
+def test_text_of_other_users_cannot_disturb_a_terminal(folder: Path) -> None:
     """H-10: any user may write the text."""
     take(folder, "usb-1-4")
     path = folder / "usb-1-4.lock"
@@ -179,7 +179,7 @@ def test_leases_are_listed(folder: Path) -> None:
         assert free.holder.since <= free.holder.ended
 
 
-def test_looking_does_not_make_a_taker_fail(folder: Path) -> None:
+def test_listing_leases_does_not_make_a_lease_fail(folder: Path) -> None:
     """H-22, H-11: a list locks each file for a moment; a lease that does not wait survives that."""
     take(folder, "usb-1-4")
     look = """

@@ -117,7 +117,7 @@ def make(kind: str, path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_odd_entry_does_not_break_the_list(folder: Path, kind: str) -> None:
+def test_an_odd_entry_is_listed_as_unknown(folder: Path, kind: str) -> None:
     """H-22: it is listed as unknown, with a remark; the leases beside it are listed as ever."""
     with holding(folder, "usb-1-4"):
         make(kind, folder / "odd.lock")
@@ -405,7 +405,7 @@ thread.join()
     assert output(code, folder) == "None\n"
 
 
-def test_a_text_cannot_speak_for_another_device(folder: Path) -> None:
+def test_the_text_of_a_lease_cannot_name_another_device(folder: Path) -> None:
     """H-22: the name of the file says which device it locks."""
     take(folder, "usb-1-4")
     (folder / "usb-1-4.lock").write_text(claim(device="usb-9-9"))
@@ -425,7 +425,7 @@ def test_a_long_test_id_does_not_hide_the_holder(folder: Path, letter: str) -> N
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="F_SETLEASE exists on Linux only")
-def test_a_kernel_lease_does_not_hold_up_a_list(folder: Path) -> None:
+def test_a_kernel_lease_does_not_delay_the_list(folder: Path) -> None:
     """H-22: an `open` that waits would take up to 45 seconds for each file."""
     for number in range(3):
         take(folder, f"usb-{number}")

@@ -137,7 +137,7 @@ def test_a_run_that_does_not_use_it_may_have_a_foreign_library(tmp_path: Path) -
     assert (status, "1 passed" in output) == (0, True)
 
 
-def test_a_copy_of_the_library_is_the_library(tmp_path: Path, site: Path) -> None:
+def test_a_copy_of_the_library_is_accepted(tmp_path: Path, site: Path) -> None:
     """P-04: wherever it lies, without metadata of its own."""
     status, output = run(tmp_path / "project", "a test with a fixture", site)
     assert (status, "1 passed" in output) == (0, True)

@@ -47,7 +47,7 @@ def test_an_unknown_link_is_a_usage_error(project: Project) -> None:
     assert "ERROR: ini option anyserial_links: unknown link 'mok': did you mean 'mock'? Known: mock, pty" in run.text
 
 
-def test_the_option_outdoes_the_ini_setting(project: Project) -> None:
+def test_the_option_overrides_the_ini_setting(project: Project) -> None:
     """P-21: as everywhere in pytest."""
     project.ini("anyserial_links = pty")
     assert list(project.run("--serial-links=mock", "--serial-loops=trio", test=IT).outcomes()) == ["test_it[mock-trio]"]
@@ -107,7 +107,7 @@ def test_an_unmet_need_is_one_visible_skip(project: Project, arguments: str) -> 
     assert UNMET[arguments] in run.problem("test_it[unmet]")
 
 
-def test_a_skip_names_the_link_that_would_do(project: Project) -> None:
+def test_a_skip_names_the_link_that_would_qualify(project: Project) -> None:
     """P-22, P-85: a program that opens paths needs pty, and the reason gives the option."""
     run = project.run(test=marked("requires=['path']", "async def test_it(serial_path): pass"))
     assert run.outcomes() == {"test_it[unmet]": "skipped"}

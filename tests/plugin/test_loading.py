@@ -57,7 +57,7 @@ def test_beside_the_entry_points_it_is_still_one_plugin(
 
 
 @pytest.mark.parametrize("name", ["anyserial", "pytest_anyserial"])
-def test_it_can_be_switched_off(project: Project, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_plugin_can_be_switched_off(project: Project, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """P-03, P-04: with all of its options and fixtures."""
     monkeypatch.delenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
     project.ini("asyncio_default_fixture_loop_scope = function")
@@ -98,7 +98,7 @@ def loaded(output: str) -> set[str]:
     return set(line.split()[1:])
 
 
-def test_a_run_that_does_not_use_it_pays_nothing(tmp_path: Path) -> None:
+def test_a_run_without_serial_fixtures_imports_nothing(tmp_path: Path) -> None:
     """P-03: no import of what does the work, no header line, no autouse fixture."""
     (tmp_path / "conftest.py").write_text(REPORT_IMPORTS, encoding="utf-8")
     (tmp_path / "test_it.py").write_text("def test_it(request): print(request.fixturenames)", encoding="utf-8")
@@ -114,7 +114,7 @@ def test_a_run_that_does_not_use_it_pays_nothing(tmp_path: Path) -> None:
     assert "['request']" in output
 
 
-def test_the_same_run_notices_when_it_is_used(tmp_path: Path) -> None:
+def test_the_check_for_imports_notices_a_serial_fixture(tmp_path: Path) -> None:
     """P-03, P-144: the counter-check, without which the test above could not fail."""
     (tmp_path / "conftest.py").write_text(REPORT_IMPORTS, encoding="utf-8")
     (tmp_path / "test_it.py").write_text(USES_IT, encoding="utf-8")

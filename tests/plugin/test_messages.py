@@ -271,7 +271,7 @@ def said(run: Run, project: Project) -> str:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_message_is_as_written_down(project: Project, name: str) -> None:
+def test_a_message_is_as_recorded(project: Project, name: str) -> None:
     """P-12, P-15, P-22, P-25, P-30, P-51, P-61, P-84, H-01, H-11: what is wrong, where, and the next step."""
     case = CASES[name]
     with case.within(project):
@@ -279,6 +279,6 @@ def test_a_message_is_as_written_down(project: Project, name: str) -> None:
     assert said(run, project) == told().get(name)
 
 
-def test_no_message_is_written_down_in_vain() -> None:
+def test_every_recorded_message_belongs_to_a_case() -> None:
     """Every message of the file belongs to a case."""
     assert list(told()) == list(CASES)

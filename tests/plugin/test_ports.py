@@ -38,7 +38,7 @@ def test_a_driver_finds_end_a(project: Project) -> None:
     assert set(run.outcomes().values()) == {"passed"}
 
 
-def test_the_list_is_there_in_virtual_time(project: Project) -> None:
+def test_the_list_works_in_virtual_time(project: Project) -> None:
     """P-115: worker threads are refused there, and this list needs none."""
     run = project.run(
         test="""

@@ -93,7 +93,7 @@ def test_a_command_that_takes_too_long_ends_with_its_children(tmp_path: Path) ->
     assert done == (None, "working")
 
 
-def test_a_foreign_output_cannot_command_a_terminal(tmp_path: Path) -> None:
+def test_output_of_a_command_cannot_control_a_terminal(tmp_path: Path) -> None:
     """H-30: it is printed as plain text, and so is the command."""
     text = failure(tmp_path, "sh", "-c", "printf '\\033]0;owned\\007\\377\\n\\033[2J' >&2; exit 1", "\u202e")
     assert all(char == "\n" or " " <= char <= "~" for char in text)
@@ -245,7 +245,7 @@ def test_a_supply_is_asked_for_its_state(tmp_path: Path, get: str, text: str | N
     assert str(caught.value) == text
 
 
-def test_limits_are_those_of_the_file(tmp_path: Path) -> None:
+def test_timeouts_of_the_file_are_used(tmp_path: Path) -> None:
     """R-50: for a command, and for the device to follow."""
     slow = Power(name="hub", off=("sleep", "60"), on=("true",), limit=0.2, within=0.3)
     made = bench_of(tmp_path, slow)

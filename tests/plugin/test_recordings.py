@@ -191,7 +191,7 @@ def test_a_missing_request_is_a_mismatch(project: Project) -> None:
     assert "expected  b'ID?\\n'" in failure(run)
 
 
-def test_leftovers_fail(project: Project) -> None:
+def test_missing_steps_fail_the_test(project: Project) -> None:
     """R-31: with their number and the first of them."""
     record(project, GOOD)
     run = replay(project, GOOD.replace('assert await ask(serial_port, b"VOLT?") == b"<VOLT?>\\n"', ""))
@@ -224,7 +224,7 @@ def test_another_call_is_a_mismatch(project: Project) -> None:
     assert "expected  reset_input_buffer() (recs/" in problem
 
 
-def test_another_config_warns(project: Project) -> None:
+def test_a_different_config_warns(project: Project) -> None:
     """R-32: the fields that differ are named; the replay goes on."""
     record(project, GOOD)
     project.ini("addopts = -W default::pytest_anyserial.SerialRecordingWarning")

@@ -90,7 +90,7 @@ def test_lines_and_a_break_are_steps(project: Project) -> None:
     assert "came      send_break(0.5)" in failure(replay(project, test.replace("0.25", "0.5")))
 
 
-def test_bytes_that_were_counted_had_come(project: Project) -> None:
+def test_counted_bytes_are_sent_before_the_count(project: Project) -> None:
     """R-30, R-33: a driver that looks at the queue before it goes on finds the same, though it read the bytes later."""
     run = written(
         project,
@@ -186,7 +186,7 @@ def lines_config() -> dict[str, Any]:
     return {"baudrate": 115_200}
 
 
-def test_what_the_device_refused_is_refused(project: Project) -> None:
+def test_a_refused_call_is_refused_in_the_replay(project: Project) -> None:
     """R-30, R-31: a pty has no lines, and neither has its recording; the driver goes the same way."""
     test = """
         async def test_it(serial_port):
@@ -253,7 +253,7 @@ def test_answers_by_request_are_first_in_first_out(project: Project) -> None:
     assert set(run.outcomes().values()) == {"passed"}
 
 
-def test_more_than_a_buffer_is_played_both_ways(project: Project) -> None:
+def test_data_larger_than_a_buffer_is_replayed_both_ways(project: Project) -> None:
     """R-30, R-31: there is no limit of size, and neither end overruns the other."""
     test = """
         async def test_it(serial_port):

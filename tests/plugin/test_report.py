@@ -72,7 +72,7 @@ def test_a_failure_shows_both_directions_of_every_port(project: Project) -> None
     ]
 
 
-def test_a_damaged_byte_is_no_arrival(project: Project) -> None:
+def test_a_damaged_byte_is_not_shown_as_received_unchanged(project: Project) -> None:
     """R-41, P-61: what was sent, the fault and what was received are three lines; what comes after it is one again."""
     found = sections(
         project,
@@ -96,7 +96,7 @@ def test_a_damaged_byte_is_no_arrival(project: Project) -> None:
     ]
 
 
-def test_silence_has_its_length(project: Project) -> None:
+def test_silence_is_shown_with_its_length(project: Project) -> None:
     """R-41: from a tenth of a second on; what was under way for longer says so."""
     found = sections(
         project,
@@ -120,7 +120,7 @@ def test_silence_has_its_length(project: Project) -> None:
     ]
 
 
-def test_a_driver_with_a_path_is_at_its_end(project: Project) -> None:
+def test_a_port_opened_by_path_is_on_the_timeline(project: Project) -> None:
     """R-41, P-114: a port that the driver opens at the path of an end is on the timeline, one elsewhere is not."""
     found = sections(
         project,
@@ -223,7 +223,7 @@ def test_a_test_can_read_its_transcript(project: Project) -> None:
     assert list(run.outcomes().values()) == ["passed"] * 6
 
 
-def test_a_transcript_is_the_tests_own(project: Project) -> None:
+def test_a_transcript_has_only_its_own_test(project: Project) -> None:
     """P-24, P-80: nothing of the last test is in it."""
     run = project.run(
         *ONE,

@@ -68,7 +68,7 @@ def test_the_doctor_names_the_other_side_of_a_pty(
     ]
 
 
-def test_a_program_on_the_same_side_of_a_pty_is_in_the_way(
+def test_a_program_on_the_same_side_of_a_pty_is_reported(
     bench: Bench, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """P-117: only who has the master may stay."""

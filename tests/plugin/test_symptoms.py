@@ -110,7 +110,7 @@ def test_a_failure_of_the_test_itself_names_no_section(project: Project) -> None
 
 
 @pytest.mark.timeout(20)
-def test_causes_may_form_a_circle(project: Project) -> None:
+def test_causes_may_form_a_cycle(project: Project) -> None:
     """An error that is raised again while it is handled can be its own cause."""
     test = """
     import anyserial

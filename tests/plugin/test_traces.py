@@ -20,7 +20,7 @@ def test_a_mock_test_enters_few_files(tmp_path: Path) -> None:
     assert trace["calls"] == {"opens": 2}
 
 
-def test_a_hardware_test_looks_once(tmp_path: Path) -> None:
+def test_a_hardware_test_lists_the_devices_once(tmp_path: Path) -> None:
     """P-24, H-10: one thread lists the devices once, under the lease; each port is opened for it and for the test."""
     with pty_bench(tmp_path):
         found = traces(tmp_path, PAIRS, "--serial-hw=hil.toml")
@@ -31,7 +31,7 @@ def test_a_hardware_test_looks_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fixture", ["serial_path", "serial_peer_path", "sync_serial_port"])
-def test_places_are_kept(tmp_path: Path, fixture: str) -> None:
+def test_located_devices_are_kept(tmp_path: Path, fixture: str) -> None:
     """H-03: asking again for the path of an end looks for no device; what the set-up found is what counts."""
     test = f"def test_it({fixture}, serial_link): assert len({{serial_link.path() for _ in range(3)}}) == 1"
     with pty_bench(tmp_path):

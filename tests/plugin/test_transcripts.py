@@ -248,7 +248,7 @@ def test_a_test_gets_the_folder_of_its_files(project: Project) -> None:
 
 
 @pytest.mark.gate("it sends more than is kept")
-def test_what_is_kept_is_bounded(project: Project) -> None:
+def test_a_long_transcript_keeps_its_last_part(project: Project) -> None:
     """P-80, P-81: of a long run the last part, by events and by bytes; the file says how much is missing."""
     project.run(
         *ONE,
@@ -302,7 +302,7 @@ def test_a_path_that_is_no_utf8_is_in_the_files() -> None:
 
 
 @given(data=st.binary(), text=st.text(), path=st.text(min_size=1))
-def test_no_byte_and_no_text_breaks_a_terminal_or_xml(data: bytes, text: str, path: str) -> None:
+def test_no_data_breaks_a_terminal_or_xml(data: bytes, text: str, path: str) -> None:
     """P-80: sections are printable ASCII whatever a device, a path or another library said; files are JSON of it."""
     with mock_pair(path_a=path, path_b=f"{path}'") as pair, sync.open_serial_port(pair.path_a) as port:
         transcript = SerialTranscript()
@@ -461,7 +461,7 @@ def test_ports_of_the_project_are_in_the_report(project: Project) -> None:
     assert sorted(file.name for file in found) == ["port-2.jsonl", "port.jsonl", "serial_port.jsonl"]
 
 
-def test_what_outlives_a_test_is_in_no_other_transcript(project: Project) -> None:
+def test_ports_of_wider_scope_are_in_no_transcript(project: Project) -> None:
     """P-114: a port of wider scope is not recorded, nor is one of another test."""
     run = project.run(
         *ONE,

@@ -144,7 +144,7 @@ def test_lost_transcripts_are_in_the_summary(
     assert str(folder) in run.text
 
 
-def test_files_that_come_late_are_not_lost(project: Project) -> None:
+def test_files_written_after_teardown_are_not_lost(project: Project) -> None:
     """P-81, P-82: they are written when a test fails, and again when its fixtures are gone."""
     project.file(
         "conftest.py",
@@ -164,7 +164,7 @@ def test_files_that_come_late_are_not_lost(project: Project) -> None:
     assert NOT_WRITTEN not in run.text
 
 
-def test_many_lost_transcripts_take_few_lines(project: Project) -> None:
+def test_many_lost_transcripts_are_summarised(project: Project) -> None:
     """P-82: a full disk does not fill the summary."""
     (project.path / ".pytest_anyserial").write_text("in the way", encoding="utf-8")
     test = """

@@ -118,7 +118,7 @@ async def test_garbled_data_names_its_likely_cause(plan: FaultPlan, text: str, a
         assert advice in first.advice
 
 
-async def test_a_far_end_that_never_stops_talking() -> None:
+async def test_listening_to_an_endless_sender_ends() -> None:
     """H-21, P-84: listening ends all the same."""
     async with cable() as made, anyio.create_task_group() as group:
 
@@ -179,7 +179,7 @@ WIRINGS = st.fixed_dictionaries({"cts": SOURCES, "dsr": SOURCES, "cd": SOURCES})
 
 @settings(max_examples=15, deadline=None)
 @given(of_a=WIRINGS, of_b=WIRINGS)
-async def test_whatever_is_wired_is_traced(of_a: dict[str, str], of_b: dict[str, str]) -> None:
+async def test_every_connected_line_is_traced(of_a: dict[str, str], of_b: dict[str, str]) -> None:
     """H-20, H-21: every input that follows an output is found, and nothing else."""
     async with cable() as made:
         made.a.inputs, made.b.inputs = of_a, of_b
@@ -204,7 +204,7 @@ async def test_a_wire_that_the_file_omits_is_a_warning() -> None:
         assert finding.advice == 'add "dtr-dsr" to wires'
 
 
-async def test_lines_are_left_as_they_were() -> None:
+async def test_lines_are_restored() -> None:
     """H-21: a held line does not move at all."""
     async with cable() as made:
         await made.ends[0].port.set_control_lines(rts=True, dtr=True)

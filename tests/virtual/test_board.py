@@ -97,7 +97,7 @@ def test_the_cable_buffers_megabytes_until_they_are_received():
             assert receive(end, len(data)) == data
 
 
-def test_the_cable_has_a_speed():
+def test_the_cable_delays_bytes():
     """H-42: what was sent at once takes its time on the way."""
     with cable(rate=10_000) as (a, b):
         began = time.monotonic()

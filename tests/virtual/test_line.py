@@ -44,7 +44,7 @@ def test_a_full_fifo_loses_bytes_and_reports_an_overrun():
 
 
 @pytest.mark.parametrize("settings", [Format(9600), Format(1200, 7, "E", 2), Format(115_200, 5, "N", 1.5)])
-def test_characters_take_their_time(settings):
+def test_characters_take_as_long_as_on_a_wire(settings):
     """H-42: a hundred characters need a hundred character times, and not more."""
     time, a, b = line("a", "b")
     a.format = b.format = settings
@@ -57,7 +57,7 @@ def test_characters_take_their_time(settings):
     assert a.idle
 
 
-def test_a_pause_is_not_made_up_for():
+def test_a_line_is_not_faster_after_a_pause():
     """H-42: a line that was idle for a second is not faster afterwards."""
     time, a, b = line("a", "b")
     a.format = b.format = Format(9600)
@@ -69,7 +69,7 @@ def test_a_pause_is_not_made_up_for():
     assert len(b.fifo) == 96
 
 
-def test_there_is_room_for_so_much():
+def test_a_fifo_accepts_what_fits():
     """H-42: a UART takes what fits into its FIFO, and more when that has left."""
     time, a, b = line("a", "b")
     a.set_flow(rts_cts=True)
@@ -283,7 +283,7 @@ def test_an_input_can_be_held(cable):
     assert a.modem == ALL
 
 
-def test_everything_can_be_as_it_was(cable):
+def test_one_call_undoes_all_changes(cable):
     """H-42: one call undoes all changes."""
     a, b = cable.ends
     cable.break_wire(a, "rts")

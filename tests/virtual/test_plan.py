@@ -45,14 +45,14 @@ def test_a_wrong_adapter_is_named(text, complaint):
         wirings(text)
 
 
-def test_a_16550_is_asked_for_like_an_adapter():
+def test_a_16550_is_requested_like_an_adapter():
     """H-40: as many as the machine is to have; they need no cable, and no plug."""
     assert uart_count(DEFAULT) == 2
     assert uart_count("ftdi:ftdi") == 0
     assert [wiring.name for wiring in wirings("uart,ftdi:ftdi,uart")] == ["ftdi"]
 
 
-def test_a_board_is_asked_for_like_a_pair_of_adapters():
+def test_a_board_is_requested_like_a_pair_of_adapters():
     """H-40: alone or beside others, which are then plugged into the board."""
     assert has_pl011s("ftdi:ftdi,pl011:pl011")
     assert not has_pl011s(DEFAULT)
@@ -93,7 +93,7 @@ def test_the_bench_file_describes_the_virtual_devices():
     assert {end for link in bench["links"].values() for end in link["ends"]} == set(bench["ports"])
 
 
-def test_power_can_go_off_without_a_word():
+def test_power_can_be_cut_without_a_disconnect_event():
     """H-42: a bench whose adapters are cut off differs in nothing else."""
     orderly, cut = (
         bench_file(wirings("ftdi:ftdi"), ["/dev/ttyS1"], ["control"], unplug=how) for how in ("unplug", "cut")

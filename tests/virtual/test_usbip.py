@@ -42,7 +42,7 @@ def test_messages_survive_any_chunking(messages, data):
     assert found == messages
 
 
-def test_something_else_is_not_usbip():
+def test_an_unknown_command_is_an_error():
     """H-42: an unknown command is an error that names it."""
     with pytest.raises(ValueError, match="command 7 "):
         list(Decoder().feed(bytes([0, 0, 0, 7]) + bytes(44)))
@@ -56,7 +56,7 @@ def test_a_transfer_of_an_impossible_length_is_an_error(length, is_input):
         list(Decoder().feed(submission(Transfer(1, 2, is_input, length, Setup(0, 0, 0, 0, 0), b""))))
 
 
-def test_something_else_than_usbip_takes_the_adapter_out():
+def test_an_unknown_command_disconnects_the_adapter():
     """H-42: nothing that follows can be understood, so the adapter lets go instead of reading on."""
 
     async def test(kernel, adapter):
@@ -92,7 +92,7 @@ ENDPOINTS = {"ftdi": (2, 1, 2), "cp210x": (1, 2, 0), "acm": (2, 1, 0), "xr": (2,
 
 
 @pytest.mark.parametrize("chip", CHIPS)
-def test_an_adapter_introduces_itself(chip):
+def test_descriptors_of_an_adapter_are_consistent(chip):
     """H-42: device, configuration and strings are consistent; the name is the serial number."""
 
     async def test(kernel, adapter):
@@ -157,7 +157,7 @@ def test_an_unlinked_transfer_is_not_answered_twice(chip):
     on_a_bench(test, chip)
 
 
-def test_what_was_asked_before_a_cut_is_answered():
+def test_pending_transfers_end_at_a_cut():
     """H-42: nobody would end it for the driver, which would keep the device for seconds."""
 
     async def test(kernel, adapter):
