@@ -103,6 +103,7 @@ def test_every_kind_does_what_its_name_says(project: Project) -> None:
     _, data = mutate(
         project, "--serial-mutate-kinds=lose,double,insert,cut,late,swap,repeat,unasked,request", test=test
     )
+    assert data["tests"][0]["time"] == "virtual"
     # The first runs are those without a mutant: as usual, and to record.
     _, _, *lines = (project.path / "got.txt").read_text().splitlines()
     seen = {(each["kind"], each["number"], each["byte"]): line for each, line in zip(mutants(data), lines, strict=True)}
@@ -471,6 +472,33 @@ def test_each_run_has_fresh_fixtures(project: Project) -> None:
     assert data["totals"]["noticed"] == 10
 
 
+def test_async_fixtures_of_a_module_are_set_up_once_more(project: Project) -> None:
+    """P-150: for the loop with virtual time, on which all mutants of a test run."""
+    test = """
+        import pytest
+        from gauge import ask
+
+        made = []
+
+        @pytest.fixture(scope="module")
+        async def module(anyio_backend):
+            made.append("module")
+            yield
+            made.append("over")
+
+        async def test_it(serial_port, serial_script, module):
+            serial_script.on(b"V?\\n").reply(b"12V\\n")
+            assert await ask(serial_port, b"V?\\n") == "12V"
+
+        async def test_after(serial_port, module):
+            assert made == ["module", "over", "module", "over", "module"]
+    """
+    run, data = mutate(project, test=test, budget="10")
+    assert set(run.outcomes().values()) == {"passed"}
+    assert data["tests"][0]["time"] == "virtual"
+    assert data["totals"]["noticed"] == 10
+
+
 def test_an_error_in_a_wider_fixture_is_reported(project: Project) -> None:
     """P-150: the last test that uses it gets it, as always."""
     test = """
@@ -537,7 +565,8 @@ def test_an_interrupt_keeps_what_is_known(project: Project, pytester: pytest.Pyt
     text, data = result.stdout.str(), json.loads((project.path / "found.json").read_text("utf-8"))
     assert [len(test["mutants"]) for test in data["tests"]] == [20, 5]
     assert data["missing"] == 15
-    assert "15 mutants of the tests above did not run, because the run was interrupted" in text
+    assert data["ended"] == "early; tests that did not run are missing here"
+    assert "the run ended early: tests that did not run, and 15 mutants of those that did are missing here" in text
     assert "serial ports of" not in text
 
 

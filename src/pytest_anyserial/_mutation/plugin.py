@@ -141,7 +141,7 @@ class MutationRun:
                 found[LEFT_OUT] = "its far end neither sends nor hears anything"
                 return
             mutants, possible = chosen(item.nodeid, known.sent, known.asked, self._run.kinds, number)
-            found["time"] = "virtual" if wire.is_virtual else "real"
+            found["time"] = "virtual" if wire.has_clock else "real"
             found["possible"] = possible
             found["planned"] = len(mutants)
             found["free"] = [
@@ -162,8 +162,9 @@ class MutationRun:
         """Run a test again with nothing wrong, in virtual time if it passes then; return why not if it does not."""
         free = marked_free(item)
         why = ""
-        for virtual in (True, False) if rerun.can_be_virtual(item) else (False,):
-            wire = TestWire(is_virtual=virtual, free=free)
+        backend = rerun.virtual_backend(item)
+        for each in (backend, None) if backend is not None else (None,):
+            wire = TestWire(backend=each, free=free)
             ended = rerun.run(item, twin, wire, _PATIENCE * self._run.seconds)
             if not ended.when:
                 return wire, wire.found
@@ -175,7 +176,7 @@ class MutationRun:
         self, item: pytest.Function, twin: pytest.Function, before: TestWire, known: Recorded, mutant: Mutant
     ) -> dict[str, Any]:
         """Run one mutant; returns it and what became of it as plain data."""
-        wire = TestWire(is_virtual=before.is_virtual, mutant=mutant, recorded=known)
+        wire = TestWire(backend=before.backend, mutant=mutant, recorded=known)
         ended = rerun.run(item, twin, wire, self._run.seconds)
         why = ended.what
         asked = len(wire.found.asked) + (mutant.kind == "request")

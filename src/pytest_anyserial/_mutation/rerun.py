@@ -164,31 +164,26 @@ def _on(item: pytest.Function, wire: TestWire) -> Generator[None]:
     params = item.callspec.params
     backend = params.get("anyio_backend")
     item.stash[WIRE] = wire
-    if wire.is_virtual:
-        params["anyio_backend"] = _virtual(backend)
+    if wire.backend is not None:
+        params["anyio_backend"] = wire.backend
     try:
         yield
         # After Ctrl-C the wire stays, so that the end of the run knows what was interrupted.
         del item.stash[WIRE]
     finally:
-        if wire.is_virtual:
+        if wire.backend is not None:
             params["anyio_backend"] = backend
 
 
-def can_be_virtual(item: pytest.Function) -> bool:
-    """Whether a test can be given virtual time: it runs on a loop of ours that has it, and it has none of its own."""
+def virtual_backend(item: pytest.Function) -> Any:
+    """Return a value of `anyio_backend` that gives a test virtual time; None if its loop has none, or has it already.
+
+    A value is for all mutants of a test. With each new one, fixtures of wider scope that depend on the loop are set up
+    again.
+    """
     from .._time import clock
 
     backend = item.callspec.params.get("anyio_backend")
-    return (
-        backend is not None
-        and clock.source_of(backend) is None
-        and _loops.claimed(backend).word in clock.backends()
-        and not _loops.taken_over(item)
-    )
-
-
-def _virtual(backend: Any) -> Any:
-    from .._time import clock
-
-    return clock.backends()[str(_loops.claimed(backend).word)]
+    if backend is None or clock.source_of(backend) is not None or _loops.taken_over(item):
+        return None
+    return clock.backends().get(str(_loops.claimed(backend).word))

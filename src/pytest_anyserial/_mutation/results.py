@@ -25,6 +25,8 @@ from .wire import Recorded
 RESULT: Final = "anyserial_mutants"
 LEFT_OUT: Final = "left_out"
 
+#: How a run ends that has shown all it could.
+_WHOLE: Final = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
 _LAST_FAILED: Final = "cache/lastfailed"
 
 
@@ -37,6 +39,7 @@ class Results:
         self._tests: dict[str, dict[str, Any]] = {}
         self._nodes: dict[str, str] = {}
         self._unwritten: dict[Path, str] = {}
+        self._is_early = False
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(
@@ -62,6 +65,7 @@ class Results:
         """Judge the score, write the files, and let `--lf` select the tests with survivors."""
         if self._config.getoption("collectonly") or self._config.getoption("setupplan", False):
             return
+        self._is_early = bool(session.shouldfail or session.shouldstop or session.exitstatus not in _WHOLE)
         data = self.data()
         if self._is_below(data):
             fail(session)
@@ -107,6 +111,7 @@ class Results:
         return {
             "format": "pytest-anyserial mutation 1",
             "anyserial": __version__,
+            "ended": "early; tests that did not run are missing here" if self._is_early else "",
             "budget": "all" if self._run.budget is None else self._run.budget,
             "loops": list(self._run.loops),
             "score": score_of(totals_of(mutants)),

@@ -39,9 +39,10 @@ def lines(data: _Facts) -> Iterator[str]:
         yield f"and {len(hung) - _NAMED} more"
     yield from _free(data["tests"])
     yield from _left_out(data["left_out"])
-    if data["missing"]:
+    if data["ended"]:
+        missing = f", and {count(data['missing'], 'mutant')} of those that did" if data["missing"] else ""
         yield ""
-        yield f"{count(data['missing'], 'mutant')} of the tests above did not run, because the run was interrupted"
+        yield f"the run ended early: tests that did not run{missing} are missing here"
 
 
 def _table(data: _Facts) -> Iterator[str]:

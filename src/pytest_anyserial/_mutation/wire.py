@@ -7,7 +7,7 @@ not the one that was recorded, and nothing is done.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -44,12 +44,13 @@ class TestWire:
     """The wire of one run of a test.
 
     Args:
-        is_virtual: Whether the run is in virtual time.
+        backend: The value of `anyio_backend` that gives the run virtual time; None if it keeps its own.
         free: The bytes that a mark of the test leaves free.
         mutant: What is wrong; nothing if this run is to be recorded.
         recorded: The run without anything wrong.
 
     Attributes:
+        has_clock: Whether the test had virtual time, from here or of its own.
         is_reached: Whether the planned thing was done.
         hang: The limit that has ended the run, in words; empty if none has.
     """
@@ -59,12 +60,14 @@ class TestWire:
     def __init__(
         self,
         *,
-        is_virtual: bool,
+        backend: Any = None,
         free: Sequence[Free] = (),
         mutant: Mutant | None = None,
         recorded: Recorded | None = None,
     ) -> None:
-        self.is_virtual = is_virtual
+        self.backend = backend
+        self.is_virtual = backend is not None
+        self.has_clock = False
         self.is_reached = False
         self.hang = ""
         self.mutant = mutant
@@ -75,6 +78,7 @@ class TestWire:
 
     def channel(self, test: SerialTest, /) -> WireChannel:
         """Return the channel of the next far end that the test has."""
+        self.has_clock = test.clock is not None
         channels = self.found.channels
         channel = WireChannel(self, len(channels), _LATE[test.clock is not None])
         channels.append(channel)
