@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ._test import SerialTest
 
 #: Modules in which a debugger does not stop.
-_PLUMBING = ("pytest_anyserial.*", "anyio.*", "contextlib")
+_INTERNAL = ("pytest_anyserial.*", "anyio.*", "contextlib")
 
 
 class Body:
@@ -36,11 +36,11 @@ class Body:
 
     def __enter__(self) -> None:
         self._body = self._item.obj
-        self._given: Any = getattr(self._body, "hypothesis", None)
-        if self._given:
-            self._inner = self._given.inner_test
-        if self._watches and self._given:
-            self._given.inner_test = self._watched(self._inner)
+        self._hypothesis: Any = getattr(self._body, "hypothesis", None)
+        if self._hypothesis:
+            self._inner = self._hypothesis.inner_test
+        if self._watches and self._hypothesis:
+            self._hypothesis.inner_test = self._watched(self._inner)
         elif self._watches:
             self._item.obj = self._call = self._watched(self._body)
 
@@ -50,9 +50,9 @@ class Body:
         __tracebackhide__ = True
         test = self._test
         called, self._item.obj = self._item.obj, self._body
-        if self._given:
+        if self._hypothesis:
             # AnyIO leaves a runner of this test's loop there. Older versions of AnyIO then reuse it on the next loop.
-            self._given.inner_test = self._inner
+            self._hypothesis.inner_test = self._inner
         test.passed = exc is None
         if test.scope is not None and self._on_its_loop is not None:
             # A timeout has interrupted pytest inside the loop, and the body still waits there. AnyIO tears fixtures
@@ -64,13 +64,13 @@ class Body:
             test.far_end.raise_after_body(exc)
             test.passed = exc is None
         # Hypothesis may run no example at all.
-        if test.passed and self._watches and not (self._started or self._given):
+        if test.passed and self._watches and not (self._started or self._hypothesis):
             test.passed = False
             pytest.fail(_never_ran(called), pytrace=False)
 
     def undo_tracing(self) -> None:
         """Restore the coroutine function that `--trace` has replaced; the debugger starts inside it."""
-        if self._traces and not self._given:
+        if self._traces and not self._hypothesis:
             self._item.obj = self._call
 
     def _watched(self, body: Callable[..., Any]) -> Callable[..., Any]:
@@ -85,7 +85,7 @@ class Body:
             try:
                 with _loops.outcomes_reach(test.end_with), anyio.CancelScope() as test.scope:
                     test.coroutine = coroutine = body(**kwargs)
-                    if self._traces and not self._given:
+                    if self._traces and not self._hypothesis:
                         self._start_debugger()
                     await coroutine
             except (Exception, pytest.fail.Exception) as exc:
@@ -99,7 +99,7 @@ class Body:
                 test.scope = test.coroutine = None
             outcome, test.outcome = test.outcome, None
             if outcome is not None:
-                if self._given and isinstance(outcome, pytest.fail.Exception):
+                if self._hypothesis and isinstance(outcome, pytest.fail.Exception):
                     # Show the traceback, because without it pytest does not show the Hypothesis example either.
                     outcome.pytrace = True
                 raise outcome
@@ -110,11 +110,11 @@ class Body:
         return watched
 
     def _start_debugger(self) -> None:
-        """Make the debugger stop at the next line outside the modules in `_PLUMBING`."""
+        """Make the debugger stop at the next line outside the modules in `_INTERNAL`."""
         plugins = self._item.config.pluginmanager
-        plugins.register(_BeginsAtALine(plugins))
+        plugins.register(_StopAtLine(plugins))
         debugger: Any = pytest
-        debugger.set_trace(skip=_PLUMBING)
+        debugger.set_trace(skip=_INTERNAL)
 
 
 def _never_ran(called: Callable[..., object]) -> str:
@@ -127,7 +127,7 @@ def _never_ran(called: Callable[..., object]) -> str:
     )
 
 
-class _BeginsAtALine:
+class _StopAtLine:
     """Makes a debugger skip modules on Python 3.14, where it otherwise stops at the instruction after its start."""
 
     def __init__(self, plugins: pytest.PytestPluginManager) -> None:

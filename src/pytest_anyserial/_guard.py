@@ -195,7 +195,7 @@ class Guard:
         """Hide internal frames in the traceback of a test with a script or device."""
         played = self._test.far_end or self._test.block
         if played is not None and not self._test.item.config.getoption("fulltrace", False):
-            frames.hide_plumbing(call)
+            frames.hide_internal_frames(call)
 
     def report(self, report: pytest.TestReport) -> None:
         """Add the evidence of the test to the report of one phase."""

@@ -155,8 +155,8 @@ def test_an_error_of_the_handler_ends_the_test(project: Project, what: str) -> N
             assert report.duration < 1
             if "must be bytes" not in ERRORS[what]:
                 assert "fake.py:4" in report.longreprtext
-            for plumbing in ("far_end.py", "/anyio/", "_body.py", "playing.py"):
-                assert plumbing not in report.longreprtext
+            for internal in ("far_end.py", "/anyio/", "_body.py", "playing.py"):
+                assert internal not in report.longreprtext
             assert "handler   handler" in dict(report.sections)["serial_device"]
 
 

@@ -144,8 +144,8 @@ async def test_it(serial_port, serial_script):
         problem = run.problem(name)
         assert "driver.py:2" in problem
         assert "TimeoutError" in problem
-        for plumbing in ("site-packages", "contextlib.py", "asyncio/", "pytest_anyserial/"):
-            assert plumbing not in problem
+        for internal in ("site-packages", "contextlib.py", "asyncio/", "pytest_anyserial/"):
+            assert internal not in problem
     assert "_core/_tasks.py" in project.run(*ONE, "--full-trace", test=test).text
 
 
