@@ -1,4 +1,4 @@
-"""The fixtures. Thin: each hands out a part of the link under the test. Importing this module imports nothing heavy."""
+"""The fixtures. Each returns a part of the link under test. Importing this module imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def serial_link(request: pytest.FixtureRequest) -> Iterator[SerialLink]:
     """The link under the test: name, kind, wires, capabilities of both ends, unplug() and replug().
 
-    A test that uses a serial fixture runs once per selected link (--serial-links) that has what it needs.
+    A test that uses a serial fixture runs on each selected link (--serial-links) that meets its requirements.
     """
     from ._links.link import connected
 
@@ -45,9 +45,9 @@ def serial_link(request: pytest.FixtureRequest) -> Iterator[SerialLink]:
 
 @pytest.fixture
 def serial_config(serial_link: SerialLink) -> SerialConfig:
-    """How both ends are opened: the marker's config, else the defaults.
+    """The config with which both ends are opened: that of the marker, or else the defaults.
 
-    Override it in your project to give your device's own; it may ask for other fixtures and be parametrized.
+    Override it in your project with the config of your device. Your fixture may request others and be parametrized.
     """
     return serial_link.config
 
@@ -68,7 +68,7 @@ async def serial_port(
 async def serial_peer(
     serial_link: SerialLink, anyio_backend: Any, serial_config: SerialConfig
 ) -> AsyncIterator[SerialPort]:
-    """End B of the link, open: the test itself plays the device. See serial_script for a device that plays along."""
+    """End B of the link, open; the test itself acts as the device. See also serial_script and serial_device."""
     async with _opened(serial_link, "peer", serial_config, anyio_backend) as port:
         yield port
 
@@ -85,7 +85,7 @@ def serial_pair(serial_port: SerialPort, serial_peer: SerialPort) -> SerialPair:
 def sync_serial_port(serial_link: SerialLink, serial_config: SerialConfig) -> Iterator[sync.SerialPort]:
     """End A of the link, open: an anyserial.sync.SerialPort for a blocking driver.
 
-    The test runs once on every selected link, whatever event loops are selected.
+    The test runs once on every selected link, whichever event loops are selected.
     """
     _require(serial_link, serial_config)
     with serial_link.sync_opened("port", serial_config) as port:
@@ -94,7 +94,7 @@ def sync_serial_port(serial_link: SerialLink, serial_config: SerialConfig) -> It
 
 @pytest.fixture
 def sync_serial_peer(serial_link: SerialLink, serial_config: SerialConfig) -> Iterator[sync.SerialPort]:
-    """End B of the link, open, as a blocking port: the test itself, or a thread of it, plays the device."""
+    """End B of the link, open, as a blocking port; the test itself, or one of its threads, acts as the device."""
     _require(serial_link, serial_config)
     with serial_link.sync_opened("peer", serial_config) as port:
         yield port
@@ -104,15 +104,15 @@ def sync_serial_peer(serial_link: SerialLink, serial_config: SerialConfig) -> It
 def serial_path(serial_link: SerialLink) -> str:
     """The path of end A, not opened, for drivers that open a path themselves.
 
-    anyserial opens it on every link. A driver on another library, or another program, needs a device that everybody
-    sees, such as a pty: mark the test with @pytest.mark.anyserial(requires=["path"]).
+    anyserial can open it on every link. If another library or program opens it, it must be a real device such as a
+    pty: mark the test with @pytest.mark.anyserial(requires=["path"]).
     """
     return serial_link.path("port")
 
 
 @pytest.fixture
 def serial_peer_path(serial_link: SerialLink) -> str:
-    """The path of end B, not opened, for a simulator that plays the device; see serial_path."""
+    """The path of end B, not opened, for a simulator that acts as the device; see serial_path."""
     return serial_link.path("peer")
 
 
@@ -120,10 +120,10 @@ def serial_peer_path(serial_link: SerialLink) -> str:
 def serial_script(
     request: pytest.FixtureRequest, serial_link: SerialLink, serial_config: SerialConfig
 ) -> Iterator[SerialScript]:
-    r"""A scripted device at end B, on the test's own event loop; in a thread for a plain `def` test.
+    r"""A scripted device at end B, on the test's own event loop; for a plain `def` test, in a thread.
 
-    serial_script.on(b"MEAS?\n").reply(b"1.23\n") says what the driver should ask and what it gets. A request that
-    the script does not expect ends the test at once; expectations left over fail it afterwards.
+    serial_script.on(b"MEAS?\n").reply(b"1.23\n") expects a request and gives its reply. An unexpected request ends
+    the test at once. An expectation that is not met fails the test at its end.
     """
     yield from _far_end(request, "script", serial_link, serial_config)
 
@@ -132,10 +132,10 @@ def serial_script(
 def serial_device(
     request: pytest.FixtureRequest, serial_link: SerialLink, serial_config: SerialConfig
 ) -> Iterator[SerialDevice]:
-    """A device at end B that answers with a function or an object of yours: serial_device.serve(handler).
+    """A device at end B that answers with your function or object: serial_device.serve(handler).
 
-    The handler gets one request and returns bytes, several of them, or None for silence. An exception in it ends the
-    test with its traceback. framer= says where a request ends: see pytest_anyserial.framing.
+    The handler takes one request and returns bytes, several replies, or None for no reply. If it raises, the test ends
+    with that traceback. framer= finds the end of a request; see pytest_anyserial.framing.
     """
     yield from _far_end(request, "device", serial_link, serial_config)
 
@@ -184,26 +184,26 @@ async def _serial_device_on_loop(
 
 @pytest.fixture(scope="session")
 def serial_bench(pytestconfig: pytest.Config) -> SerialBench | None:
-    """The bench file of this run (--serial-hw) as values: .name, .ports, .links; None if there is none."""
+    """The contents of the bench file of this run (--serial-hw): .name, .ports, .links; None if there is none."""
     hardware = pytestconfig.stash.get(HARDWARE, None)
     return None if hardware is None else hardware.bench
 
 
 @pytest.fixture
 def serial_transcript(serial_link: SerialLink) -> SerialTranscript:
-    """What passed on the ports of this test so far: .events, .hexdump(), and .path, where it is going to be written.
+    """The events on the ports of this test so far: .events, .hexdump(), and .path, the folder of its files.
 
-    A failing test shows the end of it by itself, and leaves all of it in files (--serial-transcript).
+    The report of a failed test shows the last events, and all events are written to files (--serial-transcript).
     """
     return serial_link.transcript
 
 
 @pytest.fixture
 def serial_faults(serial_link: SerialLink) -> Iterator[SerialFaults]:
-    """What goes wrong on the port under test: serial_faults.at_byte(512).unplug().replug(after=1.0).
+    """The faults of the port under test: serial_faults.at_byte(512).unplug().replug(after=1.0).
 
-    The test runs on the mock link. A fault that has not happened when the test is over fails it, unless it is
-    .optional(). What has happened is in the transcript.
+    The test runs on the mock link. A fault that has not happened when the test ends fails it, unless it is
+    .optional(). The transcript shows the faults that have happened.
     """
     from ._links.faults import planned
 
@@ -215,22 +215,22 @@ def serial_faults(serial_link: SerialLink) -> Iterator[SerialFaults]:
 def serial_bus(serial_link: SerialLink, anyio_backend: Any, serial_config: SerialConfig) -> SerialBus:
     """Several ports on one line, for drivers of RS-485 and other multi-drop devices.
 
-    async with serial_bus(3) as (controller, first, second): what one sends, all others receive. Two that send at the
-    same time garble each other's bytes. On a bench it is a link of kind rs485.
+    Use async with serial_bus(3) as (controller, first, second). Bytes that one port sends, all others receive. Bytes
+    that two ports send at the same time are garbled. On a bench the bus is a link of kind rs485.
     """
     from ._links.bus import SerialBus
 
-    # The loop that the ports are opened on, when the test asks for them.
+    # Requested because the bus opens its ports on this loop.
     del anyio_backend
     return SerialBus(serial_link, serial_config)
 
 
 @pytest.fixture
 def serial_ports(serial_link: SerialLink) -> Iterator[SerialPorts]:
-    """The list of serial ports, for drivers that look for theirs: serial_ports.publish(vid=0x0403, pid=0x6001).
+    """The list of serial ports, for drivers that find their port: serial_ports.publish(vid=0x0403, pid=0x6001).
 
-    Until the test ends, anyserial's list_serial_ports and find_serial_port find what is published, by default end A of
-    the link, and nothing else. serial_ports.tell_pyserial(monkeypatch) does the same for pyserial's comports.
+    Until the test ends, anyserial's list_serial_ports and find_serial_port find only the published ports, by default
+    end A of the link. serial_ports.tell_pyserial(monkeypatch) does the same for pyserial's comports.
     """
     from ._links.ports import publishing
 
@@ -240,10 +240,10 @@ def serial_ports(serial_link: SerialLink) -> Iterator[SerialPorts]:
 
 @pytest.fixture
 async def serial_clock(serial_link: SerialLink, anyio_backend: Any) -> AsyncIterator[SerialClock]:
-    """Virtual time: sleeps and timeouts of this test take none, and serial_clock.time tells exactly when it is.
+    """Virtual time: sleeps and timeouts of this test take no real time, and serial_clock.time is exact.
 
-    Time stands still while anything runs, and jumps to the next moment when all tasks wait. The test runs on the mock
-    link, on asyncio and trio; worker threads are refused.
+    Time stands still while anything runs, and jumps to the next timer when all tasks wait. The test runs on the mock
+    link, on asyncio and trio; worker threads raise an error.
     """
     from ._loops import check
     from ._time.clock import running
@@ -256,10 +256,10 @@ async def serial_clock(serial_link: SerialLink, anyio_backend: Any) -> AsyncIter
 
 @pytest.fixture(scope="session")
 def serial_factory(pytestconfig: pytest.Config) -> SerialFactory:
-    """Opens many pairs in one test, also in one with @given of Hypothesis.
+    """Opens several pairs in one test, including a test with @given of Hypothesis.
 
-    async with serial_factory(config=..., faults=...) as (port, peer): each pair is a fresh link of the kind that the
-    test runs on.
+    Use async with serial_factory(config=..., faults=...) as (port, peer). Each pair is a new link of the kind on which
+    the test runs.
     """
     from ._device.factory import SerialFactory
 
@@ -268,7 +268,7 @@ def serial_factory(pytestconfig: pytest.Config) -> SerialFactory:
 
 @asynccontextmanager
 async def _opened(link: SerialLink, end: End, config: SerialConfig, backend: Any) -> AsyncGenerator[SerialPort]:
-    """One end for a fixture, on the loop that `backend` stands for."""
+    """Open one end for a fixture, on the loop that `backend` stands for."""
     from . import _loops
 
     test = link._test
