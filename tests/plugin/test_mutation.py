@@ -214,6 +214,7 @@ def test_two_runs_make_one_report(project: Project) -> None:
     assert first == [(project.path / name).read_bytes() for name in ("found.json", "found.html")]
     data = json.loads(first[0])
     assert [len(test["mutants"]) for test in data["tests"]] == [10, 10]
+    assert {each["why"] for each in mutants(data, "noticed")} == {"Failed in call"}
     kinds = {each["kind"] for each in mutants(data)}
     assert {"flip", "lose", "double", "insert", "cut", "late", "unasked", "request"} <= kinds
 

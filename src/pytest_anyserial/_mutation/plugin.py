@@ -185,7 +185,8 @@ class MutationRun:
         elif wire.hang:
             outcome, why = "hung", wire.hang
         elif ended.when and not ended.is_skipped:
-            outcome = "noticed"
+            # Its text may have an address, a time or the name of a temporary folder, and reports are to be the same.
+            outcome, why = "noticed", f"{ended.kind} in {ended.when}"
         else:
             outcome = "recovered" if not ended.when and asked > len(known.asked) else "survived"
             why = f"skipped: {why}" if ended.is_skipped else ""

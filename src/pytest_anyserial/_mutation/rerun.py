@@ -32,11 +32,13 @@ class Ended(NamedTuple):
 
     Attributes:
         when: The phase that failed, or was skipped; empty if the test passed.
-        what: What it raised, in a line.
+        kind: The name of the exception that it raised.
+        what: The same with its text, in a line.
         is_skipped: Whether it was skipped.
     """
 
     when: str = ""
+    kind: str = ""
     what: str = ""
     is_skipped: bool = False
 
@@ -107,7 +109,7 @@ def _phase(item: pytest.Function, when: Literal["setup", "call", "teardown"], li
     if call.excinfo is not None:
         raised = call.excinfo.value
         skipped = isinstance(raised, pytest.skip.Exception)
-        ended = Ended(when, _in_a_line(raised), skipped)
+        ended = Ended(when, type(raised).__name__, _in_a_line(raised), skipped)
         if not skipped:
             call.excinfo = _failure()
     item.ihook.pytest_runtest_makereport(item=item, call=call)
