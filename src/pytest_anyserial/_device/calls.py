@@ -25,8 +25,8 @@ class StepQueue(Protocol):
 class FarEndCalls:
     """The methods of both scripts and devices."""
 
-    def __init__(self, part: StepQueue, far_end: FarEnd) -> None:
-        self._steps = part
+    def __init__(self, queue: StepQueue, far_end: FarEnd) -> None:
+        self._steps = queue
         self._far_end = far_end
         self._call_on_loop = _caller(far_end.portal)
 

@@ -1,1 +1,1 @@
-"""Recordings of what a device said, and the far end that plays them."""
+"""Recordings of a device, and the far end that replays them."""

@@ -158,7 +158,7 @@ class End:
             raise ConfigurationError(f"faults must be a FaultPlan, not {plan!r}")
         if plan is not self.plan and plan.schedule.watcher is not None:
             raise ConfigurationError("faults: this plan is in use on another mock port; each port needs its own")
-        # Weak: tests keep plans, to look at them when the port is gone.
+        # A weak reference, because tests keep plans to inspect them after the port is collected.
         reference = weakref.WeakMethod(self.look_again)
 
         def changed() -> None:
