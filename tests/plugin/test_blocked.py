@@ -219,7 +219,7 @@ def check_outcomes(run: Run) -> None:
 def test_everything_that_a_bench_is_to_blame_for(project: Project) -> None:
     """P-140, P-141, P-142: each has its kind, its part of the bench and the command; real failures stay failures."""
     with broken_bench(project):
-        run = project.run(HW, ONE, "--serial-report=report.json", "--junitxml=junit.xml")
+        run = project.run(HW, ONE, "--serial-report=report.json", "--serial-report=report.html", "--junitxml=junit.xml")
     check_outcomes(run)
     assert "test_it.py .FBBBBBBBB.BBB " in run.text
     tests = json.loads((project.path / "report.json").read_text("utf-8"))["tests"]
@@ -229,6 +229,10 @@ def test_everything_that_a_bench_is_to_blame_for(project: Project) -> None:
     assert held["kind"] == "device held"
     assert held["mend"] == "python -m pytest_anyserial who hil.toml"
     assert "is held by pid" in held["reason"]
+    page = (project.path / "report.html").read_text("utf-8")
+    assert '<span class="blocked">device held, dev-' in page
+    assert "To mend it: <code>python -m pytest_anyserial who hil.toml</code>" in page
+    assert '<span class="blocked">1 blocked</span>' in page
     cases = ET.parse(project.path / "junit.xml").iter("testcase")
     kinds = {
         case.get("name"): [one.get("value") for one in case.iterfind("properties/property[@name='serial_blocked']")]
