@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import anyio
 from anyio.abc import ByteStream, ByteStreamConnectable
@@ -41,6 +41,8 @@ __all__ = ["SerialConnectable", "SerialPort", "open_serial_port", "register_sche
 
 
 _log_open = logging.getLogger("anyserial.open")
+
+_DEFAULTS: Final = SerialConfig()
 
 
 class SerialPort(ByteStream):
@@ -113,7 +115,7 @@ class SerialPort(ByteStream):
         """Open a port like `open`, without reporting it to `opened_ports()`."""
         if config is not None and config_fields:
             raise ValueError("give either a config or config fields, not both")
-        settings = SerialConfig(**config_fields) if config is None else config
+        settings = (SerialConfig(**config_fields) if config_fields else _DEFAULTS) if config is None else config
         backend = await open_device(path_text(path), settings, tls)
         _log_open.debug("%s: open at %d baud", backend.path, settings.baudrate)
         return cls(backend, settings, port_info=backend.port_info)

@@ -278,6 +278,21 @@ CASES: Final = [
         bars=(Bar(metric="wakeups", limit=0),),
     ),
     Case(
+        name="memory",
+        title="What each of 300 open ports takes while a task waits for its bytes",
+        measure="memory",
+        metrics={"kib": "KiB", "descriptors": "descriptors", "threads": "threads"},
+        ports=300,
+        rounds=3,
+        # A thread each.
+        skips=("anyserial, buffered", "aioserial"),
+        bars=(
+            Bar(metric="kib", versus=BEST_PEER, limit=1),
+            Bar(metric="descriptors", limit=1),
+            Bar(metric="threads", limit=0.01),
+        ),
+    ),
+    Case(
         name="allocations",
         title="KiB that 200 receives of 16 bytes allocate",
         measure="allocations",

@@ -6,6 +6,7 @@ Times are in microseconds unless the name says otherwise. CPU is that of the who
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import struct
 import termios
@@ -13,6 +14,7 @@ import time
 import tracemalloc
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from pathlib import Path
 
 import anyio
 
@@ -206,6 +208,38 @@ async def bench_idle(library: AsyncLibrary, paths: Paths, seconds: float) -> Fig
         parked = await wakeups()
         tasks.cancel_scope.cancel()
     return {"wakeups": max(0.0, parked - alone)}
+
+
+async def bench_memory(library: AsyncLibrary, paths: Paths) -> Figures:
+    """L-53: what a port takes that has exchanged something and waits for more, with the task that waits."""
+
+    async def park(path: str) -> None:
+        port = await library.open_port(path)
+        ports.append(port)
+        await port.exchange(bytes(64))
+        tasks.start_soon(port.read_some, 65536)
+
+    def taken() -> tuple[float, int, int]:
+        gc.collect()
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return (
+            pages * os.sysconf("SC_PAGE_SIZE") / 1024,
+            len(os.listdir("/proc/self/fd")),
+            len(os.listdir("/proc/self/task")),
+        )
+
+    # Some libraries close a port that is dropped.
+    ports: list[AsyncPort] = []
+    async with anyio.create_task_group() as tasks:
+        await park(paths[0])
+        await anyio.wait_all_tasks_blocked()
+        before = taken()
+        for path in paths[1:]:
+            await park(path)
+        await anyio.wait_all_tasks_blocked()
+        grown = [(now - then) / (len(paths) - 1) for now, then in zip(taken(), before, strict=True)]
+        tasks.cancel_scope.cancel()
+    return dict(zip(("kib", "descriptors", "threads"), grown, strict=True))
 
 
 async def bench_steady(library: AsyncLibrary, paths: Paths, size: int) -> Figures:

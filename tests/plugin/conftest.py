@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import importlib
 import importlib.util
 import shutil
@@ -138,7 +139,12 @@ class Project:
             self.file("test_it.py", test)
         options = [option for name in (*base, *plugins) for option in ("-p", PLUGINS.get(name, name))]
         recorder = _Recorder()
-        result = self._pytester.runpytest_inprocess("-p", "no:cacheprovider", *options, *args, plugins=[recorder])
+        # What earlier tests left in cycles is not collected meanwhile: the inner run would be blamed for it.
+        gc.freeze()
+        try:
+            result = self._pytester.runpytest_inprocess("-p", "no:cacheprovider", *options, *args, plugins=[recorder])
+        finally:
+            gc.unfreeze()
         return Run(result, recorder.reports)
 
 

@@ -33,9 +33,6 @@ class PortCore:
         state: The state, which outlives this object.
         receiving: Calls that receive; one at a time.
         sending: Calls that send; one at a time, and none during a call of `finishing`.
-        finishing: Calls that wait until the output was sent, or send a break.
-        asking: Control calls other than `configure`.
-        setting: The call `configure`.
         break_on: Whether a call holds the line in a break.
     """
 
@@ -46,18 +43,32 @@ class PortCore:
         self.port_info = port_info
         self.state = state = PortState(backend.path, backend.meter)
         reading: Guard = {0: None}
-        writing: Guard = {0: None}
+        self._writing: Guard = {0: None}
         self.receiving = Call(state, "io", reading, "receiving from", "receive")
-        self.sending = Call(state, "io", writing, "sending to", "send")
-        self.finishing = Call(state, "ioctl", writing, "sending to")
-        self.asking = Call(state, "ioctl")
-        self.setting = Call(state, "configure")
+        self.sending = Call(state, "io", self._writing, "sending to", "send")
         self.break_on = False
-        self._turn: Guard = {0: None}
+        self._is_turn_taken = False
         self._waiting: list[anyio.Event] = []
         self._release: Release = RELEASED
         self._is_released = False
         forgotten_in_child(self)
+
+    # These are rare, so a port that is idle does not keep them.
+
+    @property
+    def finishing(self) -> Call:
+        """Calls that wait until the output was sent, or send a break."""
+        return Call(self.state, "ioctl", self._writing, "sending to")
+
+    @property
+    def asking(self) -> Call:
+        """Control calls other than `configure`."""
+        return Call(self.state, "ioctl")
+
+    @property
+    def setting(self) -> Call:
+        """The call `configure`."""
+        return Call(self.state, "configure")
 
     # Bytes
 
@@ -76,16 +87,16 @@ class PortCore:
 
     async def in_turn(self, operation: Callable[[], Awaitable[_T]]) -> _T:
         """Run `operation` on an open port while no other control call is inside; first come, first served."""
-        turn, waiting = self._turn, self._waiting
-        if waiting or not turn:
+        waiting = self._waiting
+        if waiting or self._is_turn_taken:
             await self._wait_for_turn()
-        # A guard: one instruction, then the `try` (see `calls`).
-        del turn[0]
+        # Only the loop's thread comes here, so this needs no guard.
+        self._is_turn_taken = True
         try:
             self.state.require_open()
             return await operation()
         finally:
-            turn[0] = None
+            self._is_turn_taken = False
             if waiting:
                 waiting[0].set()
 

@@ -46,6 +46,7 @@ _log_open = logging.getLogger("anyserial.open")
 _log_close = logging.getLogger("anyserial.close")
 
 _OPEN_FLAGS: Final = os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC
+_NO_ERRORS: Final = LineErrors()
 
 _U32: Final = 2**32
 _INT: Final = struct.Struct("i")
@@ -196,7 +197,7 @@ class TtyBackend(FdBackend):
         self._locked = False
         self._exclusive = False
         self._drains: list[threading.Thread] = []
-        self._errors_at_open = LineErrors()
+        self._errors_at_open = _NO_ERRORS
         # Last, because from here on this object owns the descriptor.
         super().__init__(fd, path, read=file.readinto, write=file.write)
 
