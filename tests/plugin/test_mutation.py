@@ -299,6 +299,24 @@ def test_a_wrong_ignore_is_refused(project: Project, code: str, problem: str) ->
 
 
 @pytest.mark.parametrize(
+    ("keywords", "problem"),
+    [
+        ("ignore='x', reason='y'", "ignore takes positions, ranges and compiled expressions of bytes, not 'x'"),
+        ("ignore=[1, 2]", "ignore needs a reason for the report"),
+        ("ignored=1, reason='y'", "unknown keyword 'ignored': did you mean 'ignore'?"),
+    ],
+)
+def test_a_wrong_mark_is_refused(project: Project, keywords: str, problem: str) -> None:
+    """P-154: before any test runs."""
+    mark = f"import pytest\npytestmark = pytest.mark.serial_mutate({keywords})\n"
+    project.file("gauge.py", GAUGE)
+    project.file("test_it.py", mark, ONE_TEST)
+    run = project.run("--serial-mutate")
+    assert f"test_it.py::test_it[mock-asyncio]: mark 'serial_mutate': {problem}" in run.text
+    assert run.reports == []
+
+
+@pytest.mark.parametrize(
     ("options", "problem"),
     [
         (["--serial-mutate=few"], "--serial-mutate takes a number of mutants or 'all', not 'few'"),

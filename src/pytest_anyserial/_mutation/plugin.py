@@ -56,6 +56,8 @@ class MutationRun:
         for item in session.items:
             reason = self._reason_against(item)
             if reason is None:
+                # A wrong mark is an error before any test runs.
+                marked_free(item)
                 tests.append(item.nodeid)
             elif reason:
                 self._left_out[item.nodeid] = reason
@@ -164,7 +166,7 @@ class MutationRun:
         why = ""
         backend = rerun.virtual_backend(item)
         for each in (backend, None) if backend is not None else (None,):
-            wire = TestWire(backend=each, free=free)
+            wire = TestWire(self._run.seconds, backend=each, free=free)
             ended = rerun.run(item, twin, wire, _PATIENCE * self._run.seconds)
             if not ended.when:
                 return wire, wire.found
@@ -176,7 +178,7 @@ class MutationRun:
         self, item: pytest.Function, twin: pytest.Function, before: TestWire, known: Recorded, mutant: Mutant
     ) -> dict[str, Any]:
         """Run one mutant; returns it and what became of it as plain data."""
-        wire = TestWire(backend=before.backend, mutant=mutant, recorded=known)
+        wire = TestWire(self._run.seconds, backend=before.backend, mutant=mutant, recorded=known)
         ended = rerun.run(item, twin, wire, self._run.seconds)
         why = ended.what
         asked = len(wire.found.asked) + (mutant.kind == "request")

@@ -17,8 +17,10 @@ from .mutants import Asked, Mutant, Sent, free_bytes
 if TYPE_CHECKING:
     from .._test import SerialTest
 
-#: Seconds that a late reply waits at most, in virtual and in real time: longer than drivers wait, as far as it can be.
-_LATE: Final = {True: 300.0, False: 2.0}
+#: Seconds that a late reply waits at most. In virtual time that is longer than any driver waits; in real time it is as
+#: long as a run can be held up, and ends before the run does.
+_LATE: Final = 300.0
+_LATE_IN_REAL_TIME: Final = 2.0
 #: Seconds of virtual time that a run may take.
 VIRTUAL_LIMIT: Final = 900.0
 
@@ -44,6 +46,7 @@ class TestWire:
     """The wire of one run of a test.
 
     Args:
+        seconds: What the run may take in real time.
         backend: The value of `anyio_backend` that gives the run virtual time; None if it keeps its own.
         free: The bytes that a mark of the test leaves free.
         mutant: What is wrong; nothing if this run is to be recorded.
@@ -59,12 +62,14 @@ class TestWire:
 
     def __init__(
         self,
+        seconds: float,
         *,
         backend: Any = None,
         free: Sequence[Free] = (),
         mutant: Mutant | None = None,
         recorded: Recorded | None = None,
     ) -> None:
+        self._seconds = seconds
         self.backend = backend
         self.is_virtual = backend is not None
         self.has_clock = False
@@ -80,7 +85,8 @@ class TestWire:
         """Return the channel of the next far end that the test has."""
         self.has_clock = test.clock is not None
         channels = self.found.channels
-        channel = WireChannel(self, len(channels), _LATE[test.clock is not None])
+        lateness = _LATE if self.has_clock else min(_LATE_IN_REAL_TIME, self._seconds / 2)
+        channel = WireChannel(self, len(channels), lateness)
         channels.append(channel)
         if test.clock is not None and len(channels) == 1:
             timers = test.clock.timers
