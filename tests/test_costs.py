@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -18,6 +17,7 @@ pytestmark = pytest.mark.posix("pseudo-terminals")
 _KEPT = 20
 
 
+@pytest.mark.gate("it starts an interpreter for each loop")
 def test_operations_take_no_more_instructions() -> None:
     """L-49, L-53, P-03: a start of pytest without the plugin, and what each call of a port takes on each loop."""
     known = json.loads(costs.FIGURES.read_text()).get(costs.VERSION)
@@ -34,7 +34,7 @@ def test_operations_take_no_more_instructions() -> None:
     assert not changed, f"(before, now): {changed}; if it has to be, run python tests/costs.py --write"
 
 
-@pytest.mark.skipif(not os.environ.get("ANYSERIAL_GATE"), reason="it is slow: make coverage, or set ANYSERIAL_GATE")
+@pytest.mark.gate("it is slow")
 @pytest.mark.skipif(shutil.which("strace") is None, reason="NOT TESTED: strace is not installed")
 def test_operations_make_no_more_system_calls() -> None:
     """L-49, L-53: one read for data that is there, and no registration per call, on each loop."""

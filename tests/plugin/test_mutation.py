@@ -243,6 +243,7 @@ def test_workers_of_xdist_make_the_same_report(project: Project, pytester: pytes
 ASSERTIONS = ("assert volts[:2] == '12'", "assert volts[2:] == 'V'", "assert amps == '3A'", "assert len(amps) == 2")
 
 
+@pytest.mark.gate("it takes seconds")
 def test_each_assertion_that_is_removed_costs_score(project: Project) -> None:
     """P-151: a planted suite, and the score falls each time."""
     scores = []
@@ -353,6 +354,7 @@ def test_a_threshold_without_mutants_is_not_met(project: Project) -> None:
     assert "no mutant was judged, and --serial-mutate-min asks for 1 %" in run.text
 
 
+@pytest.mark.gate("it takes seconds")
 def test_last_failed_selects_the_tests_with_survivors(project: Project, pytester: pytest.Pytester) -> None:
     """P-155: and no others."""
     project.file("gauge.py", GAUGE)
