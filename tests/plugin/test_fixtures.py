@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 
@@ -222,6 +223,8 @@ def test_everything_is_closed_when_the_test_is_over(project: Project, ending: st
     )
     # A port that an earlier test has closed may still be sending, for up to 30 seconds.
     end = time.monotonic() + 40
+    # What one has left in a cycle ends with it.
+    gc.collect()
     while threads := [thread.name for thread in threading.enumerate() if "anyserial" in thread.name]:
         assert time.monotonic() < end, f"an earlier test has left {threads}"
         time.sleep(0.1)
