@@ -129,14 +129,24 @@ while True:
 """
 
 
-def test_a_link_that_is_not_silent_is_named(project: Project, bench: Bench) -> None:
+@pytest.mark.parametrize(
+    "workers",
+    [
+        pytest.param((), id="controller"),
+        pytest.param(("-n1",), id="xdist", marks=pytest.mark.gate("it starts workers of xdist")),
+    ],
+)
+def test_a_link_that_is_not_silent_is_named(project: Project, bench: Bench, workers: tuple[str, ...]) -> None:
     """P-24, P-140: a third program on the wire blocks the test in its set-up, with what it says."""
     with subprocess.Popen([sys.executable, "-S", "-c", TALKER], stdout=subprocess.PIPE, text=True) as talker:
         assert talker.stdout is not None
         more = ONE_END.format(path=talker.stdout.readline().strip(), name="loopback", lines="")
         # At this rate a byte takes long, and so does silence.
         bench.write(more=more.replace("[links", "open = { baudrate = 110 }\n[links"))
-        run = project.run(HW, ONE, "--serial-links=hw-loopback", test="async def test_it(serial_port): pass")
+        test = "async def test_it(serial_port): pass"
+        run = project.run(
+            HW, ONE, "--serial-links=hw-loopback", *workers, test=test, plugins=["xdist"] if workers else []
+        )
         talker.kill()
     assert run.outcomes() == {"test_it[hw-loopback-asyncio]": "error in setup"}
     problem = run.problem("test_it[hw-loopback-asyncio]")
