@@ -260,6 +260,28 @@ def test_a_failing_fixture_shows_the_ports_too(project: Project, when: str) -> N
 
 
 @pytest.mark.gate("it starts workers of xdist")
+def test_xdist_lists_the_reason_of_a_skip(project: Project) -> None:
+    """P-22: the summary of a worker's test that no link can run, after another test with serial fixtures."""
+    project.file(
+        "test_it.py",
+        """
+        import pytest
+
+        async def test_first(serial_port): pass
+
+        @pytest.mark.anyserial(requires=["path"])
+        async def test_unmet(serial_port): pass
+
+        async def test_last(serial_port): pass
+        """,
+    )
+    run = project.run("-n1", "-rs", "--serial-links=mock", "--serial-loops=asyncio", plugins=["xdist"])
+    assert "SKIPPED [1] test_it.py:" in run.text
+    assert ': needs path: link "mock" UNSUPPORTED' in run.text
+    assert "2 passed, 1 skipped in " in run.text
+
+
+@pytest.mark.gate("it starts workers of xdist")
 def test_xdist_runs_the_tests_and_shows_the_sections(project: Project) -> None:
     """P-16, P-80: workers collect the same tests, and their reports hold the evidence."""
     project.file(
