@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import re
 import secrets
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -19,6 +20,8 @@ from ._text import plain
 #: Where the system can open a file relative to an open folder, nothing can be put in the folder's place meanwhile.
 #: Windows cannot, but there making a link takes a privilege.
 _RELATIVE: Final = os.open in os.supports_dir_fd
+#: The kinds of reports: a page, and data.
+_REPORTS: Final = (".html", ".json")
 _FOLDER: Final = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 
@@ -36,6 +39,36 @@ def check(option: str, folder: Path) -> None:
         raise pytest.UsageError(
             f"{option}: cannot write to {plain(str(nearest))}: {reason(exc)}. Name a folder where you may create files."
         ) from None
+
+
+def check_report(option: str, file: Path, *, writes: bool) -> None:
+    """See whether a report, a page or data by the end of its name, can be written; `writes` if this process will.
+
+    Raises:
+        pytest.UsageError: It cannot.
+    """
+    if file.suffix not in _REPORTS:
+        raise pytest.UsageError(f"{option}: its name has to end in {' or '.join(_REPORTS)}")
+    if file.suffix == ".html" and importlib.util.find_spec("jinja2") is None:
+        raise pytest.UsageError(
+            f"{option}: a page needs Jinja2: pip install 'pytest-anyserial[bench]', or name a .json file"
+        )
+    if file.is_dir():
+        raise pytest.UsageError(f"{option}: this is a folder. Name a file in it.")
+    if writes:
+        check(option, file.parent)
+
+
+def put_report(file: Path, text: Callable[[], str]) -> str | None:
+    """Write what `text` returns to a report, with its folder; return why that failed, or None."""
+    try:
+        content = text()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        put(file.parent.resolve(), file.name, [content])
+    except Exception as exc:
+        # Even a mistake of ours must not hide what the tests have found.
+        return reason(exc)
+    return None
 
 
 def make(folder: Path) -> None:

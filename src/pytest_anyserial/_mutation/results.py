@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -71,13 +72,9 @@ class Results:
             fail(session)
         self._remember_survivors(data)
         for file in self._run.files:
-            try:
-                text = json.dumps(data, indent=1) + "\n" if file.suffix == ".json" else _page(data)
-                file.parent.mkdir(parents=True, exist_ok=True)
-                _files.put(file.parent.resolve(), file.name, [text])
-            except Exception as exc:
-                # Even a mistake of ours must not hide what the tests have found.
-                self._unwritten[file] = _files.reason(exc)
+            problem = _files.put_report(file, partial(_text, data, file))
+            if problem is not None:
+                self._unwritten[file] = problem
                 fail(session)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
@@ -172,6 +169,10 @@ def _test(test: Mapping[str, Any]) -> dict[str, Any]:
         ],
         "mutants": test["mutants"],
     }
+
+
+def _text(data: dict[str, Any], file: Path) -> str:
+    return json.dumps(data, indent=1) + "\n" if file.suffix == ".json" else _page(data)
 
 
 def _page(data: dict[str, Any]) -> str:

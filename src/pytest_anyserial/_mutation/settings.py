@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import pytest
 
@@ -12,8 +11,6 @@ from .. import _files, _loops
 from .._options import LOOPS, chosen_loops, missing_loop, unknown
 from .._text import plain
 from .mutants import KINDS
-
-_FORMATS: Final = (".html", ".json")
 
 
 class Settings(NamedTuple):
@@ -45,7 +42,7 @@ def settings(config: pytest.Config) -> Settings:
     names: list[str] = config.option.serial_mutate_report
     files = tuple(config.invocation_params.dir / name for name in names)
     for name, file in zip(names, files, strict=True):
-        _check_file(f"--serial-mutate-report={plain(name)}", file, writes=not hasattr(config, "workerinput"))
+        _files.check_report(f"--serial-mutate-report={plain(name)}", file, writes=not hasattr(config, "workerinput"))
     given: str | None = config.getoption("--serial-mutate")
     seconds: float = config.option.serial_mutate_timeout
     if not 0 < seconds < float("inf"):
@@ -103,16 +100,3 @@ def is_on_a_loop_of(item: pytest.Function, loops: tuple[str, ...]) -> bool:
         return False
     word = _loops.claimed(backend).word
     return word not in LOOPS or word in loops
-
-
-def _check_file(option: str, file: Path, *, writes: bool) -> None:
-    if file.suffix not in _FORMATS:
-        raise pytest.UsageError(f"{option}: its name has to end in {' or '.join(_FORMATS)}")
-    if file.suffix == ".html" and importlib.util.find_spec("jinja2") is None:
-        raise pytest.UsageError(
-            f"{option}: a page needs Jinja2: pip install 'pytest-anyserial[bench]', or name a .json file"
-        )
-    if file.is_dir():
-        raise pytest.UsageError(f"{option}: this is a folder. Name a file in it.")
-    if writes:
-        _files.check(option, file.parent)

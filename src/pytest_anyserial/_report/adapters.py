@@ -8,11 +8,11 @@ written must not hide the failures of the run, which pytest shows after the last
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
 import platform
 import re
 from datetime import UTC, datetime
+from functools import partial
 from inspect import getdoc
 from pathlib import Path
 from typing import Any, Final
@@ -32,7 +32,6 @@ _ABOUT_A_PORT: Final = re.compile(r"(?:sync_)?(serial_(?:port|peer))(?:-\d+)?_(a
 _NOT_MEASURED: Final = ("serial_link", "serial_timeline", "serial_capture", "serial_blocked", "serial_blocked_mend")
 #: What the data says of the bench in a test that it has blocked, or that failed while it was not well.
 _BLOCKED: Final = ("kind", "subject", "reason", "mend")
-_FORMATS: Final = (".html", ".json")
 #: How a run ends that has shown all it could.
 _WHOLE: Final = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
 #: Characters of the reason of a failure.
@@ -52,17 +51,7 @@ class AdapterReport:
         self._files = [config.invocation_params.dir / name for name in names]
         self._writes = not hasattr(config, "workerinput")
         for name, file in zip(names, self._files, strict=True):
-            option = f"--serial-report={plain(name)}"
-            if file.suffix not in _FORMATS:
-                raise pytest.UsageError(f"{option}: its name has to end in {' or '.join(_FORMATS)}")
-            if file.suffix == ".html" and importlib.util.find_spec("jinja2") is None:
-                raise pytest.UsageError(
-                    f"{option}: a page needs Jinja2: pip install 'pytest-anyserial[bench]', or name a .json file"
-                )
-            if file.is_dir():
-                raise pytest.UsageError(f"{option}: this is a folder. Name a file in it.")
-            if self._writes:
-                _files.check(option, file.parent)
+            _files.check_report(f"--serial-report={plain(name)}", file, writes=self._writes)
         self._plans = bool(config.getoption("collectonly") or config.getoption("setupplan", False))
         self._unwritten: dict[Path, str] = {}
         self._tests: dict[str, _Test] = {}
@@ -94,14 +83,13 @@ class AdapterReport:
         if session.shouldfail or session.shouldstop or session.exitstatus not in _WHOLE:
             self._ended = "early; tests that did not run are missing here"
         for file in self._files:
-            try:
-                text = json.dumps(self._data(), indent=1) if file.suffix == ".json" else _page(self._data())
-                file.parent.mkdir(parents=True, exist_ok=True)
-                _files.put(file.parent.resolve(), file.name, [text])
-            except Exception as exc:
-                # Even a mistake of ours must not hide what the tests have found.
-                self._unwritten[file] = _files.reason(exc)
+            problem = _files.put_report(file, partial(self._text, file))
+            if problem is not None:
+                self._unwritten[file] = problem
                 fail(session)
+
+    def _text(self, file: Path) -> str:
+        return json.dumps(self._data(), indent=1) if file.suffix == ".json" else _page(self._data())
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Say where they are, or why they are not there."""

@@ -1,7 +1,7 @@
 """The part of Telnet that serial ports need, without I/O: it splits received bytes into data and subnegotiations.
 
-Options are negotiated as in RFC 1143: only a request that changes something is answered. Otherwise two ends could
-answer each other for ever.
+Options are negotiated as in RFC 1143: only a request that changes something is answered. If every request were, two
+ends could send answers without end.
 """
 
 from __future__ import annotations
