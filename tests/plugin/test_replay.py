@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,6 +89,26 @@ def test_lines_and_a_break_are_steps(project: Project) -> None:
     problem = failure(replay(project, test.replace("rts=True", "rts=False")))
     assert "came      set_control_lines(RTS off)\n  expected  set_control_lines(RTS on) (recs/" in problem
     assert "came      send_break(0.5)" in failure(replay(project, test.replace("0.25", "0.5")))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc lists the open files")
+def test_no_file_is_open_while_a_test_replays(project: Project) -> None:
+    """R-30: a test that fails leaves the rest unread, and nobody closes the file of what waits for that rest."""
+    run = written(
+        project,
+        """
+        import os
+
+        async def test_it(serial_port):
+            await serial_port.send(b"x")
+            files = {os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")}
+            assert not [name for name in files if name.endswith(".jsonl")]
+            assert await serial_port.receive() == b"y"
+        """,
+        {"kind": "sent", "data": b"x"},
+        {"kind": "received", "data": b"y"},
+    )
+    assert set(run.outcomes().values()) == {"passed"}
 
 
 def test_counted_bytes_are_sent_before_the_count(project: Project) -> None:
