@@ -47,10 +47,11 @@ def parameters(config: pytest.Config, backends: Mapping[str, Any] = _BACKENDS, e
 
 def claimed(backend: Any) -> Loop:
     """The loop that a value of `anyio_backend` stands for."""
-    pair: Any = (backend, {}) if isinstance(backend, str) else backend
-    match pair:
+    if isinstance(backend, str):
+        return Loop(backend, backend)
+    match backend:
         case (str() as name, dict()):
-            options = cast("dict[str, Any]", pair[1])
+            options = cast("dict[str, Any]", backend[1])
         case _:
             # AnyIO refuses it when it makes the loop.
             return Loop(type(backend).__name__, None)
@@ -62,11 +63,15 @@ def claimed(backend: Any) -> Loop:
     return Loop(name, "uvloop" if options.get("use_uvloop") else "asyncio")
 
 
-def running() -> Loop:
-    """The loop that runs the calling task."""
+def _in_trio() -> bool:
     # Trio as a guest runs inside another loop, so it is asked first.
     trio = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_task():
+    return trio is not None and trio.lowlevel.in_trio_task()
+
+
+def running() -> Loop:
+    """The loop that runs the calling task."""
+    if _in_trio():
         return Loop("trio", "trio")
     kind = type(asyncio.get_running_loop())
     package: str = getattr(kind, "stands_for", kind.__module__.partition(".")[0])
@@ -76,7 +81,7 @@ def running() -> Loop:
 
 def scheduler() -> Callable[[Callable[[], object]], object]:
     """How to have the running loop call something, also from outside of it."""
-    if running().library == "trio":
+    if _in_trio():
         call: Callable[[Callable[[], object]], object] = sys.modules["trio"].lowlevel.current_trio_token().run_sync_soon
         return call
     return asyncio.get_running_loop().call_soon_threadsafe
@@ -89,7 +94,7 @@ def outcomes_reach(end: Callable[[BaseException], None]) -> Generator[None]:
     uvloop gives every exception but KeyboardInterrupt to its exception handler, so the failure that pytest-timeout
     raises from SIGALRM would be a line of log, and the test would go on waiting.
     """
-    if running().library != "asyncio":
+    if _in_trio():
         yield
         return
     loop = asyncio.get_running_loop()

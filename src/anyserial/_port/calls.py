@@ -27,7 +27,7 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Awaitable, Callable
-from types import TracebackType
+from types import CodeType, TracebackType
 from typing import Final, TypeAlias, TypeVar
 
 import anyio
@@ -55,7 +55,7 @@ _NO_GUARD: Final[Guard] = {}
 class PortState:
     """The state that a port shares with its calls. It is an object of its own to avoid a reference cycle."""
 
-    __slots__ = ("closed", "collected", "disconnected", "meter", "path", "stopped")
+    __slots__ = ("closed", "collected", "disconnected", "meter", "opened_by", "path", "stopped")
 
     def __init__(self, path: str, meter: Meter) -> None:
         self.path = path
@@ -64,6 +64,8 @@ class PortState:
         # The port was garbage-collected without having been closed.
         self.collected = False
         self.disconnected = False
+        # The frames that led to the open, if someone has asked.
+        self.opened_by: tuple[tuple[CodeType, int], ...] | None = None
         # The close of a blocking port has begun: its calls on other threads end before `closed` is set.
         self.stopped = False
 

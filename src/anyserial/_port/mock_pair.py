@@ -203,9 +203,7 @@ def mock_pair(
     Raises:
         ValueError: One of the paths is in use by another pair.
     """
-    ends = End.pair(paced=paced, clock=clock)
-    for end in ends:
-        end.rest()
+    ends = End.pair(paced=paced, clock=clock, at_rest=True)
     path_a, path_b = path_text(path_a), path_text(path_b)
     pair = MockPair(path_a, path_b, ends)
     with ExitStack() as stack:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 #: Frames that are kept of the stack that opened a port.
 _FRAMES: Final = 16
+#: How the names of this package's modules begin.
+_OWN_MODULES: Final = __name__.partition(".")[0] + "."
 
 #: The openers of the paths that only this process has.
 _published: Final[dict[str, Callable[[SerialConfig], Backend]]] = {}
@@ -192,13 +194,15 @@ def note_made(port: _Port, state: PortState, *, is_blocking: bool = False) -> No
 
 
 def _opened(port: _Port, state: PortState, is_blocking: bool) -> OpenedPort:
+    if state.opened_by is None:
+        state.opened_by = _calls(sys._getframe(2))
     return OpenedPort(
         state.path,
         port.config,
         port.capabilities,
         port.port_info,
         is_blocking,
-        _calls(sys._getframe(2)),
+        state.opened_by,
         state,
         weakref.ref(port),
     )
@@ -207,8 +211,7 @@ def _opened(port: _Port, state: PortState, is_blocking: bool) -> OpenedPort:
 def _calls(frame: FrameType | None) -> tuple[tuple[CodeType, int], ...]:
     found: list[tuple[CodeType, int]] = []
     while frame is not None and len(found) < _FRAMES:
-        module: str = frame.f_globals.get("__name__", "")
-        if module.partition(".")[0] != __name__.partition(".")[0]:
+        if not frame.f_globals.get("__name__", "").startswith(_OWN_MODULES):
             found.append((frame.f_code, frame.f_lineno))
         frame = frame.f_back
     return tuple(found)

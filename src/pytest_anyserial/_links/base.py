@@ -84,14 +84,6 @@ class BusCable(Protocol):
         ...
 
 
-@runtime_checkable
-class RecordedCable(Protocol):
-    """A cable that knows how the port at end A is to be opened if the test does not say."""
-
-    @property
-    def recorded_config(self) -> SerialConfig: ...
-
-
 class Wiring(Protocol):
     """A kind of link: what is known about it before it is used, and how a test gets one."""
 

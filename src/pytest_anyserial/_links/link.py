@@ -15,7 +15,7 @@ from anyserial import SerialCapabilities, SerialConfig, SerialPort
 from .._keys import LINK, RECORDER
 from .._transcript.recording import Opening, Recording
 from .._transcript.transcript import End, PortLog, SerialTranscript
-from .base import Cable, LastingCable, PoweredCable, RecordedCable, Wiring, wiring_of
+from .base import Cable, LastingCable, PoweredCable, Wiring, wiring_of
 
 if TYPE_CHECKING:
     from anyserial import sync
@@ -137,8 +137,9 @@ class SerialLink:
         return self._wired_config(end, asked)
 
     def _wired_config(self, end: int, asked: SerialConfig | None) -> SerialConfig:
-        if asked is None and isinstance(self._cable, RecordedCable):
-            asked = self._cable.recorded_config
+        if asked is None:
+            # Only the cable of a recording has one. A check for a protocol would cost each test more than its link.
+            asked = getattr(self._cable, "recorded_config", None)
         return self._wiring.config(end, asked)
 
     @contextmanager

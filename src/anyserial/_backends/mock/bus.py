@@ -57,12 +57,11 @@ class Bus:
         for number in range(count):
             # Each paced end has its own thread. Monotonic time is the same in all threads.
             time = ThreadClock() if clock is None else clock
-            end, tap = End(lock, time, paced=paced), _Tap(lock, time, self, number)
+            end = End(lock, time, paced=paced, at_rest=True)
+            tap = _Tap(lock, time, self, number)
             end.peer, tap.peer = tap, end
             end.adopt(end.plan)
             tap.adopt(tap.plan)
-            tap.rest()
-            end.rest()
             self.ends.append(end)
             self.taps.append(tap)
 
@@ -129,7 +128,7 @@ class _Tap(End):
     """The far end of a cable, at the bus."""
 
     def __init__(self, lock: threading.RLock, clock: Clock, bus: Bus, number: int) -> None:
-        super().__init__(lock, clock, paced=False)
+        super().__init__(lock, clock, paced=False, at_rest=True)
         self._bus = bus
         self._number = number
 

@@ -33,6 +33,7 @@ _OVERRUN_SIZE: Final = 1_048_576
 _WAKE_ROOM: Final = 512
 # Seconds that output may take after close, the same as the default of the kernel's drivers.
 _CLOSING_WAIT: Final = 30.0
+_DEFAULT_CONFIG: Final = SerialConfig()
 
 
 class End:
@@ -49,8 +50,8 @@ class End:
 
     peer: End
 
-    def __init__(self, lock: threading.RLock, clock: Clock, *, paced: bool) -> None:
-        self.config = SerialConfig()
+    def __init__(self, lock: threading.RLock, clock: Clock, *, paced: bool, at_rest: bool) -> None:
+        self.config = _DEFAULT_CONFIG
         self.errors = LineErrors()
         self.rts = False
         self.dtr = False
@@ -63,7 +64,7 @@ class End:
         self._opened = clock.now()
         self._timer = Timer(clock, self._on_timer)
         # None while the end is not open.
-        self._signal: Signal | None = Signal()
+        self._signal: Signal | None = None if at_rest else Signal()
         self._wire = Wire()
         self._inbox = bytearray()
         self._directions = _new_directions()
@@ -76,11 +77,11 @@ class End:
         forgotten_in_child(self)
 
     @classmethod
-    def pair(cls, *, paced: bool, clock: Clock | None) -> tuple[End, End]:
-        """Return two ends of one cable."""
+    def pair(cls, *, paced: bool, clock: Clock | None, at_rest: bool = False) -> tuple[End, End]:
+        """Return two ends of one cable; with `at_rest`, as after `rest`."""
         lock = threading.RLock()
         time = ThreadClock() if clock is None else clock
-        a, b = cls(lock, time, paced=paced), cls(lock, time, paced=paced)
+        a, b = (cls(lock, time, paced=paced, at_rest=at_rest) for _ in range(2))
         a.peer, b.peer = b, a
         a.adopt(a.plan)
         b.adopt(b.plan)
@@ -388,24 +389,26 @@ class End:
         if self._has_hung_up:
             return
         now = self._clock.now()
+        is_closed = self._closed_until is not None
         if self._held_until is not None and self._held_until <= now:
             self._held_until = None
         # Move first, because a fault at this moment does not affect bytes that have left by now.
         self._move(now)
-        if not self._is_closed():
+        if not is_closed:
             self._fire_device(now)
         self._update_signal()
         self.peer._update_signal()
-        if self._is_closed() and not self._wire:
+        if is_closed and not self._wire:
             self._hang_up()
         else:
-            self._timer.set(self._next_time(), keep=self._is_closed())
+            self._timer.set(self._next_time(), keep=is_closed)
 
     def _fire_device(self, now: float) -> None:
         schedule = self.plan.schedule
-        schedule.mark_due(lambda after: self._opened + after <= now, only_postponed=self._signal is None)
-        for event in schedule.fire_device(self._directions, self._since_open(now)):
-            self._apply_fault(event)
+        if schedule:
+            schedule.mark_due(lambda after: self._opened + after <= now, only_postponed=self._signal is None)
+            for event in schedule.fire_device(self._directions, self._since_open(now)):
+                self._apply_fault(event)
         if self.plan.disconnected:
             self._wire.clear()
 
@@ -415,7 +418,7 @@ class End:
         paced = self._paced if plan.paced is None else plan.paced
         frame = seconds_per_byte(self.config, None if paced is True else paced) if paced else 0.0
         left = self._wire.advance(now, frame=frame, halted=plan.short_write_max == 0)
-        if not self.peer._is_closed():
+        if left and not self.peer._is_closed():
             self.peer._deliver(left, lossy=frame > 0)
         if self._closed_until is not None and (self._closed_until <= now or self.peer._is_closed()):
             self._wire.clear()
@@ -431,26 +434,30 @@ class End:
         signal = self._signal
         if signal is None:
             return
-        plan, schedule, directions = self.plan, self.plan.schedule, self._directions
+        plan, directions = self.plan, self._directions
+        # Most plans are empty, and then the schedule is not asked.
+        schedule = plan.schedule or None
         arrived = bool(self._inbox) or self.peer._has_hung_up
         enough = 1 if signal.writable else _WAKE_ROOM
         signal.set_ready(
             readable=bool(directions["read"].ready)
             or (arrived and self._held_until is None)
             or plan._ends_reads()
-            or schedule.expects(directions["read"]),
+            or (schedule is not None and schedule.expects(directions["read"])),
             writable=plan.disconnected
             or self.peer._is_closed()
             or (plan.short_write_max != 0 and self._room() >= enough)
-            or schedule.expects(directions["write"]),
+            or (schedule is not None and schedule.expects(directions["write"])),
         )
 
     def _next_time(self) -> float | None:
-        times = [self._wire.due(), self._held_until, self._closed_until]
-        after = None if self._is_closed() else self.plan.schedule.next_time(only_postponed=self._signal is None)
-        if after is not None:
-            times.append(self._opened + after)
-        return min((time for time in times if time is not None), default=None)
+        times = [time for time in (self._wire.due(), self._held_until, self._closed_until) if time is not None]
+        schedule = self.plan.schedule
+        if schedule and not self._is_closed():
+            after = schedule.next_time(only_postponed=self._signal is None)
+            if after is not None:
+                times.append(self._opened + after)
+        return min(times) if times else None
 
     def _hang_up(self) -> None:
         self._has_hung_up = True

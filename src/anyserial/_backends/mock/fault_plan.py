@@ -61,6 +61,18 @@ class FaultPlan:
     )
     _DEFAULTS: Final = dict.fromkeys(_COUNTS, 0) | dict.fromkeys(_FLAGS, False)
 
+    eagain_reads: int
+    eagain_writes: int
+    eintr_reads: int
+    eintr_writes: int
+    short_write_max: int | None
+    disconnected: bool
+    raise_eio_on_read: bool
+    parity_errors: int
+    open_errno: int | None
+    configure_errno: int | None
+    ioctl_errno: int | None
+    paced: bool | int | None
     _schedule: Schedule
 
     def __init__(
@@ -79,20 +91,28 @@ class FaultPlan:
         schedule: Iterable[FaultEvent] = (),
         paced: bool | int | None = None,
     ) -> None:
-        object.__setattr__(self, "_schedule", Schedule())
-        self.eagain_reads = eagain_reads
-        self.eagain_writes = eagain_writes
-        self.eintr_reads = eintr_reads
-        self.eintr_writes = eintr_writes
-        self.short_write_max = short_write_max
-        self.disconnected = disconnected
-        self.raise_eio_on_read = raise_eio_on_read
-        self.parity_errors = parity_errors
-        self.open_errno = open_errno
-        self.configure_errno = configure_errno
-        self.ioctl_errno = ioctl_errno
-        self.schedule = schedule
-        self.paced = paced
+        put = object.__setattr__
+        put(self, "_schedule", Schedule())
+        # Most plans have few faults or none, so only what differs from the default is looked at.
+        for name, value, default in (
+            ("eagain_reads", eagain_reads, 0),
+            ("eagain_writes", eagain_writes, 0),
+            ("eintr_reads", eintr_reads, 0),
+            ("eintr_writes", eintr_writes, 0),
+            ("short_write_max", short_write_max, None),
+            ("disconnected", disconnected, False),
+            ("raise_eio_on_read", raise_eio_on_read, False),
+            ("parity_errors", parity_errors, 0),
+            ("open_errno", open_errno, None),
+            ("configure_errno", configure_errno, None),
+            ("ioctl_errno", ioctl_errno, None),
+            ("paced", paced, None),
+        ):
+            if value is not default:
+                self._check(name, value)
+            put(self, name, value)
+        if schedule != ():
+            self._schedule.replace(schedule)
 
     @property
     def schedule(self) -> Schedule:

@@ -144,7 +144,7 @@ class ComPort:
         while not kept.held:
             operation = kept.reading
             if operation is None:
-                operation = self.new_read(min(self.queued() or 1, size))
+                operation = self.new_read(self.next_size(size))
                 self._loop.start(operation)
             await self._loop.wait(operation)
             self.require_open()
@@ -166,6 +166,11 @@ class ComPort:
             # The next read says so.
             pass
         self.require_open()
+
+    def next_size(self, limit: int) -> int:
+        """Bytes that the next read asks for: what is queued, up to `limit`, or the one byte to wait for."""
+        # Only a larger limit is worth the question.
+        return 1 if limit == 1 else min(self.queued() or 1, limit)
 
     def new_read(self, size: int, event: int = 0) -> Operation:
         """A read of exactly `size` bytes, to be started; it is kept from here on, whatever interrupts its caller."""
