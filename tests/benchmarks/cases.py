@@ -79,6 +79,7 @@ PYTEST: Final = {
     "bare_cpu": "without, CPU ms",
     "overhead": "overhead, CPU ms",
 }
+PER_TEST: Final = {**PYTEST, "hand_overhead": "overhead by hand, CPU ms"}
 #: Figures that say more as a multiple of the floor's; counts speak for themselves.
 COMPARED: Final = frozenset({"p50", "p99", "cpu", "wall", "rate", "percent"})
 ANYWHERE: Final = (*LOOPS, "blocking")
@@ -112,6 +113,20 @@ def _fan_out(ports: int, *bars: Bar) -> Case:
         quick={"count": 640},
         loops=ANYWHERE,
         bars=bars,
+    )
+
+
+def _plugin(name: str, title: str, **settings: Any) -> Case:
+    return Case(
+        name=f"plugin-{name}",
+        title=title,
+        measure="per_test",
+        metrics=PER_TEST,
+        settings={"count": 360, **settings},
+        quick={"count": 30},
+        only=(OURS,),
+        bars=(Bar(metric="overhead", limit=1),) if name == "test" else (),
+        how="pytest",
     )
 
 
@@ -199,6 +214,15 @@ CASES: Final = [
     _fan_out(16),
     _fan_out(64, Bar(metric="cpu", versus="raw", limit=1.0), Bar(metric="cpu", versus=BEST_PEER, limit=1.0)),
     _fan_out(128),
+    replace(
+        _fan_out(1024),
+        settings={"size": 64, "count": 20_480},
+        quick={"count": 1024},
+        loops=LOOPS,
+        # A thread each.
+        skips=("anyserial, buffered", "aioserial"),
+        rounds=5,
+    ),
     *_asleep_and_awake(
         _bulk("read", "Receiving 16 MiB", "source", Bar(metric="rate", versus=BEST_PEER, limit=1.0, at_least=True))
     ),
@@ -337,15 +361,19 @@ CASES: Final = [
         how="traced",
         rounds=1,
     ),
+    _plugin("test", "A test with `serial_port`, and one with a socket pair of its own", kind="port"),
+    _plugin("script", "A test with a scripted far end, and one over two memory streams", kind="script"),
     Case(
-        name="plugin-test",
-        title="A test with `serial_port`, and one with a socket pair of its own",
-        measure="per_test",
-        metrics=PYTEST,
-        settings={"count": 360},
-        quick={"count": 30},
+        name="plugin-collect",
+        title="Collecting 10,000 serial tests, and as many plain ones",
+        measure="collection",
+        metrics={**PYTEST, "ratio": "CPU, ratio"},
+        settings={"count": 10_000},
+        quick={"count": 600},
+        rounds=3,
         only=(OURS,),
-        bars=(Bar(metric="overhead", limit=1),),
+        loops=("pytest",),
+        bars=(Bar(metric="ratio", limit=1.3, loops=("pytest",)),),
         how="pytest",
     ),
     Case(
@@ -359,6 +387,19 @@ CASES: Final = [
         only=(OURS,),
         loops=("pytest",),
         bars=(Bar(metric="overhead", limit=5, loops=("pytest",)),),
+        how="pytest",
+    ),
+    Case(
+        name="import",
+        title="Importing AnyIO for asyncio with `anyserial`, and without",
+        measure="import",
+        metrics=PYTEST,
+        settings={"count": 15},
+        quick={"count": 2},
+        rounds=3,
+        only=(OURS,),
+        loops=("pytest",),
+        bars=(Bar(metric="overhead", limit=15, loops=("pytest",)),),
         how="pytest",
     ),
 ]

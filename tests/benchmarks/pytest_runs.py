@@ -1,4 +1,4 @@
-"""What the pytest plugin costs: per test that uses it, and at the start of a run that does not."""
+"""What the plugin costs per test, per collected test and at a start of pytest without it; and what an import costs."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from .cases import LOOPS, OURS, Case
 from .figures import Figures
 from .processes import Sample
+
+#: By loop: with us, without, and by hand.
+_Found: TypeAlias = dict[str, tuple[Figures, Figures, Figures]]
 
 # Times each test, fixtures included, and leaves them by loop in times.json.
 _CONFTEST: Final = """
@@ -38,24 +41,53 @@ def pytest_sessionfinish():
         json.dump(times, file)
 """
 
-_OURS: Final = """
-import pytest
-
-@pytest.mark.parametrize("number", range({count}))
-async def test_it(serial_port, number):
-    assert serial_port.is_open
-"""
-
-_BARE: Final = """
-import socket
-import pytest
+_LOOPS: Final = """
+import anyio, pytest, socket
+from anyserial import SerialConfig, open_serial_port
+from anyserial.testing import mock_pair
 
 LOOPS = [("asyncio", {{"use_uvloop": False}}), ("asyncio", {{"use_uvloop": True}}), ("trio", {{}})]
 
 @pytest.fixture(params=LOOPS, ids=["asyncio", "uvloop", "trio"])
 def anyio_backend(request):
     return request.param
+"""
+_BY_HAND: Final = f"""
+{_LOOPS}
+@pytest.fixture(params=["mock"])
+def link(request):
+    with mock_pair() as pair:
+        yield pair
 
+@pytest.fixture
+def config(link):
+    return SerialConfig()
+
+@pytest.fixture
+async def port(link, config, anyio_backend):
+    async with await open_serial_port(link.path_a, config) as port:
+        yield port
+"""
+
+#: For each kind of test: with the plugin, the same by hand with `anyserial` alone, and without a port.
+_TESTS: Final = {
+    "port": (
+        """
+import pytest
+
+@pytest.mark.parametrize("number", range({count}))
+async def test_it(serial_port, number):
+    assert serial_port.is_open
+""",
+        f"""
+{_BY_HAND}
+@pytest.mark.anyio
+@pytest.mark.parametrize("number", range({{count}}))
+async def test_it(port, number):
+    assert port.is_open
+""",
+        f"""
+{_LOOPS}
 @pytest.fixture
 async def port(anyio_backend):
     port, peer = socket.socketpair()
@@ -63,42 +95,125 @@ async def port(anyio_backend):
         yield port
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("number", range({count}))
+@pytest.mark.parametrize("number", range({{count}}))
 async def test_it(port, number):
     assert port.fileno() >= 0
+""",
+    ),
+    "script": (
+        """
+import pytest
+
+@pytest.mark.parametrize("number", range({count}))
+async def test_it(serial_port, serial_script, number):
+    serial_script.on(b"ping").reply(b"pong")
+    await serial_port.send(b"ping")
+    assert await serial_port.receive() == b"pong"
+""",
+        f"""
+{_BY_HAND}
+async def answer(link):
+    async with await open_serial_port(link.path_b) as peer:
+        assert await peer.receive() == b"ping"
+        await peer.send(b"pong")
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("number", range({{count}}))
+async def test_it(link, port, number):
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(answer, link)
+        await port.send(b"ping")
+        assert await port.receive() == b"pong"
+""",
+        f"""
+{_LOOPS}
+@pytest.fixture
+async def streams(anyio_backend):
+    there, back = (anyio.create_memory_object_stream(1) for _ in range(2))
+    with there[0], there[1], back[0], back[1]:
+        yield there, back
+
+async def answer(there, back):
+    assert await there[1].receive() == b"ping"
+    await back[0].send(b"pong")
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("number", range({{count}}))
+async def test_it(streams, number):
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(answer, *streams)
+        await streams[0][0].send(b"ping")
+        assert await streams[1][1].receive() == b"pong"
+""",
+    ),
+}
+#: 3 loops and 2 links each.
+_COLLECTED: Final = 6
+_FUNCTION: Final = "async def test_{number}(serial_port): pass\n"
+_PLAIN: Final = """
+@pytest.mark.anyio
+@pytest.mark.parametrize("link", ["mock", "pty"])
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop", "trio"])
+async def test_{number}(loop, link): pass
 """
 
 _UNRELATED: Final = "def test_it(): pass\n"
 
 
 def measure(case: Case, number: int, settings: dict[str, Any]) -> Iterator[Sample]:
-    """One round of a case of the plugin: with and without it, in turns."""
-    found = _per_test(settings["count"]) if case.measure == "per_test" else {"pytest": _startup(settings["count"])}
-    for loop, (ours, bare) in found.items():
+    """One round of a case: with the plugin and without it, in turns."""
+    for loop, (ours, bare, hand) in _MEASURES[case.measure](**settings).items():
         figures = {
             "wall": ours["wall"],
             "bare_wall": bare["wall"],
             "cpu": ours["cpu"],
             "bare_cpu": bare["cpu"],
             "overhead": ours["cpu"] - bare["cpu"],
+            "ratio": ours["cpu"] / bare["cpu"],
+            "hand_overhead": hand["cpu"] - bare["cpu"],
         }
         yield Sample(case=case.name, contestant=f"{OURS}/{loop}", round=number, figures=figures)
 
 
-def _per_test(count: int) -> dict[str, tuple[Figures, Figures]]:
-    """Milliseconds per test by loop, with us and without; `count` tests each, on all loops together."""
-    ours, bare = (_times_by_loop(source.format(count=count // len(LOOPS))) for source in (_OURS, _BARE))
-    return {loop: (ours[loop], bare[loop]) for loop in LOOPS}
+def _per_test(count: int, kind: str) -> _Found:
+    """Milliseconds per test by loop, with us, without and by hand; `count` tests each, on all loops together."""
+    ours, hand, bare = (_times_by_loop(source.format(count=count // len(LOOPS))) for source in _TESTS[kind])
+    return {loop: (ours[loop], bare[loop], hand[loop]) for loop in LOOPS}
 
 
-def _times_by_loop(source: str) -> dict[str, Figures]:
+def _collection(count: int) -> _Found:
+    """Milliseconds to collect `count` serial tests, and as many plain ones; without the time that one test takes."""
+    functions = range(count // _COLLECTED)
+    sources = (
+        "".join(_FUNCTION.format(number=number) for number in functions),
+        "import pytest\n" + "".join(_PLAIN.format(number=number) for number in functions),
+    )
+    found: list[Figures] = []
     with tempfile.TemporaryDirectory() as folder:
-        _pytest(folder, {"conftest.py": _CONFTEST, "test_it.py": source})
-        times = json.loads(Path(folder, "times.json").read_text("utf-8"))
-    return {loop: _medians(times[loop]) for loop in LOOPS}
+        # The first run compiles pytest.
+        for _ in range(2):
+            empty = _pytest(folder, {"test_it.py": _UNRELATED}, "--collect-only")
+        for source in sources:
+            wall, cpu = _pytest(folder, {"test_it.py": source}, "--collect-only")
+            found.append({"wall": (wall - empty[0]) * 1e3, "cpu": (cpu - empty[1]) * 1e3})
+    return {"pytest": (*found, found[1])}
 
 
-def _startup(count: int) -> tuple[Figures, Figures]:
+def _import(count: int) -> _Found:
+    """Milliseconds to import AnyIO for asyncio with `anyserial`, and without; the quickest of each.
+
+    AnyIO imports asyncio only when it runs, and every program that opens a port runs it.
+    """
+    times: list[list[tuple[float, float]]] = [[], []]
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(count):
+            for name, of in zip(("anyserial", "anyio"), times, strict=True):
+                of.append(_run([sys.executable, "-c", f"import anyio._backends._asyncio, {name}"], cwd=folder))
+    ours, bare = (_quickest(of) for of in times)
+    return {"pytest": (ours, bare, bare)}
+
+
+def _startup(count: int) -> _Found:
     """Milliseconds of a run of one test, with the plugin and without; the quickest run of each.
 
     Work elsewhere makes a run slower by more than the plugin does, and never quicker.
@@ -108,7 +223,22 @@ def _startup(count: int) -> tuple[Figures, Figures]:
         for _ in range(count):
             ours.append(_pytest(folder, {"test_it.py": _UNRELATED}))
             bare.append(_pytest(folder, {"test_it.py": _UNRELATED}, "-p", "no:pytest_anyserial"))
-    return _quickest(ours), _quickest(bare)
+    return {"pytest": (_quickest(ours), _quickest(bare), _quickest(bare))}
+
+
+_MEASURES: Final[dict[str, Callable[..., _Found]]] = {
+    "per_test": _per_test,
+    "collection": _collection,
+    "startup": _startup,
+    "import": _import,
+}
+
+
+def _times_by_loop(source: str) -> dict[str, Figures]:
+    with tempfile.TemporaryDirectory() as folder:
+        _pytest(folder, {"conftest.py": _CONFTEST, "test_it.py": source})
+        times = json.loads(Path(folder, "times.json").read_text("utf-8"))
+    return {loop: _medians(times[loop]) for loop in LOOPS}
 
 
 def _medians(times: Sequence[tuple[float, float]]) -> Figures:
@@ -125,13 +255,18 @@ def _pytest(folder: str, files: dict[str, str], *options: str) -> tuple[float, f
     """Run pytest on `files` and return the wall and CPU seconds it took."""
     for name, text in files.items():
         Path(folder, name).write_text(text, "utf-8")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--rootdir={folder}", *options]
+    return _run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--rootdir={folder}", *options], cwd=folder
+    )
+
+
+def _run(command: Sequence[str], cwd: str) -> tuple[float, float]:
     start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    # Compiled once, as an installed plugin is, whatever this user's environment says.
-    environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(Path(folder, "compiled"))}
+    # Compiled once, as an installed package is, whatever this user's environment says.
+    environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(Path(cwd, "compiled"))}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
     wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode != 0:
-        raise RuntimeError(f"pytest failed in the benchmark of the plugin:\n{done.stdout}{done.stderr}")
+        raise RuntimeError(f"a run of the benchmark failed:\n{done.stdout}{done.stderr}")
     return wall, after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
