@@ -54,10 +54,6 @@ for _module in (
 ):
     importlib.import_module(_module)
 
-# Hypothesis registers its random numbers with the first example of a process. It looks for the object that holds them with
-# `gc.get_referrers`, which sees none of those that `Project.run` freezes.
-given(st.none())(lambda _: None)()
-
 BASE = ("anyio.pytest_plugin", "pytest_anyserial")
 SETTINGS = """
     [pytest]
@@ -166,6 +162,15 @@ class _Recorder:
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Project:
     """An empty project."""
     return Project(pytester, monkeypatch)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def first_example() -> None:
+    """Have Hypothesis register its random numbers, as it does with the first example of a process.
+
+    It looks for the object that holds them with `gc.get_referrers`, which sees none that `Project.run` has frozen.
+    """
+    given(st.none())(lambda _: None)()
 
 
 @pytest.fixture
