@@ -79,7 +79,6 @@ PYTEST: Final = {
     "bare_cpu": "without, CPU ms",
     "overhead": "overhead, CPU ms",
 }
-PER_TEST: Final = {**PYTEST, "hand_overhead": "overhead by hand, CPU ms"}
 #: Figures that say more as a multiple of the floor's; counts speak for themselves.
 COMPARED: Final = frozenset({"p50", "p99", "cpu", "wall", "rate", "percent"})
 ANYWHERE: Final = (*LOOPS, "blocking")
@@ -116,16 +115,33 @@ def _fan_out(ports: int, *bars: Bar) -> Case:
     )
 
 
-def _plugin(name: str, title: str, **settings: Any) -> Case:
+def _per_test(name: str, title: str, kind: str, *bars: Bar) -> Case:
     return Case(
         name=f"plugin-{name}",
         title=title,
         measure="per_test",
-        metrics=PER_TEST,
-        settings={"count": 360, **settings},
+        metrics={**PYTEST, "hand_overhead": "overhead by hand, CPU ms"},
+        settings={"count": 360, "kind": kind},
         quick={"count": 30},
         only=(OURS,),
-        bars=(Bar(metric="overhead", limit=1),) if name == "test" else (),
+        bars=bars,
+        how="pytest",
+    )
+
+
+def _process(name: str, title: str, measure: str, count: int, quick: int, rounds: int, bar: Bar) -> Case:
+    """Whole processes with and without us, on no loop of ours."""
+    return Case(
+        name=name,
+        title=title,
+        measure=measure,
+        metrics=PYTEST if bar.metric in PYTEST else {**PYTEST, bar.metric: f"CPU, {bar.metric}"},
+        settings={"count": count},
+        quick={"count": quick},
+        rounds=rounds,
+        only=(OURS,),
+        loops=("pytest",),
+        bars=(replace(bar, loops=("pytest",)),),
         how="pytest",
     )
 
@@ -361,45 +377,38 @@ CASES: Final = [
         how="traced",
         rounds=1,
     ),
-    _plugin("test", "A test with `serial_port`, and one with a socket pair of its own", kind="port"),
-    _plugin("script", "A test with a scripted far end, and one over two memory streams", kind="script"),
-    Case(
-        name="plugin-collect",
-        title="Collecting 10,000 serial tests, and as many plain ones",
-        measure="collection",
-        metrics={**PYTEST, "ratio": "CPU, ratio"},
-        settings={"count": 10_000},
-        quick={"count": 600},
-        rounds=3,
-        only=(OURS,),
-        loops=("pytest",),
-        bars=(Bar(metric="ratio", limit=1.3, loops=("pytest",)),),
-        how="pytest",
+    _per_test(
+        "test",
+        "A test with `serial_port`, and one with a socket pair of its own",
+        "port",
+        Bar(metric="overhead", limit=1),
     ),
-    Case(
-        name="plugin-start",
-        title="Running pytest on one test, with the plugin installed and not used, and without",
-        measure="startup",
-        metrics=PYTEST,
-        settings={"count": 8},
-        quick={"count": 1},
+    _per_test("script", "A test with a scripted far end, and one over two memory streams", "script"),
+    _process(
+        "plugin-collect",
+        "Collecting 10,000 serial tests, and as many plain ones",
+        "collection",
+        count=10_000,
+        quick=600,
+        rounds=3,
+        bar=Bar(metric="ratio", limit=1.3),
+    ),
+    _process(
+        "plugin-start",
+        "Running pytest on one test, with the plugin installed and not used, and without",
+        "startup",
+        count=8,
+        quick=2,
         rounds=5,
-        only=(OURS,),
-        loops=("pytest",),
-        bars=(Bar(metric="overhead", limit=5, loops=("pytest",)),),
-        how="pytest",
+        bar=Bar(metric="overhead", limit=5),
     ),
-    Case(
-        name="import",
-        title="Importing AnyIO for asyncio with `anyserial`, and without",
-        measure="import",
-        metrics=PYTEST,
-        settings={"count": 15},
-        quick={"count": 2},
+    _process(
+        "import",
+        "Importing AnyIO for asyncio with `anyserial`, and without",
+        "import",
+        count=15,
+        quick=2,
         rounds=3,
-        only=(OURS,),
-        loops=("pytest",),
-        bars=(Bar(metric="overhead", limit=15, loops=("pytest",)),),
-        how="pytest",
+        bar=Bar(metric="overhead", limit=15),
     ),
 ]

@@ -18,8 +18,8 @@ from .cases import LOOPS, OURS, Case
 from .figures import Figures
 from .processes import Sample
 
-#: By loop: with us, without, and by hand.
-_Found: TypeAlias = dict[str, tuple[Figures, Figures, Figures]]
+#: By loop: with us, without, and perhaps by hand.
+_Found: TypeAlias = dict[str, Sequence[Figures]]
 
 # Times each test, fixtures included, and leaves them by loop in times.json.
 _CONFTEST: Final = """
@@ -153,8 +153,8 @@ _FUNCTION: Final = "async def test_{number}(serial_port): pass\n"
 _PLAIN: Final = """
 @pytest.mark.anyio
 @pytest.mark.parametrize("link", ["mock", "pty"])
-@pytest.mark.parametrize("loop", ["asyncio", "uvloop", "trio"])
-async def test_{number}(loop, link): pass
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio", ("asyncio", {{"use_uvloop": True}})])
+async def test_{number}(anyio_backend, link): pass
 """
 
 _UNRELATED: Final = "def test_it(): pass\n"
@@ -162,7 +162,7 @@ _UNRELATED: Final = "def test_it(): pass\n"
 
 def measure(case: Case, number: int, settings: dict[str, Any]) -> Iterator[Sample]:
     """One round of a case: with the plugin and without it, in turns."""
-    for loop, (ours, bare, hand) in _MEASURES[case.measure](**settings).items():
+    for loop, (ours, bare, *by_hand) in _MEASURES[case.measure](**settings).items():
         figures = {
             "wall": ours["wall"],
             "bare_wall": bare["wall"],
@@ -170,8 +170,9 @@ def measure(case: Case, number: int, settings: dict[str, Any]) -> Iterator[Sampl
             "bare_cpu": bare["cpu"],
             "overhead": ours["cpu"] - bare["cpu"],
             "ratio": ours["cpu"] / bare["cpu"],
-            "hand_overhead": hand["cpu"] - bare["cpu"],
         }
+        for hand in by_hand:
+            figures["hand_overhead"] = hand["cpu"] - bare["cpu"]
         yield Sample(case=case.name, contestant=f"{OURS}/{loop}", round=number, figures=figures)
 
 
@@ -190,13 +191,13 @@ def _collection(count: int) -> _Found:
     )
     found: list[Figures] = []
     with tempfile.TemporaryDirectory() as folder:
-        # The first run compiles pytest.
-        for _ in range(2):
-            empty = _pytest(folder, {"test_it.py": _UNRELATED}, "--collect-only")
+        # The first run compiles pytest and the plugin.
+        _pytest(folder, {"test_it.py": _FUNCTION.format(number=0)}, "--collect-only")
+        empty = _pytest(folder, {"test_it.py": _UNRELATED}, "--collect-only")
         for source in sources:
-            wall, cpu = _pytest(folder, {"test_it.py": source}, "--collect-only")
+            wall, cpu = _pytest(folder, {"test_it.py": source}, "--collect-only", "--serial-links=mock,pty")
             found.append({"wall": (wall - empty[0]) * 1e3, "cpu": (cpu - empty[1]) * 1e3})
-    return {"pytest": (*found, found[1])}
+    return {"pytest": found}
 
 
 def _import(count: int) -> _Found:
@@ -209,8 +210,7 @@ def _import(count: int) -> _Found:
         for _ in range(count):
             for name, of in zip(("anyserial", "anyio"), times, strict=True):
                 of.append(_run([sys.executable, "-c", f"import anyio._backends._asyncio, {name}"], cwd=folder))
-    ours, bare = (_quickest(of) for of in times)
-    return {"pytest": (ours, bare, bare)}
+    return {"pytest": [_quickest(of) for of in times]}
 
 
 def _startup(count: int) -> _Found:
@@ -223,7 +223,7 @@ def _startup(count: int) -> _Found:
         for _ in range(count):
             ours.append(_pytest(folder, {"test_it.py": _UNRELATED}))
             bare.append(_pytest(folder, {"test_it.py": _UNRELATED}, "-p", "no:pytest_anyserial"))
-    return {"pytest": (_quickest(ours), _quickest(bare), _quickest(bare))}
+    return {"pytest": (_quickest(ours), _quickest(bare))}
 
 
 _MEASURES: Final[dict[str, Callable[..., _Found]]] = {

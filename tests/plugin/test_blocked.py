@@ -344,8 +344,7 @@ def lasting_bench(project: Project) -> Iterator[Bench]:
 
 def test_a_device_that_vanishes_blocks_its_test(project: Project, lasting_bench: Bench) -> None:
     """P-140: the transcript, or a look at the device, shows it, whatever error the test gets of it."""
-    bench = lasting_bench
-    run = outcome(project, bench, numbered(CONSEQUENCES.values()))
+    run = outcome(project, lasting_bench, numbered(CONSEQUENCES.values()))
     assert f" {len(CONSEQUENCES)} blocked in" in run.text, run.text
     assert f"device gone, ports.a: {len(CONSEQUENCES)} tests\n" in run.text
     assert run.text.count(", and the test did not ask for it\nto mend it: ") == len(CONSEQUENCES) - 1

@@ -138,7 +138,7 @@ class SerialLink:
 
     def _wired_config(self, end: int, asked: SerialConfig | None) -> SerialConfig:
         if asked is None:
-            # Only the cable of a recording has one. A check for a protocol would cost each test more than its link.
+            # Only the cable of a recording has one. Python 3.11 takes 300 instructions to ask for a protocol.
             asked = getattr(self._cable, "recorded_config", None)
         return self._wiring.config(end, asked)
 

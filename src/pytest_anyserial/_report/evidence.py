@@ -213,14 +213,11 @@ class Evidence:
 
     def _set(self, name: str, value: str | None) -> None:
         """Let a property of the item have this value, whatever the test has recorded under that name."""
-        properties = self._item.user_properties
-        pair = (name, value)
-        if self._ours.get(name) == value and pair in properties:
-            return
         self._ours[name] = value
+        properties = self._item.user_properties
         names = [other for other, _ in properties]
         place = names.index(name) if name in names else len(names)
-        properties[place : place + 1] = [pair]
+        properties[place : place + 1] = [(name, value)]
 
 
 def _by_stem(link: SerialLink) -> list[tuple[str, PortLog]]:

@@ -405,10 +405,9 @@ class End:
 
     def _fire_device(self, now: float) -> None:
         schedule = self.plan.schedule
-        if schedule:
-            schedule.mark_due(lambda after: self._opened + after <= now, only_postponed=self._signal is None)
-            for event in schedule.fire_device(self._directions, self._since_open(now)):
-                self._apply_fault(event)
+        schedule.mark_due(lambda after: self._opened + after <= now, only_postponed=self._signal is None)
+        for event in schedule.fire_device(self._directions, self._since_open(now)):
+            self._apply_fault(event)
         if self.plan.disconnected:
             self._wire.clear()
 
@@ -434,30 +433,26 @@ class End:
         signal = self._signal
         if signal is None:
             return
-        plan, directions = self.plan, self._directions
-        # Most plans are empty, and then the schedule is not asked.
-        schedule = plan.schedule or None
+        plan, schedule, directions = self.plan, self.plan.schedule, self._directions
         arrived = bool(self._inbox) or self.peer._has_hung_up
         enough = 1 if signal.writable else _WAKE_ROOM
         signal.set_ready(
             readable=bool(directions["read"].ready)
             or (arrived and self._held_until is None)
             or plan._ends_reads()
-            or (schedule is not None and schedule.expects(directions["read"])),
+            or schedule.expects(directions["read"]),
             writable=plan.disconnected
             or self.peer._is_closed()
             or (plan.short_write_max != 0 and self._room() >= enough)
-            or (schedule is not None and schedule.expects(directions["write"])),
+            or schedule.expects(directions["write"]),
         )
 
     def _next_time(self) -> float | None:
-        times = [time for time in (self._wire.due(), self._held_until, self._closed_until) if time is not None]
-        schedule = self.plan.schedule
-        if schedule and not self._is_closed():
-            after = schedule.next_time(only_postponed=self._signal is None)
-            if after is not None:
-                times.append(self._opened + after)
-        return min(times) if times else None
+        times = [self._wire.due(), self._held_until, self._closed_until]
+        after = None if self._is_closed() else self.plan.schedule.next_time(only_postponed=self._signal is None)
+        if after is not None:
+            times.append(self._opened + after)
+        return min((time for time in times if time is not None), default=None)
 
     def _hang_up(self) -> None:
         self._has_hung_up = True

@@ -93,26 +93,25 @@ class FaultPlan:
     ) -> None:
         put = object.__setattr__
         put(self, "_schedule", Schedule())
-        # Most plans have few faults or none, so only what differs from the default is looked at.
-        for name, value, default in (
-            ("eagain_reads", eagain_reads, 0),
-            ("eagain_writes", eagain_writes, 0),
-            ("eintr_reads", eintr_reads, 0),
-            ("eintr_writes", eintr_writes, 0),
-            ("short_write_max", short_write_max, None),
-            ("disconnected", disconnected, False),
-            ("raise_eio_on_read", raise_eio_on_read, False),
-            ("parity_errors", parity_errors, 0),
-            ("open_errno", open_errno, None),
-            ("configure_errno", configure_errno, None),
-            ("ioctl_errno", ioctl_errno, None),
-            ("paced", paced, None),
+        for name, value in (
+            ("eagain_reads", eagain_reads),
+            ("eagain_writes", eagain_writes),
+            ("eintr_reads", eintr_reads),
+            ("eintr_writes", eintr_writes),
+            ("short_write_max", short_write_max),
+            ("disconnected", disconnected),
+            ("raise_eio_on_read", raise_eio_on_read),
+            ("parity_errors", parity_errors),
+            ("open_errno", open_errno),
+            ("configure_errno", configure_errno),
+            ("ioctl_errno", ioctl_errno),
+            ("paced", paced),
         ):
-            if value is not default:
+            # A default is right, and nothing watches the plan yet.
+            if value is not self._DEFAULTS.get(name):
                 self._check(name, value)
             put(self, name, value)
-        if schedule != ():
-            self._schedule.replace(schedule)
+        self._schedule.replace(schedule)
 
     @property
     def schedule(self) -> Schedule:

@@ -92,7 +92,10 @@ class _Entry:
 
 
 class Schedule(Sequence[FaultEvent]):
-    """The events of a plan, in order. More may be appended at any time."""
+    """The events of a plan, in order. More may be appended at any time.
+
+    Most schedules are empty, and the mock asks after every call, so what it asks has a short answer then.
+    """
 
     def __init__(self) -> None:
         self.fired: list[FiredFault] = []
@@ -157,11 +160,15 @@ class Schedule(Sequence[FaultEvent]):
 
     def next_time(self, *, only_postponed: bool = False) -> float | None:
         """Return the seconds after open at which the next event is due. With `at_rest`, only postponed events count."""
+        if not self._entries:
+            return None
         times = [at for entry, at in self._timed(only_postponed) if not entry.due]
         return min(times, default=None)
 
     def mark_due(self, is_past: Callable[[float], bool], *, only_postponed: bool = False) -> None:
         """Mark the events whose time has passed as due."""
+        if not self._entries:
+            return
         for entry, at in self._timed(only_postponed):
             if is_past(at):
                 entry.due = True
@@ -227,7 +234,9 @@ class Schedule(Sequence[FaultEvent]):
 
     def expects(self, progress: Progress) -> bool:
         """Whether the next attempt will be affected even if there is no byte."""
-        return any(not entry.needs_byte and not self._waits_for_another(entry) for entry in self._reached(progress))
+        return bool(self._entries) and any(
+            not entry.needs_byte and not self._waits_for_another(entry) for entry in self._reached(progress)
+        )
 
     def uniform_count(self, progress: Progress, limit: int) -> int:
         """Return how many of the next `limit` bytes share the same pending faults."""
