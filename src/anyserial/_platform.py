@@ -107,7 +107,6 @@ elif not _has_termios():
         raise _no_ptys()
 
 else:
-    from ._backends.posix.pty_pair import pty_pair as pty_pair
     from ._backends.posix.settings import OS_ERRORS, TtyFacts
     from ._backends.posix.tty import open_tty
 
@@ -157,6 +156,13 @@ else:
     async def open_backend(path: str, config: SerialConfig) -> Backend:
         """Open the device at `path` and apply `config`."""
         return await open_tty(path, config, _facts, lookup_port)
+
+    def pty_pair() -> AbstractContextManager[PtyPair]:
+        """A fresh pair of joined ptys for the length of a `with` block; for sync and async code."""
+        # No open needs it, and it needs as much of the standard library as the rest of this package.
+        from ._backends.posix import pty_pair
+
+        return pty_pair.pty_pair()
 
 
 if sys.platform == "linux":

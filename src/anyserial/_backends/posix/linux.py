@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import errno
 import os
-import platform
 import struct
 import sys
 import termios
@@ -112,7 +111,7 @@ class Machine(NamedTuple):
 
 
 def machine_facts(machine: str) -> Machine | None:
-    """Return the table for a `platform.machine()`; None if its numbers are unknown, and so must not be guessed."""
+    """Return the table for a `os.uname().machine`; None if its numbers are unknown, and so must not be guessed."""
     if machine.startswith(("x86", "i386", "i486", "i586", "i686", "arm", "aarch64", "riscv", "s390", "loongarch")):
         return Machine(speed=_GENERIC)
     if machine.startswith("ppc"):
@@ -131,12 +130,12 @@ class LinuxFacts(PosixFacts):
     """The facts that `tty` needs about Linux.
 
     Args:
-        machine: The machine, as `platform.machine()` names it.
+        machine: The machine, as `os.uname().machine` names it.
         sysfs: The mount point of sysfs.
         calls: The system calls, as for `PosixFacts`.
     """
 
-    def __init__(self, *, machine: str = platform.machine(), sysfs: Path = Path("/sys"), **calls: Any) -> None:
+    def __init__(self, *, machine: str = os.uname().machine, sysfs: Path = Path("/sys"), **calls: Any) -> None:
         super().__init__(name="linux", **calls)
         self._machine = machine_facts(machine)
         self._sysfs = sysfs

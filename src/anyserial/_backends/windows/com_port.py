@@ -161,7 +161,8 @@ class ComPort:
             if queued:
                 operation = self.new_read(min(queued, size))
                 self._loop.start(operation)
-                await self._loop.wait(operation)
+                if not operation.is_over:
+                    await self._loop.wait(operation)
         except OSError:
             # The next read says so.
             pass

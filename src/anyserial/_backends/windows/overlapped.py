@@ -210,7 +210,7 @@ class Loop(Protocol):
         ...
 
     async def after(self) -> None:
-        """Give way, where `before` did not; a cancellation is not raised."""
+        """Give way, in a call that waits for no operation. asyncio may raise a cancellation here, trio does not."""
         ...
 
     def start(self, operation: Operation) -> None:
@@ -218,7 +218,7 @@ class Loop(Protocol):
         ...
 
     async def wait(self, operation: Operation) -> None:
-        """Wait until it is over. A cancelled wait may leave it going on, if the loop can wait for it again."""
+        """Wait until it is over, and give way in any case. A cancelled wait may leave it going on, to be repeated."""
         ...
 
     async def end(self, operation: Operation) -> None:
@@ -241,10 +241,14 @@ class ProactorLoop:
     async def before(self) -> None:
         if running_loop() is not self._loop:
             raise UnsupportedAsyncBackendError("a COM port can be used on the event loop it was opened on only")
-        await yield_to_loop()
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            # The cancellation has arrived long ago, or it does so now.
+            await yield_to_loop()
+        await checkpoint_if_cancelled()
 
     async def after(self) -> None:
-        pass
+        await yield_to_loop()
 
     def start(self, operation: Operation) -> None:
         operation.start()
@@ -252,7 +256,10 @@ class ProactorLoop:
         self._proactor._register(operation, self._handle, operation.finish)
 
     async def wait(self, operation: Operation) -> None:
-        if not operation.is_over:
+        if operation.is_over:
+            # In this turn the loop takes the completion packet.
+            await yield_to_loop()
+        else:
             operation.waiter = self._loop.create_future()
             try:
                 await operation.waiter
