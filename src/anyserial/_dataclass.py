@@ -34,24 +34,23 @@ else:
 
 
 class _Method:
-    """Stands for a method, and compiles it, with the others of its class, when it is first looked up."""
+    """Stands for a method, and compiles it when it is first looked up."""
 
     def __init__(self, cls: type[Any], name: str) -> None:
         self._cls = cls
         self._name = name
 
     def __get__(self, instance: object, owner: object = None) -> Any:
-        cls = self._cls
-        methods = vars(_compiled(cls))
-        for name in _COMPILED:
-            if isinstance(vars(cls).get(name), _Method):
-                setattr(cls, name, methods[name])
-        method = methods[self._name]
+        cls, name = self._cls, self._name
+        method = vars(_compiled(cls, name))[name]
+        # Another thread may have been faster, or somebody has put a method of their own there.
+        if vars(cls).get(name) is self:
+            setattr(cls, name, method)
         return method if instance is None else method.__get__(instance)
 
 
-def _compiled(cls: type[Any]) -> type[Any]:
-    """Return a class that has the methods of `cls`; they work on any object with these attributes."""
+def _compiled(cls: type[Any], method: str) -> type[Any]:
+    """Return a class that has this method of `cls`; it works on any object with these attributes."""
     fields = dataclasses.fields(cls)
     # The module is where the names in annotations are looked up.
     namespace = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
@@ -59,7 +58,14 @@ def _compiled(cls: type[Any]) -> type[Any]:
     if hasattr(cls, "__post_init__"):
         namespace["__post_init__"] = cls.__post_init__
     return dataclasses.make_dataclass(
-        cls.__name__, [(field.name, field.type, field) for field in fields], namespace=namespace, frozen=True, **options
+        cls.__name__,
+        [(field.name, field.type, field) for field in fields],
+        namespace=namespace,
+        frozen=True,
+        init=method == "__init__",
+        repr=method == "__repr__",
+        eq=method in ("__eq__", "__hash__"),
+        **options,
     )
 
 

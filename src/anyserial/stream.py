@@ -7,6 +7,7 @@ scope, close releases the device before it awaits anything, so the scope cannot 
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import os
@@ -14,7 +15,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 from anyio.abc import ByteStream, ByteStreamConnectable
@@ -42,7 +43,10 @@ __all__ = ["SerialConnectable", "SerialPort", "open_serial_port", "register_sche
 
 _log_open = logging.getLogger("anyserial.open")
 
-_DEFAULTS: Final = SerialConfig()
+
+@functools.cache
+def _defaults() -> SerialConfig:
+    return SerialConfig()
 
 
 class SerialPort(ByteStream):
@@ -115,7 +119,7 @@ class SerialPort(ByteStream):
         """Open a port like `open`, without reporting it to `opened_ports()`."""
         if config is not None and config_fields:
             raise ValueError("give either a config or config fields, not both")
-        settings = (SerialConfig(**config_fields) if config_fields else _DEFAULTS) if config is None else config
+        settings = (SerialConfig(**config_fields) if config_fields else _defaults()) if config is None else config
         backend = await open_device(path_text(path), settings, tls)
         _log_open.debug("%s: open at %d baud", backend.path, settings.baudrate)
         return cls(backend, settings, port_info=backend.port_info)

@@ -10,9 +10,8 @@ import sys
 import warnings
 from collections.abc import Callable, Collection
 from contextvars import ContextVar
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
-from .._dataclass import dataclass
 from ..capabilities import Capability, UnsupportedPolicy
 from ..config import Parity, SerialConfig, StopBits
 from ..exceptions import UnsupportedFeatureError
@@ -26,8 +25,7 @@ _GONE: Final = frozenset({errno.EIO, errno.ENXIO, errno.ENODEV})
 warn_from_elsewhere: Final[ContextVar[Callable[[str], None] | None]] = ContextVar("warn_from_elsewhere", default=None)
 
 
-@dataclass(frozen=True, slots=True)
-class Feature:
+class Feature(NamedTuple):
     """An optional feature: the capability it needs, whether a config wants it, and the config without it."""
 
     capability: str

@@ -144,11 +144,14 @@ class LinuxFacts(PosixFacts):
         self.never = frozenset({"dtr_dsr", "one_point_five_stop_bits"})
         if not known:
             self.never |= {"mark_space_parity", "rs485"}
-        self._first_capabilities = {pty: self._capabilities(pty=pty) for pty in (False, True)}
+        self._first_capabilities: dict[bool, SerialCapabilities] = {}
 
     def capabilities(self, device: int) -> SerialCapabilities:
         """Return the capabilities that a device could have, before it is probed. `device` is its `st_rdev`."""
-        return self._first_capabilities[is_pty(device)]
+        pty = is_pty(device)
+        if pty not in self._first_capabilities:
+            self._first_capabilities[pty] = self._capabilities(pty=pty)
+        return self._first_capabilities[pty]
 
     def _capabilities(self, *, pty: bool) -> SerialCapabilities:
         known = _S if self._machine is not None else _N

@@ -46,7 +46,6 @@ _log_open = logging.getLogger("anyserial.open")
 _log_close = logging.getLogger("anyserial.close")
 
 _OPEN_FLAGS: Final = os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC
-_NO_ERRORS: Final = LineErrors()
 
 _U32: Final = 2**32
 _INT: Final = struct.Struct("i")
@@ -197,7 +196,7 @@ class TtyBackend(FdBackend):
         self._locked = False
         self._exclusive = False
         self._drains: list[threading.Thread] = []
-        self._errors_at_open = _NO_ERRORS
+        self._errors_at_open: LineErrors | None = None
         # Last, because from here on this object owns the descriptor.
         super().__init__(fd, path, read=file.readinto, write=file.write)
 
@@ -365,6 +364,8 @@ class TtyBackend(FdBackend):
         """The driver's counters minus their values at open."""
         now = self._facts.error_counts(self._require_open())
         base = self._errors_at_open
+        if base is None:
+            return now
         return LineErrors(
             **{
                 field.name: (getattr(now, field.name) - getattr(base, field.name)) % _U32
