@@ -26,10 +26,8 @@ if TYPE_CHECKING:
 
 #: Seconds without a callback after which the loop counts as blocked.
 _BLOCKED_AFTER: Final = 0.5
-#: Seconds between two looks, and before the first.
+#: Seconds between two probes.
 _POLL_INTERVAL: Final = 0.1
-#: Looks without anything to watch after which the thread ends.
-_PATIENCE: Final = 10
 #: Seconds after which the ports are closed. A call that blocks for so long probably has no timeout, and the test has to
 #: end with this report.
 _RELEASE_AFTER: Final = 10.0
@@ -48,11 +46,7 @@ class BlockedLoop:
         self._port = port
         self._release = release
         self._blockage: _Blockage | None = None
-        self._probe: _Probe | None = None
-        self._call_on_loop = _loops.scheduler()
-        self._loop_thread = threading.get_ident()
-        # Most tests are over by then.
-        self._first_look = time.monotonic() + _POLL_INTERVAL
+        self._is_over = threading.Event()
 
     @contextmanager
     def watching(self, far_end: FarEnd, *, virtual: bool) -> Generator[None]:
@@ -61,31 +55,34 @@ class BlockedLoop:
             yield
             return
         far_end.remarks = lambda: [] if self._blockage is None else self._blockage.remark()
-        watchman = _watchman
-        watchman.add(self)
+        thread = threading.Thread(
+            target=self._watch,
+            args=(_loops.scheduler(), threading.get_ident()),
+            name="anyserial blocked loop watch",
+            daemon=True,
+        )
+        thread.start()
         try:
             yield
         finally:
-            watchman.remove(self)
+            self._is_over.set()
+            thread.join()
 
-    def look(self) -> None:
-        """Called every tenth of a second, by another thread."""
-        if time.monotonic() < self._first_look:
-            return
+    def _watch(self, call_on_loop: Callable[[Callable[[], object]], object], loop_thread: int) -> None:
         # Nothing runs the loop between set-up, body and teardown. No task of the test waits then either.
-        probe, blockage = self._probe, self._blockage
-        if probe is None or probe.has_run:
-            self._probe = probe = _Probe()
+        while not self._is_over.wait(_POLL_INTERVAL):
+            probe = _Probe()
             with suppress(RuntimeError):
-                self._call_on_loop(probe.run)
-        elif blockage is not None and blockage.probe is probe:
-            if probe.seconds > _RELEASE_AFTER and not blockage.is_released:
-                blockage.is_released = True
-                self._release()
-        elif probe.seconds > _BLOCKED_AFTER and self._has_unread():
-            places = list(_places(sys._current_frames().get(self._loop_thread)))
+                call_on_loop(probe.run)
+            if probe.answered.wait(_BLOCKED_AFTER) or not self._has_unread():
+                continue
+            places = list(_places(sys._current_frames().get(loop_thread)))
             if places:
                 self._blockage = _Blockage(places, probe)
+            while not (probe.answered.wait(_POLL_INTERVAL) or self._is_over.is_set()):
+                if probe.seconds > _RELEASE_AFTER and self._blockage is not None and not self._blockage.is_released:
+                    self._blockage.is_released = True
+                    self._release()
 
     def _has_unread(self) -> bool:
         try:
@@ -94,67 +91,18 @@ class BlockedLoop:
             return False
 
 
-class _Watchman:
-    """The thread that looks. A thread for each test would cost more than all else that a quick test needs."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._watches: list[BlockedLoop] = []
-        self._thread: threading.Thread | None = None
-
-    def add(self, watch: BlockedLoop) -> None:
-        with self._lock:
-            self._watches.append(watch)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="anyserial blocked loop watch", daemon=True)
-                self._thread.start()
-
-    def remove(self, watch: BlockedLoop) -> None:
-        """Return when the thread no longer looks at it."""
-        with self._lock:
-            self._watches.remove(watch)
-
-    def _run(self) -> None:
-        idle = 0
-        while True:
-            time.sleep(_POLL_INTERVAL)
-            with self._lock:
-                idle = 0 if self._watches else idle + 1
-                if idle == _PATIENCE:
-                    self._thread = None
-                    return
-                for watch in self._watches:
-                    watch.look()
-
-
-_watchman = _Watchman()
-
-
-def _forget_watchman() -> None:
-    # A forked child has no such thread, and the lock may be locked there.
-    global _watchman
-    _watchman = _Watchman()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_watchman)
-
-
 class _Probe:
     """A callback scheduled on the loop."""
 
     def __init__(self) -> None:
+        self.answered = threading.Event()
         self._requested_at = time.monotonic()
         self._duration: float | None = None
 
     def run(self) -> None:
         """Record that the callback ran; called on the loop."""
         self._duration = self.seconds
-
-    @property
-    def has_run(self) -> bool:
-        """Whether the callback ran."""
-        return self._duration is not None
+        self.answered.set()
 
     @property
     def seconds(self) -> float:
@@ -167,14 +115,14 @@ class _Blockage:
 
     def __init__(self, places: list[str], probe: _Probe) -> None:
         self.is_released = False
-        self.probe = probe
         self._places = places
+        self._probe = probe
 
     def remark(self) -> list[str]:
         """Return lines for the report of a failed test."""
         blocked, *callers = self._places
         return [
-            f"the test blocked its event loop for {self.probe.seconds:.1f} s while a request waited:",
+            f"the test blocked its event loop for {self._probe.seconds:.1f} s while a request waited:",
             f"  blocked   {blocked}",
             *(f"            called by {caller}" for caller in callers),
             *(["            its ports were closed after that, because the call has no timeout"] * self.is_released),
