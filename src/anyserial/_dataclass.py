@@ -43,7 +43,7 @@ class _Method:
     def __get__(self, instance: object, owner: object = None) -> Any:
         cls, name = self._cls, self._name
         method = vars(_compiled(cls, name))[name]
-        # Another thread may have been faster, or somebody has put a method of their own there.
+        # Not if another thread was faster, or a test replaced it meanwhile.
         if vars(cls).get(name) is self:
             setattr(cls, name, method)
         return method if instance is None else method.__get__(instance)

@@ -13,13 +13,11 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 from anyio.abc import ByteStream, ByteStreamConnectable
-from anyio.streams.file import FileStreamAttribute
 
 from ._backends.adapted import FirstBackend, adapted
 from ._backends.base import Backend
@@ -154,6 +152,11 @@ class SerialPort(ByteStream):
     @property
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
         """Typed attributes for `port.extra(...)`."""
+        # Few programs ask, and neither is loaded otherwise.
+        from pathlib import Path
+
+        from anyio.streams.file import FileStreamAttribute
+
         attributes: dict[Any, Callable[[], Any]] = {
             FileStreamAttribute.path: lambda: Path(self.path),
             SerialStreamAttribute.capabilities: lambda: self.capabilities,

@@ -124,6 +124,7 @@ def _per_test(name: str, title: str, kind: str, *bars: Bar) -> Case:
         settings={"count": 360, "kind": kind},
         quick={"count": 30},
         only=(OURS,),
+        rounds=5,
         bars=bars,
         how="pytest",
     )
@@ -228,7 +229,13 @@ CASES: Final = [
     _fan_out(1),
     _fan_out(4),
     _fan_out(16),
-    _fan_out(64, Bar(metric="cpu", versus="raw", limit=1.0), Bar(metric="cpu", versus=BEST_PEER, limit=1.0)),
+    _fan_out(
+        64,
+        Bar(metric="cpu", versus="raw", limit=0.45, loops=("asyncio",)),
+        Bar(metric="cpu", versus="raw", limit=0.47, loops=("uvloop",)),
+        Bar(metric="cpu", versus="raw", limit=0.80, loops=("trio",)),
+        Bar(metric="cpu", versus=BEST_PEER, limit=1.0),
+    ),
     _fan_out(128),
     replace(
         _fan_out(1024),
@@ -290,6 +297,7 @@ CASES: Final = [
         metrics=ROUND_TRIP,
         settings={"count": 30},
         quick={"count": 5},
+        bars=(Bar(metric="cpu", versus=BEST_PEER, limit=1.0),),
     ),
     Case(
         name="remote-round-trip",
@@ -328,6 +336,7 @@ CASES: Final = [
         # A thread each.
         skips=("anyserial, buffered", "aioserial"),
         bars=(
+            Bar(metric="kib", limit=5),
             Bar(metric="kib", versus=BEST_PEER, limit=1),
             Bar(metric="descriptors", limit=1),
             Bar(metric="threads", limit=0.01),
@@ -381,9 +390,24 @@ CASES: Final = [
         "test",
         "A test with `serial_port`, and one with a socket pair of its own",
         "port",
+        Bar(metric="overhead", limit=0.35),
+    ),
+    _per_test(
+        "script",
+        "A test with a scripted far end, and one over two memory streams",
+        "script",
         Bar(metric="overhead", limit=1),
     ),
-    _per_test("script", "A test with a scripted far end, and one over two memory streams", "script"),
+    replace(
+        _per_test(
+            "hardware",
+            "A test on a bench of two ptys, and one that opens two ptys and waits for 20 ms of silence",
+            "hardware",
+            Bar(metric="wall", limit=30),
+        ),
+        metrics=PYTEST,
+        settings={"count": 120, "kind": "hardware"},
+    ),
     _process(
         "plugin-collect",
         "Collecting 10,000 serial tests, and as many plain ones",
@@ -400,7 +424,7 @@ CASES: Final = [
         count=8,
         quick=2,
         rounds=5,
-        bar=Bar(metric="overhead", limit=5),
+        bar=Bar(metric="overhead", limit=1),
     ),
     _process(
         "import",

@@ -10,9 +10,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeAlias
+
+from anyserial.testing import pty_pair
 
 from .cases import LOOPS, OURS, Case
 from .figures import Figures
@@ -70,7 +72,7 @@ async def port(link, config, anyio_backend):
 """
 
 #: For each kind of test: with the plugin, the same by hand with `anyserial` alone, and without a port.
-_TESTS: Final = {
+_TESTS: Final[dict[str, tuple[str, ...]]] = {
     "port": (
         """
 import pytest
@@ -147,6 +149,55 @@ async def test_it(streams, number):
 """,
     ),
 }
+_TESTS["hardware"] = (
+    """
+import pytest
+
+@pytest.mark.parametrize("number", range({count}))
+async def test_it(serial_port, serial_peer, number):
+    await serial_port.send(b"ping")
+    assert await serial_peer.receive() == b"ping"
+""",
+    f"""
+import contextlib
+{_LOOPS}
+from anyserial.testing import pty_pair
+
+@pytest.fixture(scope="session")
+def pair():
+    with pty_pair() as pair:
+        yield pair
+
+@contextlib.asynccontextmanager
+async def opened(pair):
+    async with await open_serial_port(pair.path_a) as port, await open_serial_port(pair.path_b) as peer:
+        yield port, peer
+
+@pytest.fixture
+async def ports(pair, anyio_backend):
+    async with opened(pair) as ports:
+        for port in ports:
+            await port.reset_input_buffer()
+        await anyio.sleep(0.02)
+        assert not any(port.input_waiting() for port in ports)
+    async with opened(pair) as ports:
+        yield ports
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("number", range({{count}}))
+async def test_it(ports, number):
+    port, peer = ports
+    await port.send(b"ping")
+    assert await peer.receive() == b"ping"
+""",
+)
+_BENCH: Final = """
+schema = 1
+bench = {{ name = "two ptys", lease_dir = "leases" }}
+ports.a = {{ match.path = "{pair.path_a}" }}
+ports.b = {{ match.path = "{pair.path_b}" }}
+links.line = {{ ends = ["a", "b"], kind = "null-modem", wires = ["tx-rx"] }}
+"""
 #: 3 loops and 2 links each.
 _COLLECTED: Final = 6
 _FUNCTION: Final = "async def test_{number}(serial_port): pass\n"
@@ -158,6 +209,9 @@ async def test_{number}(anyio_backend, link): pass
 """
 
 _UNRELATED: Final = "def test_it(): pass\n"
+
+
+_NO_FILES: Final[Mapping[str, str]] = {}
 
 
 def measure(case: Case, number: int, settings: dict[str, Any]) -> Iterator[Sample]:
@@ -178,8 +232,14 @@ def measure(case: Case, number: int, settings: dict[str, Any]) -> Iterator[Sampl
 
 def _per_test(count: int, kind: str) -> _Found:
     """Milliseconds per test by loop, with us, without and by hand; `count` tests each, on all loops together."""
-    ours, hand, bare = (_times_by_loop(source.format(count=count // len(LOOPS))) for source in _TESTS[kind])
-    return {loop: (ours[loop], bare[loop], hand[loop]) for loop in LOOPS}
+    ours, *hand, bare = (source.format(count=count // len(LOOPS)) for source in _TESTS[kind])
+    if kind == "hardware":
+        with pty_pair() as pair:
+            times = [_times_by_loop(ours, {"hil.toml": _BENCH.format(pair=pair)}, "--serial-hw=hil.toml")]
+    else:
+        times = [_times_by_loop(ours)]
+    times += map(_times_by_loop, [bare, *hand])
+    return {loop: [of[loop] for of in times] for loop in LOOPS}
 
 
 def _collection(count: int) -> _Found:
@@ -234,9 +294,9 @@ _MEASURES: Final[dict[str, Callable[..., _Found]]] = {
 }
 
 
-def _times_by_loop(source: str) -> dict[str, Figures]:
+def _times_by_loop(source: str, files: Mapping[str, str] = _NO_FILES, *options: str) -> dict[str, Figures]:
     with tempfile.TemporaryDirectory() as folder:
-        _pytest(folder, {"conftest.py": _CONFTEST, "test_it.py": source})
+        _pytest(folder, {"conftest.py": _CONFTEST, "test_it.py": source, **files}, *options)
         times = json.loads(Path(folder, "times.json").read_text("utf-8"))
     return {loop: _medians(times[loop]) for loop in LOOPS}
 

@@ -55,6 +55,8 @@ _SILENCE: Final = 0.02
 _SILENCE_AFTER_BYTE: Final = 0.2
 #: How many sleeps such a pause is made of.
 _SLEEPS: Final = 10
+#: Seconds that each of them lasts at least.
+_SHORTEST_SLEEP: Final = 0.0002
 _FRAMES: Final = 3
 _BITS_PER_FRAME: Final = 12
 #: What was on its way when the last test ended has passed by then.
@@ -428,8 +430,11 @@ async def _silence(ports: list[SerialPort]) -> None:
             for port in ports:
                 await port.reset_input_buffer()
             # In many short sleeps: on a busy machine what moves the bytes waits for its turn as each of these does.
-            for _ in range(_SLEEPS):
-                await anyio.sleep(pause / _SLEEPS)
+            begin = anyio.current_time()
+            for number in range(1, _SLEEPS + 1):
+                # Loops oversleep by a part of a millisecond each time.
+                left = begin + number * pause / _SLEEPS - anyio.current_time()
+                await anyio.sleep(max(left, _SHORTEST_SLEEP))
             noisy = [port for port in ports if port.input_waiting()]
             if not noisy:
                 return

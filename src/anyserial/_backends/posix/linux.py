@@ -14,7 +14,6 @@ import struct
 import sys
 import termios
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 assert sys.platform == "linux" or not TYPE_CHECKING
@@ -135,7 +134,9 @@ class LinuxFacts(PosixFacts):
         calls: The system calls, as for `PosixFacts`.
     """
 
-    def __init__(self, *, machine: str = os.uname().machine, sysfs: Path = Path("/sys"), **calls: Any) -> None:
+    def __init__(
+        self, *, machine: str = os.uname().machine, sysfs: str | os.PathLike[str] = "/sys", **calls: Any
+    ) -> None:
         super().__init__(name="linux", **calls)
         self._machine = machine_facts(machine)
         self._sysfs = sysfs
@@ -247,9 +248,9 @@ class LinuxFacts(PosixFacts):
         status: int = _INT.unpack(self.ioctl(fd, termios.TIOCSERGETLSR, bytes(_INT.size)))[0]
         return bool(status & termios.TIOCSER_TEMT)
 
-    def _folder(self, device: int) -> Path:
+    def _folder(self, device: int) -> str:
         """Return the device's folder in sysfs, the one that /sys/class/tty links to."""
-        return self._sysfs / "dev" / "char" / f"{os.major(device)}:{os.minor(device)}"
+        return os.path.join(self._sysfs, f"dev/char/{os.major(device)}:{os.minor(device)}")
 
 
 def is_pty(device: int) -> bool:

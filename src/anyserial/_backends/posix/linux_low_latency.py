@@ -12,7 +12,6 @@ import struct
 import sys
 import termios
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 assert sys.platform == "linux" or not TYPE_CHECKING
@@ -39,7 +38,7 @@ class LowLatency:
     feature = LOW_LATENCY
     restore_after_output = False
 
-    def __init__(self, fd: int, ioctl: Callable[..., Any], timer: Path | None) -> None:
+    def __init__(self, fd: int, ioctl: Callable[..., Any], timer: str | None) -> None:
         self._fd = fd
         self._ioctl = ioctl
         self._timer = timer
@@ -68,7 +67,7 @@ class LowLatency:
             # Only root may write the timer. Without that permission it was not written before either, and clearing the
             # flag undoes the flag's effect on it.
             with contextlib.suppress(OSError):
-                self._timer.write_text(self._saved_timer)
+                _write(self._timer, self._saved_timer)
 
     def _turn_on(self) -> None:
         if self._on:
@@ -80,13 +79,14 @@ class LowLatency:
         self._saved_timer = timer
         if self._timer is not None:
             with contextlib.suppress(OSError):
-                self._timer.write_text("1")
+                _write(self._timer, "1")
 
     def _read_timer(self) -> str | None:
         if self._timer is None:
             return None
         try:
-            return self._timer.read_text().strip()
+            with open(self._timer, encoding="utf-8") as file:
+                return file.read().strip()
         except OSError:
             return None
 
@@ -101,7 +101,7 @@ class LowLatency:
         return True
 
 
-def probe_low_latency(fd: int, ioctl: Callable[..., Any], tty: Path) -> Capability:
+def probe_low_latency(fd: int, ioctl: Callable[..., Any], tty: str) -> Capability:
     """Whether the flag would change anything; `tty` is the device's folder in sysfs."""
     found = probe(lambda: ioctl(fd, termios.TIOCGSERIAL, bytes(_SIZE)))
     # Several USB drivers accept the flag and ignore it.
@@ -109,20 +109,26 @@ def probe_low_latency(fd: int, ioctl: Callable[..., Any], tty: Path) -> Capabili
     return Capability.UNKNOWN if ignores else found
 
 
-def is_ftdi(tty: Path) -> bool:
+def is_ftdi(tty: str) -> bool:
     """Whether ftdi_sio drives the device."""
-    return os.path.basename(os.path.realpath(tty / "device" / "driver")) == "ftdi_sio"
+    return os.path.basename(os.path.realpath(f"{tty}/device/driver")) == "ftdi_sio"
 
 
-def latency_timer(tty: Path) -> Path | None:
+def latency_timer(tty: str) -> str | None:
     """The timer file of an FTDI adapter, in milliseconds."""
-    return tty / "device" / "latency_timer" if is_ftdi(tty) else None
+    return f"{tty}/device/latency_timer" if is_ftdi(tty) else None
 
 
-def _is_usb(tty: Path) -> bool:
-    device = Path(os.path.realpath(tty / "device"))
-    return any(
-        os.path.basename(os.path.realpath(folder / "subsystem")) in ("usb", "usb-serial")
-        for folder in (device, *device.parents)
-        if (folder / "subsystem").is_symlink()
-    )
+def _is_usb(tty: str) -> bool:
+    folder = os.path.realpath(f"{tty}/device")
+    while folder != "/":
+        link = f"{folder}/subsystem"
+        if os.path.islink(link) and os.path.basename(os.path.realpath(link)) in ("usb", "usb-serial"):
+            return True
+        folder = os.path.dirname(folder)
+    return False
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
