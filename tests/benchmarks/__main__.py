@@ -62,7 +62,7 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks", description="Measures anyserial beside the bare system calls.")
     parser.add_argument(
-        "--rounds", type=int, help="how often everybody takes a turn (15 or as the case says; --quick: 1)"
+        "--rounds", type=int, help="how often everybody takes a turn at most (15 or as the case says; --quick: 1)"
     )
     parser.add_argument("--cases", nargs="+", metavar="NAME", help="only cases whose names begin so")
     parser.add_argument("--only", nargs="+", metavar="NAME", default=[], help="only contestants whose names begin so")

@@ -21,7 +21,8 @@ _LIFETIME: Final = 5
 def run(case: Case, *, rounds: int | None, quick: bool, only: Sequence[str]) -> Iterator[Sample]:
     """All rounds of `case`; every other one runs backwards, and who fails is not asked again.
 
-    `rounds` replaces what the case and `quick` say. `only` are beginnings of contestants' names, or nothing for all.
+    `rounds` is the most, instead of what the case and `quick` say. `only` are beginnings of contestants' names, or
+    nothing for all.
     """
     settings = {**case.settings, **(case.quick if quick else {})}
     names = [
@@ -34,7 +35,7 @@ def run(case: Case, *, rounds: int | None, quick: bool, only: Sequence[str]) -> 
     ):
         print(f"\n{case.title}  [{case.name}]\n  left out: ser2net is not installed (apt-get install ser2net)")
         return
-    rounds = rounds or (1 if quick else case.rounds)
+    rounds = min(rounds or (1 if quick else case.rounds), case.rounds)
     if case.how == "traced":
         yield from (syscalls.trace(case, name, settings) for name in names)
         return

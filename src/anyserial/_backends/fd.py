@@ -92,7 +92,7 @@ class FdBackend:
         self.meter = Meter()
         self._fd = fd
         # `detach` empties it, and so takes the descriptor away exactly once.
-        self._attached = {0: None}
+        self._attached = [None]
         self._read = read
         self._write = write
         self._close_copy = close_copy
@@ -329,7 +329,7 @@ class FdBackend:
         try:
             # One instruction, so only one caller gets past it, and that caller owns the number.
             del self._attached[0]
-        except KeyError:
+        except IndexError:
             return False
         assert descriptor is not None
         descriptor.finish, descriptor.number, self._fd, self._ending = close, fd, -1, None
@@ -346,7 +346,8 @@ class FdBackend:
         """In a forked child: close this copy. The device belongs to the parent."""
         fd, self._fd = self._fd, -1
         self._watch = None
-        if self._attached.pop(0, -1) is None:
+        if self._attached:
+            del self._attached[0]
             self._close_copy(fd)
 
     def _is_gone(self) -> bool:

@@ -35,6 +35,8 @@ class LowLatency:
         timer: The adapter's `latency_timer` file, or `None` if the driver has none.
     """
 
+    __slots__ = ("_fd", "_ioctl", "_on", "_saved_timer", "_timer")
+
     feature = LOW_LATENCY
     restore_after_output = False
 

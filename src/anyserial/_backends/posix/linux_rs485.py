@@ -39,6 +39,8 @@ class RS485Control:
     # Switching the transceiver while bytes are still leaving would cut them off.
     restore_after_output = True
 
+    __slots__ = ("_fd", "_get", "_ioctl", "_original", "_set")
+
     def __init__(self, fd: int, ioctl: Callable[..., Any], *, get: int, set: int) -> None:  # noqa: A002
         self._fd = fd
         self._ioctl = ioctl

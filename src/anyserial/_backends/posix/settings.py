@@ -54,6 +54,8 @@ class TtyFacts(Protocol):
 class Settings:
     """The line attributes and optional features of one device, as a transaction."""
 
+    __slots__ = ("_applied", "_facts", "_fd", "_features", "_path", "has_features")
+
     def __init__(self, fd: int, path: str, facts: TtyFacts, features: tuple[DeviceFeature, ...]) -> None:
         self._fd = fd
         self._path = path

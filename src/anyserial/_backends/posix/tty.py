@@ -195,7 +195,7 @@ class TtyBackend(FdBackend):
         self.closer: closing.Closer | None = None
         self._locked = False
         self._exclusive = False
-        self._drains: list[threading.Thread] = []
+        self._drains: tuple[threading.Thread, ...] = ()
         self._errors_at_open: LineErrors | None = None
         # Last, because from here on this object owns the descriptor.
         super().__init__(fd, path, read=file.readinto, write=file.write)
@@ -327,7 +327,7 @@ class TtyBackend(FdBackend):
 
         thread = threading.Thread(target=work, name=f"anyserial drain {self.path}", daemon=True)
         thread.start()
-        self._drains = [*filter(threading.Thread.is_alive, self._drains), thread]
+        self._drains = (*filter(threading.Thread.is_alive, self._drains), thread)
         await _until(is_done)
         if failures:
             raise failures[0]
