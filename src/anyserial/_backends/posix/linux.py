@@ -22,7 +22,7 @@ from ..._types import LineErrors
 from ...capabilities import Capability, SerialCapabilities
 from ..features import DeviceFeature
 from .facts import PosixFacts
-from .linux_low_latency import LowLatency, latency_timer, probe_low_latency
+from .linux_low_latency import LowLatency, probe_low_latency
 from .linux_rs485 import RS485Control, probe_rs485
 from .termios import Bits, Line
 
@@ -185,7 +185,7 @@ class LinuxFacts(PosixFacts):
 
     def features(self, fd: int, device: int) -> tuple[DeviceFeature, ...]:
         """Return the optional features of one open device, in the order in which they are applied."""
-        low_latency = LowLatency(fd, self.ioctl, latency_timer(self._folder(device)))
+        low_latency = LowLatency(fd, self.ioctl, self._folder(device))
         if self._machine is None:
             return (low_latency,)
         numbers = self._machine

@@ -32,18 +32,20 @@ class LowLatency:
     Args:
         fd: The device.
         ioctl: The system call.
-        timer: The adapter's `latency_timer` file, or `None` if the driver has none.
+        tty: The device's folder in sysfs.
     """
 
-    __slots__ = ("_fd", "_ioctl", "_on", "_saved_timer", "_timer")
+    __slots__ = ("_fd", "_ioctl", "_on", "_saved_timer", "_timer", "_tty")
 
     feature = LOW_LATENCY
     restore_after_output = False
 
-    def __init__(self, fd: int, ioctl: Callable[..., Any], timer: str | None) -> None:
+    def __init__(self, fd: int, ioctl: Callable[..., Any], tty: str) -> None:
         self._fd = fd
         self._ioctl = ioctl
-        self._timer = timer
+        self._tty = tty
+        # The adapter's `latency_timer` file. Looked for by the first use, because that takes a fifth of an open.
+        self._timer: str | None = None
         self._on = False
         self._saved_timer: str | None = None
 
@@ -74,6 +76,7 @@ class LowLatency:
     def _turn_on(self) -> None:
         if self._on:
             return
+        self._timer = latency_timer(self._tty)
         timer = self._read_timer()
         if not self._set_flag(True):
             return
