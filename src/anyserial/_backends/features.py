@@ -10,7 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable, Collection
 from contextvars import ContextVar
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 from ..capabilities import Capability, UnsupportedPolicy
 from ..config import Parity, SerialConfig, StopBits
@@ -25,13 +25,22 @@ _GONE: Final = frozenset({errno.EIO, errno.ENXIO, errno.ENODEV})
 warn_from_elsewhere: Final[ContextVar[Callable[[str], None] | None]] = ContextVar("warn_from_elsewhere", default=None)
 
 
-class Feature(NamedTuple):
+class Feature:
     """An optional feature: the capability it needs, whether a config wants it, and the config without it."""
 
-    capability: str
-    label: str
-    wanted: Callable[[SerialConfig], bool]
-    without: Callable[[SerialConfig], SerialConfig]
+    __slots__ = ("capability", "label", "wanted", "without")
+
+    def __init__(
+        self,
+        capability: str,
+        label: str,
+        wanted: Callable[[SerialConfig], bool],
+        without: Callable[[SerialConfig], SerialConfig],
+    ) -> None:
+        self.capability = capability
+        self.label = label
+        self.wanted = wanted
+        self.without = without
 
 
 RS485: Final = Feature(
