@@ -20,7 +20,7 @@ from .port_info import number, port_info
 _SYSFS: Final = "/sys"
 _DEV: Final = "/dev"
 
-#: Not `pathlib`, which no open needs otherwise, and which doubles the time of a listing.
+#: Not `pathlib`, which no open needs otherwise, and which makes a listing a third slower.
 _Folder: TypeAlias = str | os.PathLike[str]
 
 
