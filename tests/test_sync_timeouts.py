@@ -257,17 +257,16 @@ def test_no_byte_is_lost(kind: str) -> None:
                 sent += port.stats().bytes_sent - before
                 time.sleep(choose.choice([0, 0, 0.001]))
 
+        # On a busy machine there may be something to receive at each later moment.
+        with pytest.raises(TimeoutError):
+            peer.receive(timeout=0)
         feeding = Background(feed)
-        received, timeouts = bytearray(), 0
+        received = bytearray()
         while len(received) < len(data) and not (feeding.done and feeding.error()):
-            try:
+            with contextlib.suppress(TimeoutError):
                 received += choose.choice(WAYS)(peer, choose.choice([0, 0.0002, 0.002]))
-            except TimeoutError:
-                timeouts += 1
         feeding.result()
     assert received == data
-    # Through the loop of Windows a call takes so long that there is always something to receive.
-    assert timeouts or (ON_WINDOWS and kind != KINDS[2])
 
 
 @each_receiver

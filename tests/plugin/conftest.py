@@ -47,7 +47,7 @@ for _module in (
     "pytest_trio.plugin",
     "trio",
     "trio.testing",
-    *([] if sys.platform == "win32" else ["uvloop"]),
+    *([] if sys.platform == "win32" else ["anyserial._backends.posix.pty_pair", "uvloop"]),
     # It imports parts of itself when it writes, and objects of two copies do not know each other.
     *([] if importlib.util.find_spec("jinja2") is None else ["pytest_anyserial._mutation.page"]),
     *([] if importlib.util.find_spec("tomlkit") is None else ["pytest_anyserial._bench.toml"]),
