@@ -16,7 +16,7 @@ from anyserial import SerialClosedError, SerialDisconnectedError, sync
 from anyserial.testing import MockBackend, PtyPair
 
 from .stuck_output import StuckOutput
-from .support import MORE_THAN_A_LINK_HOLDS, ON_WINDOWS
+from .support import MORE_THAN_A_LINK_HOLDS
 from .sync_support import (
     KINDS,
     Background,
