@@ -180,9 +180,12 @@ def bench(project: Project) -> Iterator[Bench]:
         yield bench
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def shared_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """A lab of labgrid, which takes seconds to start, for all tests that leave it as it was."""
+    """A lab of labgrid, which takes seconds to start, for the tests of a module that leave it as it was.
+
+    Not longer: it has a thread that moves bytes, and other tests make sure that no thread is left.
+    """
     # Other tests need not load it.
     from .labs import lab
 
