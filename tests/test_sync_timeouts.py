@@ -256,17 +256,22 @@ def test_no_byte_is_lost(kind: str) -> None:
                     port.send(data[sent : sent + choose.randrange(1, 3000)], timeout=choose.choice([0, 0.0005, 1]))
                 sent += port.stats().bytes_sent - before
                 time.sleep(choose.choice([0, 0, 0.001]))
+                if sent > len(data) // 2:
+                    # A busy machine may leave something to receive at each moment until then.
+                    gave_up.wait(10)
 
-        # On a busy machine there may be something to receive at each later moment.
-        with pytest.raises(TimeoutError):
-            peer.receive(timeout=0)
+        gave_up = threading.Event()
         feeding = Background(feed)
-        received = bytearray()
+        received, timeouts = bytearray(), 0
         while len(received) < len(data) and not (feeding.done and feeding.error()):
-            with contextlib.suppress(TimeoutError):
+            try:
                 received += choose.choice(WAYS)(peer, choose.choice([0, 0.0002, 0.002]))
+            except TimeoutError:
+                timeouts += 1
+                gave_up.set()
         feeding.result()
     assert received == data
+    assert timeouts
 
 
 @each_receiver
