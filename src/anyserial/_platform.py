@@ -159,7 +159,7 @@ else:
 
     def pty_pair() -> AbstractContextManager[PtyPair]:
         """A fresh pair of joined ptys for the length of a `with` block; for sync and async code."""
-        # No open needs it, and it needs as much of the standard library as the rest of this package.
+        # No open needs it, and it loads `shutil` and `tempfile`.
         from ._backends.posix import pty_pair
 
         return pty_pair.pty_pair()
