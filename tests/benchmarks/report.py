@@ -175,7 +175,7 @@ def _line(shown: Sequence[str]) -> str:
 
 def is_peer(contestant: str) -> bool:
     """Whether somebody else's library is behind it."""
-    return not contestant.startswith((OURS, "raw/"))
+    return not contestant.startswith((OURS, "raw"))
 
 
 def _loop(contestant: str) -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from typing import Final
 
 from .._fork import forgotten_in_child
 from .base import HasDescriptor, WaitsOnThread
@@ -21,6 +22,9 @@ from .on_thread import DescriptorOnThread
 from .readiness import notify_closing, running_loop
 from .readiness import watch as make_watch
 from .watch import WOKEN, Watch
+
+#: The device numbers of ttys whose far end is played in this process: those of pty pairs.
+played_here: Final[set[int]] = set()
 
 
 class Descriptor:
@@ -79,6 +83,9 @@ class FdBackend:
 
     The callables must not refer to the backend, so that a dropped port is collected at once.
     """
+
+    #: Whether this process plays the far end, which could then act in the very turn that a send takes.
+    is_played_here = False
 
     def __init__(
         self,
@@ -258,6 +265,8 @@ class FdBackend:
             while (moved := await watch.write(self.write_reported, view)) is WOKEN:
                 self._require_open()
             return moved
+        if watch.after_write is not None:
+            await watch.after_write()
         return count
 
     async def read_queued(self, view: memoryview) -> int:
@@ -358,7 +367,7 @@ class FdBackend:
         # A port belongs to one loop, but a mock pair may outlive one.
         if self._watch is not None:
             self._watch.forget()
-        self._watch = make_watch(self._require_open())
+        self._watch = make_watch(self._require_open(), writes_late=self.is_played_here)
         return self._watch
 
     def _require_open(self) -> int:

@@ -5,9 +5,9 @@ calls and a few objects per wait. The callback makes the read itself, because a 
 same data again before the waiting task gets its turn. A write is made in that turn, when there is room for more bytes.
 
 Each call yields to the loop once. On asyncio it yields before the transfer, which also delivers a pending cancellation:
-AnyIO repeats one in each turn of the loop until it has arrived. On trio a write begins with a checkpoint. A read begins
-with a check for cancellation, and its turn of the loop comes afterwards, shielded. Either way, nothing that could lose
-a transfer is awaited between it and its return.
+AnyIO repeats one in each turn of the loop until it has arrived. On trio a call begins with a check for cancellation.
+Its turn of the loop comes after the transfer, shielded, so that an answer can arrive meanwhile. Either way, nothing
+that could lose a transfer is awaited between it and its return.
 """
 
 from __future__ import annotations
@@ -54,8 +54,10 @@ _notify_closing: Final = anyio.notify_closing
 _PATIENCE: Final = 3
 
 
-def watch(fd: int) -> DescriptorWatch:
+def watch(fd: int, *, writes_late: bool) -> DescriptorWatch:
     """Return a watch of `fd` on the running loop.
+
+    If `writes_late`, a write comes after the turn of its call on trio too.
 
     Raises:
         UnsupportedAsyncBackendError: No loop that this package knows is running.
@@ -64,7 +66,7 @@ def watch(fd: int) -> DescriptorWatch:
     # In trio's guest mode an asyncio loop runs too, but the current task belongs to trio.
     if loop is not None and asyncio.current_task() is not None and not hasattr(loop, "_proactor"):
         return _AsyncioWatch(fd, loop)
-    return _PlainWatch(fd, loop, waits_here())
+    return _PlainWatch(fd, loop, waits_here(), writes_late)
 
 
 def waits_here() -> Waits:
@@ -123,7 +125,7 @@ class _AsyncioWatch:
     __slots__ = ("_fd", "_reads", "_writes", "loop", "room")
 
     before_read = before_write = staticmethod(_yield_once)
-    after_read = None
+    after_read = after_write = None
 
     def __init__(self, fd: int, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
@@ -306,9 +308,10 @@ class Waits(NamedTuple):
 
     #: See `Watch.room`.
     room: memoryview
-    before_read: Callable[[], Awaitable[None]]
-    after_read: Callable[[], Awaitable[None]] | None
-    before_write: Callable[[], Awaitable[None]]
+    before: Callable[[], Awaitable[None]]
+    after: Callable[[], Awaitable[None]] | None
+    #: Awaited instead of both, before a transfer.
+    turn: Callable[[], Awaitable[None]]
     readable: Callable[[int], Awaitable[None]]
     writable: Callable[[int], Awaitable[None]]
     closed: type[Exception]
@@ -398,12 +401,11 @@ def _new_by_trio(trio: Any) -> Waits:
 class _PlainWatch:
     """Waits that are registered only while they last: on trio, and on loops without readers."""
 
-    def __init__(self, fd: int, loop: asyncio.AbstractEventLoop | None, waits: Waits) -> None:
+    def __init__(self, fd: int, loop: asyncio.AbstractEventLoop | None, waits: Waits, writes_late: bool) -> None:
         self.loop = loop
         self.room = waits.room
-        self.before_read = waits.before_read
-        self.after_read = waits.after_read
-        self.before_write = waits.before_write
+        self.before_read, self.after_read = waits.before, waits.after
+        self.before_write, self.after_write = (waits.turn, None) if writes_late else (waits.before, waits.after)
         self._waits = waits
         self._fd = fd
 

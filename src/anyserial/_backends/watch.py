@@ -56,7 +56,12 @@ class Watch(Protocol):
 
     @property
     def before_write(self) -> Callable[[], Awaitable[None]]:
-        """Awaited before a write is tried: raises a pending cancellation, and lets the loop run once."""
+        """Awaited before a write is tried: raises a pending cancellation."""
+        ...
+
+    @property
+    def after_write(self) -> Callable[[], Awaitable[None]] | None:
+        """Awaited after a write that did not wait, like `after_read`."""
         ...
 
     def read(

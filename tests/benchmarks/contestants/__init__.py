@@ -93,6 +93,7 @@ CONTESTANTS = [
     Contestant(library="pyserial-asyncio-fast", loop="uvloop", module="peer_pyserial_asyncio"),
     Contestant(library="serialx", loop="uvloop", module="peer_serialx"),
     Contestant(library="raw", loop="trio", module="raw_trio"),
+    Contestant(library="raw with turns", loop="trio", module="raw_trio_turns"),
     Contestant(library="anyserial", loop="trio", module="ours"),
     Contestant(library="trio-serial", loop="trio", module="peer_trio_serial"),
     Contestant(library="raw", loop="blocking", module="raw_blocking"),

@@ -57,6 +57,8 @@ class MockBackend(FdBackend):
         break_asserted: Whether this end holds the line in a break.
     """
 
+    is_played_here = True
+
     def __init__(self, end: End, path: str) -> None:
         super().__init__(end.fileno(), path, read=end.read, write=end.write, close_copy=end.forget_signal)
         self.capabilities = _CAPABILITIES

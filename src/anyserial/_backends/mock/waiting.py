@@ -29,9 +29,8 @@ class SignalWatch:
         waits = waits_here()
         self.loop = running_loop()
         self.room = waits.room
-        self.before_read = waits.before_read
-        self.after_read = waits.after_read
-        self.before_write = waits.before_write
+        self.before_read, self.after_read = waits.before, waits.after
+        self.before_write, self.after_write = waits.turn, None
         self._in_its_turn = waits.in_its_turn
         self._soon = waits.soon
         self._signal = signal

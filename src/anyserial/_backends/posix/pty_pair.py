@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 assert sys.platform != "win32" or not TYPE_CHECKING
 
 from ..._fork import forgotten_in_child, in_forked_child
+from ..fd import played_here
 
 _CHUNK: Final = 4096
 
@@ -55,6 +56,7 @@ class _Wire:
                 self.controllers.append(controller)
                 # Kept open for the wire's life, because a controller whose tty is not open reads EIO and polls HUP.
                 self.ttys.append(end)
+                played_here.add(os.fstat(end).st_rdev)
                 tty.setraw(end)
                 os.set_blocking(controller, False)
         except BaseException:
@@ -69,6 +71,7 @@ class _Wire:
 
     def close(self) -> None:
         # Close the controllers first, which hangs up. The ttys are only this process's spare handles.
+        played_here.difference_update(os.fstat(end).st_rdev for end in self.ttys)
         ends = [*self.controllers, *self.ttys]
         self.controllers.clear()
         self.ttys.clear()

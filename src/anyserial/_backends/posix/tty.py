@@ -35,7 +35,7 @@ from ...exceptions import (
     errno_to_exception,
 )
 from ..base import RELEASED, Release
-from ..fd import Descriptor, FdBackend
+from ..fd import Descriptor, FdBackend, played_here
 from ..features import CONTROL_LINES, Policy, lacks_call, probe, warn_caller
 from ..readiness import in_thread
 from . import closing
@@ -188,6 +188,7 @@ class TtyBackend(FdBackend):
         # FileIO returns None if a read finds nothing; the functions of `os` would raise an exception.
         file = FileIO(fd, "r+", closefd=False)
         self._device = device
+        self.is_played_here = device in played_here
         self._facts = facts
         self._settings = Settings(fd, path, facts, facts.features(fd, device))
         self.capabilities = facts.capabilities(device)

@@ -53,7 +53,7 @@ class Connection:
         self.is_encrypted = isinstance(sock, ssl.SSLSocket)
         self._sock = sock
         self._is_unconfirmed = False
-        self._watch = waits = watch(sock.fileno())
+        self._watch = waits = watch(sock.fileno(), writes_late=True)
         self.before_read, self.after_read, self.before_write = waits.before_read, waits.after_read, waits.before_write
         #: Ends the waits; called on the loop's thread. None if only a cancellation can end them.
         self.wake = waits.wake
