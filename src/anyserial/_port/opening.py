@@ -27,10 +27,10 @@ from .schemes import is_address, open_address
 if TYPE_CHECKING:
     import ssl
 
-#: Frames that are kept of the stack that opened a port.
-_FRAMES: Final = 16
-#: How the names of this package's modules begin.
-_OWN_MODULES: Final = __name__.partition(".")[0] + "."
+#: Frames that are kept of the stack that opened a port, those of this package included.
+_FRAMES: Final = 22
+#: Where the modules of this package are.
+_OWN_FOLDER: Final = os.path.dirname(os.path.dirname(__file__)) + os.sep
 
 #: The openers of the paths that only this process has.
 _published: Final[dict[str, Callable[[SerialConfig], Backend]]] = {}
@@ -78,8 +78,9 @@ class OpenedPort:
     def callers(self) -> list[traceback.FrameSummary]:
         """The frames that led to the open, innermost first, without the frames of the library."""
         return [
-            traceback.FrameSummary(code.co_filename, line, code.co_name, lookup_line=False)
-            for code, line in self._calls
+            traceback.FrameSummary(code.co_filename, _line_at(code, offset), code.co_name, lookup_line=False)
+            for code, offset in self._calls
+            if not code.co_filename.startswith(_OWN_FOLDER)
         ]
 
     @property
@@ -209,9 +210,15 @@ def _opened(port: _Port, state: PortState, is_blocking: bool) -> OpenedPort:
 
 
 def _calls(frame: FrameType | None) -> tuple[tuple[CodeType, int], ...]:
+    # Every port of a test comes here, and few are ever asked for: the rest is done when one is.
     found: list[tuple[CodeType, int]] = []
     while frame is not None and len(found) < _FRAMES:
-        if not frame.f_globals.get("__name__", "").startswith(_OWN_MODULES):
-            found.append((frame.f_code, frame.f_lineno))
+        found.append((frame.f_code, frame.f_lasti))
         frame = frame.f_back
     return tuple(found)
+
+
+def _line_at(code: CodeType, offset: int) -> int:
+    """Return the line of the instruction at an offset."""
+    lines = [line for start, end, line in code.co_lines() if start <= offset < end and line is not None]
+    return lines[0] if lines else code.co_firstlineno

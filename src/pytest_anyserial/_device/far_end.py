@@ -155,7 +155,8 @@ class FarEnd:
         self._mark = mark
         self._received = 0
         self._unfinished = 0
-        self._change = anyio.Event()
+        # Made when a task waits for it.
+        self._change: anyio.Event | None = None
         self._send_lock = anyio.Lock()
         self._tasks: TaskGroup
 
@@ -174,13 +175,22 @@ class FarEnd:
 
     def notify(self) -> None:
         """Make every `wait_until` check its condition again."""
-        event, self._change = self._change, anyio.Event()
-        event.set()
+        event, self._change = self._change, None
+        if event is not None:
+            event.set()
 
     async def wait_until(self, condition: Callable[[], bool]) -> None:
         """Return once `condition` is true."""
         while not condition():
+            if self._change is None:
+                self._change = anyio.Event()
             await self._change.wait()
+
+    async def _wait_up_to(self, seconds: float, condition: Callable[[], bool]) -> None:
+        """Return once `condition` is true, and without a turn of the loop if it is true already."""
+        if not condition():
+            with anyio.move_on_after(seconds):
+                await self.wait_until(condition)
 
     @property
     def is_done(self) -> bool:
@@ -189,10 +199,10 @@ class FarEnd:
 
     async def catch_up(self) -> None:
         """Wait until everything that end A has sent has arrived, so that it counts for the outcome of the body."""
-        with anyio.move_on_after(_SETTLE_TIMEOUT):
-            await self.wait_until(
-                lambda: self.is_over or (self._responder.mismatch is None and self._has_received_all())
-            )
+        await self._wait_up_to(
+            _SETTLE_TIMEOUT,
+            lambda: self.is_over or (self._responder.mismatch is None and self._has_received_all()),
+        )
 
     def catch_up_from_thread(self) -> None:
         """Run `catch_up` from the thread of a test without a loop, and block until it is done."""
@@ -202,8 +212,10 @@ class FarEnd:
     async def settle(self) -> None:
         """Wait for bytes in transit, so that the verdict on a finished test does not depend on timing."""
         responder = self._responder
-        with anyio.move_on_after(_SETTLE_TIMEOUT + responder.silence_left):
-            await self.wait_until(lambda: self.is_over or not (responder.silence_left or self._expects_more()))
+        await self._wait_up_to(
+            _SETTLE_TIMEOUT + responder.silence_left,
+            lambda: self.is_over or not (responder.silence_left or self._expects_more()),
+        )
         await self.catch_up()
         if self._bytes_sent() is None:
             await self._await_uncounted()
@@ -373,15 +385,14 @@ class FarEnd:
     async def _receive_loop(self) -> None:
         with suppress(*_DISCONNECT_ERRORS):
             while self._responder.mismatch is None:
-                with anyio.move_on_after(self._responder.pause) as waiting:
-                    data = await self._port.receive()
-                    self._received += len(data)
-                    if self._responder.channel is not None:
-                        data = self._responder.channel.heard(data)
-                    if data:
-                        self._responder.feed(data)
-                if waiting.cancelled_caught:
-                    self._responder.end_pause()
+                pause = self._responder.pause
+                if pause is None:
+                    self._hear(await self._port.receive())
+                else:
+                    with anyio.move_on_after(pause) as waiting:
+                        self._hear(await self._port.receive())
+                    if waiting.cancelled_caught:
+                        self._responder.end_pause()
                 self.notify()
             self._mark("mismatch", self._failure_text)
             for _ in range(_SETTLE_POLLS):
@@ -389,6 +400,13 @@ class FarEnd:
                 if self._port.input_waiting():
                     self._responder.add_to_mismatch(await self._port.receive())
         self.is_over = True
+
+    def _hear(self, data: bytes) -> None:
+        self._received += len(data)
+        if self._responder.channel is not None:
+            data = self._responder.channel.heard(data)
+        if data:
+            self._responder.feed(data)
 
     async def _perform_steps(self) -> None:
         responder = self._responder

@@ -215,6 +215,9 @@ class Evidence:
         """Let a property of the item have this value, whatever the test has recorded under that name."""
         self._ours[name] = value
         properties = self._item.user_properties
+        # Each phase sets them, and they rarely change.
+        if (name, value) in properties:
+            return
         names = [other for other, _ in properties]
         place = names.index(name) if name in names else len(names)
         properties[place : place + 1] = [(name, value)]

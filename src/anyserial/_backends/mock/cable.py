@@ -21,7 +21,7 @@ from ...exceptions import ConfigurationError
 from .clock import Clock, ThreadClock, Timer
 from .fault_events import COUNTED, SHORTENING, Direction, FaultAction, FaultEvent
 from .fault_plan import FaultPlan, os_error
-from .fault_schedule import Progress
+from .fault_schedule import Progress, progress_of_all
 from .signal import Signal
 from .wire import QUEUE_SIZE, Wire
 
@@ -67,7 +67,7 @@ class End:
         self._signal: Signal | None = None if at_rest else Signal()
         self._wire = Wire()
         self._inbox = bytearray()
-        self._directions = _new_directions()
+        self._directions = progress_of_all()
         # Until this time, bytes that have arrived cannot be read.
         self._held_until: float | None = None
         # Set by close: until this time, output may still leave.
@@ -132,7 +132,7 @@ class End:
         with self._lock:
             self.errors = LineErrors()
             self._held_until = None
-            self._directions = _new_directions()
+            self._directions = progress_of_all()
             self._signal = Signal()
             now = self._clock.now()
             self.plan.schedule.restart(now - self._opened)
@@ -388,6 +388,10 @@ class End:
         """Bring everything up to date: carry out due faults, deliver bytes that have left, wake waiters."""
         if self._has_hung_up:
             return
+        if self._is_calm():
+            self._update_signal()
+            self.peer._update_signal()
+            return
         now = self._clock.now()
         is_closed = self._closed_until is not None
         if self._held_until is not None and self._held_until <= now:
@@ -402,6 +406,14 @@ class End:
             self._hang_up()
         else:
             self._timer.set(self._next_time(), keep=is_closed)
+
+    def _is_calm(self) -> bool:
+        """Whether nothing depends on the time: no byte is on its way, and no fault is planned. Mostly so."""
+        plan = self.plan
+        if plan.schedule.entries or plan.short_write_max == 0 or (self._paced if plan.paced is None else plan.paced):
+            return False
+        is_timed = self._closed_until is not None or self._held_until is not None or self._timer.when is not None
+        return not is_timed and self._wire.is_at_rest
 
     def _fire_device(self, now: float) -> None:
         schedule = self.plan.schedule
@@ -433,8 +445,9 @@ class End:
         signal = self._signal
         if signal is None:
             return
-        plan, schedule, directions = self.plan, self.plan.schedule, self._directions
-        arrived = bool(self._inbox) or self.peer._has_hung_up
+        plan, peer, directions = self.plan, self.peer, self._directions
+        schedule = plan.schedule
+        arrived = bool(self._inbox) or peer._has_hung_up
         enough = 1 if signal.writable else _WAKE_ROOM
         signal.set_ready(
             readable=bool(directions["read"].ready)
@@ -442,7 +455,7 @@ class End:
             or plan._ends_reads()
             or schedule.expects(directions["read"]),
             writable=plan.disconnected
-            or self.peer._is_closed()
+            or peer._closed_until is not None
             or (plan.short_write_max != 0 and self._room() >= enough)
             or schedule.expects(directions["write"]),
         )
@@ -464,8 +477,3 @@ class End:
                 self._clock.stop()
             # The ends refer to each other, so break the cycle.
             del self.peer, peer.peer
-
-
-def _new_directions() -> dict[Direction, Progress]:
-    directions: tuple[Direction, ...] = ("read", "write", "open", "configure", "ioctl")
-    return {direction: Progress(direction) for direction in directions}

@@ -127,22 +127,23 @@ class Timer:
         self._clock = clock
         self._method = weakref.WeakMethod(method)
         self._kept: Callable[[], object] | None = None
-        self._when: float | None = None
+        #: The time it is set to; None if it is not.
+        self.when: float | None = None
         self._handle: Handle | None = None
 
     def set(self, when: float | None, *, keep: bool = False) -> None:
         """Call at `when` instead of any time set before; `None` means never. `keep` keeps the object until then."""
         self._kept = self._method() if keep and when is not None else None
-        if when == self._when:
+        if when == self.when:
             return
         if self._handle is not None:
             self._handle.cancel()
-        self._when = when
+        self.when = when
         self._handle = None if when is None else self._clock.call_at(when, self._call)
 
     def _forget(self) -> None:
         """In a forked child: forget the call, because the clock's thread does not exist here."""
-        self._kept = self._when = self._handle = None
+        self._kept = self.when = self._handle = None
 
     def _call(self) -> None:
         method = self._method()

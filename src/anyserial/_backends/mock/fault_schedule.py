@@ -32,6 +32,12 @@ class Progress:
         self.ready = bytearray()
 
 
+def progress_of_all() -> dict[Direction, Progress]:
+    """Return the progress of each direction of a port that was just opened."""
+    directions: tuple[Direction, ...] = ("read", "write", "open", "configure", "ioctl")
+    return {direction: Progress(direction) for direction in directions}
+
+
 class _Entry:
     """An event and its state."""
 
@@ -103,7 +109,8 @@ class Schedule(Sequence[FaultEvent]):
         self.listener: Callable[[FiredFault], object] | None = None
         #: Called after every change.
         self.watcher: Callable[[], None] | None = None
-        self._entries: list[_Entry] = []
+        #: The events and their states, in order.
+        self.entries: list[_Entry] = []
 
     def append(self, event: FaultEvent) -> None:
         """Plan one more event."""
@@ -111,7 +118,7 @@ class Schedule(Sequence[FaultEvent]):
 
     def extend(self, events: Iterable[FaultEvent]) -> None:
         """Plan more events."""
-        self._entries += self._checked(events, len(self._entries))
+        self.entries += self._checked(events, len(self.entries))
         self.changed()
 
     def __iadd__(self, events: Iterable[FaultEvent]) -> Self:
@@ -120,7 +127,7 @@ class Schedule(Sequence[FaultEvent]):
 
     def replace(self, events: Iterable[FaultEvent]) -> None:
         """Plan these events instead of the present ones. None of them has fired."""
-        self._entries = self._checked(events, 0)
+        self.entries = self._checked(events, 0)
         self.changed()
 
     def changed(self) -> None:
@@ -133,10 +140,10 @@ class Schedule(Sequence[FaultEvent]):
     @overload
     def __getitem__(self, index: slice) -> list[FaultEvent]: ...
     def __getitem__(self, index: int | slice) -> FaultEvent | list[FaultEvent]:
-        return [entry.event for entry in self._entries][index]
+        return [entry.event for entry in self.entries][index]
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self.entries)
 
     def __repr__(self) -> str:
         return repr(self[:])
@@ -154,20 +161,20 @@ class Schedule(Sequence[FaultEvent]):
 
     def pending(self) -> list[FaultEvent]:
         """The events that have not fired."""
-        return [entry.event for entry in self._entries if not entry.fired]
+        return [entry.event for entry in self.entries if not entry.fired]
 
     # When
 
     def next_time(self, *, only_postponed: bool = False) -> float | None:
         """Return the seconds after open at which the next event is due. With `at_rest`, only postponed events count."""
-        if not self._entries:
+        if not self.entries:
             return None
         times = [at for entry, at in self._timed(only_postponed) if not entry.due]
         return min(times, default=None)
 
     def mark_due(self, is_past: Callable[[float], bool], *, only_postponed: bool = False) -> None:
         """Mark the events whose time has passed as due."""
-        if not self._entries:
+        if not self.entries:
             return
         for entry, at in self._timed(only_postponed):
             if is_past(at):
@@ -182,7 +189,7 @@ class Schedule(Sequence[FaultEvent]):
         """The entries that wait for a time. A postponed replug takes effect even while no port is open."""
         return (
             (entry, entry.at)
-            for entry in self._entries
+            for entry in self.entries
             if entry.at is not None and (entry.postponed or not only_postponed)
         )
 
@@ -205,7 +212,7 @@ class Schedule(Sequence[FaultEvent]):
             entry.tail = sent[max(0, len(sent) - len(pattern) + 1) :]
 
     def _awaiting_pattern(self) -> Iterator[_Entry]:
-        return (entry for entry in self._entries if entry.event.when_sent is not None and not entry.due)
+        return (entry for entry in self.entries if entry.event.when_sent is not None and not entry.due)
 
     # What
 
@@ -224,7 +231,7 @@ class Schedule(Sequence[FaultEvent]):
 
     def fire_device(self, directions: Mapping[Direction, Progress], now: float) -> Iterator[FaultEvent]:
         """Fire and yield the due events that need no attempt."""
-        for entry in self._entries:
+        for entry in self.entries:
             if not entry.due or entry.fired or entry.needs_attempt or self._waits_for_another(entry):
                 continue
             if not entry.postpone(now):
@@ -234,13 +241,13 @@ class Schedule(Sequence[FaultEvent]):
 
     def expects(self, progress: Progress) -> bool:
         """Whether the next attempt will be affected even if there is no byte."""
-        return bool(self._entries) and any(
+        return bool(self.entries) and any(
             not entry.needs_byte and not self._waits_for_another(entry) for entry in self._reached(progress)
         )
 
     def uniform_count(self, progress: Progress, limit: int) -> int:
         """Return how many of the next `limit` bytes share the same pending faults."""
-        for entry in self._entries:
+        for entry in self.entries:
             event = entry.event
             if event.direction != progress.direction or not entry.left:
                 continue
@@ -254,7 +261,7 @@ class Schedule(Sequence[FaultEvent]):
         """Apply byte faults to `data`, the next bytes of `progress`, all of which share the same pending faults."""
         progress.byte += len(data)
         size = len(data)
-        for entry in self._entries:
+        for entry in self.entries:
             event = entry.event
             if event.direction != progress.direction or not (entry.fired and entry.left and event.action in ALTERING):
                 continue
@@ -271,13 +278,13 @@ class Schedule(Sequence[FaultEvent]):
     def _reached(self, progress: Progress) -> Iterator[_Entry]:
         return (
             entry
-            for entry in self._entries
+            for entry in self.entries
             if entry.left and entry.event.direction == progress.direction and entry.is_reached(progress)
         )
 
     def _waits_for_another(self, entry: _Entry) -> bool:
         """Whether an event with the same trigger comes earlier in the list and has not fired."""
-        return any(not other.fired and other.moment == entry.moment for other in self._entries[: entry.index])
+        return any(not other.fired and other.moment == entry.moment for other in self.entries[: entry.index])
 
     def _record(self, entry: _Entry, progress: Progress, now: float) -> None:
         if not entry.fired:

@@ -42,6 +42,8 @@ class Signal:
 
     def set_ready(self, *, readable: bool, writable: bool) -> None:
         """Set both states: wake readers or writers, or let them wait."""
+        if readable is self.read_is_due is self.readable and writable is self.write_is_due is self.writable:
+            return
         if self._near.fileno() < 0:
             # If the garbage collector drops a whole cable at once, it may have closed this before its owner.
             return

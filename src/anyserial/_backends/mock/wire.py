@@ -32,6 +32,11 @@ class Wire:
         return len(self._queue)
 
     @property
+    def is_at_rest(self) -> bool:
+        """Whether no byte is on its way, and none would take time."""
+        return not (self._queue or self._frame or self._halted or self._pauses)
+
+    @property
     def slow(self) -> bool:
         """Whether bytes stay in the queue for some time."""
         return bool(self._frame or self._queue or self._pauses)
