@@ -212,7 +212,9 @@ def _opened(port: _Port, state: PortState, is_blocking: bool) -> OpenedPort:
 def _calls(frame: FrameType | None) -> tuple[tuple[CodeType, int], ...]:
     # Every port of a test comes here, and few are ever asked for: the rest is done when one is.
     found: list[tuple[CodeType, int]] = []
-    while frame is not None and len(found) < _FRAMES:
+    for _ in range(_FRAMES):
+        if frame is None:
+            break
         found.append((frame.f_code, frame.f_lasti))
         frame = frame.f_back
     return tuple(found)
