@@ -179,6 +179,7 @@ async def test_stopped(serial_port, serial_device, serial_clock):
 
 
 @pytest.mark.gate("20,000 repeats take seconds")
+@pytest.mark.timeout(400)
 def test_repeated_data_keeps_no_test_from_its_end(project: Project) -> None:
     """P-105, P-84: virtual time stands still some day, and the test that waits for ever fails."""
     run = project.run(
