@@ -275,9 +275,9 @@ async def test_sent_bytes_are_counted(ports: Ports) -> None:
     assert port.stats().bytes_received == 0
 
 
-async def test_a_send_returns_before_the_far_end_acts(ports: Ports) -> None:
-    """P-125: where the far end is played by this program, what the sender does next comes first."""
-    port, peer = ports
+async def test_a_send_returns_before_the_far_end_acts(polled_ports: Ports) -> None:
+    """P-125: where this process plays the far end of a mock or pty, what the sender does next comes first."""
+    port, peer = polled_ports
     for _ in range(20):
         order: list[str] = []
 
