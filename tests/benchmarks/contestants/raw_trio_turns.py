@@ -31,12 +31,8 @@ class Port(raw_trio.Port):
         try:
             data = os.read(self.fd, limit)
         except BlockingIOError:
-            while True:
-                await lowlevel.wait_readable(self.fd)
-                try:
-                    return os.read(self.fd, limit)
-                except BlockingIOError:
-                    pass
+            await lowlevel.wait_readable(self.fd)
+            return await super().read_some(limit)
         await lowlevel.cancel_shielded_checkpoint()
         return data
 

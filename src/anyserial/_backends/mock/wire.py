@@ -34,7 +34,7 @@ class Wire:
     @property
     def is_at_rest(self) -> bool:
         """Whether no byte is on its way, and none would take time."""
-        return not (self._queue or self._frame or self._halted or self._pauses)
+        return not (self.slow or self._halted)
 
     @property
     def slow(self) -> bool:
