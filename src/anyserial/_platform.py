@@ -75,12 +75,20 @@ def interruptibly(wait: Callable[[float | None], bool], timeout: float | None) -
 #: The exceptions that a system call can raise; `termios.error` is not an `OSError`.
 os_errors: tuple[type[Exception], ...]
 
+
+def _never_hangs_up(fd: int) -> bool:
+    """For systems where an error says by itself that the device has vanished."""
+    del fd
+    return False
+
+
 if sys.platform == "win32":
     from ._backends.windows.opening import open_com_port
     from ._discovery.windows import lookup_port
     from ._discovery.windows import native_ports as native_ports
 
     os_errors = (OSError,)
+    has_hung_up = _never_hangs_up
 
     async def open_backend(path: str, config: SerialConfig) -> Backend:
         """Open the device at `path` and apply `config`."""
@@ -92,6 +100,7 @@ if sys.platform == "win32":
 
 elif not _has_termios():
     os_errors = (OSError,)
+    has_hung_up = _never_hangs_up
 
     async def open_backend(path: str, config: SerialConfig) -> Backend:
         """Open the device at `path` and apply `config`."""
@@ -108,6 +117,7 @@ elif not _has_termios():
 
 else:
     from ._backends.posix.settings import OS_ERRORS, TtyFacts
+    from ._backends.posix.tty import has_hung_up as has_hung_up
     from ._backends.posix.tty import open_tty
 
     os_errors = OS_ERRORS

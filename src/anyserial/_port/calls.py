@@ -32,8 +32,9 @@ from typing import Final, TypeAlias, TypeVar
 
 import anyio
 
+from .._backends.base import HasDescriptor
 from .._backends.meter import Meter
-from .._platform import os_errors
+from .._platform import has_hung_up, os_errors
 from ..exceptions import (
     ErrorContext,
     SerialClosedError,
@@ -79,6 +80,15 @@ class PortState:
             raise self.closed_error()
 
 
+def _of_vanished(error: SerialError) -> SerialDisconnectedError:
+    """The error of a device that has vanished, with all that `error` says."""
+    gone = SerialDisconnectedError(*error.args)
+    gone.filename, gone.strerror, gone.__cause__ = error.filename, error.strerror, error.__cause__
+    for note in getattr(error, "__notes__", ()):
+        gone.add_note(note)
+    return gone
+
+
 class Call:
     """One kind of call: how its errors are translated, and which calls exclude each other.
 
@@ -90,14 +100,22 @@ class Call:
         guard: Held during the call.
         action: The words for the call that holds the guard, in the error for a second one.
         name: The name of the call for listeners; empty if the caller reports failures itself.
+        device: Asked after an error that does not say by itself whether the device has vanished.
     """
 
-    __slots__ = ("_action", "_context", "_name", "guard", "state")
+    __slots__ = ("_action", "_context", "_device", "_name", "guard", "state")
 
     def __init__(
-        self, state: PortState, context: ErrorContext, guard: Guard | None = None, action: str = "", name: str = ""
+        self,
+        state: PortState,
+        context: ErrorContext,
+        guard: Guard | None = None,
+        action: str = "",
+        name: str = "",
+        device: HasDescriptor | None = None,
     ) -> None:
         self.state = state
+        self._device = device
         self._context: ErrorContext = context
         self.guard: Guard = _NO_GUARD if guard is None else guard
         self._action = action
@@ -146,12 +164,20 @@ class Call:
             error = state.closed_error()
         else:
             error = errno_to_exception(exc, context=self._context, path=state.path)
+            # The control transfer of a USB adapter that is unplugged meanwhile fails with EPROTO or ETIMEDOUT, and so
+            # does one that a bad cable has spoiled.
+            if type(error) is SerialError and self._has_vanished():
+                error = _of_vanished(error)
         self._report(error)
         if isinstance(error, SerialDisconnectedError) and not state.disconnected:
             state.disconnected = True
             _log.debug("%s: disconnected: %s", state.path, error)
         if error is not exc:
-            raise error from exc
+            raise error from error.__cause__ or exc
+
+    def _has_vanished(self) -> bool:
+        fd = -1 if self._device is None else self._device.fileno()
+        return fd >= 0 and has_hung_up(fd)
 
     def _report(self, error: OSError) -> None:
         if self._name:

@@ -58,17 +58,17 @@ class PortCore:
     @property
     def finishing(self) -> Call:
         """Calls that wait until the output was sent, or send a break."""
-        return Call(self.state, "ioctl", self._writing, "sending to")
+        return Call(self.state, "ioctl", self._writing, "sending to", device=self.backend.descriptor)
 
     @property
     def asking(self) -> Call:
         """Control calls other than `configure`."""
-        return Call(self.state, "ioctl")
+        return Call(self.state, "ioctl", device=self.backend.descriptor)
 
     @property
     def setting(self) -> Call:
         """The call `configure`."""
-        return Call(self.state, "configure")
+        return Call(self.state, "configure", device=self.backend.descriptor)
 
     # Bytes
 

@@ -181,6 +181,13 @@ def _device_number(fd: int, path: str) -> int:
     return os.fstat(fd).st_rdev
 
 
+def has_hung_up(fd: int) -> bool:
+    """Whether the kernel has ended the use of a device, as it does when the device vanishes."""
+    poll = select.poll()
+    poll.register(fd, 0)
+    return any(events & (select.POLLHUP | select.POLLERR | select.POLLNVAL) for _, events in poll.poll(0))
+
+
 class TtyBackend(FdBackend):
     """An open terminal device, created by `open_tty`."""
 
@@ -268,9 +275,7 @@ class TtyBackend(FdBackend):
 
     def _is_gone(self) -> bool:
         """Tell a vanished device from another program's settings: with VMIN 0, a tty also reads 0 bytes."""
-        poll = select.poll()
-        poll.register(self._fd, 0)
-        if any(events & (select.POLLHUP | select.POLLERR | select.POLLNVAL) for _, events in poll.poll(0)):
+        if has_hung_up(self._fd):
             return True
         try:
             return not self._settings.wait_for_data()
