@@ -67,9 +67,7 @@ class SerialPort(ByteStream):
         self, backend: Backend | FirstBackend, config: SerialConfig, *, port_info: PortInfo | None = None
     ) -> None:
         self._core = core = PortCore(adapted(backend), config, port_info)
-        self._backend = core.backend
-        self._control = Control(core)
-        self._meter = core.meter
+        self._backend, self._meter = core.backend, core.meter
         self._read_bytes = core.backend.read_bytes
         self._write_some = core.backend.write_some
         self._announce()
@@ -121,6 +119,10 @@ class SerialPort(ByteStream):
         backend = await open_device(path_text(path), settings, tls)
         _log_open.debug("%s: open at %d baud", backend.path, settings.baudrate)
         return cls(backend, settings, port_info=backend.port_info)
+
+    @property
+    def _control(self) -> Control:
+        return Control(self._core)  # not kept, because control calls are rare
 
     # Properties
 
@@ -285,7 +287,7 @@ class SerialPort(ByteStream):
             call.require_open()
         guard = call.guard
         try:
-            del guard[0]
+            del guard[1]
         except KeyError:
             raise call.busy() from None
         try:
@@ -297,7 +299,7 @@ class SerialPort(ByteStream):
             call.translate(exc)
             raise
         finally:
-            guard[0] = None
+            guard[1] = None
 
     async def send_buffer(self, data: BytesLike) -> None:
         """Send any buffer, like `send`. Contiguous data is not copied; items of several bytes are sent as raw bytes."""

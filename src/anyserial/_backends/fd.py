@@ -98,13 +98,12 @@ class FdBackend:
         self.path = path
         self.meter = Meter()
         self._fd = fd
-        # `detach` empties it, and so takes the descriptor away exactly once.
-        self._attached = [None]
         self._read = read
         self._write = write
         self._close_copy = close_copy
-        # Made in advance, so that a close need not make it; `detach` hands it over with the number.
-        self._ending: Descriptor | None = forgotten_in_child(Descriptor(Descriptor.release, close_copy))
+        # Made in advance, so that a close need not make it; `detach` hands it over with the number. There is no such
+        # attribute afterwards.
+        self._ending = forgotten_in_child(Descriptor(Descriptor.release, close_copy))
         self._watch: Watch | None = None
         # Bytes taken from the kernel for a call that did not get them. They come before those in the kernel's queue.
         self._held = bytearray()
@@ -334,14 +333,13 @@ class FdBackend:
         It is closed exactly once: before this returns, or in the next turn of a loop that runs on another thread.
         Returns false if the descriptor has been taken away before.
         """
-        descriptor, fd = self._ending, self._fd
         try:
+            descriptor, fd = self._ending, self._fd
             # One instruction, so only one caller gets past it, and that caller owns the number.
-            del self._attached[0]
-        except IndexError:
+            del self._ending
+        except AttributeError:
             return False
-        assert descriptor is not None
-        descriptor.finish, descriptor.number, self._fd, self._ending = close, fd, -1, None
+        descriptor.finish, descriptor.number, self._fd = close, fd, -1
         self._held.clear()
         watch, self._watch = self._watch, None
         if watch is None:
@@ -355,8 +353,8 @@ class FdBackend:
         """In a forked child: close this copy. The device belongs to the parent."""
         fd, self._fd = self._fd, -1
         self._watch = None
-        if self._attached:
-            del self._attached[0]
+        if hasattr(self, "_ending"):
+            del self._ending
             self._close_copy(fd)
 
     def _is_gone(self) -> bool:

@@ -1,11 +1,12 @@
 """Every backend call goes through here: it refuses a closed port and a second user, and translates OS errors.
 
-A guard is a dict that has its one key while no call is inside. `del guard[0]` takes it, `guard[0] = None` returns it.
-Each is one instruction without a call, so neither another thread nor a signal handler that raises can come between
-taking it and the following `try`, or between the start of the `finally` and returning it. (The interpreter runs signal
-handlers when a function begins, after a call, and at the end of a loop's body.) A method call would open such a gap, so
-the code is repeated at each place. Python 3.12 and 3.13 compile `while condition:` so that the end of its body is
-outside of a `try` around the loop; loops in such a block are `while True:` instead (`tests/test_interrupted_loops.py`).
+The guards of a port are one dict, which has key 0 while no call receives and key 1 while none sends. `del guard[0]`
+takes one, `guard[0] = None` returns it. Each is one instruction without a call, so neither another thread nor a signal
+handler that raises can come between taking it and the following `try`, or between the start of the `finally` and
+returning it. (The interpreter runs signal handlers when a function begins, after a call, and at the end of a loop's
+body.) A method call would open such a gap, so the code is repeated at each place. Python 3.12 and 3.13 compile
+`while condition:` so that the end of its body is outside of a `try` around the loop; loops in such a block are
+`while True:` instead (`tests/test_interrupted_loops.py`).
 
     call.require_open()
     guard = call.guard
@@ -48,6 +49,10 @@ _log = logging.getLogger("anyserial.io")
 _T = TypeVar("_T")
 
 Guard: TypeAlias = dict[int, None]
+
+#: The keys of a guard.
+RECEIVING: Final = 0
+SENDING: Final = 1
 
 # For calls that exclude no other. It is never taken.
 _NO_GUARD: Final[Guard] = {}
@@ -97,27 +102,27 @@ class Call:
     Args:
         state: The state of the port.
         context: Which meaning an errno has in this call.
-        guard: Held during the call.
+        guard: The guards of the port.
+        key: The one held during the call.
         action: The words for the call that holds the guard, in the error for a second one.
         name: The name of the call for listeners; empty if the caller reports failures itself.
-        device: Asked after an error that does not say by itself whether the device has vanished.
     """
 
-    __slots__ = ("_action", "_context", "_device", "_name", "guard", "state")
+    __slots__ = ("_action", "_context", "_name", "guard", "key", "state")
 
     def __init__(
         self,
         state: PortState,
         context: ErrorContext,
-        guard: Guard | None = None,
+        guard: Guard = _NO_GUARD,
+        key: int = SENDING,
         action: str = "",
         name: str = "",
-        device: HasDescriptor | None = None,
     ) -> None:
         self.state = state
-        self._device = device
         self._context: ErrorContext = context
-        self.guard: Guard = _NO_GUARD if guard is None else guard
+        self.guard = guard
+        self.key = key
         self._action = action
         self._name = name
 
@@ -143,9 +148,9 @@ class Call:
     async def exclusively(self, operation: Callable[[], Awaitable[_T]]) -> _T:
         """Run `operation` as the only one of its kind."""
         self.require_open()
-        guard = self.guard
+        guard, key = self.guard, self.key
         try:
-            del guard[0]
+            del guard[key]
         except KeyError:
             raise self.busy() from None
         try:
@@ -154,7 +159,7 @@ class Call:
             self.translate(exc)
             raise
         finally:
-            guard[0] = None
+            guard[key] = None
 
     def translate(self, exc: Exception) -> None:
         """Raise the error that `exc` means to the caller; return if that is `exc` itself."""
@@ -164,8 +169,6 @@ class Call:
             error = state.closed_error()
         else:
             error = errno_to_exception(exc, context=self._context, path=state.path)
-            # The control transfer of a USB adapter that is unplugged meanwhile fails with EPROTO or ETIMEDOUT, and so
-            # does one that a bad cable has spoiled.
             if type(error) is SerialError and self._has_vanished():
                 error = _of_vanished(error)
         self._report(error)
@@ -176,9 +179,29 @@ class Call:
             raise error from error.__cause__ or exc
 
     def _has_vanished(self) -> bool:
-        fd = -1 if self._device is None else self._device.fileno()
-        return fd >= 0 and has_hung_up(fd)
+        """Whether the device is gone, which the error does not say."""
+        return False
 
     def _report(self, error: OSError) -> None:
         if self._name:
             self.state.meter.note_failure(self._name, error)
+
+
+class ControlCall(Call):
+    """A call that asks the driver. Its errors depend on whether the device has vanished.
+
+    The transfer of a USB adapter that is unplugged meanwhile fails with EPROTO or ETIMEDOUT, and so does one that a bad
+    cable has spoiled.
+    """
+
+    __slots__ = ("_device",)
+
+    def __init__(
+        self, device: HasDescriptor | None, state: PortState, context: ErrorContext, guard: Guard = _NO_GUARD
+    ) -> None:
+        super().__init__(state, context, guard, SENDING, "sending to")
+        self._device = device
+
+    def _has_vanished(self) -> bool:
+        fd = -1 if self._device is None else self._device.fileno()
+        return fd >= 0 and has_hung_up(fd)

@@ -15,7 +15,7 @@ from .._platform import interruptibly, os_errors
 from .._types import PortInfo
 from ..config import SerialConfig
 from ..exceptions import SerialDisconnectedError
-from .calls import Call, Guard, PortState
+from .calls import RECEIVING, SENDING, Call, ControlCall, Guard, PortState
 
 _T = TypeVar("_T")
 
@@ -36,19 +36,35 @@ class PortCore:
         break_on: Whether a call holds the line in a break.
     """
 
+    __slots__ = (
+        "__weakref__",
+        "_is_released",
+        "_is_turn_taken",
+        "_release",
+        "_waiting",
+        "backend",
+        "break_on",
+        "config",
+        "meter",
+        "port_info",
+        "receiving",
+        "sending",
+        "state",
+    )
+
     def __init__(self, backend: Backend, config: SerialConfig, port_info: PortInfo | None) -> None:
         self.backend = backend
         self.meter = backend.meter
         self.config = config
         self.port_info = port_info
         self.state = state = PortState(backend.path, backend.meter)
-        reading: Guard = {0: None}
-        self._writing: Guard = {0: None}
-        self.receiving = Call(state, "io", reading, "receiving from", "receive")
-        self.sending = Call(state, "io", self._writing, "sending to", "send")
+        guard: Guard = {RECEIVING: None, SENDING: None}
+        self.receiving = Call(state, "io", guard, RECEIVING, "receiving from", "receive")
+        self.sending = Call(state, "io", guard, SENDING, "sending to", "send")
         self.break_on = False
         self._is_turn_taken = False
-        self._waiting: list[anyio.Event] = []
+        # A list once a call has had to wait, which is rare.
+        self._waiting: list[anyio.Event] | None = None
         self._release: Release = RELEASED
         self._is_released = False
         forgotten_in_child(self)
@@ -56,19 +72,19 @@ class PortCore:
     # These are rare, so a port that is idle does not keep them.
 
     @property
-    def finishing(self) -> Call:
+    def finishing(self) -> ControlCall:
         """Calls that wait until the output was sent, or send a break."""
-        return Call(self.state, "ioctl", self._writing, "sending to", device=self.backend.descriptor)
+        return ControlCall(self.backend.descriptor, self.state, "ioctl", self.sending.guard)
 
     @property
-    def asking(self) -> Call:
+    def asking(self) -> ControlCall:
         """Control calls other than `configure`."""
-        return Call(self.state, "ioctl", device=self.backend.descriptor)
+        return ControlCall(self.backend.descriptor, self.state, "ioctl")
 
     @property
-    def setting(self) -> Call:
+    def setting(self) -> ControlCall:
         """The call `configure`."""
-        return Call(self.state, "configure", device=self.backend.descriptor)
+        return ControlCall(self.backend.descriptor, self.state, "configure")
 
     # Bytes
 
@@ -87,8 +103,7 @@ class PortCore:
 
     async def in_turn(self, operation: Callable[[], Awaitable[_T]]) -> _T:
         """Run `operation` on an open port while no other control call is inside; first come, first served."""
-        waiting = self._waiting
-        if waiting or self._is_turn_taken:
+        if self._waiting or self._is_turn_taken:
             await self._wait_for_turn()
         # Only the loop's thread comes here, so this needs no guard.
         self._is_turn_taken = True
@@ -97,10 +112,12 @@ class PortCore:
             return await operation()
         finally:
             self._is_turn_taken = False
-            if waiting:
-                waiting[0].set()
+            if self._waiting:
+                self._waiting[0].set()
 
     async def _wait_for_turn(self) -> None:
+        if self._waiting is None:
+            self._waiting = []
         waiting, mine = self._waiting, anyio.Event()
         try:
             waiting.append(mine)

@@ -156,7 +156,7 @@ class BlockingTransfers:
         if state.closed:
             side.call.require_open()
         try:
-            del guard[0]
+            del guard[1]
         except KeyError:
             raise side.call.busy() from None
         try:
@@ -177,7 +177,7 @@ class BlockingTransfers:
             raise
         finally:
             side.thread = 0
-            guard[0] = None
+            guard[1] = None
             if state.stopped:
                 self._note_left()
         raise self._expired("send", f"sent beyond {sent} bytes", timeout)
@@ -208,10 +208,10 @@ class BlockingTransfers:
 
     def _exclusively(self, side: _Side, operation: Callable[[], _T]) -> _T:
         """Run `operation` as the only one in its direction, so that `stop` sees its thread."""
-        me, guard, state = get_ident(), side.guard, self._state
+        me, guard, key, state = get_ident(), side.guard, side.key, self._state
         side.call.require_open()
         try:
-            del guard[0]
+            del guard[key]
         except KeyError:
             raise side.call.busy() from None
         try:
@@ -225,7 +225,7 @@ class BlockingTransfers:
             raise
         finally:
             side.thread = 0
-            guard[0] = None
+            guard[key] = None
             if state.stopped:
                 self._note_left()
 
@@ -261,11 +261,11 @@ class BlockingTransfers:
 class _Side:
     """One direction: its guard, and the thread whose call is inside."""
 
-    __slots__ = ("call", "guard", "thread")
+    __slots__ = ("call", "guard", "key", "thread")
 
     def __init__(self, call: Call) -> None:
         self.call = call
-        self.guard = call.guard
+        self.guard, self.key = call.guard, call.key
         #: The thread whose call is inside, or 0.
         self.thread = 0
 
