@@ -8,10 +8,18 @@ import os
 import struct
 import termios
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from anyserial import SerialConfig, SerialDisconnectedError, SerialError, SerialPort
+from anyserial import (
+    SerialCapabilities,
+    SerialConfig,
+    SerialDisconnectedError,
+    SerialError,
+    SerialPort,
+    UnsupportedPolicy,
+)
 from anyserial._backends.posix.linux import LinuxFacts
 from anyserial._backends.posix.tty import open_tty
 from anyserial.testing import PtyPair
@@ -27,6 +35,13 @@ CALLS = ["modem_lines", "control_lines", "set_control_lines", "configure"]
 
 codes = pytest.mark.parametrize("code", UNCLEAR, ids=errno.errorcode.get)
 calls = pytest.mark.parametrize("name", CALLS)
+
+
+class WiredFacts(LinuxFacts):
+    """Takes the pty for a USB adapter."""
+
+    def capabilities(self, device: int) -> SerialCapabilities:
+        return super().capabilities(os.makedev(188, 0))
 
 
 class Adapter:
@@ -52,9 +67,9 @@ class Adapter:
             self.answers_left -= 1
         return struct.pack("i", termios.TIOCM_DTR | termios.TIOCM_RTS)
 
-    async def open(self) -> SerialPort:
-        config = SerialConfig()
-        return SerialPort(await open_tty(self.path, config, LinuxFacts(ioctl=self.ioctl)), config)
+    async def open(self, **fields: Any) -> SerialPort:
+        config = SerialConfig(**fields)
+        return SerialPort(await open_tty(self.path, config, WiredFacts(ioctl=self.ioctl)), config)
 
 
 def answers_before(name: str) -> int:
@@ -102,13 +117,26 @@ async def test_what_configure_could_not_put_back_is_in_the_error_of_an_unplug(pt
     assert any("could not be put back completely" in note for note in caught.value.__notes__)
 
 
+# An open asks for the lines once to know whether there are any, once before and once after the settings; then it sets
+# them.
+@pytest.mark.parametrize("answers", [2, 3])
+@codes
+async def test_an_unplug_during_an_open_is_a_disconnect(ptys: PtyPair, code: int, answers: int) -> None:
+    """L-125, L-129: under every policy, because a device that has vanished refuses nothing."""
+    adapter = Adapter(ptys.path_a)
+    adapter.fail(code, answers, ptys.unplug)
+    with pytest.raises(SerialDisconnectedError) as caught:
+        await adapter.open(rts_on_open=False, unsupported_policy=UnsupportedPolicy.IGNORE)
+    assert (caught.value.errno, caught.value.filename) == (code, ptys.path_a)
+
+
 @codes
 def test_an_unplug_during_a_blocking_control_call_is_a_disconnect(ptys: PtyPair, code: int) -> None:
     """L-125, L-147: the blocking twin says the same."""
     adapter = Adapter(ptys.path_a)
     with provider("asyncio") as portals:
         with portals as portal:
-            backend = portal.call(open_tty, adapter.path, SerialConfig(), LinuxFacts(ioctl=adapter.ioctl))
+            backend = portal.call(open_tty, adapter.path, SerialConfig(), WiredFacts(ioctl=adapter.ioctl))
             port = over(backend, portals)
         with port:
             adapter.fail(code, 1, ptys.unplug)

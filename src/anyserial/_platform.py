@@ -117,7 +117,7 @@ elif not _has_termios():
 
 else:
     from ._backends.posix.settings import OS_ERRORS, TtyFacts
-    from ._backends.posix.tty import has_hung_up as has_hung_up
+    from ._backends.posix.settings import has_hung_up as has_hung_up
     from ._backends.posix.tty import open_tty
 
     os_errors = OS_ERRORS

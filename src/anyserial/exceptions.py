@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+from collections.abc import Callable
 from typing import Any, Final, Literal, TypeAlias
 
 import anyio
@@ -163,8 +164,14 @@ def _class_for(code: int | None, context: ErrorContext) -> type[SerialError]:
     return SerialError
 
 
-def errno_to_exception(exc: BaseException, *, context: ErrorContext, path: str | None = None) -> SerialError:
-    """Translate an operating system error. The result is returned, not raised.
+def errno_to_exception(
+    exc: BaseException,
+    *,
+    context: ErrorContext,
+    path: str | None = None,
+    has_vanished: Callable[[], bool] | None = None,
+) -> SerialError:
+    """Translate an operating system error, with its notes. The result is returned, not raised.
 
     Args:
         exc: An `OSError`, or an error with the same args, `(errno, text)`, such as `termios.error`.
@@ -172,6 +179,8 @@ def errno_to_exception(exc: BaseException, *, context: ErrorContext, path: str |
         context: The operation that failed: `"open"`, `"lock"` (taking the exclusive lock), `"configure"` (line
             settings), `"ioctl"` (lines, queues, counters, break, drain) or `"io"` (read and write).
         path: The port's path, used if the error itself names no file.
+        has_vanished: Asked about an error that does not say so: the transfer of a USB adapter that is unplugged
+            meanwhile fails with EPROTO or ETIMEDOUT, and so does one that a bad cable has spoiled.
     """
     if isinstance(exc, SerialError):
         return exc
@@ -179,6 +188,8 @@ def errno_to_exception(exc: BaseException, *, context: ErrorContext, path: str |
     winerror: int | None = getattr(exc, "winerror", None)
     cls = None if winerror is None else _class_for_win32(winerror, context)
     cls = cls or _class_for(code, context)
+    if cls is SerialError and has_vanished is not None and has_vanished():
+        cls = SerialDisconnectedError
     filename = filename or path
     if cls is PortPermissionError:
         text = f"{text} ({_permission_advice(filename)})"
@@ -194,6 +205,8 @@ def errno_to_exception(exc: BaseException, *, context: ErrorContext, path: str |
     if winerror is not None:
         error.winerror = winerror  # type: ignore[attr-defined,unused-ignore]
     error.__cause__ = exc
+    for note in getattr(exc, "__notes__", ()):
+        error.add_note(note)
     return error
 
 

@@ -85,15 +85,6 @@ class PortState:
             raise self.closed_error()
 
 
-def _of_vanished(error: SerialError) -> SerialDisconnectedError:
-    """The error of a device that has vanished, with all that `error` says."""
-    gone = SerialDisconnectedError(*error.args)
-    gone.filename, gone.strerror, gone.__cause__ = error.filename, error.strerror, error.__cause__
-    for note in getattr(error, "__notes__", ()):
-        gone.add_note(note)
-    return gone
-
-
 class Call:
     """One kind of call: how its errors are translated, and which calls exclude each other.
 
@@ -168,15 +159,13 @@ class Call:
         if (state.closed or state.stopped) and not isinstance(exc, SerialError):
             error = state.closed_error()
         else:
-            error = errno_to_exception(exc, context=self._context, path=state.path)
-            if type(error) is SerialError and self._has_vanished():
-                error = _of_vanished(error)
+            error = errno_to_exception(exc, context=self._context, path=state.path, has_vanished=self._has_vanished)
         self._report(error)
         if isinstance(error, SerialDisconnectedError) and not state.disconnected:
             state.disconnected = True
             _log.debug("%s: disconnected: %s", state.path, error)
         if error is not exc:
-            raise error from error.__cause__ or exc
+            raise error from exc
 
     def _has_vanished(self) -> bool:
         """Whether the device is gone, which the error does not say."""
@@ -188,11 +177,7 @@ class Call:
 
 
 class ControlCall(Call):
-    """A call that asks the driver. Its errors depend on whether the device has vanished.
-
-    The transfer of a USB adapter that is unplugged meanwhile fails with EPROTO or ETIMEDOUT, and so does one that a bad
-    cable has spoiled.
-    """
+    """A call that asks the driver, whose errors may not say that the device has vanished."""
 
     __slots__ = ("_device",)
 

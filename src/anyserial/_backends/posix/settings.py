@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import logging
+import select
 import struct
 import sys
 import termios
@@ -16,7 +17,7 @@ assert sys.platform != "win32" or not TYPE_CHECKING
 from ..._types import ControlLines, LineErrors
 from ...capabilities import SerialCapabilities
 from ...config import SerialConfig
-from ...exceptions import errno_to_exception
+from ...exceptions import SerialError
 from ..features import MARK_SPACE, DeviceFeature, Policy
 from .termios import Bits, Line, build, check
 
@@ -74,13 +75,9 @@ class Settings:
         undo: list[Callable[[], None]] = []
         try:
             self._applied = self._apply_all(config, policy, undo)
-        except OS_ERRORS as exc:
-            # Translate here, so that the notes are on the error that the caller sees.
-            failure = errno_to_exception(exc, context="configure", path=self._path)
-            failure.filename = failure.filename or self._path
-            self._roll_back(undo, failure)
-            raise failure from failure.__cause__
         except BaseException as failure:
+            if isinstance(failure, SerialError):
+                failure.filename = failure.filename or self._path
             self._roll_back(undo, failure)
             raise
         _log.debug("%s: settings applied: %s", self._path, config)
@@ -112,7 +109,7 @@ class Settings:
             try:
                 item.apply(config, policy)
             except OSError as exc:
-                if not item.feature.wanted(config):
+                if not item.feature.wanted(config) or has_hung_up(self._fd):
                     raise
                 policy.left_out(item.feature, exc)
                 restore()
@@ -203,3 +200,10 @@ def get_int(fd: int, ioctl: Callable[..., Any], request: int) -> int:
     """Return the int that an ioctl fills in."""
     value: int = _INT.unpack(ioctl(fd, request, bytes(_INT.size)))[0]
     return value
+
+
+def has_hung_up(fd: int) -> bool:
+    """Whether the kernel has ended the use of a device, as it does when the device vanishes."""
+    poll = select.poll()
+    poll.register(fd, 0)
+    return any(events & (select.POLLHUP | select.POLLERR | select.POLLNVAL) for _, events in poll.poll(0))

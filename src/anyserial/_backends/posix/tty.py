@@ -8,7 +8,6 @@ import errno
 import fcntl
 import logging
 import os
-import select
 import struct
 import sys
 import termios
@@ -39,7 +38,15 @@ from ..fd import Descriptor, FdBackend, played_here
 from ..features import CONTROL_LINES, Policy, lacks_call, probe, warn_caller
 from ..readiness import in_thread
 from . import closing
-from .settings import OS_ERRORS, Settings, TtyFacts, control_lines, modem_status, set_control_lines
+from .settings import (
+    OS_ERRORS,
+    Settings,
+    TtyFacts,
+    control_lines,
+    has_hung_up,
+    modem_status,
+    set_control_lines,
+)
 
 _log = logging.getLogger("anyserial.config")
 _log_open = logging.getLogger("anyserial.open")
@@ -148,9 +155,9 @@ def _open(
     undo.callback(backend.detach, Descriptor.release)
     undo.callback(backend.restore)
     if config.exclusive:
-        with _translating("lock", path):
+        with _translating("lock", path, fd):
             backend.lock()
-    with _translating("configure", path):
+    with _translating("configure", path, fd):
         backend.set_up(config, policy, undo)
     return backend
 
@@ -162,13 +169,13 @@ def _close(fd: int) -> None:
 
 
 @contextlib.contextmanager
-def _translating(context: ErrorContext, path: str) -> Any:
+def _translating(context: ErrorContext, path: str, fd: int) -> Any:
     try:
         yield
     except SerialError:
         raise
     except OS_ERRORS as exc:
-        raise errno_to_exception(exc, context=context, path=path) from exc
+        raise errno_to_exception(exc, context=context, path=path, has_vanished=lambda: has_hung_up(fd)) from exc
 
 
 def _device_number(fd: int, path: str) -> int:
@@ -179,13 +186,6 @@ def _device_number(fd: int, path: str) -> int:
             raise UnsupportedSettingError(errno.ENOTTY, "not a serial device", path) from exc
         raise errno_to_exception(exc, context="open", path=path) from exc
     return os.fstat(fd).st_rdev
-
-
-def has_hung_up(fd: int) -> bool:
-    """Whether the kernel has ended the use of a device, as it does when the device vanishes."""
-    poll = select.poll()
-    poll.register(fd, 0)
-    return any(events & (select.POLLHUP | select.POLLERR | select.POLLNVAL) for _, events in poll.poll(0))
 
 
 class TtyBackend(FdBackend):
@@ -252,6 +252,8 @@ class TtyBackend(FdBackend):
             try:
                 self._set_lines(rts=config.rts_on_open, dtr=config.dtr_on_open)
             except OSError as exc:
+                if has_hung_up(self._fd):
+                    raise
                 policy.left_out(CONTROL_LINES, exc)
         if config.flush_on_open:
             termios.tcflush(self._fd, termios.TCIOFLUSH)

@@ -21,7 +21,6 @@ assert sys.platform == "win32" or not TYPE_CHECKING
 from ..._types import ControlLines, LineErrors, ModemLines, PortInfo
 from ...capabilities import Capability
 from ...config import SerialConfig
-from ...exceptions import errno_to_exception
 from ..base import RELEASED, HasDescriptor, Release
 from ..features import DTR_DSR, MARK_SPACE, ONE_POINT_FIVE, Feature, Policy, probe, warn_caller
 from ..meter import Meter
@@ -325,18 +324,12 @@ class ComPort:
         before = win32.get_state(self.handle)
         try:
             self._apply_supported(before, config, policy, lines)
-        except BaseException as exc:
-            failure: BaseException = exc
-            if isinstance(exc, OSError):
-                # Translated here, so that the note is on the error that the caller sees.
-                failure = errno_to_exception(exc, context="configure", path=self.path)
+        except BaseException as failure:
             try:
                 win32.set_state(self.handle, copy_of(before))
             except OSError as second:
                 failure.add_note(f"{self.path}: the previous settings could not be put back completely: {second}")
-            if failure is exc:
-                raise
-            raise failure from exc
+            raise
         self._lines = lines
         _log.debug("%s: settings applied: %s", self.path, config)
 
