@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from . import _hooks, _library, _options
+from . import _hooks, _options
 from ._fixtures import (
     _serial_device_on_loop as _serial_device_on_loop,
 )
@@ -132,22 +132,6 @@ _TYPES = {
     "TranscriptEvent": "_transcript.transcript",
 }
 
-_MARKER = """\
-anyserial(requires=[...], ...): the requirements of a test with a serial fixture, and how the test is judged. \
-It runs once on every selected link that meets them; if no link does, the reason is shown.
-    requires=["break_signal"]   facts about the link, such as modem_lines, line_errors, path, unplug
-    link="null-modem"           how it is wired: null-modem, loopback, rs485 or device
-    wires=["rts-cts"]           lines that are joined: tx-rx, rts-cts, dtr-dsr
-    min_baudrate=1_000_000      a rate that it reaches
-    device="acme-meter"         the device under test behind it
-    links=["pty"]               names of links, out of those selected
-    config=SerialConfig(...)    the config of both ends; its features are requirements too
-    script_strict=False         serial_script ignores requests that it does not expect
-    allow_leaks=True            the test may leave ports open that it has opened itself
-    allow_disconnects=True      the test makes its device vanish, so a disconnect does not block it
-    by_request=True             a replay answers requests in any order, each with its next recorded answer
-  Marks of module, class and function are merged: requires and wires add up; of the rest, the closest mark wins."""
-
 #: The plugin that runs our async tests and fixtures: its entry point and its module.
 ANYIO = ("anyio", "anyio.pytest_plugin")
 
@@ -160,9 +144,16 @@ USAGE_ERRORS = pytest.StashKey[dict[str, str]]()
 
 def __getattr__(name: str) -> Any:
     if name in _TYPES:
+        from . import _library
+
         _library.require()
         return getattr(importlib.import_module(f".{_TYPES[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    # pytest looks at each name of a plugin, once for hooks and once for fixtures.
+    return [name for name in globals() if name.startswith(("pytest_", "serial_", "sync_serial_", "_serial_"))]
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
@@ -170,39 +161,39 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("anyserial", "serial ports (anyserial)")
-    group.addoption(
+    add = _options.adder(parser.getgroup("anyserial", "serial ports (anyserial)"))
+    add(
         "--serial-links",
         metavar="NAMES",
         help="Run tests with serial fixtures on these links, separated by commas: mock (in memory), pty (two joined "
         "pseudo-terminals), hw (each link of the bench file), hw-NAME (one of them), replay (recordings made with "
         "--serial-record). Default: mock; with a bench file: hw.",
     )
-    group.addoption(
+    add(
         "--serial-hw",
         metavar="FILE",
         help="Run tests on the serial hardware that this bench file describes. An unmet requirement is then a failure, "
         "and so is a run in which no test used the hardware. Pass an empty string to ignore the ini setting.",
     )
-    group.addoption(
+    add(
         "--no-serial-strict",
         action="store_true",
         help="On a bench, skip tests whose requirements no selected link meets, and allow runs in which no test used "
         "the hardware.",
     )
-    group.addoption(
+    add(
         "--serial-ask",
         action="store_true",
         help="Ask the operator at the terminal to unplug and replug adapters whose ports have no `power` entry in the "
         "bench file.",
     )
-    group.addoption(
+    add(
         "--serial-loops",
         metavar="NAMES",
         help="Run async tests with serial fixtures on these event loops, separated by commas: asyncio, uvloop, trio. "
         "Default: all three.",
     )
-    group.addoption(
+    add(
         "--serial-transcript",
         metavar="WHICH",
         choices=("failed", "all", "off"),
@@ -210,17 +201,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="Write the transcripts of these tests to files, one JSON object per line: failed, all or off (none). "
         "Reports of failed tests always show the last 200 events. Default: failed.",
     )
-    group.addoption(
+    add(
         "--serial-artifacts",
         metavar="DIR",
         help="Write these files to this folder, in one subfolder per test. Default: .pytest_anyserial in the rootdir.",
     )
-    group.addoption(
+    add(
         "--serial-pcapng",
         action="store_true",
         help="Write wire.pcapng, a capture for Wireshark, next to the transcripts of each test.",
     )
-    group.addoption(
+    add(
         "--serial-report",
         action="append",
         default=[],
@@ -228,26 +219,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="Write the results of each test on each link to FILE: a page to read if its name ends in .html, data if "
         "it ends in .json. May be given twice.",
     )
-    group.addoption(
+    add(
         "--serial-record",
         metavar="DIR",
         help="Record the bytes that each passed test has sent and received to DIR, one file per test, for the link "
         "replay. Tests on the mock, and tests that play the far end themselves, are not recorded.",
     )
-    group.addoption(
+    add(
         "--serial-record-in-ci",
         action="store_true",
         help="Allow --serial-record if CI is set in the environment.",
     )
-    group.addoption("--serial-recordings", metavar="DIR", help="Play recordings from this folder on the link replay.")
-    group.addoption(
+    add("--serial-recordings", metavar="DIR", help="Play recordings from this folder on the link replay.")
+    add(
         "--serial-replay-pace",
         metavar="PACE",
         default="recorded",
         help="Choose when the far end of a recording answers: recorded (after the recorded time), none (at once) or "
         "virtual (after the recorded time, in virtual time). Default: recorded.",
     )
-    group.addoption(
+    add(
         "--serial-blocked",
         metavar="AS",
         choices=("fail", "skip"),
@@ -255,7 +246,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="Count tests that the bench has blocked, such as by a missing device, as failed (fail) or skipped (skip) "
         "in the exit status. Default: fail.",
     )
-    _options.add_mutation(group)
+    _options.add_mutation(add)
     parser.addini(
         "anyserial_recordings", "Folder of recordings, relative to this file; see --serial-recordings.", default=""
     )
@@ -272,11 +263,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", _MARKER)
+    config.addinivalue_line("markers", _options.MARKER)
     config.addinivalue_line("markers", _options.MUTATION_MARKER)
     bench_file = _options.bench_file(config)
     if bench_file is not None or config.getoption("--serial-report"):
-        _library.require_for_run()
+        _options.require_library()
     if bench_file is not None:
         from ._links import bench
 
@@ -284,7 +275,7 @@ def pytest_configure(config: pytest.Config) -> None:
     _options.chosen_links(config)
     _options.chosen_loops(config)
     if config.getoption("--serial-record") is not None or _options.REPLAY in _options.chosen_links(config):
-        _library.require_for_run()
+        _options.require_library()
         from ._recordings import settings
 
         settings.check(config)
@@ -299,7 +290,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
         plugins.register(adapters.AdapterReport(config), "anyserial_report")
     if _options.mutates(config):
-        _library.require_for_run()
+        _options.require_library()
         from ._mutation import plugin
 
         plugin.attach(config)
@@ -335,7 +326,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if NAMES.isdisjoint(metafunc.fixturenames) and metafunc.definition.get_closest_marker("anyserial") is None:
         return
     try:
-        _library.require_for_run()
+        _options.require_library()
         from ._matrix import generate
 
         generate.generate(metafunc)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,15 +27,51 @@ LOOPS = ("asyncio", "uvloop", "trio")
 
 #: Of an option that has no value.
 _MUTANTS = "1000"
+MARKER = """\
+anyserial(requires=[...], ...): the requirements of a test with a serial fixture, and how the test is judged. \
+It runs once on every selected link that meets them; if no link does, the reason is shown.
+    requires=["break_signal"]   facts about the link, such as modem_lines, line_errors, path, unplug
+    link="null-modem"           how it is wired: null-modem, loopback, rs485 or device
+    wires=["rts-cts"]           lines that are joined: tx-rx, rts-cts, dtr-dsr
+    min_baudrate=1_000_000      a rate that it reaches
+    device="acme-meter"         the device under test behind it
+    links=["pty"]               names of links, out of those selected
+    config=SerialConfig(...)    the config of both ends; its features are requirements too
+    script_strict=False         serial_script ignores requests that it does not expect
+    allow_leaks=True            the test may leave ports open that it has opened itself
+    allow_disconnects=True      the test makes its device vanish, so a disconnect does not block it
+    by_request=True             a replay answers requests in any order, each with its next recorded answer
+  Marks of module, class and function are merged: requires and wires add up; of the rest, the closest mark wins."""
 MUTATION_MARKER = (
     "serial_mutate(ignore=..., reason=...): with --serial-mutate, leave bytes of the replies as they are: positions, "
     "ranges, or compiled expressions whose groups match them; without ignore, whole replies. The report has the reason."
 )
 
 
-def add_mutation(group: pytest.OptionGroup) -> None:
+def adder(group: pytest.OptionGroup) -> Callable[..., None]:
+    """Return what adds an option to `group`. pytest compares one that has no `dest` with all others of the run."""
+
+    def add(name: str, **attributes: Any) -> None:
+        group.addoption(name, dest=name.strip("-").replace("-", "_"), **attributes)
+
+    return add
+
+
+def require_library() -> None:
+    """Import the library for a run of pytest.
+
+    Raises:
+        pytest.UsageError: It is not ours, or only a part of it is left.
+    """
+    # Imported late, because most runs have no serial test.
+    from . import _library
+
+    _library.require_for_run()
+
+
+def add_mutation(add: Callable[..., None]) -> None:
     """Add the options of `--serial-mutate`."""
-    group.addoption(
+    add(
         "--serial-mutate",
         nargs="?",
         const=_MUTANTS,
@@ -43,13 +80,13 @@ def add_mutation(group: pytest.OptionGroup) -> None:
         "what the driver receives, and report which of it no test notices; this many times in all, or 'all'. "
         f"Default: {_MUTANTS}.",
     )
-    group.addoption(
+    add(
         "--serial-mutate-min",
         type=float,
         metavar="PERCENT",
         help="Fail the run if less than this percentage of the mutants is noticed or recovered from.",
     )
-    group.addoption(
+    add(
         "--serial-mutate-report",
         action="append",
         default=[],
@@ -57,18 +94,18 @@ def add_mutation(group: pytest.OptionGroup) -> None:
         help="Write the results of --serial-mutate to FILE: a page if its name ends in .html, data if it ends in "
         ".json. May be given twice.",
     )
-    group.addoption(
+    add(
         "--serial-mutate-kinds",
         metavar="NAMES",
         help="Let only these things go wrong, separated by commas: flip, lose, double, insert, cut, late, swap, "
         "repeat, unasked, request. Default: all.",
     )
-    group.addoption(
+    add(
         "--serial-mutate-loops",
         metavar="NAMES",
         help="Mutate tests on these of the selected event loops, separated by commas. Default: the first of them.",
     )
-    group.addoption(
+    add(
         "--serial-mutate-timeout",
         type=float,
         default=10.0,

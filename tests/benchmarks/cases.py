@@ -150,6 +150,19 @@ def _process(name: str, title: str, measure: str, count: int, quick: int, rounds
     )
 
 
+def _counted(name: str, title: str, measure: str) -> Case:
+    return Case(
+        name=f"instructions-{name}",
+        title=f"{title}: machine instructions",
+        measure=measure,
+        metrics={"ours": "millions", "bare": "without, millions", "more": "more, millions", "percent": "% more"},
+        only=(OURS,),
+        loops=("pytest",),
+        how="counted",
+        rounds=1,
+    )
+
+
 def _bulk(direction: str, title: str, far: str, *bars: Bar) -> Case:
     return Case(
         name=f"bulk-{direction}",
@@ -429,6 +442,7 @@ CASES: Final = [
         rounds=5,
         bar=Bar(metric="overhead", limit=1),
     ),
+    _counted("start", "Running pytest on one test, with the plugin installed and not used, and without", "startup"),
     _process(
         "import",
         "Importing AnyIO for asyncio with `anyserial`, and without",
@@ -438,4 +452,5 @@ CASES: Final = [
         rounds=3,
         bar=Bar(metric="overhead", limit=15),
     ),
+    _counted("import", "Importing AnyIO for asyncio with `anyserial`, and without", "import"),
 ]

@@ -208,7 +208,9 @@ _PLAIN: Final = """
 async def test_{number}(anyio_backend, link): pass
 """
 
-_UNRELATED: Final = "def test_it(): pass\n"
+#: A test that has nothing to do with us, and how pytest is run on it or on others.
+UNRELATED: Final = "def test_it(): pass\n"
+ARGUMENTS: Final = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir=."]
 
 
 _NO_FILES: Final[Mapping[str, str]] = {}
@@ -253,7 +255,7 @@ def _collection(count: int) -> _Found:
     with tempfile.TemporaryDirectory() as folder:
         # The first run compiles pytest and the plugin.
         _pytest(folder, {"test_it.py": _FUNCTION.format(number=0)}, "--collect-only")
-        empty = _pytest(folder, {"test_it.py": _UNRELATED}, "--collect-only")
+        empty = _pytest(folder, {"test_it.py": UNRELATED}, "--collect-only")
         for source in sources:
             wall, cpu = _pytest(folder, {"test_it.py": source}, "--collect-only", "--serial-links=mock,pty")
             found.append({"wall": (wall - empty[0]) * 1e3, "cpu": (cpu - empty[1]) * 1e3})
@@ -269,7 +271,7 @@ def _import(count: int) -> _Found:
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(count):
             for name, of in zip(("anyserial", "anyio"), times, strict=True):
-                of.append(_run([sys.executable, "-c", f"import anyio._backends._asyncio, {name}"], cwd=folder))
+                of.append(run([sys.executable, "-c", f"import anyio._backends._asyncio, {name}"], cwd=folder))
     return {"pytest": [_quickest(of) for of in times]}
 
 
@@ -281,8 +283,8 @@ def _startup(count: int) -> _Found:
     ours, bare = [], []
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(count):
-            ours.append(_pytest(folder, {"test_it.py": _UNRELATED}))
-            bare.append(_pytest(folder, {"test_it.py": _UNRELATED}, "-p", "no:pytest_anyserial"))
+            ours.append(_pytest(folder, {"test_it.py": UNRELATED}))
+            bare.append(_pytest(folder, {"test_it.py": UNRELATED}, "-p", "no:pytest_anyserial"))
     return {"pytest": (_quickest(ours), _quickest(bare))}
 
 
@@ -315,15 +317,14 @@ def _pytest(folder: str, files: dict[str, str], *options: str) -> tuple[float, f
     """Run pytest on `files` and return the wall and CPU seconds it took."""
     for name, text in files.items():
         Path(folder, name).write_text(text, "utf-8")
-    return _run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--rootdir={folder}", *options], cwd=folder
-    )
+    return run([sys.executable, *ARGUMENTS, *options], cwd=folder)
 
 
-def _run(command: Sequence[str], cwd: str) -> tuple[float, float]:
+def run(command: Sequence[str], cwd: str, **variables: str) -> tuple[float, float]:
+    """Run a command and return the wall and CPU seconds it took."""
     start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     # Compiled once, as an installed package is, whatever this user's environment says.
-    environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(Path(cwd, "compiled"))}
+    environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(Path(cwd, "compiled")), **variables}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
     wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from . import pytest_runs, syscalls
+from . import instructions, pytest_runs, syscalls
 from .cases import OURS, Case
 from .contestants import CONTESTANTS
 from .machine import kept_awake
@@ -38,6 +38,10 @@ def run(case: Case, *, rounds: int | None, quick: bool, only: Sequence[str]) -> 
     rounds = min(rounds or (1 if quick else case.rounds), case.rounds)
     if case.how == "traced":
         yield from (syscalls.trace(case, name, settings) for name in names)
+        return
+    if case.how == "counted":
+        if f"{OURS}/".startswith(tuple(only) or ""):
+            yield instructions.count(case, case.measure)
         return
     if case.how == "pytest":
         for number in range(rounds if f"{OURS}/".startswith(tuple(only) or "") else 0):

@@ -11,7 +11,6 @@ import pytest
 
 from .._keys import HARDWARE
 from .._options import is_hardware, is_strict, test_id
-from .._text import plain
 
 #: Keys of a report: the id of its test; the link that the test ran on; what it lacked, and the whole reason; the
 #: transcripts that could not be written, and why; the recording that it has left; what the bench is to blame for.
@@ -88,6 +87,13 @@ def id_of(report: pytest.TestReport) -> str:
     return test
 
 
+def _plain(text: str) -> str:
+    # Imported late, because most runs have nothing to say.
+    from .._text import plain
+
+    return plain(text)
+
+
 def fail(session: pytest.Session) -> None:
     """If the run would have passed, end it with the exit status of failed tests."""
     if session.exitstatus == pytest.ExitCode.OK:
@@ -150,14 +156,14 @@ class Outcome:
                 terminalreporter.line(f"{need}: {number} {'test' if number == 1 else 'tests'}")
                 for reason, tests in reasons.items():
                     others = f" and {len(tests) - _NAMED} more" if len(tests) > _NAMED else ""
-                    terminalreporter.line(f"    {plain(reason)}")
+                    terminalreporter.line(f"    {_plain(reason)}")
                     terminalreporter.line(f"        {', '.join(tests[:_NAMED])}{others}")
         folder: str | None = self._config.getoption("--serial-record")
         if folder is not None:
             number = len(self._recorded)
             terminalreporter.section("serial recordings", yellow=not number)
             terminalreporter.line(
-                f"{number} {'file' if number == 1 else 'files'} in {plain(folder)}"
+                f"{number} {'file' if number == 1 else 'files'} in {_plain(folder)}"
                 if number
                 else "No test was recorded. That needs a test that passes on a pty or on hardware, and does not play "
                 "the far end itself, as with serial_script or serial_peer."
@@ -172,7 +178,7 @@ class Outcome:
                 "Choose another folder with --serial-artifacts=DIR, or none with --serial-transcript=off."
             )
         if self._is_idle():
-            file = plain(str(self._config.stash[HARDWARE].file))
+            file = _plain(str(self._config.stash[HARDWARE].file))
             terminalreporter.section("serial bench", red=True)
             advice = (
                 "Select tests that use serial fixtures" if self._blocked is None else "Mend what has blocked the tests"
