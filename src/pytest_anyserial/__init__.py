@@ -262,12 +262,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def _require_library() -> None:
+    # Imported late, because most runs have no serial test.
+    from . import _library
+
+    _library.require_for_run()
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", _options.MARKER)
     config.addinivalue_line("markers", _options.MUTATION_MARKER)
     bench_file = _options.bench_file(config)
     if bench_file is not None or config.getoption("--serial-report"):
-        _options.require_library()
+        _require_library()
     if bench_file is not None:
         from ._links import bench
 
@@ -275,7 +282,7 @@ def pytest_configure(config: pytest.Config) -> None:
     _options.chosen_links(config)
     _options.chosen_loops(config)
     if config.getoption("--serial-record") is not None or _options.REPLAY in _options.chosen_links(config):
-        _options.require_library()
+        _require_library()
         from ._recordings import settings
 
         settings.check(config)
@@ -290,7 +297,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
         plugins.register(adapters.AdapterReport(config), "anyserial_report")
     if _options.mutates(config):
-        _options.require_library()
+        _require_library()
         from ._mutation import plugin
 
         plugin.attach(config)
@@ -326,7 +333,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if NAMES.isdisjoint(metafunc.fixturenames) and metafunc.definition.get_closest_marker("anyserial") is None:
         return
     try:
-        _options.require_library()
+        _require_library()
         from ._matrix import generate
 
         generate.generate(metafunc)

@@ -57,18 +57,6 @@ def adder(group: pytest.OptionGroup) -> Callable[..., None]:
     return add
 
 
-def require_library() -> None:
-    """Import the library for a run of pytest.
-
-    Raises:
-        pytest.UsageError: It is not ours, or only a part of it is left.
-    """
-    # Imported late, because most runs have no serial test.
-    from . import _library
-
-    _library.require_for_run()
-
-
 def add_mutation(add: Callable[..., None]) -> None:
     """Add the options of `--serial-mutate`."""
     add(
