@@ -133,24 +133,8 @@ def _per_test(name: str, title: str, kind: str, *bars: Bar) -> Case:
     )
 
 
-def _process(name: str, title: str, measure: str, count: int, quick: int, rounds: int, bar: Bar) -> Case:
-    """Whole processes with and without us, on no loop of ours."""
-    return Case(
-        name=name,
-        title=title,
-        measure=measure,
-        metrics=PYTEST if bar.metric in PYTEST else {**PYTEST, bar.metric: f"CPU, {bar.metric}"},
-        settings={"count": count},
-        quick={"count": quick},
-        rounds=rounds,
-        only=(OURS,),
-        loops=("pytest",),
-        bars=(replace(bar, loops=("pytest",)),),
-        how="pytest",
-    )
-
-
 def _counted(name: str, title: str, measure: str) -> Case:
+    """Whole processes with and without us, too short for a clock on a busy machine."""
     return Case(
         name=f"instructions-{name}",
         title=f"{title}: machine instructions",
@@ -424,33 +408,19 @@ CASES: Final = [
         metrics=PYTEST,
         settings={"count": 120, "kind": "hardware"},
     ),
-    _process(
-        "plugin-collect",
-        "Collecting 10,000 serial tests, and as many plain ones",
-        "collection",
-        count=10_000,
-        quick=600,
+    Case(
+        name="plugin-collect",
+        title="Collecting 10,000 serial tests, and as many plain ones",
+        measure="collection",
+        metrics={**PYTEST, "ratio": "CPU, ratio"},
+        settings={"count": 10_000},
+        quick={"count": 600},
         rounds=3,
-        bar=Bar(metric="ratio", limit=1.3),
-    ),
-    _process(
-        "plugin-start",
-        "Running pytest on one test, with the plugin installed and not used, and without",
-        "startup",
-        count=8,
-        quick=2,
-        rounds=5,
-        bar=Bar(metric="overhead", limit=1),
+        only=(OURS,),
+        loops=("pytest",),
+        bars=(Bar(metric="ratio", limit=1.3, loops=("pytest",)),),
+        how="pytest",
     ),
     _counted("start", "Running pytest on one test, with the plugin installed and not used, and without", "startup"),
-    _process(
-        "import",
-        "Importing AnyIO for asyncio with `anyserial`, and without",
-        "import",
-        count=15,
-        quick=2,
-        rounds=3,
-        bar=Bar(metric="overhead", limit=15),
-    ),
     _counted("import", "Importing AnyIO for asyncio with `anyserial`, and without", "import"),
 ]

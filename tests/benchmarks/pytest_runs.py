@@ -1,4 +1,4 @@
-"""What the plugin costs per test, per collected test and at a start of pytest without it; and what an import costs."""
+"""What the plugin costs per test and per collected test."""
 
 from __future__ import annotations
 
@@ -262,37 +262,9 @@ def _collection(count: int) -> _Found:
     return {"pytest": found}
 
 
-def _import(count: int) -> _Found:
-    """Milliseconds to import AnyIO for asyncio with `anyserial`, and without; the quickest of each.
-
-    AnyIO imports asyncio only when it runs, and every program that opens a port runs it.
-    """
-    times: list[list[tuple[float, float]]] = [[], []]
-    with tempfile.TemporaryDirectory() as folder:
-        for _ in range(count):
-            for name, of in zip(("anyserial", "anyio"), times, strict=True):
-                of.append(run([sys.executable, "-c", f"import anyio._backends._asyncio, {name}"], cwd=folder))
-    return {"pytest": [_quickest(of) for of in times]}
-
-
-def _startup(count: int) -> _Found:
-    """Milliseconds of a run of one test, with the plugin and without; the quickest run of each.
-
-    Work elsewhere makes a run slower by more than the plugin does, and never quicker.
-    """
-    ours, bare = [], []
-    with tempfile.TemporaryDirectory() as folder:
-        for _ in range(count):
-            ours.append(_pytest(folder, {"test_it.py": UNRELATED}))
-            bare.append(_pytest(folder, {"test_it.py": UNRELATED}, "-p", "no:pytest_anyserial"))
-    return {"pytest": (_quickest(ours), _quickest(bare))}
-
-
 _MEASURES: Final[dict[str, Callable[..., _Found]]] = {
     "per_test": _per_test,
     "collection": _collection,
-    "startup": _startup,
-    "import": _import,
 }
 
 
@@ -306,11 +278,6 @@ def _times_by_loop(source: str, files: Mapping[str, str] = _NO_FILES, *options: 
 def _medians(times: Sequence[tuple[float, float]]) -> Figures:
     walls, cpus = zip(*times, strict=True)
     return {"wall": statistics.median(walls) * 1e3, "cpu": statistics.median(cpus) * 1e3}
-
-
-def _quickest(times: Sequence[tuple[float, float]]) -> Figures:
-    walls, cpus = zip(*times, strict=True)
-    return {"wall": min(walls) * 1e3, "cpu": min(cpus) * 1e3}
 
 
 def _pytest(folder: str, files: dict[str, str], *options: str) -> tuple[float, float]:
