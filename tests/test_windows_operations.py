@@ -112,6 +112,23 @@ async def test_memory_outlives_a_close(transfers: Transfers, cable: ComPair, any
     transfers.assert_all_freed_in_time()
 
 
+async def test_a_close_asks_again_for_the_end_of_transfers(
+    cable: ComPair, monkeypatch: pytest.MonkeyPatch, anyio_backend: str
+) -> None:
+    """L-28, L-92: a request that comes while bytes move may find nothing to cancel."""
+    cancel, unheard = win32.cancel, [None] * 4
+    port = await SerialPort.open(cable.path_a)
+    async with anyio.create_task_group() as group:
+        outcomes = [
+            await parked(port.receive, group),
+            await parked(functools.partial(port.send, bytes(1_000_000)), group),
+        ]
+        monkeypatch.setattr(win32, "cancel", lambda *args: unheard.pop() if unheard else cancel(*args))
+        await port.aclose()
+    assert all(isinstance(outcome.error, anyserial.SerialClosedError) for outcome in outcomes)
+    assert not unheard
+
+
 async def test_memory_outlives_an_unplug(transfers: Transfers, cable: ComPair, anyio_backend: str) -> None:
     """L-205: or its device goes."""
     async with await SerialPort.open(cable.path_a) as port, anyio.create_task_group() as group:

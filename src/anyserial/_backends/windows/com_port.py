@@ -12,6 +12,7 @@ import errno
 import logging
 import sys
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -428,15 +429,21 @@ class ComPort:
             discard_output(number)
         self._input.held.clear()
         if not has_unsent(number):
-            self._handle.detach(release)
+            self._detach(release)
             return self._release
         # CloseHandle waits in the driver until the output has left.
         self._release = closer = closing.Closer(
             device_of(self.path), is_sent=lambda it: not has_unsent(it), discard=discard_output, release=release
         )
-        if not self._handle.detach(lambda it: closer.start(as_descriptor(it))):
+        if not self._detach(lambda it: closer.start(as_descriptor(it))):
             closer.end()
         return closer
+
+    def _detach(self, close: Callable[[int], object]) -> bool:
+        is_first = self._handle.detach(close)
+        if self._handle.cancel():
+            self._loop.cancel_until_over(self._handle)
+        return is_first
 
     def __del__(self) -> None:
         # An open that failed has closed the handle.

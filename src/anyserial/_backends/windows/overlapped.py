@@ -184,6 +184,13 @@ class Handle:
         self._close_if_idle()
         return True
 
+    def cancel(self) -> bool:
+        """Ask for the end of all operations; false if none is pending."""
+        pending = [operation for operation in tuple(self._operations) if operation.pending]
+        for operation in pending:
+            operation.cancel()
+        return bool(pending)
+
     def note_end(self, operation: Operation) -> None:
         """The end of an operation has been seen."""
         self._operations.discard(operation)
@@ -223,6 +230,10 @@ class Loop(Protocol):
 
     async def end(self, operation: Operation) -> None:
         """Wait until a cancelled operation is over, without being cancelled by a scope."""
+        ...
+
+    def cancel_until_over(self, handle: Handle) -> None:
+        """From any thread: have all operations cancelled again until they are over; nothing if the loop has ended."""
         ...
 
 
@@ -269,6 +280,14 @@ class ProactorLoop:
     async def end(self, operation: Operation) -> None:
         with anyio.CancelScope(shield=True):
             await self._cancel_until_over(operation)
+
+    def cancel_until_over(self, handle: Handle) -> None:
+        def again() -> None:
+            if handle.cancel():
+                self._loop.call_later(CANCEL_AGAIN, again)
+
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(again)
 
     async def _cancel_until_over(self, operation: Operation) -> None:
         while not operation.is_over:
@@ -320,6 +339,14 @@ class TrioLoop:
 
     async def end(self, operation: Operation) -> None:
         pass
+
+    def cancel_until_over(self, handle: Handle) -> None:
+        async def again() -> None:
+            while handle.cancel():
+                await self._trio.sleep(CANCEL_AGAIN)
+
+        with contextlib.suppress(self._trio.RunFinishedError):
+            self._token.run_sync_soon(self._trio.lowlevel.spawn_system_task, again)
 
 
 def loop_here() -> Loop:
