@@ -27,6 +27,7 @@ LOOPS = ("asyncio", "uvloop", "trio")
 
 #: Of an option that has no value.
 _MUTANTS = "1000"
+#: The markers, as `pytest --markers` explains them.
 MARKER = """\
 anyserial(requires=[...], ...): the requirements of a test with a serial fixture, and how the test is judged. \
 It runs once on every selected link that meets them; if no link does, the reason is shown.

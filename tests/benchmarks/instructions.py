@@ -22,7 +22,7 @@ _COMMANDS: Final = {
 _TOTAL: Final = re.compile(r"Collected : (\d+)")
 
 
-def count(case: Case, what: str) -> Sample:
+def count(case: Case) -> Sample:
     """Millions of instructions in user space, by what runs."""
     contestant = f"{OURS}/{case.loops[0]}"
     valgrind = shutil.which("valgrind")
@@ -33,7 +33,7 @@ def count(case: Case, what: str) -> Sample:
         log = Path(folder, "counted")
         counter = [valgrind, "--tool=callgrind", "--callgrind-out-file=/dev/null", f"--log-file={log}"]
         counts = []
-        for arguments in _COMMANDS[what]:
+        for arguments in _COMMANDS[case.measure]:
             # The first run compiles what is imported.
             for prefix in ([], counter):
                 pytest_runs.run([*prefix, sys.executable, *arguments], cwd=folder, PYTHONHASHSEED="0")

@@ -41,7 +41,7 @@ def run(case: Case, *, rounds: int | None, quick: bool, only: Sequence[str]) -> 
         return
     if case.how == "counted":
         if f"{OURS}/".startswith(tuple(only) or ""):
-            yield instructions.count(case, case.measure)
+            yield instructions.count(case)
         return
     if case.how == "pytest":
         for number in range(rounds if f"{OURS}/".startswith(tuple(only) or "") else 0):

@@ -119,12 +119,12 @@ class Policy:
         self._path = path
         self._warn = warn
 
-    def left_out(self, feature: Feature, cause: OSError | None = None) -> None:
+    def left_out(self, feature: Feature, cause: OSError | None = None, *, has_vanished: bool = False) -> None:
         """Raise, warn or log that `feature` is missing; `cause` is the driver's refusal, if there was one.
 
         The error of a device that has vanished is not a refusal, so it is raised under every policy.
         """
-        if cause is not None and cause.errno in _GONE:
+        if cause is not None and (has_vanished or cause.errno in _GONE):
             raise cause
         reason = "is not supported by this device" if cause is None else f"was refused: {cause.strerror}"
         text = f"{feature.label} {reason}"

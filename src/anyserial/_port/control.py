@@ -18,8 +18,6 @@ _T = TypeVar("_T")
 class Control:
     """The control calls of a port; each reports its result or failure to the meter."""
 
-    __slots__ = ("_backend", "_core", "_meter")
-
     def __init__(self, core: PortCore) -> None:
         self._core = core
         self._backend = core.backend

@@ -109,9 +109,9 @@ class Settings:
             try:
                 item.apply(config, policy)
             except OSError as exc:
-                if not item.feature.wanted(config) or has_hung_up(self._fd):
+                if not item.feature.wanted(config):
                     raise
-                policy.left_out(item.feature, exc)
+                policy.left_out(item.feature, exc, has_vanished=has_hung_up(fd))
                 restore()
                 config = item.feature.without(config)
         self._keep(lines, previous, config)

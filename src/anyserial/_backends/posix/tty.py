@@ -252,9 +252,7 @@ class TtyBackend(FdBackend):
             try:
                 self._set_lines(rts=config.rts_on_open, dtr=config.dtr_on_open)
             except OSError as exc:
-                if has_hung_up(self._fd):
-                    raise
-                policy.left_out(CONTROL_LINES, exc)
+                policy.left_out(CONTROL_LINES, exc, has_vanished=has_hung_up(self._fd))
         if config.flush_on_open:
             termios.tcflush(self._fd, termios.TCIOFLUSH)
 
